@@ -1,0 +1,1 @@
+"""From an ONNX graph to kernels, mappings and a Program for the machine in `codesign.hw`."""

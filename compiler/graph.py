@@ -1,0 +1,193 @@
+"""The operator graph: a Transformer as the machine sees it, between ONNX and kernels.
+
+A `Graph` is a `networkx.DiGraph` whose nodes are names and carry an `Operator` (attribute `op`);
+an edge u -> v says that v reads a tensor that u writes. Shape plumbing (Reshape, Transpose, Slice,
+Concat, ...) is gone: it moves no data in the machine's blocked layout, or is part of the operator.
+Order, patterns and liveness are networkx algorithms on it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from typing import ClassVar
+
+import networkx as nx
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator. `inputs` and `output` are tensor names; constants are not listed in inputs."""
+
+    name: str
+    inputs: tuple[str, ...]
+    output: str
+
+    kind: ClassVar[str] = ""
+
+    @property
+    def macs(self) -> int:
+        """Useful multiply-accumulates."""
+        return 0
+
+    @property
+    def elements(self) -> int:
+        """Elements of the output."""
+        raise NotImplementedError  # pragma: no cover - every kind defines it
+
+    @property
+    def shape_key(self) -> tuple[object, ...]:
+        """What costs depend on: the kind and every field except the names."""
+        names = {"name", "inputs", "output", "weights_name"}
+        return (self.kind, *(getattr(self, f.name) for f in fields(self) if f.name not in names))
+
+
+@dataclass(frozen=True)
+class Matmul(Operator):
+    """output[batch, m, n] = A[batch, m, k] @ B, plus an optional bias over n.
+
+    With `constant_b`, B is one weight matrix [k, n] shared by the whole batch when batch == 1, or
+    one per batch entry (grouped convolution). Without it B is an activation: inputs == (A, B).
+    `transposed_b` says that B is stored [n, k] (K in Q.K^T); for constants the compiler packs
+    weights itself, so it is always False. A Conv arrives here as its im2col matmul, with
+    `im2col_bytes` > 0: the bytes of its unexpanded int8 input feature map.
+    """
+
+    batch: int = 1
+    m: int = 1
+    k: int = 1
+    n: int = 1
+    constant_b: bool = True
+    transposed_b: bool = False
+    bias: bool = False
+    im2col_bytes: int = 0
+    weights_name: str = ""
+
+    kind: ClassVar[str] = "matmul"
+
+    @property
+    def macs(self) -> int:
+        return self.batch * self.m * self.k * self.n
+
+    @property
+    def elements(self) -> int:
+        return self.batch * self.m * self.n
+
+
+@dataclass(frozen=True)
+class Softmax(Operator):
+    """Softmax over rows of `cols` elements; `masked` when a mask or bias is added to the scores.
+
+    inputs[0] are the scores; a computed (non-constant) mask follows as inputs[1].
+    `causal` when the constant mask is the lower triangle.
+    """
+
+    rows: int = 1
+    cols: int = 1
+    masked: bool = False
+    causal: bool = False
+
+    kind: ClassVar[str] = "softmax"
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class LayerNorm(Operator):
+    """LayerNorm over rows of `cols` with gamma and beta; RMSNorm (no mean, no beta) with `rms`."""
+
+    rows: int = 1
+    cols: int = 1
+    rms: bool = False
+
+    kind: ClassVar[str] = "layernorm"
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class Activation(Operator):
+    """Elementwise nonlinearity of the machine: `function` is "gelu" or "relu", on rows x cols."""
+
+    function: str = "gelu"
+    rows: int = 1
+    cols: int = 1
+
+    kind: ClassVar[str] = "activation"
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class Add(Operator):
+    """Sum of two activations of rows x cols (a residual connection)."""
+
+    rows: int = 1
+    cols: int = 1
+
+    kind: ClassVar[str] = "add"
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
+class HostOp(Operator):
+    """Work that the host CPU does on `count` elements: embedding look-ups, tanh, pooling, ...
+
+    `function` is the lower-case ONNX operator type, "embedding" for Gather on a table.
+    """
+
+    function: str = ""
+    count: int = 0
+
+    kind: ClassVar[str] = "host"
+
+    @property
+    def elements(self) -> int:
+        return self.count
+
+
+@dataclass
+class Graph:
+    """A model's operators in a networkx DiGraph, with the names of what goes in and out."""
+
+    name: str
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    dag: "nx.DiGraph[str]" = field(default_factory=nx.DiGraph)
+
+    def add(self, op: Operator) -> None:
+        """Append `op`, with an edge from the producer of each of its inputs."""
+        self.dag.add_node(op.name, op=op)
+        for tensor in op.inputs:
+            producer = self.producer(tensor)
+            if producer is not None:
+                self.dag.add_edge(producer, op.name, tensor=tensor)
+        self._producers[op.output] = op.name
+
+    def producer(self, tensor: str) -> str | None:
+        """Name of the operator that writes `tensor`; None for a model input."""
+        return self._producers.get(tensor)
+
+    def operators(self) -> Iterator[Operator]:
+        """Operators in an order in which every input is written before it is read."""
+        for name in nx.lexicographical_topological_sort(self.dag, key=self._position):
+            yield self.dag.nodes[name]["op"]
+
+    @property
+    def macs(self) -> int:
+        """Useful multiply-accumulates of the whole graph."""
+        return sum(op.macs for op in self.operators())
+
+    def __post_init__(self) -> None:
+        self._producers: dict[str, str] = {}
+
+    def _position(self, name: str) -> int:
+        order: dict[str, int] = self.dag.graph.setdefault("order", {})
+        return order.setdefault(name, len(order))

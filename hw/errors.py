@@ -1,0 +1,46 @@
+"""Errors that are a user's to mend: one line that names the thing, the place and the remedy.
+
+The command line prints them and exits with code 2; anything else is a bug and keeps its traceback.
+
+    CodesignError
+    ├── ConfigError        a machine that cannot be built (all violations at once)
+    ├── ProgramError       a Program that breaks the machine's contract
+    ├── TableError         an energy or area table that cannot be used
+    ├── ModelError         a model configuration or ONNX file that cannot be read
+    ├── UnsupportedError   ONNX nodes that the importer does not know (all at once)
+    └── MappingError       an operator that fits no tile of the machine
+"""
+
+from collections.abc import Sequence
+
+
+class CodesignError(Exception):
+    """Root of every error that a user can mend; its message is one line."""
+
+
+class ConfigError(CodesignError):
+    """A hardware configuration with one or more violations, reported together."""
+
+    def __init__(self, violations: Sequence[str]) -> None:
+        self.violations = tuple(violations)
+        super().__init__("invalid machine: " + "; ".join(violations))
+
+
+class ProgramError(CodesignError):
+    """A Program that breaks the machine's contract (deadlock, token underflow, illegal field)."""
+
+
+class TableError(CodesignError):
+    """An energy or area table that is missing, malformed or off its grid."""
+
+
+class ModelError(CodesignError):
+    """A model configuration or ONNX file that cannot be read."""
+
+
+class UnsupportedError(ModelError):
+    """ONNX nodes that the importer does not support, all named in one message."""
+
+
+class MappingError(CodesignError):
+    """An operator that fits no tile of the given machine."""

@@ -1,0 +1,1 @@
+"""The Transformers: families as frozen configurations, and their export to ONNX."""

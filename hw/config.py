@@ -36,6 +36,7 @@ class HardwareConfig:
     scratchpad_banks: int = 4  # each one read and one write port
     accumulator_bytes: int = 256 << 10  # int32 rows of dim words
     accumulator_banks: int = 4  # each one read and one write port
+    parameter_channels: int = 2048  # per-channel bias and scale, or gamma and beta, of the drain
     bus_bytes: int = 16  # one AXI4 beat; one beat per cycle and direction
     dram_latency_cycles: int = 50  # first beat after the request
     load_queue_depth: int = 8
@@ -92,10 +93,17 @@ class HardwareConfig:
             return
         if not (_power_of_two(self.dim) and 4 <= self.dim <= 128):
             yield f"dim is {self.dim} but must be a power of two from 4 to 128"
+            return
         for memory, row_bytes in (("scratchpad", self.dim), ("accumulator", 4 * self.dim)):
             yield from self._memory_violations(memory, row_bytes)
-        if not (_power_of_two(self.bus_bytes) and 1 <= self.bus_bytes <= 128):
-            yield f"bus_bytes is {self.bus_bytes} but must be a power of two from 1 to 128"
+        widest = min(128, self.dim * self.dim)
+        if not (_power_of_two(self.bus_bytes) and self.bus_bytes <= widest):
+            yield f"bus_bytes is {self.bus_bytes} but must be a power of two from 1 to {widest}"
+        if self.parameter_channels % self.dim or not 1 <= self.parameter_channels <= 1 << 16:
+            yield (
+                f"parameter_channels is {self.parameter_channels} but must be a multiple of dim "
+                f"({self.dim}) up to 65536"
+            )
         for unit in ("load", "execute", "drain"):
             depth = numbers[f"{unit}_queue_depth"]
             if not 2 <= depth <= 256:

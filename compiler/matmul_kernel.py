@@ -1,0 +1,499 @@
+"""The matmul kernel: C[b, m, n] = f(A[b, m, k] @ B + bias) as a pipeline of loads and computes.
+
+Tensors lie in DRAM in the blocked layout [columns / dim][rows][dim], so that every transfer is long.
+One output tile (tile_m rows x tile_n blocks) stays in the accumulator while K passes by in chunks:
+
+    for b, tiles (order "mn": n inner, "nm": m inner), chunk c of K:
+        loads of A and B chunk          <- runs one chunk ahead
+        for kb in chunk, for group q, for block j: preload, compute; drain q after the last kb
+
+Chunks rotate through two buffers. The operand that the inner tile loop reuses may keep its first
+`resident` chunks in the scratchpad. There is no second accumulator: groups drain one by one while the
+last k-block sweeps over the tile, and the next tile overwrites them behind the drain (a wavefront).
+Row functions (softmax, LayerNorm) need whole rows: their tile is one group, double-buffered.
+
+Every number of a problem or mapping may be an array: then the kernel is a batch (see hw.program).
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codesign.hw.config import HardwareConfig
+from codesign.hw.isa import DESTINATIONS, FUNCTIONS, ROW_FUNCTIONS, TARGETS
+from codesign.hw.program import (
+    NO_UPPER_BOUND,
+    Affine,
+    Body,
+    Cases,
+    Guard,
+    Guards,
+    Instruction,
+    Int,
+    Loop,
+    Pipeline,
+    Ring,
+    Token,
+    first,
+    last,
+)
+
+SLOTS = 2  # rotating buffers of streamed chunks
+DIM_LOOPS = {"mn": ("tm", "tn"), "nm": ("tn", "tm")}
+
+
+@dataclass(frozen=True)
+class MatmulProblem:
+    """What a matmul kernel computes. `parameters`: per-channel bias and scale are loaded."""
+
+    m: int
+    k: int
+    n: int
+    batch: int = 1
+    transposed_b: bool = False
+    parameters: bool = False
+    function: str = "copy"
+    residual: bool = False  # an int8 matrix added before a row function
+    destination: str = "dram"
+
+    @property
+    def row_function(self) -> bool:
+        """Whether the epilogue needs whole rows of C."""
+        return self.function in ROW_FUNCTIONS
+
+    @property
+    def parameter_sets(self) -> int:
+        """Parameter rows per block of C: bias and scale, gamma and beta."""
+        norm = self.function in ("layernorm", "rmsnorm")
+        return int(self.parameters) + int(norm)
+
+
+@dataclass(frozen=True)
+class MatmulMapping:
+    """How: tile sizes, loop order, residency. Blocks are dim columns; numbers may be arrays.
+
+    `groups` drains per tile; row functions use one group and `tiles_held` accumulator tiles.
+    """
+
+    order: str
+    tile_m: Any  # rows
+    tile_n: Any  # blocks
+    chunk_k: Any  # blocks
+    groups: Any = 1
+    resident: Any = 0  # chunks
+    tiles_held: Any = 1
+
+
+@dataclass(frozen=True)
+class MatmulAddresses:
+    """DRAM byte addresses of the operands."""
+
+    a: int = 0
+    b: int = 0
+    c: int = 0
+    parameters: int = 0
+    residual: int = 0
+
+
+def ceil_div(a: Any, b: Any) -> Any:
+    """Quotient rounded up, elementwise."""
+    return -(-a // b)
+
+
+def plane_bytes(rows: int, config: HardwareConfig) -> int:
+    """Bytes from one column block to the next of a blocked matrix, beats kept whole."""
+    return int(ceil_div(rows * config.dim, config.bus_bytes)) * config.bus_bytes
+
+
+class MatmulShape:
+    """Tile counts, ragged edges and memory layout of a problem under a mapping."""
+
+    def __init__(self, problem: MatmulProblem, mapping: MatmulMapping, config: HardwareConfig) -> None:
+        dim = config.dim
+        self.k_blocks, self.n_blocks = ceil_div(problem.k, dim), ceil_div(problem.n, dim)
+        self.k_rest = problem.k - (self.k_blocks - 1) * dim
+        self.n_rest = problem.n - (self.n_blocks - 1) * dim
+        self.tiles_m = ceil_div(problem.m, mapping.tile_m)
+        self.tiles_n = ceil_div(self.n_blocks, mapping.tile_n)
+        self.chunks = ceil_div(self.k_blocks, mapping.chunk_k)
+        self.m_last = problem.m - (self.tiles_m - 1) * mapping.tile_m
+        self.n_last = self.n_blocks - (self.tiles_n - 1) * mapping.tile_n
+        self.chunk_last = self.k_blocks - (self.chunks - 1) * mapping.chunk_k
+        self.tiles = problem.batch * self.tiles_m * self.tiles_n
+        self._groups(mapping)
+        self._scratchpad(mapping, config)
+        self._accumulator(problem, mapping, config)
+        tile_parameters = problem.parameter_sets * mapping.tile_n * dim
+        self.parameter_slots = np.where(self.tiles_n > 1, 2, 1)
+        fits = self.parameter_slots * tile_parameters <= config.parameter_channels
+        self.feasible = self.feasible & fits
+
+    def _groups(self, mapping: MatmulMapping) -> None:
+        self.width = ceil_div(mapping.tile_n, mapping.groups)
+        self.width_tail = mapping.tile_n - (mapping.groups - 1) * self.width
+        self.width_last = self.n_last - (mapping.groups - 1) * self.width
+        self.feasible = (self.width_tail > 0) & (self.width_last > 0)
+
+    def _scratchpad(self, mapping: MatmulMapping, config: HardwareConfig) -> None:
+        """A and B each take whole banks, so that their reads never meet in one."""
+        self.a_slot = mapping.tile_m * mapping.chunk_k
+        self.b_slot = mapping.chunk_k * config.dim * mapping.tile_n
+        self.slots = np.minimum(SLOTS, self.chunks * self.tiles)
+        streams = np.where(mapping.resident < self.chunks, self.slots, 0)
+        reused, streamed = (mapping.resident + streams), self.slots
+        a_slots, b_slots = (reused, streamed) if mapping.order == "mn" else (streamed, reused)
+        self.a_banks = ceil_div(a_slots * self.a_slot, config.scratchpad_bank_rows)
+        b_banks = ceil_div(b_slots * self.b_slot, config.scratchpad_bank_rows)
+        fits = self.a_banks + b_banks <= config.scratchpad_banks
+        # A resident chunk is overwritten only after the chunk before last was consumed.
+        safe = (mapping.resident == 0) | (self.chunks >= self.slots)
+        self.feasible = self.feasible & fits & safe
+
+    def _accumulator(
+        self, problem: MatmulProblem, mapping: MatmulMapping, config: HardwareConfig
+    ) -> None:
+        rows = mapping.tile_m * self.width
+        span = ceil_div(rows, config.accumulator_bank_rows)
+        self.region = span * config.accumulator_bank_rows
+        if problem.row_function:
+            self.held = np.minimum(mapping.tiles_held, self.tiles)
+            fits = (self.held * span <= config.accumulator_banks) & (self.tiles_n == 1)
+            self.feasible = self.feasible & fits & (mapping.groups == 1)
+            self.credits = self.held
+            self.window = self.pitch = np.ones_like(span)
+            return
+        window = np.maximum(config.accumulator_banks // np.maximum(span, 1), 1)
+        self.window = 2 ** (np.frexp(window)[1] - 1)  # rounded down to a power of two
+        self.pitch = ceil_div(rows, self.window) * self.window
+        per_region = self.region // np.maximum(self.pitch, 1)
+        fits = (span <= config.accumulator_banks) & (mapping.groups <= self.window * per_region)
+        self.feasible = self.feasible & fits
+        passes_overlap = self.k_blocks > 1
+        self.credits = np.where(
+            passes_overlap, np.minimum(mapping.groups, self.window), mapping.groups
+        )
+
+
+def matmul_kernel(
+    problem: MatmulProblem,
+    mapping: MatmulMapping,
+    config: HardwareConfig,
+    addresses: MatmulAddresses | None = None,
+) -> Body:
+    """The kernel's body. The mapping must be feasible (`MatmulShape.feasible`)."""
+    return _MatmulWriter(problem, mapping, config, addresses or MatmulAddresses()).body()
+
+
+class _MatmulWriter:
+    """Writes the instructions of one matmul kernel."""
+
+    def __init__(
+        self,
+        problem: MatmulProblem,
+        mapping: MatmulMapping,
+        config: HardwareConfig,
+        addresses: MatmulAddresses,
+    ) -> None:
+        self.p, self.map, self.config, self.at = problem, mapping, config, addresses
+        self.s = MatmulShape(problem, mapping, config)
+        self.dim = config.dim
+        self.outer, self.inner = DIM_LOOPS[mapping.order]
+        s = self.s
+        inner_count = s.tiles_n if self.inner == "tn" else s.tiles_m
+        self.tile_steps: dict[str, Int] = {
+            "b": s.tiles_m * s.tiles_n,
+            self.outer: inner_count,
+            self.inner: 1,
+        }
+        # Parameters change with the n tile; with a single one they are loaded once.
+        reload = np.where(s.tiles_n > 1, NO_UPPER_BOUND, 1)
+        if mapping.order == "nm":
+            reload = np.ones_like(reload)
+        self.parameter_loads: Guards = (Guard("tm", hi=reload), Guard("c", hi=1))
+        self.parameter_ends: Guards = (Guard("tm", hi=reload, from_end=True),)
+
+    def body(self) -> Body:
+        counts = {"tm": self.s.tiles_m, "tn": self.s.tiles_n}
+        loops = (
+            ("b", self.p.batch),
+            (self.outer, counts[self.outer]),
+            (self.inner, counts[self.inner]),
+            ("c", self.s.chunks),
+        )
+        prologue = (
+            Instruction("execute_sync", signals=(Token("consumed", count=self.s.slots),)),
+            Instruction("drain_sync", signals=self._credits()),
+        )
+        epilogue = (
+            Instruction("load_sync", waits=self._load_debts()),
+            Instruction("execute_sync", waits=self._execute_debts()),
+        )
+        return (*prologue, Pipeline(loops, (self._loads(), self._computes())), *epilogue)
+
+    # -- Tokens lent before the first tile and collected after the last -------------------------
+
+    def _credits(self) -> tuple[Token, ...]:
+        credits = [] if self.p.residual else [Token("drained", count=self.s.credits)]
+        emptied = self._emptied_credits()
+        return (*credits, *emptied)
+
+    def _emptied_credits(self) -> tuple[Token, ...]:
+        if self.p.residual:
+            return (Token("emptied", count=self.s.credits),)
+        if self.p.parameter_sets:
+            return (Token("emptied", count=self.s.parameter_slots),)
+        return ()
+
+    def _load_debts(self) -> tuple[Token, ...]:
+        return (Token("consumed", count=self.s.slots), *self._emptied_credits())
+
+    def _execute_debts(self) -> tuple[Token, ...]:
+        return () if self.p.residual else (Token("drained", count=self.s.credits),)
+
+    # -- Stage 0: loads --------------------------------------------------------------------------
+
+    def _loads(self) -> Body:
+        reused, streamed = (self._load_a, self._load_b)
+        if self.map.order == "nm":
+            reused, streamed = streamed, reused
+        held = (Guard("c", hi=self.map.resident), *first(self.inner))
+        flowing = (Guard("c", lo=self.map.resident),)
+        chunk_free = (Token("consumed"),)
+        loads: list[Instruction] = [Instruction("load_sync", waits=chunk_free)]
+        if self.p.residual:
+            loads.append(self._load_residual())
+        if self.p.parameter_sets:
+            loads.append(self._load_parameters())
+        loads += [reused(held, ()), reused(flowing, ()), streamed((), (Token("loaded"),))]
+        return tuple(loads)
+
+    def _mvin(
+        self, target: str, values: dict[str, Any], addresses: dict[str, Affine], **rest: Any
+    ) -> Instruction:
+        return Instruction(
+            "mvin", {**values, "target": TARGETS.index(target)}, addresses, **rest
+        )
+
+    def _load_a(self, when: Guards, signals: tuple[Token, ...]) -> Instruction:
+        s, plane = self.s, plane_bytes(self.p.m, self.config)
+        return self._mvin(
+            "scratchpad",
+            {
+                "rows": Cases(self.map.tile_m, ((("tm",), s.m_last),)),
+                "blocks": Cases(self.map.chunk_k, ((("c",), s.chunk_last),)),
+            },
+            {
+                "dram": Affine(
+                    self.at.a,
+                    {
+                        "b": s.k_blocks * plane,
+                        "tm": self.map.tile_m * self.dim,
+                        "c": self.map.chunk_k * plane,
+                    },
+                ),
+                "dram_stride": Affine(plane),
+                "local": self._a_local({}),
+                "stride": Affine(self.map.tile_m),
+            },
+            when=when,
+            signals=signals,
+        )
+
+    def _load_b(self, when: Guards, signals: tuple[Token, ...]) -> Instruction:
+        s, dim = self.s, self.dim
+        if self.p.transposed_b:
+            plane = plane_bytes(self.p.n, self.config)
+            keys = self.map.tile_n * dim
+            values = {
+                "rows": Cases(keys, ((("tn",), self.p.n - (s.tiles_n - 1) * keys),)),
+                "blocks": Cases(self.map.chunk_k, ((("c",), s.chunk_last),)),
+            }
+            strides = {"b": s.k_blocks * plane, "tn": keys * dim, "c": self.map.chunk_k * plane}
+            stride = keys
+        else:
+            plane = plane_bytes(self.p.k, self.config)
+            chunk = self.map.chunk_k * dim
+            values = {
+                "rows": Cases(chunk, ((("c",), self.p.k - (s.chunks - 1) * chunk),)),
+                "blocks": Cases(self.map.tile_n, ((("tn",), s.n_last),)),
+            }
+            strides = {
+                "b": s.n_blocks * plane,
+                "tn": self.map.tile_n * plane,
+                "c": chunk * dim,
+            }
+            stride = chunk
+        addresses = {
+            "dram": Affine(self.at.b, strides),
+            "dram_stride": Affine(plane),
+            "local": self._b_local({}),
+            "stride": Affine(stride),
+        }
+        return self._mvin("scratchpad", values, addresses, when=when, signals=signals)
+
+    def _load_parameters(self) -> Instruction:
+        """Parameters of a tile's channels, in one of two slots that alternate over n tiles."""
+        s, sets = self.s, self.p.parameter_sets
+        rows = Cases(self.map.tile_n * sets, ((("tn",), s.n_last * sets),))
+        pitch = self.map.tile_n * sets
+        waits = () if self.p.residual else (Token("emptied"),)
+        return self._mvin(
+            "parameters",
+            {"rows": rows, "blocks": 1},
+            {
+                "dram": Affine(self.at.parameters, {"tn": pitch * self.dim * 8}),
+                "dram_stride": Affine(0),
+                "local": Affine(0, ring=self._parameter_ring(pitch)),
+                "stride": Affine(0),
+            },
+            when=self.parameter_loads,
+            waits=waits,
+            signals=(Token("filled"),),
+        )
+
+    def _parameter_ring(self, pitch: Any) -> Ring:
+        steps = dict(self.tile_steps) if self.map.order == "mn" else {"tn": 1}
+        return Ring(self.s.parameter_slots, pitch, steps)
+
+    def _load_residual(self) -> Instruction:
+        plane = plane_bytes(self.p.m, self.config)
+        return self._mvin(
+            "accumulator",
+            {"rows": Cases(self.map.tile_m, ((("tm",), self.s.m_last),)), "blocks": self.s.n_blocks},
+            {
+                "dram": Affine(self.at.residual, {"tm": self.map.tile_m * self.dim}),
+                "dram_stride": Affine(plane),
+                "local": self._accumulator({}),
+                "stride": Affine(self.map.tile_m),
+            },
+            when=first("c"),
+            waits=(Token("emptied"),),
+        )
+
+    # -- Stage 1: computes and drains -------------------------------------------------------------
+
+    def _computes(self) -> Body:
+        s, dim = self.s, self.dim
+        depth = Cases(dim, ((("c", "kb"), s.k_rest),))
+        width = Cases(dim, ((("tn", "q", "j"), s.n_rest),))
+        preload = Instruction(
+            "preload",
+            {"rows": width if self.p.transposed_b else depth},
+            {"local": self._b_local(self._b_strides())},
+            flags={"transposed": ()} if self.p.transposed_b else {},
+            waits=(Token("loaded", first("kb", "q", "j")),),
+        )
+        compute = Instruction(
+            "compute",
+            {"rows": Cases(self.map.tile_m, ((("tm",), s.m_last),)), "depth": depth, "width": width},
+            {"local": self._a_local({"kb": self.map.tile_m}), "accumulator": self._accumulator({"j": 1})},
+            flags={} if self.p.residual else {"overwrite": first("c", "kb")},
+            waits=self._slot_free(),
+            signals=(
+                Token("consumed", last("kb", "q", "j")),
+                Token("computed", last("c", "kb", "j")),
+            ),
+        )
+        blocks = Loop("j", self._group_width(), (preload, compute))
+        groups = Loop("q", self.map.groups, (blocks, self._drain()))
+        chunk = Cases(self.map.chunk_k, ((("c",), s.chunk_last),))
+        return (Loop("kb", chunk, (groups,)),)
+
+    def _group_width(self) -> Cases:
+        s = self.s
+        return Cases(s.width, ((("tn", "q"), s.width_last), (("q",), s.width_tail)))
+
+    def _slot_free(self) -> tuple[Token, ...]:
+        """Waits for drains, so that no result is overwritten and no bank read twice at once.
+
+        The last sweep over K may not run more than `window` groups ahead of the drain, since
+        groups `window` apart share a bank; the first sweep of the next tile waits for the rest.
+        """
+        if self.p.residual:
+            return ()
+        if self.p.row_function:
+            return (Token("drained", first("c", "kb", "j")),)
+        s = self.s
+        lag = np.where(s.k_blocks > 1, s.window, NO_UPPER_BOUND)
+        begin = (*first("c", "kb", "j"), Guard("q", hi=lag, from_end=True))
+        end = (*last("c", "kb"), *first("j"), Guard("q", lo=lag))
+        return (Token("drained", begin), Token("drained", end))
+
+    def _drain(self) -> Instruction:
+        p, s, plane = self.p, self.s, plane_bytes(self.p.m, self.config)
+        word = 4 if p.destination == "dram_int32" else 1
+        signals: tuple[Token, ...] = (Token("emptied" if p.residual else "drained"),)
+        waits: tuple[Token, ...] = (Token("computed"),)
+        if p.parameter_sets:
+            waits += (Token("filled", (*self.parameter_loads[:1], *first("q"))),)
+            if not p.residual:
+                signals += (Token("emptied", (*self.parameter_ends, *last("q"))),)
+        return Instruction(
+            "mvout",
+            {
+                "rows": Cases(self.map.tile_m, ((("tm",), s.m_last),)),
+                "blocks": self._group_width(),
+                "function": FUNCTIONS.index(p.function),
+                "destination": DESTINATIONS.index(p.destination),
+            },
+            {
+                "accumulator": self._accumulator({}),
+                "stride": Affine(self.map.tile_m),
+                "dram": Affine(
+                    self.at.c,
+                    {
+                        "b": s.n_blocks * plane * word,
+                        "tm": self.map.tile_m * self.dim * word,
+                        "tn": self.map.tile_n * plane * word,
+                        "q": s.width * plane * word,
+                    },
+                ),
+                "dram_stride": Affine(plane * word),
+                "parameters": Affine(
+                    0,
+                    {"q": s.width},
+                    self._parameter_ring(self.map.tile_n * p.parameter_sets),
+                ),
+            },
+            when=last("c", "kb"),
+            waits=waits,
+            signals=signals,
+        )
+
+    # -- Local memories ----------------------------------------------------------------------------
+
+    def _chunk_ring(self, slot: Any, *, reused: bool) -> Ring:
+        """Buffers of one operand's chunks: resident ones first, then the rotating ones."""
+        if not reused:
+            steps = {loop: step * self.s.chunks for loop, step in self.tile_steps.items()}
+            return Ring(self.s.slots, slot, {**steps, "c": 1})
+        held = self.map.resident
+        flowing = self.s.chunks - held
+        steps = {loop: step * flowing for loop, step in self.tile_steps.items()}
+        return Ring(self.s.slots, slot, {**steps, "c": 1}, -held, held, "c")
+
+    def _a_local(self, strides: dict[str, Any]) -> Affine:
+        ring = self._chunk_ring(self.s.a_slot, reused=self.map.order == "mn")
+        return Affine(0, strides, ring)
+
+    def _b_local(self, strides: dict[str, Any]) -> Affine:
+        base = self.s.a_banks * self.config.scratchpad_bank_rows
+        ring = self._chunk_ring(self.s.b_slot, reused=self.map.order == "nm")
+        return Affine(base, strides, ring)
+
+    def _b_strides(self) -> dict[str, Any]:
+        dim = self.dim
+        if self.p.transposed_b:
+            return {"kb": self.map.tile_n * dim, "q": self.s.width * dim, "j": dim}
+        chunk = self.map.chunk_k * dim
+        return {"kb": dim, "q": self.s.width * chunk, "j": chunk}
+
+    def _accumulator(self, block: dict[str, int]) -> Affine:
+        """Group q lies in bank region q mod window; row functions alternate tiles."""
+        s = self.s
+        strides = {loop: self.map.tile_m for loop in block}
+        if self.p.row_function:
+            return Affine(0, strides, Ring(s.held, s.region, self.tile_steps))
+        step = s.pitch // s.window
+        return Affine(0, {**strides, "q": step}, Ring(s.window, s.region - step, {"q": 1}))

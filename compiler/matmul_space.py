@@ -1,0 +1,215 @@
+"""The mapspace of the matmul kernel, and lower bounds on its costs.
+
+Stated: loop order (m or n inner), tile_m and tile_n from near-equal splits of their extents, chunk_k
+from powers of two. Given those, residency and drain groups are set to the most that fits: both only
+take work away. Row functions tile m alone and hold one or two output tiles.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.mapping import Ints, doublings, splits, zero_events
+from codesign.compiler.matmul_kernel import (
+    SLOTS,
+    MatmulMapping,
+    MatmulProblem,
+    MatmulShape,
+    ceil_div,
+    matmul_kernel,
+)
+from codesign.hw import timing
+from codesign.hw.config import HardwareConfig
+from codesign.hw.events import EVENT_INDEX
+from codesign.hw.program import Body
+
+
+def matmul_spaces(problem: MatmulProblem, config: HardwareConfig) -> list["MatmulSpace"]:
+    """The mapspace of a problem, one part per loop order."""
+    return [MatmulSpace.build(problem, config, order) for order in ("mn", "nm")]
+
+
+@dataclass(frozen=True)
+class MatmulSpace:
+    """Feasible mappings of one loop order; fields of `mappings` are arrays."""
+
+    problem: MatmulProblem
+    config: HardwareConfig
+    mappings: MatmulMapping
+
+    @classmethod
+    def build(cls, problem: MatmulProblem, config: HardwareConfig, order: str) -> "MatmulSpace":
+        """Enumerate the candidates of one loop order and keep those that fit."""
+        k_blocks, n_blocks = ceil_div(problem.k, config.dim), ceil_div(problem.n, config.dim)
+        granule = max(1, config.bus_bytes // config.dim)
+        tiles_m = splits(problem.m, granule)
+        tiles_n = np.array([n_blocks]) if problem.row_function else splits(n_blocks)
+        held = np.array([2, 1]) if problem.row_function else np.array([1])
+        grid = np.meshgrid(tiles_m, tiles_n, doublings(k_blocks), held, indexing="ij")
+        tile_m, tile_n, chunk_k, tiles_held = (axis.ravel() for axis in grid)
+        mappings = MatmulMapping(order, tile_m, tile_n, chunk_k, tiles_held=tiles_held)
+        if not problem.row_function:
+            mappings = replace(mappings, groups=_most_groups(problem, mappings, config))
+        mappings = replace(mappings, resident=_most_resident(problem, mappings, config))
+        feasible = MatmulShape(problem, mappings, config).feasible
+        return cls(problem, config, _select(mappings, np.flatnonzero(feasible)))
+
+    def __len__(self) -> int:
+        return len(self.mappings.tile_m)
+
+    def mapping(self, index: int) -> MatmulMapping:
+        """One mapping, its numbers plain ints."""
+        m = self.mappings
+        numbers = {
+            name: int(getattr(m, name)[index])
+            for name in ("tile_m", "tile_n", "chunk_k", "groups", "resident", "tiles_held")
+        }
+        return MatmulMapping(m.order, **numbers)
+
+    def kernel(self, chosen: Ints) -> Body:
+        """The kernels of the chosen mappings, as one batch."""
+        return matmul_kernel(self.problem, _select(self.mappings, chosen), self.config)
+
+    def bounds(self) -> tuple[Ints, Ints]:
+        """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
+        return _Bounds(self).cycles(), _Bounds(self).events()
+
+
+def _select(mappings: MatmulMapping, index: Ints) -> MatmulMapping:
+    def pick(values: Any) -> Any:
+        return np.broadcast_to(values, mappings.tile_m.shape)[index]
+
+    return MatmulMapping(
+        mappings.order,
+        pick(mappings.tile_m),
+        pick(mappings.tile_n),
+        pick(mappings.chunk_k),
+        pick(mappings.groups),
+        pick(mappings.resident),
+        pick(mappings.tiles_held),
+    )
+
+
+def _most_groups(problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig) -> Ints:
+    """The finest division of each tile into drain groups that fits: whole, or a power of two."""
+    best = np.ones_like(mappings.tile_n)
+    for parts in [1 << i for i in range(1, 8)] + [0]:
+        groups = np.minimum(parts or mappings.tile_n, 128)
+        groups = np.broadcast_to(groups, best.shape)
+        trial = replace(mappings, groups=groups)
+        fits = MatmulShape(problem, trial, config).feasible & (groups <= mappings.tile_n)
+        best = np.where(fits & (groups > best), groups, best)
+    return best
+
+
+def _most_resident(problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig) -> Ints:
+    """Chunks of the reused operand that stay in the scratchpad: as many as fit beside the rest."""
+    shape = MatmulShape(problem, mappings, config)
+    reused, streamed = shape.a_slot, shape.b_slot
+    reuses = shape.tiles_n
+    if mappings.order == "nm":
+        reused, streamed, reuses = streamed, reused, shape.tiles_m
+    bank = config.scratchpad_bank_rows
+    rows = (config.scratchpad_banks - ceil_div(shape.slots * streamed, bank)) * bank
+    buffers = np.maximum(rows // reused, 0)
+    resident = np.where(buffers >= shape.chunks, shape.chunks, np.maximum(buffers - SLOTS, 0))
+    allowed = (reuses > 1) & (shape.chunks >= shape.slots)
+    most: Ints = np.where(allowed, resident, 0)
+    return most
+
+
+class _Bounds:
+    """Closed forms over all mappings of a space: events exact but for bookkeeping, cycles from below."""
+
+    def __init__(self, space: MatmulSpace) -> None:
+        self.p, self.config, self.m = space.problem, space.config, space.mappings
+        self.s = MatmulShape(self.p, self.m, self.config)
+        p, s, m = self.p, self.s, self.m
+        self.held = np.minimum(m.resident * m.chunk_k, s.k_blocks)
+        again_a = again_b = 0
+        if m.order == "mn":
+            a_sweeps, b_sweeps = s.tiles_n, s.tiles_m
+            again_a = (a_sweeps - 1) * self.held
+        else:
+            a_sweeps, b_sweeps = s.tiles_n, s.tiles_m
+            again_b = (b_sweeps - 1) * self.held
+        self.a_rows = p.batch * p.m * (a_sweeps * s.k_blocks - again_a)
+        if p.transposed_b:
+            self.b_rows = p.batch * p.n * (b_sweeps * s.k_blocks - again_b)
+        else:
+            held_rows = np.minimum(again_b * self.config.dim, (b_sweeps - 1) * p.k)
+            self.b_rows = p.batch * s.n_blocks * (b_sweeps * p.k - held_rows)
+        self.residual_rows = p.m * s.n_blocks if p.residual else 0
+        reloads = s.tiles_m if m.order == "mn" else 1
+        reloads = np.where(s.tiles_n > 1, reloads, 1)
+        self.parameter_rows = p.batch * s.n_blocks * p.parameter_sets * reloads
+        self.out_rows = p.batch * p.m * s.n_blocks
+
+    def events(self) -> Ints:
+        p, s, dim = self.p, self.s, self.config.dim
+        computes = p.batch * s.tiles_m * s.k_blocks * s.n_blocks
+        swept = p.batch * p.m * s.k_blocks * s.n_blocks
+        preload_rows = p.n * s.k_blocks if p.transposed_b else p.k * s.n_blocks
+        adds = swept - (0 if p.residual else self.out_rows)
+        word = 4 if p.destination == "dram_int32" else 1
+        passes = {"softmax": 3, "layernorm": 2, "rmsnorm": 2}.get(p.function, 1)
+        loaded = self.a_rows + self.b_rows
+        counts = {
+            "instructions": 2 * computes,
+            "dram_read_bytes": (
+                loaded + self.residual_rows + self.parameter_rows * timing.PARAMETER_BYTES
+            )
+            * dim,
+            "dram_write_bytes": self.out_rows * dim * word,
+            "scratchpad_reads": swept + p.batch * s.tiles_m * preload_rows,
+            "scratchpad_writes": loaded,
+            "accumulator_reads": adds + passes * self.out_rows,
+            "accumulator_writes": swept + self.residual_rows,
+            "accumulator_adds": adds * dim,
+            "macs": p.batch * p.m * p.k * p.n,
+            "pe_active": swept * dim * dim,
+            "pe_weight_loads": computes * dim * dim,
+            "scale": self.residual_rows * dim,
+            "requantize": self.out_rows * dim if word == 1 else 0,
+        }
+        elements = self.out_rows * dim
+        match p.function:
+            case "gelu":
+                counts["gelu"] = elements
+            case "softmax":
+                counts |= {"compare": elements, "exp": 2 * elements}
+            case "layernorm" | "rmsnorm":
+                counts |= {"moment": elements, "sqrt": p.batch * p.m}
+        if p.row_function:
+            counts |= {"normalize": elements, "divide": p.batch * p.m}
+        events = zero_events(len(self.m.tile_m))
+        for name, count in counts.items():
+            events[:, EVENT_INDEX[name]] = count
+        return events
+
+    def cycles(self) -> Ints:
+        """The busiest unit's work, after what must precede it and before what must follow."""
+        p, s, m, config = self.p, self.s, self.m, self.config
+        dim = config.dim
+        row_cycles = max(1, ceil_div(dim, config.bus_bytes))
+        mesh_row = np.maximum(m.tile_m, dim), np.maximum(s.m_last, dim)
+        sweeps = s.k_blocks * s.n_blocks * p.batch
+        mesh = ((s.tiles_m - 1) * mesh_row[0] + mesh_row[1]) * sweeps
+        chunk = np.minimum(m.chunk_k, s.k_blocks)
+        rows = np.minimum(m.tile_n * dim, p.n) * chunk
+        if not p.transposed_b:
+            rows = np.minimum(m.chunk_k * dim, p.k) * m.tile_n
+        first_load = (m.tile_m * chunk + rows) * row_cycles
+        start = config.dram_latency_cycles + timing.LOAD_LATENCY + first_load
+        out_row = ceil_div(dim * (4 if p.destination == "dram_int32" else 1), config.bus_bytes)
+        out_row = max(1, out_row) + {"softmax": 2, "layernorm": 1, "rmsnorm": 1}.get(p.function, 0)
+        last_drain = s.m_last * s.width_last * out_row
+        pipeline = 2 * dim + timing.EXECUTE_LATENCY + timing.DRAIN_LATENCY
+        tail = pipeline + last_drain + config.dram_latency_cycles
+        loads = (self.a_rows + self.b_rows + self.residual_rows) * row_cycles
+        last_chunk = mesh_row[1] * s.chunk_last * s.n_last
+        loading = config.dram_latency_cycles + timing.LOAD_LATENCY + loads + last_chunk
+        draining = start + dim + self.out_rows * out_row + pipeline + config.dram_latency_cycles
+        bound: Ints = np.maximum.reduce([start + dim + mesh + tail, loading + tail, draining])
+        return bound

@@ -1,0 +1,426 @@
+"""Fold an ONNX model to the nodes that compute on activations, every tensor with a concrete shape.
+
+One pass in the file's order: constants and shape arithmetic are evaluated, constant If branches
+inlined, quantization nodes reduced to the operators they surround, and repeated mask computations
+shared. What remains is a networkx DiGraph of `Node`s for the pattern matcher.
+"""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+import onnx
+from onnx import TensorProto
+from onnx.reference import ReferenceEvaluator
+
+from codesign.compiler.onnx_load import LARGEST_INTEGER_CONSTANT
+from codesign.compiler.onnx_shapes import (
+    FLOAT,
+    FLOAT_TYPES,
+    Node,
+    Origin,
+    Tensor,
+    UnknownShape,
+    output_types,
+)
+from codesign.hw.errors import ModelError
+
+Array = np.ndarray[Any, Any]
+_BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
+_INTERNED_ELEMENTS = 1 << 12
+
+# Quantized operators: the float operator they stand for and which inputs it keeps; scales and zero
+# points disappear into the machine's own requantization.
+_QUANTIZED: dict[str, tuple[str, tuple[int, ...]]] = {
+    "ConvInteger": ("Conv", (0, 1)),
+    "DynamicQuantizeMatMul": ("DynamicQuantizeMatMul", (0, 1, 4)),
+    "MatMulInteger": ("MatMul", (0, 1)),
+    "MatMulIntegerToFloat": ("MatMulIntegerToFloat", (0, 1, 6)),
+    "QAttention": ("Attention", (0, 1, 2, 5)),
+    "QEmbedLayerNormalization": ("EmbedLayerNormalization", (0, 1, 2, 3, 4, 5, 6, 7)),
+    "QGemm": ("Gemm", (0, 3, 6)),
+    "QLinearAdd": ("Add", (0, 3)),
+    "QLinearAveragePool": ("AveragePool", (0,)),
+    "QLinearConv": ("Conv", (0, 3, 8)),
+    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
+    "QLinearLeakyRelu": ("LeakyRelu", (0,)),
+    "QLinearMatMul": ("MatMul", (0, 3)),
+    "QLinearMul": ("Mul", (0, 3)),
+    "QLinearReduceMean": ("ReduceMean", (0,)),
+    "QLinearSigmoid": ("Sigmoid", (0,)),
+    "QLinearSoftmax": ("Softmax", (0,)),
+}
+_CONTRIB_AFTER_REDUCTION = {"Attention", "EmbedLayerNormalization"}
+_CONTRIB_AFTER_REDUCTION |= {"DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An ONNX node that cannot be imported, and why when its type does not say it."""
+
+    op_type: str
+    name: str
+    reason: str = ""
+
+
+@dataclass
+class OnnxGraph:
+    """The nodes that are left (attribute `node` of the DiGraph, in order) and every tensor."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    dag: "nx.DiGraph[str]" = field(default_factory=nx.DiGraph)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    unsupported: list[Unsupported] = field(default_factory=list)
+    opset: int = 0
+
+    def nodes(self) -> Iterator[Node]:
+        """Nodes in the order in which the file computes them."""
+        return (node for _, node in self.dag.nodes(data="node"))
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that writes `tensor`, None for inputs and constants."""
+        name = self._producers.get(tensor)
+        return None if name is None else self.dag.nodes[name]["node"]
+
+    def consumers(self, tensor: str) -> list[Node]:
+        """The nodes that read `tensor`."""
+        producer = self.producer(tensor)
+        if producer is None:
+            return [node for node in self.nodes() if tensor in node.inputs]
+        readers = (self.dag.nodes[name]["node"] for name in self.dag.successors(producer.name))
+        return [node for node in readers if tensor in node.inputs]
+
+    def add(self, node: Node) -> None:
+        """Append `node`, which may only read tensors that are already there."""
+        self.dag.add_node(node.name, node=node)
+        self._connect(node)
+
+    def rewrite(self, node: Node) -> None:
+        """Put `node` in the place of the node of the same name."""
+        self.dag.remove_edges_from(list(self.dag.in_edges(node.name)))
+        self.dag.nodes[node.name]["node"] = node
+        self._connect(node)
+
+    def prune(self) -> None:
+        """Remove the nodes that no model output depends on."""
+        live = set()
+        for tensor in self.outputs:
+            producer = self.producer(tensor)
+            if producer is not None:
+                live |= {producer.name} | nx.ancestors(self.dag, producer.name)
+        self.dag.remove_nodes_from([name for name in self.dag if name not in live])
+
+    def _connect(self, node: Node) -> None:
+        for tensor in node.inputs:
+            if tensor in self._producers:
+                self.dag.add_edge(self._producers[tensor], node.name)
+        for tensor in node.outputs:
+            self._producers[tensor] = node.name
+
+    def __post_init__(self) -> None:
+        self._producers: dict[str, str] = {}
+
+
+def fold(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> OnnxGraph:
+    """Return the folded graph of a model whose inputs have the given concrete shapes.
+
+    Nodes that cannot be folded are listed in `unsupported`, not raised, so that all are reported
+    together. Raises ModelError for a graph that is not well formed.
+    """
+    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
+    folder = _Folder(OnnxGraph(tuple(shapes), opset=opset))
+    for weights in model.graph.initializer:
+        folder.constant(weights.name, weights)
+    for value in model.graph.input:
+        if value.name in shapes:
+            dtype = value.type.tensor_type.elem_type
+            origin = _input_origin(value.name, dtype)
+            dtype = FLOAT if dtype in FLOAT_TYPES else dtype
+            folder.graph.tensors[value.name] = Tensor(dtype, shapes[value.name], origin)
+    for proto in model.graph.node:
+        folder.visit(proto)
+    folder.graph.outputs = tuple(
+        folder.resolve(output.name) for output in model.graph.output if folder.known(output.name)
+    )
+    if not folder.graph.unsupported:
+        missing = [o.name for o in model.graph.output if not folder.known(o.name)]
+        if missing:
+            raise ModelError(f"output {missing[0]!r} is written by no node: export the model again")
+        folder.graph.prune()
+    return folder.graph
+
+
+def _input_origin(name: str, dtype: int) -> Origin:
+    """Integers are token, mask or position inputs, except the bytes of an image."""
+    data = dtype in FLOAT_TYPES | _BYTES
+    return Origin.ACTIVATION if data and "mask" not in name.lower() else Origin.INDEX
+
+
+@dataclass
+class _Folder:
+    graph: OnnxGraph
+    aliases: dict[str, str] = field(default_factory=dict)
+    tainted: set[str] = field(default_factory=set)  # results of unsupported nodes
+    interned: dict[tuple[object, ...], str] = field(default_factory=dict)
+    computed: dict[tuple[object, ...], tuple[str, ...]] = field(default_factory=dict)
+    names: set[str] = field(default_factory=set)
+    inlined: int = 0
+
+    def resolve(self, name: str) -> str:
+        return self.aliases.get(name, name)
+
+    def known(self, name: str) -> bool:
+        return self.resolve(name) in self.graph.tensors
+
+    def constant(self, name: str, weights: onnx.TensorProto) -> None:
+        """Record an initialiser or Constant; one without data keeps only its shape."""
+        if weights.data_location == TensorProto.EXTERNAL:
+            dtype = FLOAT if weights.data_type in FLOAT_TYPES else weights.data_type
+            self.graph.tensors[name] = Tensor(
+                dtype, tuple(weights.dims), Origin.CONSTANT, root=name
+            )
+        else:
+            try:
+                value = onnx.numpy_helper.to_array(weights)
+            except (ValueError, TypeError) as error:
+                raise ModelError(f"constant {name!r} is damaged: export the model again") from error
+            self.value(name, value, root=name)
+
+    def value(self, name: str, value: Array, root: str = "") -> None:
+        """Record a known constant; equal small ones become one tensor."""
+        if value.dtype.kind == "f" or value.dtype.name == "bfloat16":
+            value = value.astype(np.float32)
+        elif value.dtype.kind not in "biu":  # strings and 4-bit types: only the shape matters
+            self.graph.tensors[name] = Tensor(FLOAT, value.shape, Origin.CONSTANT, root=root)
+            return
+        dtype = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+        self.graph.tensors[name] = Tensor(dtype, value.shape, Origin.CONSTANT, value, root)
+        if value.size <= _INTERNED_ELEMENTS and not root:
+            key = (dtype, value.shape, value.tobytes())
+            self.aliases[name] = self.interned.setdefault(key, name)
+
+    def visit(self, proto: onnx.NodeProto) -> None:
+        """Fold one node, or append it to the graph."""
+        inputs = tuple(self.resolve(name) for name in proto.input)
+        for name in inputs:
+            if name and name not in self.graph.tensors and name not in self.tainted:
+                raise ModelError(
+                    f"node {_title(proto)} reads {name!r}, which nothing before it writes: "
+                    f"export the model again"
+                )
+        if any(name in self.tainted for name in inputs):
+            self.tainted.update(proto.output)
+            return
+        domain = "" if proto.domain == "ai.onnx" else proto.domain
+        attributes = {a.name: _attribute(a) for a in proto.attribute}
+        node = Node(_title(proto), proto.op_type, domain, inputs, tuple(proto.output), attributes)
+        try:
+            self._visit(node, proto)
+        except UnknownShape as error:
+            self.reject(node, "" if str(error) == "unknown operator" else str(error))
+
+    def reject(self, node: Node, reason: str) -> None:
+        title = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
+        self.graph.unsupported.append(Unsupported(title, node.name, reason))
+        self.tainted.update(node.outputs)
+
+    def _visit(self, node: Node, proto: onnx.NodeProto) -> None:
+        tensors = self.graph.tensors
+        if node.op_type == "Constant":
+            self._constant_node(node)
+        elif node.op_type == "If":
+            self._inline(node)
+        elif node.op_type in ("Loop", "Scan", "SequenceMap"):
+            self.reject(node, "")
+        elif node.op_type == "Shape":
+            start, end = node.attribute("start", 0), node.attribute("end", None)
+            extents = tensors[node.inputs[0]].shape[start:end]
+            self.value(node.outputs[0], np.array(extents, np.int64))
+        elif node.op_type == "Size":
+            self.value(node.outputs[0], np.array(tensors[node.inputs[0]].elements, np.int64))
+        elif self._passes_through(node):
+            self.aliases[node.outputs[0]] = node.inputs[0]
+            for extra in node.outputs[1:]:  # scale and zero point, or a dropout mask
+                tensors[extra] = Tensor(FLOAT, (), Origin.CONSTANT)
+        else:
+            self._compute(_without_quantization(node), proto)
+
+    def _passes_through(self, node: Node) -> bool:
+        """True for nodes that leave a tensor's float values as they are."""
+        if node.op_type in ("Identity", "Dropout"):
+            return True
+        origin = self.graph.tensors[node.inputs[0]].origin if node.inputs else Origin.CONSTANT
+        if node.op_type == "Cast" and origin == Origin.ACTIVATION:
+            source = self.graph.tensors[node.inputs[0]].dtype
+            return source == FLOAT and node.attribute("to") in FLOAT_TYPES
+        quantization = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
+        return node.op_type in quantization and origin != Origin.CONSTANT
+
+    def _constant_node(self, node: Node) -> None:
+        (kind, value), *_ = node.attributes.items()
+        if kind == "sparse_value":
+            shape = tuple(value.dims)
+            self.graph.tensors[node.outputs[0]] = Tensor(FLOAT, shape, Origin.CONSTANT)
+        elif isinstance(value, TensorProto):
+            self.constant(node.outputs[0], value)
+            root = replace(self.graph.tensors[node.outputs[0]], root="")
+            if root.value is not None:
+                self.value(node.outputs[0], root.value)
+        elif kind.startswith("value_string"):
+            self.graph.tensors[node.outputs[0]] = Tensor(TensorProto.STRING, (), Origin.CONSTANT)
+        else:
+            dtype = np.float32 if "float" in kind else np.int64
+            self.value(node.outputs[0], np.asarray(value, dtype))
+
+    def _inline(self, node: Node) -> None:
+        """Replace an If by the branch that its constant condition takes."""
+        condition = self.graph.tensors[node.inputs[0]].value
+        if condition is None:
+            self.reject(node, "its condition depends on data")
+            return
+        branch = node.attribute("then_branch" if condition.all() else "else_branch")
+        self.inlined += 1
+        prefix = f"{node.name}/{self.inlined}/"
+        local = {name: prefix + name for n in branch.node for name in n.output if name}
+        local |= {weights.name: prefix + weights.name for weights in branch.initializer}
+        for weights in branch.initializer:
+            self.constant(local[weights.name], weights)
+        for inner in branch.node:
+            self.visit(_renamed(inner, local))
+        for outer, inner_output in zip(node.outputs, branch.output, strict=True):
+            name = self.resolve(local.get(inner_output.name, inner_output.name))
+            if name in self.tainted:
+                self.tainted.add(outer)
+            else:
+                self.aliases[outer] = name
+
+    def _compute(self, node: Node, proto: onnx.NodeProto) -> None:
+        tensors = self.graph.tensors
+        given = [tensors[name] for name in node.inputs if name]
+        origin = max((tensor.origin for tensor in given), default=Origin.CONSTANT)
+        types = output_types(node, proto, tensors, self.graph.opset)
+        if origin == Origin.CONSTANT:
+            self._constant_result(node, proto, types)
+            return
+        if _embeds(node, given):
+            origin = Origin.ACTIVATION
+        if origin == Origin.ACTIVATION:  # int8 results stand for the floats they quantize
+            types = [(FLOAT if t in _BYTES else t, shape) for t, shape in types]
+        node = replace(node, name=self._unique(node.name))
+        if origin == Origin.INDEX:
+            key = (node.op_type, node.domain, node.inputs, _attribute_key(proto))
+            if key in self.computed:
+                self.aliases.update(zip(node.outputs, self.computed[key], strict=False))
+                return
+            self.computed[key] = node.outputs
+        self.graph.add(node)
+        for name, (dtype, shape) in zip(node.outputs, types, strict=True):
+            tensors[name] = Tensor(dtype, shape, origin)
+        if node.op_type == "EmbedLayerNormalization" and len(node.outputs) > 1:
+            mask = node.outputs[1]
+            tensors[mask] = replace(tensors[mask], origin=Origin.INDEX)
+
+    def _constant_result(
+        self, node: Node, proto: onnx.NodeProto, types: Sequence[tuple[int, tuple[int, ...]]]
+    ) -> None:
+        given = [self.graph.tensors[name] for name in node.inputs if name]
+        root = next((tensor.root for tensor in given if tensor.root), "")
+        for name, (dtype, shape) in zip(node.outputs, types, strict=True):
+            self.graph.tensors[name] = Tensor(dtype, shape, Origin.CONSTANT, root=root)
+        results = [self.graph.tensors[name] for name in node.outputs if name]
+        if any(tensor.value is None for tensor in given) or not given and "Random" in node.op_type:
+            return
+        if max(tensor.elements for tensor in results) > LARGEST_INTEGER_CONSTANT:
+            return
+        values = {n: t.value for n in node.inputs if n and (t := self.graph.tensors[n])}
+        computed = evaluate(node, proto, values, self.graph.opset)
+        for name, value in zip(node.outputs, computed, strict=False):
+            if name:
+                self.value(name, np.asarray(value), root)
+
+    def _unique(self, name: str) -> str:
+        candidate, count = name, 1
+        while candidate in self.names:
+            count += 1
+            candidate = f"{name}.{count}"
+        self.names.add(candidate)
+        return candidate
+
+
+def evaluate(
+    node: Node, proto: onnx.NodeProto | None, values: Mapping[str, Array | None], opset: int
+) -> list[Array]:
+    """Return the outputs of one node on numpy arrays, [] when ONNX has no reference for it."""
+    call = onnx.helper.make_node(node.op_type, node.inputs, node.outputs, domain=node.domain)
+    if proto is not None:
+        call.attribute.extend(proto.attribute)
+    else:
+        for name, value in node.attributes.items():
+            call.attribute.append(onnx.helper.make_attribute(name, value))
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            session = ReferenceEvaluator(call, opsets={"": opset})
+            return list(session.run(None, dict(values)))
+    except Exception:  # noqa: BLE001 - it raises anything; the shape is known and is enough
+        return []
+
+
+def _embeds(node: Node, given: Sequence[Tensor]) -> bool:
+    """True when tokens or positions look up rows of a table of weights."""
+    if node.op_type == "EmbedLayerNormalization":
+        return True
+    constants = [tensor for tensor in given if tensor.origin == Origin.CONSTANT]
+    if node.op_type == "MatMul":  # one-hot rows times a table
+        return len(constants) == 1 and given[0].origin == Origin.INDEX
+    table_types = FLOAT_TYPES | _BYTES
+    return (
+        node.op_type == "Gather"
+        and given[0].origin == Origin.CONSTANT
+        and given[0].dtype in table_types
+        and len(given[0].shape) == 2
+    )
+
+
+def _without_quantization(node: Node) -> Node:
+    """Return the float operator that a quantized one stands for, other nodes as they are."""
+    if node.op_type == "QLinearConcat":
+        return replace(node, op_type="Concat", domain="", inputs=node.inputs[2::3])
+    if node.op_type not in _QUANTIZED:
+        return node
+    op_type, kept = _QUANTIZED[node.op_type]
+    domain = node.domain if op_type in _CONTRIB_AFTER_REDUCTION else ""
+    return replace(node, op_type=op_type, domain=domain, inputs=tuple(map(node.input, kept)))
+
+
+def _title(proto: onnx.NodeProto) -> str:
+    return proto.name or (proto.output[0] if proto.output else proto.op_type)
+
+
+def _attribute(attribute: onnx.AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def _attribute_key(proto: onnx.NodeProto) -> tuple[bytes, ...]:
+    return tuple(sorted(a.SerializeToString(deterministic=True) for a in proto.attribute))
+
+
+def _renamed(proto: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+    """Return a copy of a node with the branch's own tensors renamed, also in nested branches."""
+    copy = onnx.NodeProto()
+    copy.CopyFrom(proto)
+    copy.input[:] = [names.get(name, name) for name in proto.input]
+    copy.output[:] = [names.get(name, name) for name in proto.output]
+    for attribute in copy.attribute:
+        if attribute.HasField("g"):
+            nested = [_renamed(inner, names) for inner in attribute.g.node]
+            del attribute.g.node[:]
+            attribute.g.node.extend(nested)
+            for output in attribute.g.output:
+                output.name = names.get(output.name, output.name)
+    return copy

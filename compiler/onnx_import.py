@@ -1,0 +1,108 @@
+"""Import an ONNX Transformer as the operator graph: the first step from a file to a Program.
+
+    read, inline functions, bind dimensions    onnx_load
+    fold constants and shapes, drop QDQ        onnx_fold, onnx_shapes
+    recognise decomposed operators             onnx_patterns
+    one handler per operator type              onnx_operators, onnx_attention
+    operators and views under construction     onnx_emit, onnx_views
+
+Supported are opset 13 (older ones mostly) to the newest that the installed onnx knows.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+
+from codesign.compiler.graph import Graph
+from codesign.compiler.onnx_emit import Emitter
+from codesign.compiler.onnx_fold import OnnxGraph, Unsupported, fold
+from codesign.compiler.onnx_load import Dimensions, input_shapes, read_model
+from codesign.compiler.onnx_operators import HANDLERS
+from codesign.compiler.onnx_patterns import recognise
+from codesign.compiler.onnx_shapes import Node, Origin, UnknownShape
+from codesign.hw.errors import ModelError, UnsupportedError
+
+_LISTED_NODES = 8
+_REMEDY = "replace them by standard ONNX operators, or export the part of the model without them"
+
+
+def import_onnx(
+    source: Path | onnx.ModelProto,
+    *,
+    batch: int | None = None,
+    seq: int | None = None,
+    dims: Mapping[str, int] | None = None,
+    name: str | None = None,
+) -> Graph:
+    """Return the operator graph of an ONNX model, given as a file or in memory.
+
+    `batch` and `seq` give the symbolic batch and sequence dimensions their extents, whatever the
+    exporter called them; `dims` names any dimension, or an axis as `input.axis`. Weights are not
+    read: external data may be missing.
+
+    Raises ModelError for a file that cannot be read or a dimension without a value, and
+    UnsupportedError naming all nodes that cannot be imported.
+    """
+    model = read_model(source)
+    shapes = input_shapes(model, Dimensions(batch, seq, dict(dims or {})))
+    title = name or (source.stem if isinstance(source, Path) else model.graph.name) or "model"
+    folded = fold(model, shapes)
+    unsupported = list(folded.unsupported)
+    if unsupported:
+        folded.prune()
+    recognise(folded)
+    emitter = _emit(folded, unsupported)
+    if unsupported:
+        raise UnsupportedError(_message(title, unsupported))
+    graph = emitter.finish(title)
+    if not graph.dag:
+        raise ModelError(f"{title} has nothing to compute: no output depends on an activation")
+    return graph
+
+
+def _emit(folded: OnnxGraph, unsupported: list[Unsupported]) -> Emitter:
+    """Run the handlers over all nodes, collecting those that have none."""
+    emitter = Emitter(folded)
+    lost: set[str] = set()
+    for node in folded.nodes():
+        if lost.intersection(node.inputs):
+            lost.update(node.outputs)
+        elif all(emitter.origin(name) == Origin.INDEX for name in node.outputs if name):
+            emitter.index_node(node)
+        else:
+            reason = _handle(emitter, node)
+            if reason is not None:
+                unsupported.append(Unsupported(node.op_type, node.name, reason))
+                lost.update(node.outputs)
+    return emitter
+
+
+def _handle(emitter: Emitter, node: Node) -> str | None:
+    """Import one node; return why it cannot be ("" when its type says it), None when it was."""
+    handler = HANDLERS.get(node.op_type)
+    if handler is None:
+        return ""
+    try:
+        handler(emitter, node)
+    except UnknownShape as error:
+        return str(error)
+    return None
+
+
+def _message(title: str, unsupported: Sequence[Unsupported]) -> str:
+    """One line that names every unsupported node, grouped by type when there are many."""
+    if len(unsupported) <= _LISTED_NODES:
+        nodes = [
+            f"{node.op_type} {node.name!r}" + (f" ({node.reason})" if node.reason else "")
+            for node in unsupported
+        ]
+    else:
+        counts = Counter(node.op_type for node in unsupported)
+        first = {node.op_type: node.name for node in reversed(unsupported)}
+        nodes = [
+            f"{op_type} {first[op_type]!r}" + (f" and {count - 1} more" if count > 1 else "")
+            for op_type, count in counts.items()
+        ]
+    return f"cannot import {title}: unsupported ONNX nodes {', '.join(nodes)}: {_REMEDY}"

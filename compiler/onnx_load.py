@@ -1,0 +1,241 @@
+"""Read an ONNX file or model and give every input a concrete shape: the importer's first step.
+
+Only shapes are needed to price a model, so weights are neither read from external files nor
+copied: a large initialiser keeps its name, type and dimensions and loses its data.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnx
+import onnx.external_data_helper
+import onnx.inliner
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from codesign.hw.errors import ModelError
+
+INTEGER_TYPES = frozenset(
+    getattr(onnx.TensorProto, name)
+    for name in ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
+)
+# Weights above this many elements are never read; masks and index tables are integers and are.
+LARGEST_FLOAT_CONSTANT = 1 << 14
+LARGEST_INTEGER_CONSTANT = 1 << 22
+
+
+def read_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
+    """Return a copy of the model without large weights and with local functions inlined.
+
+    Raises ModelError for a file that is missing, unreadable, empty or not an ONNX model.
+    """
+    if isinstance(source, onnx.ModelProto):
+        return _inlined(_skeleton(source, None), "the model")
+    if source.is_dir():
+        raise ModelError(f"{source} is a folder: give the .onnx file in it")
+    try:
+        if source.stat().st_size == 0:
+            raise ModelError(f"{source} is empty: export the model again")
+        model = onnx.load(source, load_external_data=False)
+    except OSError as error:
+        raise ModelError(f"cannot read {source}: {error.strerror or error}") from error
+    except (DecodeError, ValueError) as error:
+        raise ModelError(
+            f"{source} is not an ONNX model or is cut short: export or download it again"
+        ) from error
+    if not model.graph.node:
+        raise ModelError(f"{source} is not an ONNX model or has no nodes: export it again")
+    return _inlined(_skeleton(model, source.parent), str(source))
+
+
+def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+    """Return the model with its local functions (torch's dynamo exporter) replaced by their bodies."""
+    if not model.graph.node:
+        raise ModelError(f"{where} has no nodes: export it again")
+    if not model.functions:
+        return model
+    try:
+        return onnx.inliner.inline_local_functions(model, convert_version=True)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{where}: its functions cannot be inlined ({reason})") from error
+
+
+def _skeleton(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
+    graph = onnx.GraphProto(name=model.graph.name)
+    graph.node.extend(model.graph.node)
+    graph.input.extend(model.graph.input)
+    graph.output.extend(model.graph.output)
+    for weights in model.graph.initializer:
+        graph.initializer.append(_small_or_hollow(weights, folder))
+    for sparse in model.graph.sparse_initializer:
+        graph.initializer.append(
+            _hollow(sparse.values.name, tuple(sparse.dims), sparse.values.data_type)
+        )
+    return onnx.ModelProto(
+        ir_version=model.ir_version,
+        opset_import=model.opset_import,
+        functions=model.functions,
+        graph=graph,
+    )
+
+
+def _hollow(name: str, dims: tuple[int, ...], data_type: int) -> onnx.TensorProto:
+    return onnx.TensorProto(
+        name=name, dims=dims, data_type=data_type, data_location=onnx.TensorProto.EXTERNAL
+    )
+
+
+def _small_or_hollow(weights: onnx.TensorProto, folder: Path | None) -> onnx.TensorProto:
+    elements = 1
+    for extent in weights.dims:
+        elements *= extent
+    integer = weights.data_type in INTEGER_TYPES - {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    hollow = _hollow(weights.name, tuple(weights.dims), weights.data_type)
+    if elements > (LARGEST_INTEGER_CONSTANT if integer else LARGEST_FLOAT_CONSTANT):
+        return hollow
+    if weights.data_location != onnx.TensorProto.EXTERNAL:
+        return weights
+    if folder is None:
+        return hollow
+    loaded = onnx.TensorProto()
+    loaded.CopyFrom(weights)
+    try:
+        onnx.external_data_helper.load_external_data_for_tensor(loaded, str(folder))
+    except (OSError, ValueError, onnx.checker.ValidationError):
+        return hollow  # shapes are enough, the data file may be missing
+    loaded.data_location = onnx.TensorProto.DEFAULT
+    del loaded.external_data[:]
+    return loaded
+
+
+@dataclass
+class Dimensions:
+    """Values for symbolic dimensions, and which of them a model has used."""
+
+    batch: int | None = None
+    seq: int | None = None
+    named: Mapping[str, int] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for option, value in (("--batch", self.batch), ("--seq", self.seq), *self.named.items()):
+            if value is not None and value < 1:
+                raise ModelError(f"dimension {option} is {value} but must be at least 1")
+
+    def value(self, symbol: str, role: str | None) -> int | None:
+        """Return the extent of `symbol`, by its name, its usual meaning, or the axis' role."""
+        if symbol in self.named:
+            self.used.add(symbol)
+            return self.named[symbol]
+        if re.fullmatch(r"\d+", symbol):
+            return int(symbol)
+        for operator in ("+", "-"):
+            left, found, right = symbol.rpartition(operator)
+            if found and left:  # as in "past_sequence_length + 1"
+                terms = self.value(left.strip(), None), self.value(right.strip(), None)
+                if terms[0] is None or terms[1] is None:
+                    return None
+                return terms[0] + terms[1] if operator == "+" else terms[0] - terms[1]
+        role = usual_role(symbol) or role
+        if role is not None:
+            self.used.add(role)
+        return {"batch": self.batch, "seq": self.seq}.get(role or "")
+
+
+def usual_role(symbol: str) -> str | None:
+    """Return "batch" or "seq" when exporters use `symbol` for that, else None."""
+    word = symbol.lower().replace("-", "_")
+    if word in ("n", "b", "bs") or word.startswith("batch"):
+        return "batch"
+    if word in ("s", "l", "t", "seq", "tokens", "length", "max_len") or "sequence" in word:
+        return None if re.search("past|total", word) else "seq"
+    if re.search(r"(^|_)seq(_?len(gth)?)?($|_|\d)", word) and not re.search("past|total", word):
+        return "seq"
+    return None
+
+
+def input_shapes(model: onnx.ModelProto, dimensions: Dimensions) -> dict[str, tuple[int, ...]]:
+    """Return the concrete shape of every model input that is not an initialiser.
+
+    Raises ModelError naming a dimension without a value and the option that gives it one, an
+    option that contradicts or does not occur in the model, or an input that is not a tensor.
+    """
+    initialised = {weights.name for weights in model.graph.initializer}
+    inputs = [value for value in model.graph.input if value.name not in initialised]
+    shapes = {value.name: tuple(_extents(value, dimensions)) for value in inputs}
+    unknown = sorted(set(dimensions.named) - dimensions.used)
+    if unknown:
+        symbols = sorted(
+            {d.dim_param for v in inputs for d in v.type.tensor_type.shape.dim if d.dim_param}
+        )
+        raise ModelError(
+            f"no dimension is called {', '.join(unknown)}: the model has "
+            f"{', '.join(symbols) or 'no symbolic dimension'}"
+        )
+    _check_fixed(inputs, shapes, dimensions)
+    return shapes
+
+
+def _extents(value: onnx.ValueInfoProto, dimensions: Dimensions) -> Iterator[int]:
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+        raise ModelError(
+            f"input {value.name!r} has no tensor shape: export the model with one for every input"
+        )
+    for axis, dim in enumerate(tensor.shape.dim):
+        if dim.HasField("dim_value") and dim.dim_value > 0:
+            yield dim.dim_value
+            continue
+        extent = None
+        role = _positional_role(tensor.elem_type, len(tensor.shape.dim), axis)
+        for symbol in (f"{value.name}.{axis}", dim.dim_param):
+            if extent is None and symbol:
+                extent = dimensions.value(symbol, None)
+        if extent is None and usual_role(dim.dim_param) is None:
+            extent = dimensions.value("", role)
+        if extent is None:
+            role = usual_role(dim.dim_param) or role
+            name = dim.dim_param or f"{value.name}.{axis}"
+            option = f"--{role}" if role else f"--dim {name}=VALUE"
+            raise ModelError(
+                f"dimension {name!r} (axis {axis} of input {value.name!r}) has no value: "
+                f"give it with {option}"
+            )
+        if extent < 1:
+            raise ModelError(f"dimension {dim.dim_param!r} of input {value.name!r} is {extent}")
+        yield extent
+
+
+def _positional_role(elem_type: int, rank: int, axis: int) -> str | None:
+    """Tokens and masks are [batch, seq, ...], hidden states [batch, seq, d], images [batch, ...]."""
+    if axis == 0:
+        return "batch"
+    sequence = elem_type in INTEGER_TYPES or rank <= 3
+    return "seq" if axis == 1 and sequence else None
+
+
+def _check_fixed(
+    inputs: list[onnx.ValueInfoProto],
+    shapes: dict[str, tuple[int, ...]],
+    dimensions: Dimensions,
+) -> None:
+    """Raise ModelError when --batch or --seq asks for what the file has fixed otherwise."""
+    for axis, role in enumerate(("batch", "seq")):
+        wanted = {"batch": dimensions.batch, "seq": dimensions.seq}[role]
+        if wanted is None or role in dimensions.used:
+            continue
+        fixed = {
+            shapes[value.name][axis]
+            for value in inputs
+            if len(shapes[value.name]) > axis
+            and _positional_role(value.type.tensor_type.elem_type, len(shapes[value.name]), axis)
+            == role
+        }
+        if wanted not in fixed:
+            found = f"fixes it at {min(fixed)}" if fixed else "has no such dimension"
+            raise ModelError(
+                f"--{role} {wanted} cannot be used: the model {found}; "
+                f"drop the option or export with a dynamic axis"
+            )

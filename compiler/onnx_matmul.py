@@ -1,0 +1,242 @@
+"""Handlers for everything that is a matrix product: MatMul and its fused and integer forms, Gemm,
+Conv, Einsum, and the bias that follows them.
+"""
+
+import math
+from dataclasses import replace
+
+from codesign.compiler.graph import Matmul
+from codesign.compiler.onnx_emit import Emitter
+from codesign.compiler.onnx_shapes import Node, Origin, UnknownShape
+from codesign.compiler.onnx_views import expanded_column
+
+
+def matmul(emitter: Emitter, node: Node) -> None:
+    """MatMul, FusedMatMul and the integer forms; a one-hot A times a table is an embedding."""
+    a, b = node.inputs[:2]
+    output = node.outputs[0]
+    trans_a, trans_b = bool(node.attribute("transA", 0)), bool(node.attribute("transB", 0))
+    if emitter.origin(a) == Origin.INDEX and emitter.origin(b) == Origin.CONSTANT:
+        emitter.host(node, "embedding", [a], output, count=emitter.tensor(output).elements)
+    elif emitter.origin(b) == Origin.CONSTANT:
+        linear(emitter, node, a, b, output, trans_a, trans_b)
+    elif emitter.origin(a) == Origin.CONSTANT:
+        _weights_times_activation(emitter, node, a, b, output, trans_a, trans_b)
+    else:
+        _activations(emitter, node, trans_a, trans_b)
+    if node.input(2) and node.op_type != "Gemm":  # the bias of the integer forms
+        _own_bias(emitter, node.input(2), output)
+
+
+def linear(
+    emitter: Emitter,
+    node: Node,
+    a: str,
+    b: str,
+    output: str,
+    trans_a: bool = False,
+    trans_b: bool = False,
+) -> None:
+    """output = A @ B with weights B [k, n] (or one per leading index), A's rows flattened to m."""
+    shape_b = emitter.shape(b)
+    rank_b = len(shape_b)
+    n = 1 if rank_b == 1 else shape_b[-2 if trans_b else -1]
+    k = shape_b[0] if rank_b == 1 else shape_b[-1 if trans_b else -2]
+    groups = math.prod(shape_b[:-2])
+    rank_a = len(emitter.shape(a))
+    op = Matmul(
+        node.name,
+        (emitter.aligned(a, rank_a - 2 if trans_a else rank_a - 1),),
+        output,
+        batch=groups,
+        m=emitter.tensor(output).elements // (n * groups),
+        k=k,
+        n=n,
+        weights_name=emitter.root(b),
+    )
+    emitter.emit(op, output)
+
+
+def _weights_times_activation(
+    emitter: Emitter, node: Node, a: str, b: str, output: str, trans_a: bool, trans_b: bool
+) -> None:
+    """output = W @ X, computed as its transpose X' @ W' with the rows of X' streaming."""
+    shape_a, rank = emitter.shape(a), len(emitter.shape(b))
+    m, k = shape_a[-2:] if len(shape_a) > 1 else (1, shape_a[0])
+    m, k = (k, m) if trans_a else (m, k)
+    groups = math.prod(shape_a[:-2])
+    inner = max(rank - 1 if trans_b else rank - 2, 0)
+    op = Matmul(
+        node.name,
+        (emitter.aligned(b, inner),),
+        output,
+        batch=groups,
+        m=emitter.tensor(output).elements // (m * groups),
+        k=k,
+        n=m,
+        weights_name=emitter.root(a),
+    )
+    emitter.emit(op, output, max(len(emitter.shape(output)) - 2, 0))
+
+
+def _activations(emitter: Emitter, node: Node, trans_a: bool, trans_b: bool) -> None:
+    a, b = node.inputs[:2]
+    shape_a, shape_b = emitter.shape(a), emitter.shape(b)
+    inner_a = max(len(shape_a) - (2 if trans_a else 1), 0)
+    inner_b = max(len(shape_b) - (1 if trans_b else 2), 0)
+    n = emitter.shape(b)[-2 if trans_b else -1] if len(shape_b) > 1 else 1
+    k = shape_a[inner_a]
+    elements = emitter.tensor(node.outputs[0]).elements
+    lead = math.prod(emitter.shape(node.outputs[0])[:-2])
+    batch = 1 if math.prod(shape_b[:-2]) == 1 else lead
+    inputs = (emitter.aligned(a, inner_a), emitter.source(b))
+    op = Matmul(
+        node.name,
+        inputs,
+        node.outputs[0],
+        batch=batch,
+        m=elements // (batch * n),
+        k=k,
+        n=n,
+        constant_b=False,
+        transposed_b=_stored_transposed(emitter, b, inner_b),
+    )
+    emitter.emit(op, node.outputs[0])
+
+
+def _stored_transposed(emitter: Emitter, b: str, inner_axis: int) -> bool:
+    """True when B's columns in memory run along the axis that the matmul sums over."""
+    view = emitter.views.get(b)
+    return view is not None and view.column == inner_axis and len(emitter.shape(b)) > 1
+
+
+def gemm(emitter: Emitter, node: Node) -> None:
+    """Gemm: a linear layer with a constant C, otherwise a product and a sum."""
+    matmul(emitter, node)
+    c, output = node.input(2), node.outputs[0]
+    if c and emitter.is_activation(c):
+        product = emitter.views.pop(output)
+        emitter.graph.tensors[f"{output}/product"] = emitter.tensor(output)
+        op = replace(emitter.operators.pop(product.source), output=f"{output}/product")
+        emitter.operators[op.output] = op
+        emitter.views[op.output] = replace(product, source=op.output)
+        emitter.add(f"{node.name}/add", op.output, c, output)
+    elif c:
+        _own_bias(emitter, c, output)
+
+
+def _own_bias(emitter: Emitter, constant: str, output: str) -> None:
+    """Give the Matmul that has just been emitted the bias that its ONNX node holds."""
+    view = emitter.views[output]
+    op = emitter.operators[view.source]
+    if isinstance(op, Matmul) and op.constant_b and emitter.along_columns(constant, output):
+        emitter.operators[op.output] = replace(op, bias=True)
+    else:
+        emitter.views[output] = replace(view, pending=(emitter.pending("add", constant),))
+
+
+def bias(emitter: Emitter, node: Node, name: str, constant: str, output: str) -> None:
+    """output = name + constant: a bias when it can be folded, else pending."""
+    value = emitter.value(constant)
+    column = emitter.views[name].column
+    same = emitter.tensor(name).elements == emitter.tensor(output).elements
+    if same and value is not None and value.size == 1 and not value.any():
+        emitter.alias(output, name, column)
+    elif (
+        same
+        and emitter.along_columns(constant, name)
+        and emitter.origin(constant) == Origin.CONSTANT
+        and emitter.fold_into_weights(node, name, output, bias=True)
+    ):
+        return
+    else:
+        leave_pending(emitter, "add", name, constant, output)
+
+
+def leave_pending(emitter: Emitter, function: str, name: str, other: str, output: str) -> None:
+    column = emitter.views[name].column
+    column = expanded_column(column, emitter.shape(name), emitter.shape(output))
+    emitter.alias(output, name, column)
+    view = emitter.views[output]
+    left = (*view.pending, emitter.pending(function, other))
+    emitter.views[output] = replace(view, pending=left)
+
+
+def convolution(emitter: Emitter, node: Node) -> None:
+    """Conv as its im2col matmul: rows are output pixels, columns output channels."""
+    x, weights = node.inputs[:2]
+    shape = emitter.shape(weights)  # [out channels, in channels / groups, *kernel]
+    if emitter.origin(weights) != Origin.CONSTANT or not emitter.is_activation(x):
+        raise UnknownShape("its weights are not constant")
+    groups = node.attribute("group", 1)
+    output = node.outputs[0]
+    op = Matmul(
+        node.name,
+        (emitter.source(x),),
+        output,
+        batch=groups,
+        m=emitter.tensor(output).elements // shape[0],
+        k=math.prod(shape[1:]),
+        n=shape[0] // groups,
+        bias=bool(node.input(2)),
+        im2col_bytes=emitter.tensor(x).elements,
+        weights_name=emitter.root(weights),
+    )
+    emitter.emit(op, output, 1)
+
+
+def einsum(emitter: Emitter, node: Node) -> None:
+    """Einsum of two operands that is a (batched) matmul after reordering axes."""
+    equation = node.attribute("equation").replace(" ", "")
+    terms, arrow, result = equation.partition("->")
+    operands = terms.split(",")
+    if len(operands) != 2 or not arrow or "." in equation:
+        raise UnknownShape(f"its equation {equation} is not a matmul")
+    left, right = operands
+    a, b = node.inputs
+    if emitter.origin(a) == Origin.CONSTANT:
+        a, b, left, right = b, a, right, left
+    extents = dict(zip(left + right, emitter.shape(a) + emitter.shape(b), strict=True))
+    inner = [c for c in left if c in right and c not in result]
+    lead = [c for c in left if c in right and c in result]
+    if set(left) - set(right) - set(result) or set(right) - set(left) - set(result) or not inner:
+        raise UnknownShape(f"its equation {equation} is not a matmul")
+    columns = [c for c in result if c in right and c not in left]
+    constant = emitter.origin(b) == Origin.CONSTANT
+    sizes = {c: extents[c] for c in result}
+    batch = math.prod(sizes[c] for c in lead)
+    n = math.prod(sizes[c] for c in columns)
+    inputs = [emitter.aligned(a, left.index(inner[-1]))]
+    if not constant:
+        inputs.append(emitter.source(b))
+    transposed = not constant and _stored_transposed(emitter, b, right.index(inner[-1]))
+    op = Matmul(
+        node.name,
+        tuple(inputs),
+        node.outputs[0],
+        batch=batch,
+        m=emitter.tensor(node.outputs[0]).elements // (batch * n),
+        k=math.prod(extents[c] for c in inner),
+        n=n,
+        constant_b=constant,
+        transposed_b=transposed,
+        weights_name=emitter.root(b) if constant else "",
+    )
+    emitter.emit(op, node.outputs[0], result.index(columns[-1]) if columns else len(result) - 1)
+
+
+def matmul_nbits(emitter: Emitter, node: Node) -> None:
+    """com.microsoft MatMulNBits: weights of few bits, computed in int8 here."""
+    k, n = node.attribute("K"), node.attribute("N")
+    a, output = node.inputs[0], node.outputs[0]
+    op = Matmul(
+        node.name,
+        (emitter.aligned(a, len(emitter.shape(a)) - 1),),
+        output,
+        m=emitter.tensor(a).elements // k,
+        k=k,
+        n=n,
+        bias=bool(node.input(5)),
+        weights_name=emitter.root(node.inputs[1]),
+    )
+    emitter.emit(op, output)

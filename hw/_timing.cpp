@@ -1,0 +1,757 @@
+// Exact timing and event counts of a kernel, fast over loops.
+//
+// Evaluates the recurrence that timing.py defines on the rolled form of a kernel. The machine's
+// state after an iteration, taken relative to the front end's clock, determines everything that
+// follows; once two consecutive iterations of a loop that issue the same instructions leave the
+// same relative state, the remaining such iterations add the same cycles and events, so they are
+// added in one step. Entries that lie at or before the front end's clock can bind no later
+// instruction and compare equal. Nothing is approximated.
+//
+// Input is the word form that fast_timing.py writes, one row per kernel of a batch; all rows have
+// the same structure, which is parsed once.
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <vector>
+
+namespace {
+
+using Word = std::int64_t;
+
+enum Unit { kLoad, kExecute, kDrain, kUnits };
+enum Op { kMvin = 1, kPreload, kCompute, kMvout, kLoadSync, kExecuteSync, kDrainSync };
+enum Event {
+  kInstructions, kDramRead, kDramWrite, kScratchpadReads, kScratchpadWrites, kAccumulatorReads,
+  kAccumulatorWrites, kAccumulatorAdds, kMacs, kPeActive, kPeWeightLoads, kScale, kRequantize,
+  kGelu, kCompare, kExp, kMoment, kNormalize, kDivide, kSqrt, kHostCycles, kEvents
+};
+enum Status { kOk, kTokenUnderflow, kTokenOverflow, kPreloadUnused, kTooManyCases };
+enum NodeKind { kLoopNode = 1, kPipelineNode = 2, kInstructionNode = 3 };
+
+constexpr int kChannels = 7;
+constexpr int kMaxQueue = 256;
+constexpr int kMaxTokens = 255;
+constexpr int kMaxLoops = 16;
+constexpr int kMaxStages = 4;
+constexpr Word kUnbounded = Word{1} << 40;  // program.NO_UPPER_BOUND
+// Whether a channel's tokens are signalled at completion (1) or release (0).
+constexpr int kChannelAtComplete[kChannels] = {1, 1, 0, 1, 0, 1, 0};
+
+// Field for field the array that fast_timing.py builds.
+struct Machine {
+  Word dim, bus_bytes, dram_latency;
+  Word queue_depth[kUnits];
+  Word load_latency, execute_latency, drain_latency;
+  Word pass_latency, divide_latency, divide_interval, statistic_rows, parameter_bytes;
+};
+
+Word ceil_div(Word a, Word b) { return (a + b - 1) / b; }
+
+// ---- The structure of a kernel: offsets into the words of any row of the batch ----------------
+
+struct Value { int at, cases; };   // words: default, n, then n times (value, n loops, slots...)
+struct Guards { int at, count; };  // words: n, then n times (slot, from_end, lo, hi)
+struct Token { int channel, count_at; Guards when; };
+
+struct Node {
+  int kind = 0;
+  int slot = 0;                            // loop
+  Value count{};                           // loop
+  int first_threshold = 0, thresholds = 0; // loop: guards that refer to it
+  int child = -1, next = -1;
+  int op = 0, site = 0;                    // instruction
+  Value values[4]{};
+  Guards flag{}, when{};
+  int first_wait = 0, waits = 0, first_signal = 0, signals = 0;
+  int loops = 0, stages = 0;               // pipeline
+  int slots[kMaxLoops]{}, count_at[kMaxLoops]{}, stage[kMaxStages]{};
+};
+
+struct Threshold { int slot, from_end, at; };  // at < 0: the constant 1
+
+class Parser {
+ public:
+  std::vector<Node> nodes;
+  std::vector<Token> tokens;
+  std::vector<Threshold> thresholds;
+
+  Parser(const Word* words, int size) : words_(words) { root = body(0, size); }
+  int root = -1;
+
+ private:
+  const Word* words_;
+
+  Value value(int& at) {
+    Value v{at, static_cast<int>(words_[at + 1])};
+    at += 2;
+    for (int i = 0; i < v.cases; ++i) {
+      const int loops = static_cast<int>(words_[at + 1]);
+      for (int j = 0; j < loops; ++j)
+        thresholds.push_back({static_cast<int>(words_[at + 2 + j]), 1, -1});
+      at += 2 + loops;
+    }
+    return v;
+  }
+
+  Guards guards(int& at) {
+    Guards g{at, static_cast<int>(words_[at])};
+    at += 1;
+    for (int i = 0; i < g.count; ++i, at += 4) {
+      const int slot = static_cast<int>(words_[at]), end = static_cast<int>(words_[at + 1]);
+      thresholds.push_back({slot, end, at + 2});
+      thresholds.push_back({slot, end, at + 3});
+    }
+    return g;
+  }
+
+  int token_list(int& at, int& first) {
+    const int n = static_cast<int>(words_[at++]);
+    first = static_cast<int>(tokens.size());
+    for (int i = 0; i < n; ++i) {
+      Token token{static_cast<int>(words_[at]), at + 1, {}};
+      at += 2;
+      token.when = guards(at);
+      tokens.push_back(token);
+    }
+    return n;
+  }
+
+  int body(int at, int end) {
+    int head = -1, tail = -1;
+    while (at < end) {
+      const int size = static_cast<int>(words_[at + 1]);
+      const int node = parse(at, at + size);
+      (tail < 0 ? head : nodes[tail].next) = node;
+      tail = node;
+      at += size;
+    }
+    return head;
+  }
+
+  // Thresholds recorded since `mark` are kept for the enclosing loops; those on `slot` are copied
+  // to the end so that the loop's own form one range.
+  void own_thresholds(Node& node, const int* slots, int n, int mark) {
+    const int end = static_cast<int>(thresholds.size());
+    node.first_threshold = end;
+    for (int i = mark; i < end; ++i) {
+      const Threshold t = thresholds[i];
+      if (std::find(slots, slots + n, t.slot) != slots + n) thresholds.push_back(t);
+    }
+    node.thresholds = static_cast<int>(thresholds.size()) - end;
+  }
+
+  int parse(int at, int end) {
+    const int index = static_cast<int>(nodes.size());
+    nodes.emplace_back();
+    Node node;
+    node.kind = static_cast<int>(words_[at]);
+    at += 2;
+    const int mark = static_cast<int>(thresholds.size());
+    if (node.kind == kLoopNode) {
+      node.slot = static_cast<int>(words_[at++]);
+      node.count = value(at);
+      node.child = body(at, end);
+      own_thresholds(node, &node.slot, 1, mark);
+    } else if (node.kind == kPipelineNode) {
+      node.loops = static_cast<int>(words_[at++]);
+      for (int i = 0; i < node.loops; ++i) {
+        node.slots[i] = static_cast<int>(words_[at]);
+        node.count_at[i] = at + 1;
+        at += 2;
+      }
+      node.stages = static_cast<int>(words_[at++]);
+      for (int i = 0; i < node.stages; ++i) {
+        const int size = static_cast<int>(words_[at++]);
+        node.stage[i] = body(at, at + size);
+        at += size;
+      }
+      own_thresholds(node, node.slots, node.loops, mark);
+    } else {
+      node.op = static_cast<int>(words_[at++]);
+      node.site = static_cast<int>(words_[at++]);
+      for (Value& v : node.values) v = value(at);
+      node.flag = guards(at);
+      node.when = guards(at);
+      node.waits = token_list(at, node.first_wait);
+      node.signals = token_list(at, node.first_signal);
+    }
+    nodes[index] = node;
+    return index;
+  }
+};
+
+// ---- The machine's state ----------------------------------------------------------------------
+
+struct Channel {
+  Word time[kMaxTokens + 1];
+  unsigned head, pending;
+  Word& at(unsigned i) { return time[(head + i) & kMaxTokens]; }
+};
+
+struct State {
+  Word clock;                     // front end: cycle of the last dispatch
+  Word queue[kUnits][kMaxQueue];  // cycles in which the last `depth` instructions left the queue
+  int queue_head[kUnits];
+  Word bound[kUnits];             // tokens waited for by the next instruction
+  Word free[kUnits];              // load, drain: occupied until; execute: stream port
+  Word release[kUnits], complete[kUnits];
+  Word pop, preload_start, compute_start;
+  bool loaded;                    // weights preloaded and not yet swapped in
+  Channel channel[kChannels];
+};
+
+// Guards of one row of the batch: loops that must be in their first or last iteration as bit
+// masks, anything else as ranges.
+struct Condition {
+  unsigned first = 0, last = 0;
+  int at = 0, ranges = 0;  // general guards: words as in Guards
+  bool never = false;
+};
+
+// What an instruction does under one choice of its cases and flag.
+struct Effect {
+  Word busy = 0, latency = 0;
+  Word events[kEvents] = {};
+};
+
+constexpr int kEffects = 32;  // of one instruction
+constexpr int kCases = 6;     // of one instruction's values
+
+struct Site {
+  Condition when, flag;
+  int cases = 0;
+  unsigned case_last[kCases];    // loops whose last iterations make a case of a value apply
+  int used = 0;
+  unsigned char key[kEffects];   // which cases apply, and the flag
+  int effect[kEffects];          // index into Workspace::effects
+};
+
+struct Level {  // what one loop remembers of the state before its last iteration
+  std::vector<Word> cuts, signature;
+  std::vector<Word> counts;
+  Word clock;
+};
+
+// Kept between evaluations so that their memory is reused.
+struct Workspace {
+  State state;
+  std::vector<Site> sites;           // by node
+  std::vector<Effect> effects;
+  std::vector<Word> counts;          // issues under each effect
+  std::vector<Condition> conditions; // by token
+  Level levels[kMaxLoops];
+  std::vector<Word> scratch;
+};
+
+struct Trace {  // one row of six per instruction: site, unit, dispatch, start, free, complete
+  Word* rows;
+  Word capacity, used;
+};
+
+class Evaluator {
+ public:
+  Evaluator(const Machine& machine, const Parser& kernel, const Word* words, bool skip,
+            Trace* trace, Workspace& space)
+      : m_(machine), k_(kernel), w_(words), skip_(skip), trace_(trace), x_(space), s_(space.state) {
+    constexpr Word kPast = -1;
+    s_.clock = s_.pop = s_.compute_start = kPast;
+    s_.preload_start = -m_.dim;
+    s_.loaded = false;
+    for (int u = 0; u < kUnits; ++u) {
+      std::fill_n(s_.queue[u], m_.queue_depth[u], kPast);
+      s_.queue_head[u] = 0;
+      s_.bound[u] = s_.release[u] = s_.complete[u] = kPast;
+      s_.free[u] = 0;
+    }
+    for (Channel& c : s_.channel) c.head = c.pending = 0;
+    prepare();
+    run(k_.root);
+  }
+
+  Word cycles() const { return 1 + *std::max_element(s_.complete, s_.complete + kUnits); }
+
+  void events(Word* out) const {
+    std::fill_n(out, kEvents, 0);
+    for (std::size_t e = 0; e < x_.effects.size(); ++e)
+      for (int i = 0; i < kEvents; ++i) out[i] += x_.counts[e] * x_.effects[e].events[i];
+  }
+
+  int status = kOk;
+  int failed_site = -1;
+
+ private:
+  const Machine& m_;
+  const Parser& k_;
+  const Word* w_;
+  const bool skip_;
+  Trace* trace_;
+  Workspace& x_;
+  State& s_;
+  Word index_[kMaxLoops] = {}, count_[kMaxLoops] = {};
+  unsigned first_ = 0, last_ = 0;  // loops in their first, last iteration
+  int depth_ = 0;
+
+  // ---- Guards and values -----------------------------------------------------------------------
+
+  Condition condition(const Guards& g) const {
+    Condition c;
+    c.at = g.at;
+    const Word* guard = w_ + g.at + 1;
+    for (int i = 0; i < g.count; ++i, guard += 4) {
+      if (guard[2] >= guard[3]) c.never = true;
+      else if (guard[2] == 0 && guard[3] == 1) (guard[1] ? c.last : c.first) |= 1u << guard[0];
+      else if (guard[2] > 0 || guard[3] < kUnbounded) ++c.ranges;
+    }
+    return c;
+  }
+
+  void prepare() {
+    x_.effects.clear();
+    x_.counts.clear();
+    x_.sites.resize(k_.nodes.size());
+    x_.conditions.resize(k_.tokens.size());
+    for (std::size_t i = 0; i < k_.nodes.size(); ++i) {
+      const Node& n = k_.nodes[i];
+      Site& site = x_.sites[i];
+      site.used = 0;
+      if (n.kind != kInstructionNode) continue;
+      site.when = condition(n.when);
+      site.flag = condition(n.flag);
+      site.cases = 0;
+      for (const Value& v : n.values) note_cases(v, site);
+    }
+    for (std::size_t i = 0; i < k_.tokens.size(); ++i) x_.conditions[i] = condition(k_.tokens[i].when);
+  }
+
+  void note_cases(const Value& v, Site& site) {
+    for (int i = 0, at = v.at + 2; i < v.cases; ++i) {
+      const int loops = static_cast<int>(w_[at + 1]);
+      unsigned mask = 0;
+      for (int j = 0; j < loops; ++j) mask |= 1u << w_[at + 2 + j];
+      if (site.cases == kCases) return fail(kTooManyCases, 0);
+      site.case_last[site.cases++] = mask;
+      at += 2 + loops;
+    }
+  }
+
+  bool holds(const Condition& c) const {
+    if ((first_ & c.first) != c.first || (last_ & c.last) != c.last || c.never) return false;
+    return c.ranges == 0 || in_ranges(c);
+  }
+
+  bool in_ranges(const Condition& c) const {
+    const Word* guard = w_ + c.at + 1;
+    for (Word i = w_[c.at]; i > 0; --i, guard += 4) {
+      const Word slot = guard[0];
+      const Word position = guard[1] ? count_[slot] - 1 - index_[slot] : index_[slot];
+      if (position < guard[2] || position >= guard[3]) return false;
+    }
+    return true;
+  }
+
+  Word value(const Value& v) const {
+    int at = v.at + 2;
+    for (int i = 0; i < v.cases; ++i) {
+      const int loops = static_cast<int>(w_[at + 1]);
+      unsigned mask = 0;
+      for (int j = 0; j < loops; ++j) mask |= 1u << w_[at + 2 + j];
+      if ((last_ & mask) == mask) return w_[at];
+      at += 2 + loops;
+    }
+    return w_[v.at];
+  }
+
+  void set_index(int slot, Word index) {
+    const unsigned bit = 1u << slot;
+    index_[slot] = index;
+    first_ = index == 0 ? first_ | bit : first_ & ~bit;
+    last_ = index == count_[slot] - 1 ? last_ | bit : last_ & ~bit;
+  }
+
+  // ---- Walking the kernel ----------------------------------------------------------------------
+
+  void run(int node) {
+    for (; node >= 0 && status == kOk; node = k_.nodes[node].next) {
+      const Node& n = k_.nodes[node];
+      if (n.kind == kInstructionNode) {
+        Site& site = x_.sites[node];
+        if (holds(site.when)) issue(n, site);
+      } else if (n.kind == kLoopNode) {
+        count_[n.slot] = value(n.count);
+        repeat(n, n.slot, count_[n.slot], 0, [&](Word) { run(n.child); }, [](Word) {});
+      } else {
+        pipeline(n);
+      }
+    }
+  }
+
+  // Cuts [0, count) where the guards on a loop change.
+  void segments(const Node& n, int slot, Word count, std::vector<Word>& cuts) const {
+    for (int i = n.first_threshold; i < n.first_threshold + n.thresholds; ++i) {
+      const Threshold& t = k_.thresholds[i];
+      if (t.slot != slot) continue;
+      const Word at = t.at < 0 ? 1 : w_[t.at];
+      const Word cut = t.from_end ? count - at : at;
+      if (cut > 0 && cut < count && std::find(cuts.begin(), cuts.end(), cut) == cuts.end())
+        cuts.push_back(cut);
+    }
+    std::sort(cuts.begin(), cuts.end());
+  }
+
+  // Runs `iteration` for every index of a loop, skipping repetitions. `lag` is for how many
+  // iterations pipelined stages still see what came before a change of guards; `advance` is told
+  // how many iterations were skipped.
+  template <class Iteration, class Advance>
+  void repeat(const Node& n, int slot, Word count, Word lag, Iteration iteration, Advance advance) {
+    Level& level = x_.levels[depth_++];
+    const bool skipping = skip_ && count > lag + 2;
+    level.cuts.assign(1, count);
+    if (skipping) segments(n, slot, count, level.cuts);
+    Word i = 0;
+    for (std::size_t c = 0; c < level.cuts.size() && status == kOk; ++c) {
+      const Word watch_from = i + lag, end = level.cuts[c];
+      const bool watched = skipping && end - watch_from > 2;
+      for (; i < end && status == kOk; ++i) {
+        if (watched && i == watch_from) {
+          signature(level.signature);
+          remember(level);
+        }
+        set_index(slot, i);
+        iteration(i);
+        if (!watched || i < watch_from || i + 1 == end) continue;
+        signature(x_.scratch);
+        if (x_.scratch == level.signature) {
+          const Word times = end - 1 - i;
+          skip(times, level);
+          advance(times);
+          i += times;
+        } else {
+          std::swap(x_.scratch, level.signature);
+          remember(level);
+        }
+      }
+    }
+    --depth_;
+  }
+
+  struct History {  // indices that the stages of a pipeline are at
+    Word index[kMaxStages][kMaxLoops];
+    bool valid[kMaxStages] = {};
+    Word per_iteration[kMaxLoops];  // steps in one iteration of each loop
+  };
+
+  void pipeline(const Node& n) {
+    History history;
+    Word steps = 1;
+    for (int l = n.loops - 1; l >= 0; --l) {
+      history.per_iteration[l] = steps;
+      count_[n.slots[l]] = w_[n.count_at[l]];
+      steps *= w_[n.count_at[l]];
+    }
+    if (steps == 0) return;
+    nest(n, 0, history);
+    for (int flush = 1; flush < n.stages; ++flush) step(n, history, false);
+  }
+
+  void step(const Node& n, History& history, bool enter) {
+    for (int s = n.stages - 1; s > 0; --s) {
+      std::copy_n(history.index[s - 1], n.loops, history.index[s]);
+      history.valid[s] = history.valid[s - 1];
+    }
+    for (int l = 0; l < n.loops; ++l) history.index[0][l] = index_[n.slots[l]];
+    history.valid[0] = enter;
+    for (int s = 0; s < n.stages; ++s) {
+      if (!history.valid[s]) continue;
+      for (int l = 0; l < n.loops; ++l) set_index(n.slots[l], history.index[s][l]);
+      run(n.stage[s]);
+    }
+  }
+
+  void nest(const Node& n, int level, History& history) {
+    const Word lag = ceil_div(n.stages - 1, history.per_iteration[level]);
+    Word outer[kMaxLoops];
+    for (int l = 0; l < level; ++l) outer[l] = index_[n.slots[l]];
+    const auto iteration = [&](Word i) {
+      for (int l = 0; l < level; ++l) set_index(n.slots[l], outer[l]);
+      set_index(n.slots[level], i);
+      if (level + 1 < n.loops) nest(n, level + 1, history);
+      else step(n, history, true);
+    };
+    repeat(n, n.slots[level], count_[n.slots[level]], lag, iteration, [&](Word times) {
+      for (int s = 0; s < n.stages; ++s) history.index[s][level] += times;
+    });
+  }
+
+  // ---- Repetition ------------------------------------------------------------------------------
+
+  Word relative(Word time) const { return std::max<Word>(time - s_.clock, 0); }
+
+  void signature(std::vector<Word>& out) {
+    std::size_t size = 4;
+    for (int u = 0; u < kUnits; ++u) size += static_cast<std::size_t>(m_.queue_depth[u]) + 4;
+    for (const Channel& c : s_.channel) size += 1 + c.pending;
+    out.resize(size);
+    Word* to = out.data();
+    for (int u = 0; u < kUnits; ++u) {
+      const int depth = static_cast<int>(m_.queue_depth[u]), head = s_.queue_head[u];
+      for (int i = head; i < depth; ++i) *to++ = relative(s_.queue[u][i]);
+      for (int i = 0; i < head; ++i) *to++ = relative(s_.queue[u][i]);
+      *to++ = relative(s_.bound[u]);
+      *to++ = relative(s_.free[u]);
+      *to++ = relative(s_.release[u]);
+      *to++ = relative(s_.complete[u]);
+    }
+    *to++ = relative(s_.pop);
+    *to++ = relative(s_.preload_start + m_.dim);
+    *to++ = relative(s_.compute_start);
+    *to++ = s_.loaded;
+    for (Channel& c : s_.channel) {
+      *to++ = c.pending;
+      for (unsigned i = 0; i < c.pending; ++i) *to++ = relative(c.at(i));
+    }
+  }
+
+  void remember(Level& level) {
+    level.clock = s_.clock;
+    level.counts = x_.counts;
+  }
+
+  void skip(Word times, const Level& level) {
+    const Word by = times * (s_.clock - level.clock);
+    s_.clock += by;
+    for (int u = 0; u < kUnits; ++u) {
+      for (int i = 0; i < m_.queue_depth[u]; ++i) s_.queue[u][i] += by;
+      s_.bound[u] += by;
+      s_.free[u] += by;
+      s_.release[u] += by;
+      s_.complete[u] += by;
+    }
+    s_.pop += by;
+    s_.preload_start += by;
+    s_.compute_start += by;
+    for (Channel& c : s_.channel)
+      for (unsigned i = 0; i < c.pending; ++i) c.at(i) += by;
+    for (std::size_t e = 0; e < x_.counts.size(); ++e)
+      x_.counts[e] += times * (x_.counts[e] - (e < level.counts.size() ? level.counts[e] : 0));
+  }
+
+  // ---- One instruction -------------------------------------------------------------------------
+
+  static Unit unit_of(int op) {
+    if (op == kMvin || op == kLoadSync) return kLoad;
+    if (op == kMvout || op == kDrainSync) return kDrain;
+    return kExecute;
+  }
+
+  const Effect& effect(const Node& n, Site& site) {
+    unsigned key = holds(site.flag);
+    for (int i = 0; i < site.cases; ++i)
+      key = 2 * key + ((last_ & site.case_last[i]) == site.case_last[i]);
+    for (int i = 0; i < site.used; ++i)
+      if (site.key[i] == key) {
+        ++x_.counts[site.effect[i]];
+        return x_.effects[site.effect[i]];
+      }
+    return first_effect(n, site, key);
+  }
+
+  const Effect& first_effect(const Node& n, Site& site, unsigned key) {
+    if (site.used == kEffects) fail(kTooManyCases, n.site);
+    else site.key[site.used] = static_cast<unsigned char>(key);
+    if (status == kOk) site.effect[site.used++] = static_cast<int>(x_.effects.size());
+    x_.effects.emplace_back();
+    x_.counts.push_back(1);
+    x_.effects.back().events[kInstructions] = 1;
+    describe(n, site, x_.effects.back());
+    return x_.effects.back();
+  }
+
+  void describe(const Node& n, const Site& site, Effect& e) const {
+    Word v[4];
+    for (int i = 0; i < 4; ++i) v[i] = value(n.values[i]);
+    const bool flag = holds(site.flag);
+    switch (n.op) {
+      case kMvin: return mvin(v, flag, e);
+      case kPreload:
+        e.busy = m_.dim;
+        e.events[kScratchpadReads] = v[0];
+        e.events[kPeWeightLoads] = m_.dim * m_.dim;
+        return;
+      case kCompute: return compute(v, flag, e);
+      case kMvout: return mvout(v, e);
+      default: e.busy = 1;
+    }
+  }
+
+  void issue(const Node& n, Site& site) {
+    const Unit unit = unit_of(n.op);
+    Word* slot = &s_.queue[unit][s_.queue_head[unit]];
+    s_.clock = std::max(s_.clock, *slot) + 1;
+    if (++s_.queue_head[unit] == m_.queue_depth[unit]) s_.queue_head[unit] = 0;
+    for (int i = n.first_wait; i < n.first_wait + n.waits; ++i)
+      if (holds(x_.conditions[i])) wait(n, k_.tokens[i], unit);
+    if (status != kOk) return;
+    const Effect& e = effect(n, site);
+    Word start;
+    if (unit == kExecute) {
+      *slot = execute(n, e, start);
+    } else {
+      start = *slot = std::max({s_.clock + 1, s_.free[unit], s_.bound[unit]});
+      s_.free[unit] = start + e.busy;
+    }
+    s_.bound[unit] = -1;
+    s_.release[unit] = std::max(s_.release[unit], start + e.busy);
+    s_.complete[unit] = std::max(s_.complete[unit], start + e.busy + e.latency);
+    for (int i = n.first_signal; i < n.first_signal + n.signals; ++i)
+      if (holds(x_.conditions[i])) signal(n, k_.tokens[i], unit);
+    if (trace_ && trace_->used < trace_->capacity) {
+      const Word row[6] = {n.site, unit, s_.clock, start, start + e.busy, s_.complete[unit]};
+      std::memcpy(trace_->rows + 6 * trace_->used++, row, sizeof row);
+    }
+  }
+
+  void wait(const Node& n, const Token& token, Unit unit) {
+    Channel& c = s_.channel[token.channel];
+    for (Word i = w_[token.count_at]; i > 0; --i) {
+      if (c.pending == 0) return fail(kTokenUnderflow, n.site);
+      s_.bound[unit] = std::max(s_.bound[unit], c.time[c.head] + 1);
+      c.head = (c.head + 1) & kMaxTokens;
+      --c.pending;
+    }
+  }
+
+  void signal(const Node& n, const Token& token, Unit unit) {
+    Channel& c = s_.channel[token.channel];
+    const Word time = kChannelAtComplete[token.channel] ? s_.complete[unit] : s_.release[unit];
+    for (Word i = w_[token.count_at]; i > 0; --i) {
+      if (c.pending == kMaxTokens) return fail(kTokenOverflow, n.site);
+      c.at(c.pending++) = time;
+    }
+  }
+
+  void fail(Status why, int site) {
+    status = why;
+    failed_site = site;
+  }
+
+  // Returns the cycle in which the instruction leaves the queue for its port's holding register.
+  Word execute(const Node& n, const Effect& e, Word& start) {
+    Word pop = std::max(s_.clock, s_.pop) + 1;
+    const Word bound = s_.bound[kExecute];
+    if (n.op == kPreload) {
+      if (s_.loaded) fail(kPreloadUnused, n.site);
+      pop = std::max(pop, s_.preload_start);
+      start = std::max({pop + 1, s_.preload_start + m_.dim, s_.compute_start, bound});
+      s_.preload_start = start;
+      s_.loaded = true;
+    } else if (n.op == kCompute) {
+      pop = std::max(pop, s_.compute_start);
+      start = std::max({pop + 1, s_.free[kExecute], s_.preload_start + m_.dim, bound});
+      s_.compute_start = start;
+      s_.free[kExecute] = start + e.busy;
+      s_.loaded = false;
+    } else {
+      start = std::max({pop + 1, s_.preload_start, s_.compute_start, bound});
+    }
+    return s_.pop = pop;
+  }
+
+  // ---- What instructions cost and count: see timing.py for the same in words --------------------
+
+  void compute(const Word* v, bool overwrite, Effect& e) const {  // rows, depth, width
+    const Word rows = v[0];
+    e.busy = rows;
+    e.latency = 2 * m_.dim + m_.execute_latency;
+    e.events[kScratchpadReads] = e.events[kAccumulatorWrites] = rows;
+    if (!overwrite) {
+      e.events[kAccumulatorReads] = rows;
+      e.events[kAccumulatorAdds] = rows * m_.dim;
+    }
+    e.events[kPeActive] = rows * m_.dim * m_.dim;
+    e.events[kMacs] = rows * v[1] * v[2];
+  }
+
+  // rows, blocks, target: scratchpad, accumulator, accumulator_int32, parameters
+  void mvin(const Word* v, bool accumulate, Effect& e) const {
+    const Word bytes[] = {m_.dim, m_.dim, 4 * m_.dim, m_.parameter_bytes * m_.dim};
+    const Word rows = v[0], target = v[2], moved = rows * v[1], row_bytes = bytes[target];
+    e.busy = v[1] * std::max(rows, ceil_div(rows * row_bytes, m_.bus_bytes));
+    e.latency = m_.dram_latency + m_.load_latency;
+    e.events[kDramRead] = moved * row_bytes;
+    if (target == 0) e.events[kScratchpadWrites] = moved;
+    if (target == 1 || target == 2) {
+      e.events[kAccumulatorWrites] = moved;
+      if (accumulate) {
+        e.events[kAccumulatorReads] = moved;
+        e.events[kAccumulatorAdds] = moved * m_.dim;
+      }
+    }
+    if (target == 1) e.events[kScale] = moved * m_.dim;
+  }
+
+  // rows, blocks, function: copy, relu, gelu, softmax, layernorm, rmsnorm,
+  // destination: DRAM, DRAM as int32, scratchpad
+  void mvout(const Word* v, Effect& e) const {
+    const Word rows = v[0], blocks = v[1], function = v[2], destination = v[3];
+    const Word row_bytes = destination == 1 ? 4 * m_.dim : m_.dim;
+    const bool row_function = function >= 3;
+    if (row_function) {
+      const Word full = rows / m_.statistic_rows, rest = rows % m_.statistic_rows;
+      const Word beats = destination == 2 ? 1 : ceil_div(row_bytes, m_.bus_bytes);
+      e.busy = full * row_batch(m_.statistic_rows, blocks, function, beats) +
+               (rest ? row_batch(rest, blocks, function, beats) : 0);
+    } else {
+      const Word beats = destination == 2 ? 0 : ceil_div(rows * row_bytes, m_.bus_bytes);
+      e.busy = blocks * std::max(rows, beats);
+    }
+    e.latency = m_.drain_latency + (destination == 2 ? 0 : m_.dram_latency);
+    const Word moved = rows * blocks, elements = moved * m_.dim;
+    e.events[kAccumulatorReads] = moved * (function == 3 ? 3 : row_function ? 2 : 1);
+    if (destination == 2) e.events[kScratchpadWrites] = moved;
+    else e.events[kDramWrite] = moved * row_bytes;
+    if (destination != 1) e.events[kRequantize] = elements;
+    if (function == 2) e.events[kGelu] = elements;
+    if (function == 3) e.events[kCompare] = elements, e.events[kExp] = 2 * elements;
+    if (function >= 4) e.events[kMoment] = elements, e.events[kSqrt] = rows;
+    if (row_function) e.events[kNormalize] = elements, e.events[kDivide] = rows;
+  }
+
+  // Cycles of one batch of rows that share the statistics registers: see timing.row_batch_cycles.
+  Word row_batch(Word rows, Word blocks, Word function, Word beats) const {
+    const Word pass = rows * blocks, out = blocks * beats;
+    Word cycles = 0;
+    if (function == 3) cycles = pass + std::max<Word>(0, m_.pass_latency - (rows - 1) * blocks);
+    const Word ready = blocks + m_.pass_latency + m_.divide_latency * (function == 3 ? 1 : 2);
+    const Word last = ready + (rows - 1) * (std::max(blocks, m_.divide_interval) - out);
+    return cycles + std::max({pass, ready, last}) + rows * out;
+  }
+};
+
+}  // namespace
+
+// Evaluates `batch` kernels of one structure. Returns 0, or a Status with the row and instruction
+// site in `failure`. `trace` may be null; else it takes up to `trace_capacity` rows of six words
+// of the last kernel, and failure[2] says how many were written.
+extern "C" int codesign_evaluate(const Word* machine, const Word* words, Word size, Word batch,
+                                 int skip, Word* cycles, Word* events, Word* trace,
+                                 Word trace_capacity, Word* failure) {
+  Machine m;
+  static_assert(sizeof m == 14 * sizeof(Word), "fast_timing.py builds this array");
+  std::memcpy(&m, machine, sizeof m);
+  const Parser kernel(words, static_cast<int>(size));
+  static thread_local Workspace space;
+  Trace record{trace, trace_capacity, 0};
+  for (Word row = 0; row < batch; ++row) {
+    const Evaluator run(m, kernel, words + row * size, skip != 0, trace ? &record : nullptr, space);
+    if (run.status != kOk) {
+      failure[0] = row;
+      failure[1] = run.failed_site;
+      return run.status;
+    }
+    cycles[row] = run.cycles();
+    run.events(events + row * kEvents);
+  }
+  failure[2] = record.used;
+  return kOk;
+}

@@ -1,0 +1,128 @@
+"""The instruction set, as one table: units, token channels, operations and their fields.
+
+Each instruction belongs to one unit's queue. It may wait for tokens before it starts and signal
+tokens either when its sources are free again (`release`) or when its results can be read
+(`complete`); the channel decides which.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+UNITS = ("load", "execute", "drain")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A counted token channel from one unit to another (as in VTA, arXiv 1807.04188)."""
+
+    name: str
+    source: str
+    target: str
+    at: Literal["release", "complete"]
+    meaning: str
+
+
+CHANNELS = (
+    Channel("loaded", "load", "execute", "complete", "operands are in the scratchpad"),
+    Channel("filled", "load", "drain", "complete", "rows or parameters are in place for a drain"),
+    Channel("consumed", "execute", "load", "release", "scratchpad rows may be overwritten"),
+    Channel("computed", "execute", "drain", "complete", "accumulator rows hold final sums"),
+    Channel("drained", "drain", "execute", "release", "accumulator rows may be overwritten"),
+    Channel("stored", "drain", "execute", "complete", "scratchpad rows written by a drain"),
+    Channel("emptied", "drain", "load", "release", "rows or parameters may be overwritten"),
+)
+CHANNEL_INDEX = {channel.name: index for index, channel in enumerate(CHANNELS)}
+MAX_TOKENS = 255  # a channel's counter is 8 bits wide
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of an operation: its width in bits and what it says."""
+
+    name: str
+    bits: int
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the machine; `values` shape its timing, `addresses` and `flags` do not."""
+
+    name: str
+    opcode: int
+    unit: str
+    values: tuple[Field, ...]
+    addresses: tuple[Field, ...]
+    flags: tuple[Field, ...]
+    meaning: str
+
+
+_ROWS = Field("rows", 16, "rows per block")
+_BLOCKS = Field("blocks", 12, "blocks of dim columns")
+_DRAM = Field("dram", 40, "byte address in DRAM")
+_DRAM_STRIDE = Field("dram_stride", 32, "bytes from one block to the next in DRAM")
+_LOCAL_STRIDE = Field("stride", 20, "local rows from one block to the next")
+
+TARGETS = ("scratchpad", "accumulator", "accumulator_int32", "parameters")
+FUNCTIONS = ("copy", "relu", "gelu", "softmax", "layernorm", "rmsnorm")
+DESTINATIONS = ("dram", "dram_int32", "scratchpad")
+ROW_FUNCTIONS = ("softmax", "layernorm", "rmsnorm")
+
+OPERATIONS = (
+    Operation(
+        "mvin",
+        1,
+        "load",
+        (_ROWS, _BLOCKS, Field("target", 2, "index into TARGETS")),
+        (_DRAM, _DRAM_STRIDE, Field("local", 20, "first local row"), _LOCAL_STRIDE),
+        (Field("accumulate", 1, "add to the accumulator rows instead of overwriting them"),),
+        "DRAM to scratchpad, accumulator (scaled) or the drain's parameter memory",
+    ),
+    Operation(
+        "preload",
+        2,
+        "execute",
+        (Field("rows", 8, "weight rows; the rest of the tile is zero"),),
+        (Field("local", 20, "scratchpad row of the first weight row"),),
+        (Field("transposed", 1, "rows enter from the west: the tile is used transposed"),),
+        "a dim x dim weight tile into the mesh's shadow registers",
+    ),
+    Operation(
+        "compute",
+        3,
+        "execute",
+        (_ROWS, Field("depth", 8, "useful rows of the weight tile"), Field("width", 8, "columns")),
+        (
+            Field("local", 20, "scratchpad row of the first A row"),
+            Field("accumulator", 20, "accumulator row of the first result"),
+        ),
+        (Field("overwrite", 1, "replace the accumulator rows instead of adding to them"),),
+        "swap in the preloaded weights and stream rows of A through the mesh",
+    ),
+    Operation(
+        "mvout",
+        4,
+        "drain",
+        (
+            _ROWS,
+            _BLOCKS,
+            Field("function", 3, "index into FUNCTIONS"),
+            Field("destination", 2, "index into DESTINATIONS"),
+        ),
+        (
+            Field("accumulator", 20, "first accumulator row"),
+            _LOCAL_STRIDE,
+            _DRAM,
+            _DRAM_STRIDE,
+            Field("local", 20, "first scratchpad row, when that is the destination"),
+            Field("local_stride", 20, "scratchpad rows from one block to the next"),
+            Field("parameters", 10, "first row of the parameter memory"),
+        ),
+        (Field("masked", 1, "add the mask of the row to the scores"),),
+        "accumulator through a row function and the requantizer to DRAM or scratchpad",
+    ),
+    Operation("load_sync", 5, "load", (), (), (), "pass tokens, move nothing"),
+    Operation("execute_sync", 6, "execute", (), (), (), "pass tokens, move nothing"),
+    Operation("drain_sync", 7, "drain", (), (), (), "pass tokens, move nothing"),
+)
+OPERATION = {operation.name: operation for operation in OPERATIONS}

@@ -33,9 +33,9 @@ class HardwareConfig:
     name: str = "ibert"
     dim: int = 16  # side of the mesh: dim x dim PEs
     scratchpad_bytes: int = 64 << 10  # int8 rows of dim bytes
-    scratchpad_banks: int = 4  # each one read and one write port
+    scratchpad_banks: int = 16  # each one read and one write port
     accumulator_bytes: int = 256 << 10  # int32 rows of dim words
-    accumulator_banks: int = 4  # each one read and one write port
+    accumulator_banks: int = 8  # each one read and one write port
     parameter_channels: int = 2048  # per-channel bias and scale, or gamma and beta, of the drain
     bus_bytes: int = 16  # one AXI4 beat; one beat per cycle and direction
     dram_latency_cycles: int = 50  # first beat after the request
@@ -139,7 +139,9 @@ PRESETS = {
         HardwareConfig(
             name="gemmini",
             scratchpad_bytes=256 << 10,
+            scratchpad_banks=4,
             accumulator_bytes=64 << 10,
+            accumulator_banks=2,
             normalization=False,
         ),
         HardwareConfig(name="ibert"),
@@ -147,6 +149,7 @@ PRESETS = {
             name="edge",
             dim=8,
             scratchpad_bytes=32 << 10,
+            scratchpad_banks=8,
             accumulator_bytes=64 << 10,
             bus_bytes=8,
         ),

@@ -2,7 +2,7 @@
 
     python tests/data/make_exports.py
 
-A BERT of 2 layers (hidden 32, 4 heads, feed-forward 64, 24 tokens, random weights, seed 0) from
+A BERT of 2 layers (hidden 32, 4 heads, feed-forward 40, 16 tokens, random weights, seed 0) from
 both of torch's exporters, with symbolic batch and sequence. The script exporter sees attention
 written out, the dynamo exporter torch's scaled_dot_product_attention.
 """
@@ -37,9 +37,9 @@ def tiny_bert(attention: str) -> Encoder:
         hidden_size=32,
         num_hidden_layers=2,
         num_attention_heads=4,
-        intermediate_size=64,
-        vocab_size=24,
-        max_position_embeddings=32,
+        intermediate_size=40,
+        vocab_size=16,
+        max_position_embeddings=16,
         attn_implementation=attention,
     )
     return Encoder(transformers.BertModel(config, add_pooling_layer=False)).eval()

@@ -1,0 +1,134 @@
+"""One network on one machine: cycles, energy, EDP and area, kernel by kernel."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.compiler.graph import Graph
+from codesign.compiler.lower import Plan, lower
+from codesign.hw.area import area_mm2
+from codesign.hw.config import HardwareConfig
+from codesign.hw.energy import CostTable, EnergyOverrides, breakdown, cost_table, edp_js, energy_j
+from codesign.hw.events import EVENT_INDEX
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class KernelResult:
+    """One kernel of a network: what it covers, how it is mapped, what it costs."""
+
+    name: str
+    kind: str  # matmul, attention, softmax, layernorm, activation, add, host
+    operators: tuple[str, ...]  # names of the graph's operators that it computes
+    mapping: str  # for people; empty for the host
+    cycles: int  # accelerator and host, one after the other
+    host_cycles: int
+    macs: int
+    events: Ints  # [len(EVENTS)]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A network on a machine. Energy arrays are low / nominal / high."""
+
+    model: str
+    config: HardwareConfig
+    objective: str
+    kernels: tuple[KernelResult, ...]
+    table: CostTable
+
+    @cached_property
+    def cycles(self) -> int:
+        """Cycles of one inference: kernels run one after another."""
+        return sum(kernel.cycles for kernel in self.kernels)
+
+    @cached_property
+    def host_cycles(self) -> int:
+        """Cycles of the host CPU within `cycles`."""
+        return sum(kernel.host_cycles for kernel in self.kernels)
+
+    @cached_property
+    def macs(self) -> int:
+        """Useful multiply-accumulates."""
+        return sum(kernel.macs for kernel in self.kernels)
+
+    @cached_property
+    def events(self) -> Ints:
+        """Event counts [len(EVENTS)]."""
+        total: Ints = np.sum([kernel.events for kernel in self.kernels], axis=0)
+        return total
+
+    @property
+    def latency_s(self) -> float:
+        """Seconds of one inference."""
+        return self.cycles / self.config.clock_hz
+
+    @cached_property
+    def energy_j(self) -> Floats:
+        """Joules of one inference, [3]."""
+        return energy_j(self.table, self.events, self.cycles)
+
+    @property
+    def edp_js(self) -> Floats:
+        """Energy-delay product in J s, [3]: total energy times total time."""
+        return edp_js(self.energy_j, self.cycles, self.config.clock_hz)
+
+    @cached_property
+    def area_mm2(self) -> Floats:
+        """Area of the machine in mm2, [3]."""
+        return np.asarray(area_mm2(self.config).total, dtype=np.float64)
+
+    @property
+    def utilization(self) -> float:
+        """MACs over what the mesh could do in all cycles."""
+        return self.macs / (self.config.macs_per_cycle * self.cycles) if self.cycles else 0.0
+
+    @property
+    def dram_bytes(self) -> int:
+        """Bytes moved in and out of DRAM by the accelerator."""
+        read, write = EVENT_INDEX["dram_read_bytes"], EVENT_INDEX["dram_write_bytes"]
+        return int(self.events[read] + self.events[write])
+
+    def breakdown(self) -> dict[str, Floats]:
+        """Joules by component, [3] each."""
+        return breakdown(self.table, self.events, self.cycles)
+
+    def kernel_energy_j(self, kernel: KernelResult) -> Floats:
+        """Joules of one kernel, [3]."""
+        return energy_j(self.table, kernel.events, kernel.cycles)
+
+
+def evaluate(
+    graph: Graph,
+    config: HardwareConfig,
+    objective: str = "edp",
+    tables: str | EnergyOverrides = "default",
+) -> Result:
+    """Map every kernel of `graph` for the objective ("cycles", "energy", "edp") and price it.
+
+    Raises MappingError when an operator fits no tile of the machine, TableError for bad tables.
+    """
+    table = cost_table(config, tables)
+    return result(lower(graph, config, objective, table), table)
+
+
+def result(plan: Plan, table: CostTable) -> Result:
+    """Price an existing plan with a cost table."""
+    kernels = tuple(
+        KernelResult(
+            name=step.name,
+            kind=step.kind,
+            operators=step.operators,
+            mapping=step.mapping_text,
+            cycles=step.cycles,
+            host_cycles=step.host_cycles,
+            macs=step.macs,
+            events=step.events,
+        )
+        for step in plan.steps
+    )
+    return Result(plan.model, plan.config, plan.objective, kernels, table)

@@ -38,6 +38,7 @@ from codesign.hw.program import (
     first,
     last,
 )
+from codesign.hw.timing import PARAMETER_BYTES
 
 SLOTS = 2  # rotating buffers of streamed chunks
 DIM_LOOPS = {"mn": ("tm", "tn"), "nm": ("tn", "tm")}
@@ -109,7 +110,9 @@ def plane_bytes(rows: int, config: HardwareConfig) -> int:
 class MatmulShape:
     """Tile counts, ragged edges and memory layout of a problem under a mapping."""
 
-    def __init__(self, problem: MatmulProblem, mapping: MatmulMapping, config: HardwareConfig) -> None:
+    def __init__(
+        self, problem: MatmulProblem, mapping: MatmulMapping, config: HardwareConfig
+    ) -> None:
         dim = config.dim
         self.k_blocks, self.n_blocks = ceil_div(problem.k, dim), ceil_div(problem.n, dim)
         self.k_rest = problem.k - (self.k_blocks - 1) * dim
@@ -125,7 +128,7 @@ class MatmulShape:
         self._scratchpad(mapping, config)
         self._accumulator(problem, mapping, config)
         tile_parameters = problem.parameter_sets * mapping.tile_n * dim
-        self.parameter_slots = np.where(self.tiles_n > 1, 2, 1)
+        self.parameter_slots = np.where(self.tiles_n * problem.batch > 1, 2, 1)
         fits = self.parameter_slots * tile_parameters <= config.parameter_channels
         self.feasible = self.feasible & fits
 
@@ -159,6 +162,8 @@ class MatmulShape:
         if problem.row_function:
             self.held = np.minimum(mapping.tiles_held, self.tiles)
             fits = (self.held * span <= config.accumulator_banks) & (self.tiles_n == 1)
+            if problem.residual:  # loaded one chunk ahead, hence before the tile before is drained
+                fits = fits & ((self.held > 1) | (self.tiles == 1))
             self.feasible = self.feasible & fits & (mapping.groups == 1)
             self.credits = self.held
             self.window = self.pitch = np.ones_like(span)
@@ -271,9 +276,7 @@ class _MatmulWriter:
     def _mvin(
         self, target: str, values: dict[str, Any], addresses: dict[str, Affine], **rest: Any
     ) -> Instruction:
-        return Instruction(
-            "mvin", {**values, "target": TARGETS.index(target)}, addresses, **rest
-        )
+        return Instruction("mvin", {**values, "target": TARGETS.index(target)}, addresses, **rest)
 
     def _load_a(self, when: Guards, signals: tuple[Token, ...]) -> Instruction:
         s, plane = self.s, plane_bytes(self.p.m, self.config)
@@ -342,7 +345,13 @@ class _MatmulWriter:
             "parameters",
             {"rows": rows, "blocks": 1},
             {
-                "dram": Affine(self.at.parameters, {"tn": pitch * self.dim * 8}),
+                "dram": Affine(
+                    self.at.parameters,
+                    {
+                        "b": s.n_blocks * sets * self.dim * PARAMETER_BYTES,
+                        "tn": pitch * self.dim * PARAMETER_BYTES,
+                    },
+                ),
                 "dram_stride": Affine(0),
                 "local": Affine(0, ring=self._parameter_ring(pitch)),
                 "stride": Affine(0),
@@ -353,14 +362,23 @@ class _MatmulWriter:
         )
 
     def _parameter_ring(self, pitch: Any) -> Ring:
-        steps = dict(self.tile_steps) if self.map.order == "mn" else {"tn": 1}
-        return Ring(self.s.parameter_slots, pitch, steps)
+        """Two slots take turns from one load of parameters to the next."""
+        s = self.s
+        steps: dict[str, Int] = {"b": s.tiles_n, "tn": 1}
+        if self.map.order == "mn":
+            several = s.tiles_n > 1
+            steps = {loop: np.where(several, step, 0) for loop, step in self.tile_steps.items()}
+            steps["b"] = np.where(several, self.tile_steps["b"], 1)
+        return Ring(s.parameter_slots, pitch, steps)
 
     def _load_residual(self) -> Instruction:
         plane = plane_bytes(self.p.m, self.config)
         return self._mvin(
             "accumulator",
-            {"rows": Cases(self.map.tile_m, ((("tm",), self.s.m_last),)), "blocks": self.s.n_blocks},
+            {
+                "rows": Cases(self.map.tile_m, ((("tm",), self.s.m_last),)),
+                "blocks": self.s.n_blocks,
+            },
             {
                 "dram": Affine(self.at.residual, {"tm": self.map.tile_m * self.dim}),
                 "dram_stride": Affine(plane),
@@ -386,8 +404,15 @@ class _MatmulWriter:
         )
         compute = Instruction(
             "compute",
-            {"rows": Cases(self.map.tile_m, ((("tm",), s.m_last),)), "depth": depth, "width": width},
-            {"local": self._a_local({"kb": self.map.tile_m}), "accumulator": self._accumulator({"j": 1})},
+            {
+                "rows": Cases(self.map.tile_m, ((("tm",), s.m_last),)),
+                "depth": depth,
+                "width": width,
+            },
+            {
+                "local": self._a_local({"kb": self.map.tile_m}),
+                "accumulator": self._accumulator({"j": 1}),
+            },
             flags={} if self.p.residual else {"overwrite": first("c", "kb")},
             waits=self._slot_free(),
             signals=(

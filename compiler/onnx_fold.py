@@ -199,7 +199,8 @@ class _Folder:
             return
         dtype = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
         self.graph.tensors[name] = Tensor(dtype, value.shape, Origin.CONSTANT, value, root)
-        if value.size <= _INTERNED_ELEMENTS and not root:
+        weights = root and value.dtype.kind == "f" and value.size > 1  # keep their own names
+        if value.size <= _INTERNED_ELEMENTS and not weights:
             key = (dtype, value.shape, value.tobytes())
             self.aliases[name] = self.interned.setdefault(key, name)
 
@@ -247,6 +248,8 @@ class _Folder:
             for extra in node.outputs[1:]:  # scale and zero point, or a dropout mask
                 tensors[extra] = Tensor(FLOAT, (), Origin.CONSTANT)
         else:
+            if node.op_type in ("QLinearAdd", "QLinearMul"):
+                node = self._dequantized(node)
             self._compute(_without_quantization(node), proto)
 
     def _passes_through(self, node: Node) -> bool:
@@ -259,6 +262,19 @@ class _Folder:
             return source == FLOAT and node.attribute("to") in FLOAT_TYPES
         quantization = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear")
         return node.op_type in quantization and origin != Origin.CONSTANT
+
+    def _dequantized(self, node: Node) -> Node:
+        """Give the constant operands of a QLinear node (value, scale, zero point) their floats."""
+        inputs = list(node.inputs)
+        for index in (0, 3):
+            parts = [self.graph.tensors[n].value if n else None for n in inputs[index : index + 3]]
+            value, scale, zero = (*parts, None)[:3]
+            if value is not None and scale is not None:
+                offset = 0.0 if zero is None else zero.astype(np.float32)
+                name = f"{inputs[index]}/float"
+                self.value(name, (value.astype(np.float32) - offset) * scale)
+                inputs[index] = self.resolve(name)
+        return replace(node, inputs=tuple(inputs))
 
     def _constant_node(self, node: Node) -> None:
         (kind, value), *_ = node.attributes.items()

@@ -50,9 +50,8 @@ def import_onnx(
     title = name or (source.stem if isinstance(source, Path) else model.graph.name) or "model"
     folded = fold(model, shapes)
     unsupported = list(folded.unsupported)
-    if unsupported:
-        folded.prune()
-    recognise(folded)
+    if not unsupported:
+        recognise(folded)
     emitter = _emit(folded, unsupported)
     if unsupported:
         raise UnsupportedError(_message(title, unsupported))

@@ -29,14 +29,14 @@ enum Event {
 enum Status { kOk, kTokenUnderflow, kTokenOverflow, kPreloadUnused, kTooManyCases };
 enum NodeKind { kLoopNode = 1, kPipelineNode = 2, kInstructionNode = 3 };
 
-constexpr int kChannels = 7;
+constexpr int kChannels = 8;
 constexpr int kMaxQueue = 256;
 constexpr int kMaxTokens = 255;
 constexpr int kMaxLoops = 16;
 constexpr int kMaxStages = 4;
 constexpr Word kUnbounded = Word{1} << 40;  // program.NO_UPPER_BOUND
 // Whether a channel's tokens are signalled at completion (1) or release (0).
-constexpr int kChannelAtComplete[kChannels] = {1, 1, 0, 1, 0, 1, 0};
+constexpr int kChannelAtComplete[kChannels] = {1, 1, 0, 1, 0, 1, 0, 0};
 
 // Field for field the array that fast_timing.py builds.
 struct Machine {

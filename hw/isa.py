@@ -30,6 +30,9 @@ CHANNELS = (
     Channel("drained", "drain", "execute", "release", "accumulator rows may be overwritten"),
     Channel("stored", "drain", "execute", "complete", "scratchpad rows written by a drain"),
     Channel("emptied", "drain", "load", "release", "rows or parameters may be overwritten"),
+    Channel(
+        "finished", "execute", "load", "release", "the rows of a whole tile may be overwritten"
+    ),
 )
 CHANNEL_INDEX = {channel.name: index for index, channel in enumerate(CHANNELS)}
 MAX_TOKENS = 255  # a channel's counter is 8 bits wide

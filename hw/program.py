@@ -80,7 +80,8 @@ class Ring:
     """A rotating buffer: slot (offset + sum(index * step)) mod slots, `pitch` apart.
 
     With `held`, the first `held` indices of `held_loop` have a slot each of their own, ahead of
-    the ring.
+    the ring. Where the guards `jump_when` hold, `jump` is added to the turn: a nest that is
+    software-pipelined by hand takes its first or last turn out of step.
     """
 
     slots: Int
@@ -89,12 +90,16 @@ class Ring:
     offset: Int = 0
     held: Int = 0
     held_loop: str = ""
+    jump: Int = 0
+    jump_when: Guards = ()
 
-    def at(self, indices: Mapping[str, int]) -> int:
+    def at(self, indices: Mapping[str, int], counts: Mapping[str, int]) -> int:
         """Offset of the slot at these loop indices."""
         if self.held_loop and indices[self.held_loop] < self.held:
             return int(indices[self.held_loop] * self.pitch)
         turn = self.offset + sum(indices[loop] * step for loop, step in self.steps.items())
+        if self.jump_when and all(g.holds(indices[g.loop], counts[g.loop]) for g in self.jump_when):
+            turn = turn + self.jump
         return int((self.held + turn % self.slots) * self.pitch)
 
 
@@ -106,10 +111,10 @@ class Affine:
     strides: Mapping[str, Int] = field(default_factory=dict)
     ring: Ring | None = None
 
-    def at(self, indices: Mapping[str, int]) -> int:
-        """The address at these loop indices."""
+    def at(self, indices: Mapping[str, int], counts: Mapping[str, int]) -> int:
+        """The address at these loop indices and counts."""
         address = self.base + sum(indices[loop] * step for loop, step in self.strides.items())
-        return int(address) + (self.ring.at(indices) if self.ring is not None else 0)
+        return int(address) + (self.ring.at(indices, counts) if self.ring is not None else 0)
 
 
 @dataclass(frozen=True)
@@ -280,7 +285,7 @@ class _Unroller:
             site=self.sites[id(node)],
             op=node.op,
             values={name: self.value(value) for name, value in node.values.items()},
-            addresses={name: a.at(self.index) for name, a in node.addresses.items()},
+            addresses={name: a.at(self.index, self.count) for name, a in node.addresses.items()},
             flags={name: self.holds(guards) for name, guards in node.flags.items()},
             waits=self.tokens(node.waits),
             signals=self.tokens(node.signals),

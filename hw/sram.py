@@ -30,6 +30,7 @@ _OPTIMISERS = ("lstp_min_energy_1rw", "lstp_min_delay_1rw", "lstp_min_area_1rw")
 _FLAVOURS = ("lop_1rw", "hp_1rw")
 _OPTIMISER_NODE_NM = 22  # the optimiser's objective was swept at this node only
 _COLUMNS = ("read_pj", "write_pj", "leakage_mw", "area_mm2", "cycle_ns")
+_AREA, _CYCLE = _COLUMNS.index("area_mm2"), _COLUMNS.index("cycle_ns")
 
 _Point = tuple[float, ...]  # values of _COLUMNS
 _Grid = dict[int, dict[float, _Point]]  # row_bits -> size_kb -> values
@@ -234,9 +235,8 @@ def area_spread(technology_nm: int) -> tuple[float, float]:
     (DAC 2021, Fig. 6) is larger than CACTI's.
     """
     shared, separate = _grid(technology_nm, "1RW"), _grid(technology_nm, "1R1W")
-    area = _COLUMNS.index("area_mm2")
     ratios = [
-        shared[bits][size][area] / separate[bits][size][area]
+        shared[bits][size][_AREA] / separate[bits][size][_AREA]
         for bits in separate
         for size in separate[bits]
     ]
@@ -252,9 +252,8 @@ def silicon_factor() -> float:
     """
     silicon = read_toml("technology.toml")["gemmini_22ffl"]
     grid = _grid(silicon["node_nm"], "1RW")
-    area = _COLUMNS.index("area_mm2")
-    scratchpad_k = silicon["scratchpad_um2"] * 1e-6 / (4 * grid[128][64.0][area])
-    accumulator_k = silicon["accumulator_um2"] * 1e-6 / (2 * grid[512][32.0][area])
+    scratchpad_k = silicon["scratchpad_um2"] * 1e-6 / (4 * grid[128][64.0][_AREA])
+    accumulator_k = silicon["accumulator_um2"] * 1e-6 / (2 * grid[512][32.0][_AREA])
     return math.sqrt(scratchpad_k * accumulator_k)
 
 
@@ -270,11 +269,18 @@ def _grid(technology_nm: int, ports: Ports) -> _Grid:
 
 
 def _interpolate(by_size: dict[float, _Point], size_kb: float) -> tuple[_Point, str]:
+    """Return the values of _COLUMNS at a size on or between grid points, and which of the two.
+
+    The cycle time is that of the slower neighbour: interpolated, it can be wrong by half.
+    """
     if size_kb in by_size:
         return by_size[size_kb], "grid"
-    sizes = np.log(sorted(by_size))
-    columns = np.log([by_size[size] for size in sorted(by_size)]).T
-    values = [math.exp(np.interp(math.log(size_kb), sizes, column)) for column in columns]
+    below = max(size for size in by_size if size < size_kb)
+    above = min(size for size in by_size if size > size_kb)
+    share = math.log(size_kb / below) / math.log(above / below)
+    ends = list(zip(by_size[below], by_size[above], strict=True))
+    values = [math.exp((1 - share) * math.log(low) + share * math.log(high)) for low, high in ends]
+    values[_CYCLE] = max(ends[_CYCLE])
     return tuple(values), "interpolated"
 
 

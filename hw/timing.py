@@ -91,7 +91,9 @@ def mvin_cycles(config: HardwareConfig, rows: int, blocks: int, target: str) -> 
     return blocks * max(rows, beats)
 
 
-def row_batch_cycles(config: HardwareConfig, rows: int, blocks: int, function: str, beats: int) -> int:
+def row_batch_cycles(
+    config: HardwareConfig, rows: int, blocks: int, function: str, beats: int
+) -> int:
     """Cycles of a row function on up to STATISTIC_ROWS rows that share the statistics registers.
 
     Softmax reads all rows three times (maximum, sum of exponentials, output), the norms twice
@@ -139,7 +141,7 @@ def count_events(config: HardwareConfig, issued: Issued) -> dict[str, int]:
                 events["scratchpad_writes"] = moved
             elif target != "parameters":
                 events["accumulator_writes"] = moved
-                if issued.flags["accumulate"]:
+                if issued.flags.get("accumulate", False):
                     events |= {"accumulator_reads": moved, "accumulator_adds": moved * dim}
             if target == "accumulator":
                 events["scale"] = moved * dim
@@ -152,7 +154,7 @@ def count_events(config: HardwareConfig, issued: Issued) -> dict[str, int]:
                 "pe_active": rows * dim * dim,
                 "macs": rows * values["depth"] * values["width"],
             }
-            if not issued.flags["overwrite"]:
+            if not issued.flags.get("overwrite", False):
                 events |= {"accumulator_reads": rows, "accumulator_adds": rows * dim}
         case "mvout":
             events |= _mvout_events(config, rows, issued)

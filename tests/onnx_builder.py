@@ -1,14 +1,33 @@
 """Build small ONNX models node by node, for the importer's tests."""
 
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper
 
+from codesign.compiler.graph import Graph, Operator
+
 Array = np.ndarray[Any, Any]
+Kind = TypeVar("Kind", bound=Operator)
 CONTRIB = "com.microsoft"
+
+
+def kinds(graph: Graph) -> list[str]:
+    """The operators in order: kind, or function of an activation or host operator."""
+    return [getattr(op, "function", "") or op.kind for op in graph.operators()]
+
+
+def all_of(graph: Graph, kind: type[Kind]) -> list[Kind]:
+    """The operators of one kind, in order."""
+    return [op for op in graph.operators() if isinstance(op, kind)]
+
+
+def only(graph: Graph, kind: type[Kind]) -> Kind:
+    """The one operator of a kind."""
+    (op,) = all_of(graph, kind)
+    return op
 
 
 class ModelBuilder:

@@ -20,8 +20,8 @@ ERT:
     tables:
       - name: system.chip.scratchpad[1..1]
         actions:
-          - {name: read, arguments: {data_delta: 0}, energy: 1.5}
           - {name: read, arguments: {data_delta: 1}, energy: 7.25}
+          - {name: read, arguments: {data_delta: 0}, energy: 1.5}
           - {name: leak, arguments: {}, energy: 0.5}
       - name: system.chip.pe[0..255]
         actions:

@@ -14,7 +14,7 @@ from codesign.hw.errors import TableError
 # Genc et al., DAC 2021, Fig. 6: Intel 22FFL, um2. 16 x 16 mesh, scratchpad 256 KB in 4 single-port
 # banks, accumulator 64 KB in 2 banks.
 MESH_UM2, SCRATCHPAD_UM2, ACCUMULATOR_UM2 = 116e3, 544e3, 146e3
-DAC21 = replace(preset("gemmini"), accumulator_banks=2)
+DAC21 = replace(preset("gemmini"), scratchpad_banks=4, accumulator_banks=2)
 PUBLISHED_SHARES = [
     100 * part / (MESH_UM2 + SCRATCHPAD_UM2 + ACCUMULATOR_UM2)
     for part in (MESH_UM2, SCRATCHPAD_UM2, ACCUMULATOR_UM2)
@@ -120,6 +120,23 @@ def test_total_is_the_sum_and_ranges_are_ordered(name: str, node: int) -> None:
         assert 0 <= low <= nominal <= high
 
 
+@pytest.mark.parametrize("dim", [4, 16, 64])
+def test_lanes_by_the_side_of_the_mesh(dim: int) -> None:
+    """dim x dim PEs, dim requantizers beside the parameter memory, one divider and square root."""
+    config = HardwareConfig(dim=dim, bus_bytes=8, scratchpad_banks=4, accumulator_banks=4)
+    parts = area.area_mm2(config).components
+    lane = {
+        name: 1e-6 * area.lane_area_um2(unit, area.NOMINAL_TABLE, 22)
+        for name, unit in area.units().items()
+    }
+    assert parts["mesh"][1] == pytest.approx(dim * dim * lane["pe"])
+    columns = ("gelu", "compare", "exp", "moment", "normalize")
+    nonlinear = dim * sum(lane[name] for name in columns) + lane["divide"] + lane["sqrt"]
+    assert parts["nonlinear"][1] == pytest.approx(nonlinear)
+    logic = parts["requantize"][1] - sram.parameters(config).area_mm2[1]
+    assert logic == pytest.approx(dim * (lane["scale"] + lane["requantize"]))
+
+
 def test_the_baseline_has_no_nonlinear_units() -> None:
     assert area.area_mm2(preset("gemmini")).components["nonlinear"] == (0, 0, 0)
     assert area.area_mm2(preset("ibert")).components["nonlinear"][0] > 0
@@ -146,6 +163,8 @@ def test_area_grows_with_every_size(
         bus_bytes=dim // 2,
         scratchpad_bytes=unit * scratchpad_kb,
         accumulator_bytes=unit * accumulator_kb,
+        scratchpad_banks=4,
+        accumulator_banks=4,
         technology_nm=node,
     )
     large = replace(small, **{more: 2 * getattr(small, more)})

@@ -15,7 +15,7 @@ from codesign.hw.errors import TableError
 from codesign.hw.events import EVENT_INDEX, EVENTS
 
 NODES = (22, 32, 45)
-GEMMINI = preset("gemmini")
+GEMMINI = replace(preset("gemmini"), scratchpad_banks=4, accumulator_banks=2)
 # Integers below 2^40 keep float64 sums exact to far below the tolerances here.
 COUNTS = npst.arrays(np.int64, len(EVENTS), elements=st.integers(0, 1 << 40))
 CYCLES = st.integers(0, 1 << 40)
@@ -191,6 +191,26 @@ def test_idle_over_active_pe() -> None:
     assert 0.21 <= ratio <= 0.31
 
 
+def test_weights_shift_through_the_mesh() -> None:
+    """A preload moves each row of weights down a chain of dim registers, counted step by step."""
+
+    def writes_per_weight(dim: int) -> float:
+        chain: list[int | None] = [None] * dim
+        writes = 0
+        for weight in range(dim):
+            chain = [weight, *chain[:-1]]
+            writes += sum(held is not None for held in chain)
+        return writes / dim
+
+    costs = {}
+    for dim in (8, 32):
+        table = energy.cost_table(HardwareConfig(dim=dim))
+        costs[dim] = _event_pj(table, "pe_weight_loads")[1] / writes_per_weight(dim)
+    assert costs[8] == pytest.approx(costs[32])
+    # eight of Aladdin's register bits, 0.009 pJ at 40 nm and 0.9 V
+    assert costs[8] == pytest.approx(8 * 0.009 * energy.energy_scale(40, 0.9, 22, 0.8))
+
+
 def test_dram_is_lpddr4() -> None:
     """8 pJ a bit within 6 to 20, and 226 mW behind a 64-bit LPDDR4-2400 channel of 19.2 GB/s."""
     table = energy.cost_table(replace(GEMMINI, bus_bytes=64, clock_hz=300_000_000))
@@ -209,7 +229,7 @@ def test_host_cycle() -> None:
 @pytest.mark.parametrize("event", ["pe_active", "scratchpad_reads", "accumulator_writes", "exp"])
 def test_smaller_nodes_cost_less(event: str) -> None:
     costs = [
-        _event_pj(energy.cost_table(replace(preset("ibert"), technology_nm=node)), event)
+        _event_pj(energy.cost_table(replace(preset("ibert"), technology_nm=node)), event)[1]
         for node in NODES
     ]
     assert costs[0] < costs[1] < costs[2]
@@ -260,7 +280,7 @@ def test_worked_example_is_plausible() -> None:
 
 def test_leakage_says_which_cells() -> None:
     """SRAM of the worked example over its 1.18 ms: 0.06 uJ cool and slow, 57 uJ hot and fast."""
-    config = replace(GEMMINI, clock_hz=1_000_000_000, accumulator_banks=2)
+    config = replace(GEMMINI, clock_hz=1_000_000_000)
     low, _, high = energy.cost_table(config).leakage_w * 1.18e-3
     assert 0.03e-6 < low < 0.2e-6
     assert 40e-6 < high < 120e-6

@@ -85,11 +85,13 @@ def test_interpolation_stays_between_its_grid_points(kb: int, bits: int, node: i
     for field in ("read_j", "write_j", "area_mm2", "leakage_w"):
         low, high = sorted(getattr(end, field)[1] for end in ends)
         assert low * (1 - 1e-9) <= getattr(macro, field)[1] <= high * (1 + 1e-9)
+    if kb != lower:
+        assert macro.cycle_ns == max(end.cycle_ns for end in ends)
 
 
 def test_interpolation_error_left_one_out() -> None:
-    """Leaving out each inner point of the 22 nm 1RW grid: the errors that docs/energy.md states."""
-    rows = [r for r in sram.read_csv("sram_cacti7.csv") if r["profile"] == "lstp_1rw"]
+    """Leaving out each inner point of the 22 nm 1R1W grid: the errors that docs/energy.md states."""
+    rows = [r for r in sram.read_csv("sram_cacti7.csv") if r["profile"] == "lstp_1r1w"]
     grid = {(int(r["row_bits"]), float(r["size_kb"])): r for r in rows if int(r["node_nm"]) == 22}
     errors: dict[str, list[float]] = {"read_pj": [], "write_pj": [], "area_mm2": []}
     for (bits, kb), row in grid.items():
@@ -145,6 +147,11 @@ def test_presets_meet_their_clock_or_say_what_to_do() -> None:
             assert all("\n" not in warning for warning in warnings)
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_meet_their_own_clock(name: str) -> None:
+    assert not sram.timing_warnings(PRESETS[name])
+
+
 def test_the_remedies_of_a_warning_work() -> None:
     config = HardwareConfig(accumulator_bytes=512 << 10, accumulator_banks=2, technology_nm=45)
     (warning,) = sram.timing_warnings(config)
@@ -157,7 +164,7 @@ def test_the_remedies_of_a_warning_work() -> None:
 
 
 def test_the_parameter_memory_has_only_a_slower_clock() -> None:
-    config = HardwareConfig(dim=32, parameter_channels=1 << 16)
+    config = HardwareConfig(dim=32, scratchpad_bytes=1 << 20, parameter_channels=1 << 16)
     warnings = [w for w in sram.timing_warnings(config) if w.startswith("parameters")]
     assert len(warnings) == 1 and "banks to" not in warnings[0]
     megahertz = int(warnings[0].split("clock_hz to at most ")[1].split()[0])

@@ -16,7 +16,7 @@ import transformers
 FOLDER = Path(__file__).parent
 
 
-class Encoder(torch.nn.Module):
+class Encoder(torch.nn.Module):  # type: ignore[misc]
     """BERT without the arguments that an exporter cannot trace."""
 
     def __init__(self, model: torch.nn.Module) -> None:
@@ -42,7 +42,9 @@ def tiny_bert(attention: str) -> Encoder:
         max_position_embeddings=16,
         attn_implementation=attention,
     )
-    return Encoder(transformers.BertModel(config, add_pooling_layer=False)).eval()
+    encoder = Encoder(transformers.BertModel(config, add_pooling_layer=False))
+    encoder.eval()
+    return encoder
 
 
 def strip(path: Path) -> None:

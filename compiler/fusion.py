@@ -1,0 +1,322 @@
+"""Fusion: groups of operators that one or a few kernels compute, with the alternatives to choose from.
+
+The operator graph is partitioned into groups (a projection with its activation, Q/K/V projections
+of one input, a whole attention, a sum with its LayerNorm); the groups form a DAG again. Each group
+lists alternatives, from most to least fused; `lower` takes the cheapest.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import networkx as nx
+
+from codesign.compiler.attention_kernel import AttentionProblem
+from codesign.compiler.graph import Activation, Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.kernels import Problem
+from codesign.compiler.matmul_kernel import MatmulProblem, ceil_div
+from codesign.compiler.row_kernel import RowProblem
+from codesign.hw.config import HardwareConfig
+from codesign.hw.host import total_host_cycles
+
+
+@dataclass(frozen=True)
+class Work:
+    """One kernel to be: a problem for the accelerator, or cycles of the host.
+
+    `inputs` are the tensors it reads in the roles of its kernel (a and b; q, k and v; x and y);
+    `outputs` the tensors it writes, side by side in one matrix.
+    """
+
+    name: str
+    kind: str
+    operators: tuple[str, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    problem: Problem | None = None
+    host_cycles: int = 0
+    macs: int = 0
+
+
+Alternative = tuple[Work, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Operators computed together, and the ways to do it."""
+
+    operators: tuple[Operator, ...]
+    alternatives: tuple[Alternative, ...]
+
+
+def fuse(graph: Graph, config: HardwareConfig) -> list[Group]:
+    """Groups of the whole graph in an order in which inputs come before their readers."""
+    matcher = _Matcher(graph, config)
+    groups = list(matcher.groups())
+    owner = {op.name: index for index, group in enumerate(groups) for op in group.operators}
+    order: nx.DiGraph[int] = nx.DiGraph()
+    order.add_nodes_from(range(len(groups)))
+    order.add_edges_from(
+        (owner[u], owner[v]) for u, v in graph.dag.edges if owner[u] != owner[v]
+    )
+    return [groups[index] for index in nx.lexicographical_topological_sort(order)]
+
+
+class _Matcher:
+    """Walks the operators in order and claims those that belong together."""
+
+    def __init__(self, graph: Graph, config: HardwareConfig) -> None:
+        self.graph, self.config = graph, config
+        self.order = list(graph.operators())
+        self.claimed: set[str] = set()
+        self.wide_outputs, self.wide_inputs = self._padded_heads()
+
+    def groups(self) -> Iterator[Group]:
+        """Every group; attention first claims its matmuls, the rest follows in graph order."""
+        attentions = {op.name: a for op in self.order if (a := self._attention(op)) is not None}
+        for group in attentions.values():
+            self.claimed.update(op.name for op in group.operators)
+        for op in self.order:
+            if op.name in attentions:
+                yield attentions[op.name]
+            elif op.name not in self.claimed:
+                group = self._group(op)
+                self.claimed.update(member.name for member in group.operators)
+                yield group
+
+    def _group(self, op: Operator) -> Group:
+        match op:
+            case Matmul(constant_b=True):
+                return self._projection(op)
+            case Matmul():
+                return Group((op,), ((self._matmul_work((op,), op.output),),))
+            case Softmax():
+                return self._single(op, "softmax", op.inputs[:1])
+            case LayerNorm():
+                return self._norm(op)
+            case Activation():
+                return self._single(op, op.function, op.inputs[:1])
+            case Add():
+                return self._sum(op)
+            case HostOp(function="add") if self.config.normalization and len(op.inputs) <= 2:
+                problem = RowProblem(ceil_div(op.count, self.config.dim), self.config.dim, "copy", 2)
+                work = Work(op.name, "add", (op.name,), op.inputs, (op.output,), problem)
+                return Group((op,), ((work,),))
+            case HostOp():
+                return Group((op,), ((self._host(op, op.function),),))
+            case _:  # pragma: no cover - the importer makes no other kinds
+                raise AssertionError(op.kind)
+
+    # -- Graph queries -----------------------------------------------------------------------------
+
+    def _only_consumer(self, op: Operator) -> Operator | None:
+        """The one reader of an operator's output that nobody has claimed; None otherwise."""
+        readers = list(self.graph.dag.successors(op.name))
+        if len(readers) != 1 or readers[0] in self.claimed or op.output in self.graph.outputs:
+            return None
+        reader: Operator = self.graph.dag.nodes[readers[0]]["op"]
+        return reader
+
+    def _operator(self, tensor: str) -> Operator | None:
+        name = self.graph.producer(tensor)
+        return None if name is None else self.graph.dag.nodes[name]["op"]
+
+    # -- Work --------------------------------------------------------------------------------------
+
+    def _host(self, op: Operator, function: str) -> Work:
+        cycles = total_host_cycles(function, op.elements)
+        return Work(op.name, "host", (op.name,), op.inputs, (op.output,), host_cycles=cycles)
+
+    def _row(self, op: Operator, function: str, inputs: tuple[str, ...]) -> Work:
+        """A row function by itself: the drain's units, or the host where the machine has none."""
+        on_chip = self.config.normalization or function == "relu"
+        if not on_chip:
+            return self._host(op, op.kind if function in ("copy", "rmsnorm") else function)
+        norm = function in ("layernorm", "rmsnorm")
+        rows, cols = op.rows, op.cols  # type: ignore[attr-defined]
+        problem = RowProblem(rows, cols, function, len(inputs), int(norm))
+        return Work(op.name, op.kind, (op.name,), inputs, (op.output,), problem)
+
+    def _single(self, op: Operator, function: str, inputs: tuple[str, ...]) -> Group:
+        return Group((op,), ((self._row(op, function, inputs),),))
+
+    def _matmul_work(
+        self, ops: tuple[Matmul, ...], output: str, function: str = "copy", after: tuple[str, ...] = ()
+    ) -> Work:
+        """Matmuls of one input side by side (n adds up), with an epilogue."""
+        op = ops[0]
+        problem = MatmulProblem(
+            m=op.m,
+            k=self.wide_inputs.get(op.name, op.k),
+            n=sum(self.wide_outputs.get(member.name, member.n) for member in ops),
+            batch=op.batch,
+            transposed_b=op.transposed_b,
+            parameters=op.constant_b,
+            function=function,
+        )
+        names = tuple(member.name for member in ops) + after
+        outputs = tuple(m.output for m in ops) if len(ops) > 1 else (output,)
+        macs = sum(member.macs for member in ops)
+        return Work(op.name, "matmul", names, op.inputs, outputs, problem, macs=macs)
+
+    # -- Patterns ----------------------------------------------------------------------------------
+
+    def _projection(self, op: Matmul) -> Group:
+        """A matmul with weights: with its activation, its LayerNorm, or its siblings of one input."""
+        plain = self._matmul_work((op,), op.output)
+        reader = self._only_consumer(op)
+        if isinstance(reader, Activation):
+            if self.config.normalization or reader.function == "relu":
+                fused = self._matmul_work((op,), reader.output, reader.function, (reader.name,))
+                return Group((op, reader), ((fused,),))
+            return Group((op, reader), ((plain, self._host(reader, reader.function)),))
+        if self.config.normalization and isinstance(reader, Add | LayerNorm):
+            return self._projection_norm(op, plain, reader)
+        siblings = self._siblings(op)
+        if len(siblings) > 1:
+            merged = self._matmul_work(siblings, op.output)
+            apart = tuple(self._matmul_work((member,), member.output) for member in siblings)
+            return Group(siblings, ((merged,), apart))
+        return Group((op,), ((plain,),))
+
+    def _siblings(self, op: Matmul) -> tuple[Matmul, ...]:
+        """Unclaimed projections of the same input whose outputs can lie side by side."""
+        if op.batch != 1 or op.n % self.config.dim or op.im2col_bytes:
+            return (op,)
+        source = self.graph.producer(op.inputs[0])
+        if source is None:
+            return (op,)
+        found = [op]
+        for name in self.graph.dag.successors(source):
+            other = self.graph.dag.nodes[name]["op"]
+            if (
+                other is not op
+                and isinstance(other, Matmul)
+                and other.constant_b
+                and name not in self.claimed
+                and (other.inputs, other.m, other.k, other.batch) == (op.inputs, op.m, op.k, 1)
+                and other.n % self.config.dim == 0
+                and not isinstance(self._only_consumer(other), Activation | Add | LayerNorm)
+            ):
+                found.append(other)
+        return tuple(found)
+
+    def _projection_norm(self, op: Matmul, plain: Work, reader: Operator) -> Group:
+        """Projection, residual sum and norm: fused behind the mesh, or the norm by itself."""
+        total = reader if isinstance(reader, Add) else None
+        norm = self._only_consumer(reader) if total else reader
+        if not isinstance(norm, LayerNorm):
+            assert total is not None
+            return Group((op, total), ((plain, self._row(total, "copy", total.inputs)),))
+        function = "rmsnorm" if norm.rms else "layernorm"
+        operators = (op, total, norm) if total else (op, norm)
+        others = tuple(t for t in total.inputs if t != op.output) if total else ()
+        base = plain.problem
+        assert isinstance(base, MatmulProblem)
+        fused = Work(
+            plain.name,
+            "matmul",
+            tuple(member.name for member in operators),
+            plain.inputs + others,
+            (norm.output,),
+            MatmulProblem(
+                base.m, base.k, base.n, parameters=True, function=function, residual=total is not None
+            ),
+            macs=op.macs,
+        )
+        alone = self._row(norm, function, total.inputs if total else norm.inputs)
+        fusable = op.batch == 1 and op.n == norm.cols and len(others) == (total is not None)
+        return Group(operators, ((fused,), (plain, alone)) if fusable else ((plain, alone),))
+
+    def _norm(self, op: LayerNorm) -> Group:
+        return self._single(op, "rmsnorm" if op.rms else "layernorm", op.inputs[:1])
+
+    def _sum(self, op: Add) -> Group:
+        """A residual sum, with the norm or activation that alone reads it."""
+        reader = self._only_consumer(op)
+        if not self.config.normalization or not isinstance(reader, LayerNorm | Activation):
+            return self._single(op, "copy", op.inputs)
+        function = reader.function if isinstance(reader, Activation) else "layernorm"
+        if isinstance(reader, LayerNorm) and reader.rms:
+            function = "rmsnorm"
+        work = self._row(reader, function, op.inputs)
+        return Group((op, reader), ((work,),))
+
+    def _attention(self, op: Operator) -> Group | None:
+        """Q.K^T, softmax and P.V: on chip throughout, with softmax behind Q.K^T, or apart."""
+        if not isinstance(op, Matmul) or op.constant_b or not op.transposed_b:
+            return None
+        softmax = self._only_consumer(op)
+        context = self._only_consumer(softmax) if isinstance(softmax, Softmax) else None
+        if not isinstance(softmax, Softmax) or not isinstance(context, Matmul):
+            return None
+        if context.constant_b or context.transposed_b or context.inputs[0] != softmax.output:
+            return None
+        if not self.config.normalization:
+            return None
+        scores = self._matmul_work((op,), op.output)
+        apart = (
+            scores,
+            self._row_batched(softmax, op),
+            self._matmul_work((context,), context.output),
+        )
+        behind = (
+            self._matmul_work((op,), softmax.output, "softmax", (softmax.name,)),
+            apart[2],
+        )
+        bias = self._bias_elements(softmax) > 0
+        on_chip = Work(
+            op.name.rsplit("/", 1)[0],
+            "attention",
+            (op.name, softmax.name, context.name),
+            (*op.inputs, context.inputs[1], *softmax.inputs[1:]),
+            (context.output,),
+            AttentionProblem(op.batch, op.m, op.n, op.k, bias, self._mask_rows(softmax)),
+            macs=op.macs + context.macs,
+        )
+        same_heads = context.n == op.k and context.batch == op.batch
+        alternatives = ((on_chip,), behind, apart) if same_heads else (behind, apart)
+        if bias:  # a bias matrix enters with the scores: only on chip, or as an addition apart
+            alternatives = ((on_chip,), apart) if same_heads else (apart,)
+        return Group((op, softmax, context), alternatives)
+
+    def _row_batched(self, softmax: Softmax, scores: Matmul) -> Work:
+        """Softmax over the scores of every head; a bias matrix is a second operand."""
+        operands = 2 if self._bias_elements(softmax) else 1
+        problem = RowProblem(scores.m, softmax.cols, "softmax", operands, 0, scores.batch)
+        return Work(
+            softmax.name, "softmax", (softmax.name,), softmax.inputs, (softmax.output,), problem
+        )
+
+    def _bias_elements(self, softmax: Softmax) -> int:
+        """Elements of an additive matrix (relative positions); a mask over keys alone is none."""
+        return getattr(softmax, "bias_elements", 0)
+
+    def _mask_rows(self, softmax: Softmax) -> int:
+        """Parameter rows of a mask over keys; causal masks come from row numbers."""
+        if not softmax.masked or softmax.causal or self._bias_elements(softmax):
+            return 0
+        return int(ceil_div(softmax.cols, self.config.dim))
+
+    def _padded_heads(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Column counts of projections in and out of heads whose width is no multiple of dim.
+
+        A head starts on a block of its own, so the matrices before and after it are padded.
+        """
+        outputs: dict[str, int] = {}
+        inputs: dict[str, int] = {}
+        dim = self.config.dim
+        for op in self.order:
+            if not isinstance(op, Matmul) or op.constant_b or not op.transposed_b or not op.k % dim:
+                continue
+            wide = int(ceil_div(op.k, dim)) * dim
+            softmax = self._only_consumer(op)
+            context = self._only_consumer(softmax) if softmax is not None else None
+            tensors = (*op.inputs[:2], *(context.inputs[1:2] if context else ()))
+            for tensor in tensors:
+                source = self._operator(tensor)
+                if isinstance(source, Matmul) and source.constant_b and source.n % op.k == 0:
+                    outputs[source.name] = source.n // op.k * wide
+            reader = self._only_consumer(context) if context is not None else None
+            if isinstance(reader, Matmul) and reader.constant_b and reader.k % op.k == 0:
+                inputs[reader.name] = reader.k // op.k * wide
+        return outputs, inputs

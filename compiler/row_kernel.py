@@ -1,0 +1,225 @@
+"""The row kernel: f(x [+ y]) row by row, without the mesh.
+
+For what is not fused behind a matmul: LayerNorm and RMSNorm (with the residual add before them),
+softmax, GELU, ReLU and plain residual adds. x is moved into the accumulator, y is added on its way in,
+and the drain applies the function. Tiles rotate through regions of whole accumulator banks.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.mapping import Ints, splits, zero_events
+from codesign.compiler.matmul_kernel import ceil_div, plane_bytes
+from codesign.hw import timing
+from codesign.hw.config import HardwareConfig
+from codesign.hw.events import EVENT_INDEX
+from codesign.hw.isa import DESTINATIONS, FUNCTIONS, ROW_FUNCTIONS, TARGETS
+from codesign.hw.program import Affine, Body, Cases, Instruction, Pipeline, Ring, Token, first
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """`batch` matrices of rows x cols int8 values; `operands` of them added; `parameters` rows per
+    block are loaded.
+    """
+
+    rows: int
+    cols: int
+    function: str = "copy"
+    operands: int = 1
+    parameters: int = 0
+    batch: int = 1
+
+
+@dataclass(frozen=True)
+class RowMapping:
+    """Rows per tile, and how many tiles the accumulator holds at once."""
+
+    tile_rows: Any
+    tiles_held: Any
+
+
+@dataclass(frozen=True)
+class RowAddresses:
+    """DRAM byte addresses of the operands."""
+
+    x: int = 0
+    y: int = 0
+    out: int = 0
+    parameters: int = 0
+
+
+def flattened(problem: RowProblem, config: HardwareConfig) -> RowProblem:
+    """Elementwise work as one long column of blocks: the blocked layout has no gaps between them."""
+    if problem.function in ROW_FUNCTIONS:
+        return problem
+    blocks = int(ceil_div(problem.cols, config.dim))
+    plane_rows = plane_bytes(problem.rows, config) // config.dim
+    rows = problem.batch * blocks * plane_rows
+    return RowProblem(rows, config.dim, problem.function, problem.operands)
+
+
+def row_kernel(
+    problem: RowProblem,
+    mapping: RowMapping,
+    config: HardwareConfig,
+    addresses: RowAddresses | None = None,
+) -> Body:
+    """The kernel's body; the mapping's tiles must fit (see RowSpace)."""
+    at = addresses or RowAddresses()
+    blocks = ceil_div(problem.cols, config.dim)
+    tiles = ceil_div(problem.rows, mapping.tile_rows)
+    held = mapping.tiles_held
+    last_rows = problem.rows - (tiles - 1) * mapping.tile_rows
+    rows = Cases(mapping.tile_rows, ((("t",), last_rows),))
+    plane = plane_bytes(problem.rows, config)
+    local = Affine(0, {}, Ring(held, _region(mapping, blocks, config), {"b": tiles, "t": 1}))
+    stride = Affine(mapping.tile_rows)
+    step = {"b": blocks * plane, "t": mapping.tile_rows * config.dim}
+    credits = Token("emptied", count=held)
+
+    def mvin(base: int, add: bool, **tokens: Any) -> Instruction:
+        return Instruction(
+            "mvin",
+            {"rows": rows, "blocks": blocks, "target": TARGETS.index("accumulator")},
+            {
+                "dram": Affine(base, step),
+                "dram_stride": Affine(plane),
+                "local": local,
+                "stride": stride,
+            },
+            flags={"accumulate": ()} if add else {},
+            **tokens,
+        )
+
+    filled = (Token("filled"),)
+    loads = [mvin(at.x, False, waits=(Token("emptied"),), signals=filled)]
+    if problem.operands == 2:
+        loads = [mvin(at.x, False, waits=(Token("emptied"),)), mvin(at.y, True, signals=filled)]
+    if problem.parameters:
+        loads.insert(0, _load_parameters(problem, blocks, at))
+    drain = Instruction(
+        "mvout",
+        {
+            "rows": rows,
+            "blocks": blocks,
+            "function": FUNCTIONS.index(problem.function),
+            "destination": DESTINATIONS.index("dram"),
+        },
+        {
+            "accumulator": local,
+            "stride": stride,
+            "dram": Affine(at.out, step),
+            "dram_stride": Affine(plane),
+        },
+        waits=filled,
+        signals=(Token("emptied"),),
+    )
+    return (
+        Instruction("drain_sync", signals=(credits,)),
+        Pipeline((("b", problem.batch), ("t", tiles)), (tuple(loads), (drain,))),
+        Instruction("load_sync", waits=(credits,)),
+    )
+
+
+def _load_parameters(problem: RowProblem, blocks: int, at: RowAddresses) -> Instruction:
+    return Instruction(
+        "mvin",
+        {
+            "rows": blocks * problem.parameters,
+            "blocks": 1,
+            "target": TARGETS.index("parameters"),
+        },
+        {
+            "dram": Affine(at.parameters),
+            "dram_stride": Affine(0),
+            "local": Affine(0),
+            "stride": Affine(0),
+        },
+        when=first("b", "t"),
+    )
+
+
+def _region(mapping: RowMapping, blocks: int, config: HardwareConfig) -> Any:
+    """Accumulator rows of one tile, in whole banks."""
+    bank = config.accumulator_bank_rows
+    return ceil_div(mapping.tile_rows * blocks, bank) * bank
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """Stated: tile_rows from near-equal splits, two or three tiles held (one where there is one)."""
+
+    problem: RowProblem
+    config: HardwareConfig
+    mappings: RowMapping
+
+    @classmethod
+    def build(cls, problem: RowProblem, config: HardwareConfig) -> "RowSpace":
+        """Enumerate the tiles that fit the accumulator and its parameter memory."""
+        blocks = int(ceil_div(problem.cols, config.dim))
+        granule = max(1, config.bus_bytes // config.dim)
+        tile_rows, held = np.meshgrid(
+            splits(problem.rows, granule, finest=max(64, problem.rows // 64)),
+            np.array([2, 3]),
+            indexing="ij",
+        )
+        held = np.minimum(held, problem.batch * ceil_div(problem.rows, tile_rows))
+        mappings = RowMapping(tile_rows.ravel(), held.ravel())
+        fits = mappings.tiles_held * _region(mappings, blocks, config) <= config.accumulator_rows
+        fits &= problem.parameters * blocks * config.dim <= config.parameter_channels
+        return cls(problem, config, RowMapping(mappings.tile_rows[fits], mappings.tiles_held[fits]))
+
+    def __len__(self) -> int:
+        return len(self.mappings.tile_rows)
+
+    def mapping(self, index: int) -> RowMapping:
+        """One mapping, its numbers plain ints."""
+        m = self.mappings
+        return RowMapping(int(m.tile_rows[index]), int(m.tiles_held[index]))
+
+    def kernel(self, chosen: Ints) -> Body:
+        """The kernels of the chosen mappings, as one batch."""
+        m = self.mappings
+        picked = RowMapping(m.tile_rows[chosen], m.tiles_held[chosen])
+        return row_kernel(self.problem, picked, self.config)
+
+    def bounds(self) -> tuple[Ints, Ints]:
+        """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
+        p, dim, config = self.problem, self.config.dim, self.config
+        blocks = ceil_div(p.cols, dim)
+        all_rows = p.batch * p.rows
+        moved, elements = all_rows * blocks, all_rows * blocks * dim
+        row = max(1, ceil_div(dim, config.bus_bytes))
+        passes = {"softmax": 3, "layernorm": 2, "rmsnorm": 2}.get(p.function, 1)
+        latency = 2 * config.dram_latency_cycles + timing.LOAD_LATENCY + timing.DRAIN_LATENCY
+        tile = np.minimum(self.mappings.tile_rows, p.rows) * blocks
+        rest = p.rows - (ceil_div(p.rows, self.mappings.tile_rows) - 1) * self.mappings.tile_rows
+        drain_row = row + passes - 1
+        loading = moved * row * p.operands + rest * blocks * drain_row
+        draining = tile * row * p.operands + moved * drain_row
+        events = zero_events(len(self))
+        counts = {
+            "dram_read_bytes": elements * p.operands
+            + p.parameters * blocks * dim * timing.PARAMETER_BYTES,
+            "dram_write_bytes": elements,
+            "accumulator_writes": moved * p.operands,
+            "accumulator_reads": moved * (passes + p.operands - 1),
+            "accumulator_adds": elements * (p.operands - 1),
+            "scale": elements * p.operands,
+            "requantize": elements,
+        }
+        match p.function:
+            case "gelu":
+                counts["gelu"] = elements
+            case "softmax":
+                counts |= {"compare": elements, "exp": 2 * elements}
+            case "layernorm" | "rmsnorm":
+                counts |= {"moment": elements, "sqrt": all_rows}
+        if p.function in ROW_FUNCTIONS:
+            counts |= {"normalize": elements, "divide": all_rows}
+        for name, count in counts.items():
+            events[:, EVENT_INDEX[name]] = count
+        return np.maximum(loading, draining) + latency, events

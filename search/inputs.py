@@ -1,0 +1,146 @@
+"""What a command is given: the names and files of a model, a machine and an energy table.
+
+Turns them into a Graph, a HardwareConfig and the `tables` of `evaluate`, and says how much of each
+went into a result (`digest`). Everything here raises CodesignError before any work has started.
+"""
+
+import difflib
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from codesign.compiler.graph import Graph
+from codesign.hw import config as hardware
+from codesign.hw.accelergy import load_ert
+from codesign.hw.config import PRESETS, HardwareConfig
+from codesign.hw.energy import TABLES, EnergyOverrides
+from codesign.hw.errors import ConfigError, ModelError, TableError, UnsupportedError
+from codesign.models.families import (
+    FAMILIES,
+    BertConfig,
+    DecoderConfig,
+    ModelConfig,
+    T5Config,
+    family,
+)
+
+DEFAULT_SEQ, DEFAULT_BATCH = 128, 1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as a command prices it. `seq` and `batch` are None where its file fixes them."""
+
+    name: str
+    graph: Graph
+    seq: int | None
+    batch: int | None
+
+    @property
+    def title(self) -> str:
+        """The name and the extents, for people."""
+        extents = (("sequence", self.seq), ("batch", self.batch))
+        return ", ".join([self.name, *(f"{name} {n}" for name, n in extents if n is not None)])
+
+
+def load_model(
+    name: str,
+    seq: int | None = None,
+    batch: int | None = None,
+    named: tuple[tuple[str, int], ...] = (),
+) -> Model:
+    """Return the model that `name` means: an ONNX file, or a built-in family.
+
+    A dynamic sequence axis is 128 long and a dynamic batch 1 unless given; `named` gives other
+    symbolic dimensions their extents. Raises ModelError for an unknown name, an unreadable file or
+    a dimension without a value, UnsupportedError for nodes that cannot be imported.
+    """
+    if name.endswith(".onnx") or (name not in FAMILIES and Path(name).exists()):
+        return _from_file(Path(name), seq, batch, named)
+    return _from_family(name, seq, batch, named)
+
+
+def built_in(name: str, seq: int | None = None) -> ModelConfig:
+    """Return the family `name`, its position table grown to `seq` where that is longer.
+
+    Raises ModelError with the nearest names, or when the family has no sequence axis.
+    """
+    config = family(name)
+    if seq is None:
+        return config
+    if not isinstance(config, BertConfig | DecoderConfig | T5Config):
+        raise ModelError(f"{name} takes its sequence length from the image: drop --seq")
+    return replace(config, max_positions=max(seq, config.max_positions))
+
+
+def load_machine(name: str) -> HardwareConfig:
+    """Return the machine of a TOML file or the preset called `name`; raises ConfigError."""
+    if name.endswith(".toml") or (name not in PRESETS and Path(name).is_file()):
+        return hardware.from_toml(Path(name))
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "choose from " + ", ".join(PRESETS)
+        raise ConfigError([f"no preset or TOML file is called {name!r}: {hint}"])
+    return PRESETS[name]
+
+
+def load_tables(name: str) -> str | EnergyOverrides:
+    """Return a shipped energy table's name, or a user's own costs from an Accelergy ERT.
+
+    Raises TableError when there is neither.
+    """
+    if name in TABLES:
+        return name
+    if not Path(name).exists() and not name.endswith((".yaml", ".yml")):
+        raise TableError(
+            f"no energy table is called {name!r}: choose {' or '.join(TABLES)}, or give an "
+            "Accelergy ERT (.yaml)"
+        )
+    return load_ert(Path(name))
+
+
+def digest(graph: Graph) -> str:
+    """Return a short fingerprint of everything in `graph` that costs depend on."""
+    text = "\n".join(map(repr, graph.operators()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _from_family(
+    name: str, seq: int | None, batch: int | None, named: tuple[tuple[str, int], ...]
+) -> Model:
+    if named:
+        raise ModelError(f"{name} is built in and has no dimension {named[0][0]!r}: drop --bind")
+    config = built_in(name, seq)
+    has_sequence = isinstance(config, BertConfig | DecoderConfig | T5Config)
+    batch = DEFAULT_BATCH if batch is None else batch
+    seq = (DEFAULT_SEQ if seq is None else seq) if has_sequence else None
+    from codesign.compiler.onnx_import import import_onnx  # onnx is slow to load
+    from codesign.models.export import export
+
+    onnx_model = export(config, batch=batch, seq=seq, weights="splat")
+    return Model(name, import_onnx(onnx_model, name=name), seq, batch)
+
+
+def _from_file(
+    path: Path, seq: int | None, batch: int | None, named: tuple[tuple[str, int], ...]
+) -> Model:
+    """Import with the defaults; where the file fixes an axis, without them."""
+    from codesign.compiler.onnx_import import import_onnx  # onnx is slow to load
+    from codesign.compiler.onnx_load import read_model
+
+    onnx_model = read_model(path)
+    first_error: ModelError | None = None
+    for try_seq in (seq,) if seq is not None else (DEFAULT_SEQ, None):
+        for try_batch in (batch,) if batch is not None else (DEFAULT_BATCH, None):
+            try:
+                graph = import_onnx(
+                    onnx_model, batch=try_batch, seq=try_seq, dims=dict(named), name=path.stem
+                )
+            except UnsupportedError:
+                raise
+            except ModelError as error:
+                first_error = first_error or error
+            else:
+                return Model(path.stem, graph, try_seq, try_batch)
+    assert first_error is not None
+    raise first_error

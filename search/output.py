@@ -1,0 +1,232 @@
+"""The run directory: what `--out` keeps, written so that no file is ever half there.
+
+Files appear whole, by renaming; the same command writes the same bytes, so times of day are in
+`log.txt` alone. Rows that are still being made collect in a journal, one line each, and a later
+run of the same command takes them up.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import time
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from importlib import metadata
+from pathlib import Path
+from types import NoneType
+from typing import Any, TypeVar
+
+from codesign.hw.errors import CodesignError
+
+RUN_FILE, LOG_FILE, JOURNAL_FILE = "run.json", "log.txt", "rows.jsonl"
+
+Record = TypeVar("Record")
+
+
+class OutputError(CodesignError):
+    """A place that cannot be written, or that keeps the run of another command."""
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """A directory that takes one run, described by `run`; made by `run_directory`."""
+
+    path: Path
+    run: Mapping[str, Any]
+
+    def log(self, message: str) -> None:
+        """Append a line with the time of day to the log."""
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        _append(self.path / LOG_FILE, f"{stamp} {message}\n")
+
+    def append(self, record: Any) -> None:
+        """Append one dataclass instance to the journal, which never is without its run.json."""
+        if not (self.path / RUN_FILE).exists():
+            self.write_text(RUN_FILE, json_text(self.run))
+        _append(self.path / JOURNAL_FILE, json_line(record))
+
+    def journal(self, kind: type[Record]) -> list[Record]:
+        """Return the journal's records; a last line cut short by a crash is dropped."""
+        path = self.path / JOURNAL_FILE
+        if not path.exists():
+            return []
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_atomic(path, whole.encode())
+        try:
+            return [kind(**json.loads(line)) for line in whole.splitlines()]
+        except (json.JSONDecodeError, TypeError) as error:
+            raise OutputError(
+                f"{path} is damaged ({error}): remove the folder or choose another --out"
+            ) from error
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write one text file."""
+        write_atomic(self.path / name, text.encode())
+
+    def write_bytes(self, name: str, content: bytes) -> None:
+        """Write one binary file."""
+        write_atomic(self.path / name, content)
+
+    def write_records(self, stem: str, records: Sequence[Any]) -> None:
+        """Write dataclass instances of one kind as STEM.parquet and STEM.csv."""
+        self.write_bytes(f"{stem}.parquet", parquet_bytes(records))
+        self.write_text(f"{stem}.csv", csv_text(records))
+
+    def finish_journal(self, records: Sequence[Any]) -> None:
+        """Put the journal in the order of `records`, whatever the order they finished in."""
+        self.write_text(JOURNAL_FILE, "".join(map(json_line, records)))
+
+
+@contextmanager
+def run_directory(path: Path, run: Mapping[str, Any]) -> Iterator[RunDirectory]:
+    """Open `path` for the run that `run` describes; what `run["inputs"]` holds decides its results.
+
+    Raises OutputError when it cannot be written, or keeps results of other inputs. A directory
+    made here in which nothing was kept is removed again.
+    """
+    _refuse_other_inputs(path, run)
+    made = _make(path)
+    directory = RunDirectory(path, run)
+    try:
+        yield directory
+    except BaseException:
+        _remove(made)
+        raise
+    directory.write_text(RUN_FILE, json_text(run))
+
+
+def describe_run(command: str, inputs: Mapping[str, Any], seed: int | None = None) -> dict[str, Any]:
+    """Return what `run.json` keeps: how to repeat the run, what went into it, and the versions."""
+    return {
+        "command": command,
+        "inputs": json.loads(json_text(inputs)),
+        "seed": seed,
+        "versions": versions(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of everything that results or files depend on."""
+    packages = ("codesign", "numpy", "onnx", "pyarrow", "matplotlib")
+    return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
+
+
+def write_atomic(path: Path, content: bytes) -> None:
+    """Write `content` to `path`, whole or not at all; raises OutputError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def json_text(document: Any) -> str:
+    """Return a JSON document, one for people to read; dataclasses become objects."""
+    return json.dumps(document, indent=2, default=_plain, allow_nan=False) + "\n"
+
+
+def json_line(record: Any) -> str:
+    """Return a dataclass instance as one line of JSON; floats survive exactly."""
+    return json.dumps(asdict(record), allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def csv_text(records: Sequence[Any]) -> str:
+    """Return dataclass instances of one kind as CSV with a header; None is an empty field."""
+    buffer = io.StringIO()
+    names = [field.name for field in fields(records[0])]
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(map(asdict, records))
+    return buffer.getvalue()
+
+
+def parquet_bytes(records: Sequence[Any]) -> bytes:
+    """Return dataclass instances of one kind as a Parquet file, typed by their annotations."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    types = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
+    hints = typing.get_type_hints(type(records[0]))
+    schema = pa.schema(
+        [pa.field(f.name, types[_scalar(hints[f.name])]) for f in fields(records[0])]
+    )
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([asdict(r) for r in records], schema), sink)
+    return sink.getvalue()
+
+
+def _scalar(hint: Any) -> type:
+    """int of both `int` and `int | None`."""
+    (kind,) = [part for part in typing.get_args(hint) or (hint,) if part is not NoneType]
+    found: type = kind
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value) if isinstance(value, Path) else value.tolist()
+
+
+def _append(path: Path, line: str) -> None:
+    """Add one line in one write, so that it is there whole or not at all."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            os.write(handle, line.encode())
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _refuse_other_inputs(path: Path, run: Mapping[str, Any]) -> None:
+    try:
+        before = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["inputs"]
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise OutputError(
+            f"{path / RUN_FILE} is no run of codesign: choose another --out"
+        ) from error
+    now = run["inputs"]
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        raise OutputError(
+            f"{path} keeps a run with another {', '.join(changed)}: repeat its command (in "
+            f"{RUN_FILE}), choose another --out, or remove it"
+        )
+
+
+def _make(path: Path) -> list[Path]:
+    """Make a directory and try to write in it; return those that were not there, deepest first."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / f".probe.{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        _remove(missing)
+        raise OutputError(
+            f"cannot write into {path}: {error.strerror}; choose a folder that is writable"
+        ) from error
+    return missing
+
+
+def _remove(directories: Sequence[Path]) -> None:
+    """Remove the directories that are empty."""
+    for directory in directories:
+        try:
+            directory.rmdir()
+        except OSError:
+            return

@@ -1,0 +1,224 @@
+"""Sweep: one network on every machine of a grid, on all cores, a row each.
+
+Rows come as they finish, so that a caller can keep them; `sweep` itself stores nothing.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from multiprocessing.context import BaseContext
+from typing import TYPE_CHECKING, Any
+
+from codesign.compiler.graph import Graph
+from codesign.hw.config import HardwareConfig
+from codesign.hw.energy import EnergyOverrides
+from codesign.hw.errors import MappingError, TableError
+from codesign.search.grid import Point
+
+if TYPE_CHECKING:
+    from codesign.search.evaluate import Result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One machine of a sweep; costs are None where the network does not fit it (`infeasible`)."""
+
+    index: int
+    model: str
+    hardware: str
+    dim: int
+    scratchpad_bytes: int
+    accumulator_bytes: int
+    bus_bytes: int
+    cycles: int | None = None
+    latency_s: float | None = None
+    energy_j: float | None = None
+    energy_low_j: float | None = None
+    energy_high_j: float | None = None
+    edp_js: float | None = None
+    area_mm2: float | None = None
+    utilization: float | None = None
+    macs: int | None = None
+    dram_bytes: int | None = None
+    edp_low_js: float | None = None
+    edp_high_js: float | None = None
+    area_low_mm2: float | None = None
+    area_high_mm2: float | None = None
+    host_cycles: int | None = None
+    scratchpad_banks: int
+    accumulator_banks: int
+    dram_latency_cycles: int
+    clock_hz: int
+    technology_nm: int
+    infeasible: str = ""  # why, where it is
+
+    @property
+    def feasible(self) -> bool:
+        """Whether the network runs on the machine."""
+        return not self.infeasible
+
+
+MACHINE_FIELDS = tuple(
+    f.name for f in fields(Row) if f.name in {g.name for g in fields(HardwareConfig)}
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every machine of a sweep is asked: the network, the objective and the energy table."""
+
+    graph: Graph
+    objective: str
+    tables: str | EnergyOverrides
+
+
+def sweep(
+    job: Job, points: Sequence[Point], base: HardwareConfig, jobs: int, keep: Callable[[Row], None]
+) -> None:
+    """Evaluate `job` on every point and hand each row to `keep` as it finishes.
+
+    `base` is the machine that the points vary: it fills in what an infeasible row cannot. More
+    than one of `jobs` are processes of their own. KeyboardInterrupt stops them all at once.
+    """
+    jobs = min(jobs, len(points))
+    if jobs <= 1:
+        for point in points:
+            keep(evaluate_point(job, point, base))
+        return
+    for row in _in_parallel(job, points, base, jobs):
+        keep(row)
+
+
+def evaluate_point(job: Job, point: Point, base: HardwareConfig) -> Row:
+    """Return the row of one point; a machine or mapping that cannot be is a row that says so."""
+    from codesign.search.evaluate import evaluate
+
+    if point.config is None:
+        return infeasible_row(job.graph.name, point, base, point.reason)
+    try:
+        return feasible_row(point.index, evaluate(job.graph, point.config, job.objective, job.tables))
+    except (MappingError, TableError) as error:
+        return infeasible_row(job.graph.name, point, base, str(error))
+
+
+def feasible_row(index: int, result: "Result") -> Row:
+    """Return a result as the row numbered `index`."""
+    energy, edp, area = (a.tolist() for a in (result.energy_j, result.edp_js, result.area_mm2))
+    return Row(
+        index=index,
+        model=result.model,
+        hardware=result.config.name,
+        cycles=result.cycles,
+        latency_s=result.latency_s,
+        energy_low_j=energy[0],
+        energy_j=energy[1],
+        energy_high_j=energy[2],
+        edp_low_js=edp[0],
+        edp_js=edp[1],
+        edp_high_js=edp[2],
+        area_low_mm2=area[0],
+        area_mm2=area[1],
+        area_high_mm2=area[2],
+        utilization=result.utilization,
+        macs=result.macs,
+        dram_bytes=result.dram_bytes,
+        host_cycles=result.host_cycles,
+        **{name: getattr(result.config, name) for name in MACHINE_FIELDS},
+    )
+
+
+def infeasible_row(model: str, point: Point, base: HardwareConfig, reason: str) -> Row:
+    """Return the row of a point on which the network does not run."""
+    machine = {name: getattr(base, name) for name in MACHINE_FIELDS} | dict(point.values)
+    return Row(
+        index=point.index,
+        model=model,
+        hardware=base.name,
+        infeasible=reason,
+        **{name: machine[name] for name in MACHINE_FIELDS},
+    )
+
+
+def best(rows: Iterable[Row], column: str = "edp_js") -> Row | None:
+    """Return the feasible row with the lowest `column`, the first of several; None without one."""
+    feasible = [row for row in rows if row.feasible]
+    return min(feasible, key=lambda row: (getattr(row, column), row.index), default=None)
+
+
+def pareto(rows: Iterable[Row], x: str = "latency_s", y: str = "energy_j") -> list[Row]:
+    """Return the feasible rows that no other beats in both columns, in order of `x`."""
+    front: list[Row] = []
+    feasible = [row for row in rows if row.feasible]
+    for row in sorted(feasible, key=lambda row: (getattr(row, x), getattr(row, y), row.index)):
+        if not front or getattr(row, y) < getattr(front[-1], y):
+            front.append(row)
+    return front
+
+
+# What a worker process evaluates, set once when it starts.
+_worker_job: tuple[Job, HardwareConfig] | None = None
+
+
+def _start_worker(job: Job, base: HardwareConfig) -> None:
+    global _worker_job
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
+    _worker_job = job, base
+
+
+def _work(point: Point) -> Row:
+    assert _worker_job is not None
+    job, base = _worker_job
+    return evaluate_point(job, point, base)
+
+
+def _in_parallel(
+    job: Job, points: Sequence[Point], base: HardwareConfig, jobs: int
+) -> Iterator[Row]:
+    before = set(multiprocessing.active_children())
+    pool = ProcessPoolExecutor(jobs, _context(), _start_worker, (job, base))
+    try:
+        with _interrupts_ignored():  # workers inherit it, and are deaf from their first moment on
+            futures = [pool.submit(_work, point) for point in points]
+        for future in as_completed(futures):
+            yield future.result()
+    except BaseException:
+        for child in set(multiprocessing.active_children()) - before:
+            child.terminate()
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
+    pool.shutdown()
+
+
+def _context() -> BaseContext:
+    """A fork server that has loaded us starts workers fastest; without one, spawn.
+
+    Never a plain fork: numerical libraries may hold threads.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context: Any = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["codesign.search.evaluate"])
+    started: BaseContext = context
+    return started
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def cores() -> int:
+    """Return the processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

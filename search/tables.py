@@ -1,0 +1,343 @@
+"""Tables for people: the rows of a sweep, the kernels of a simulation, models and machines.
+
+Each column says its unit under its name and its values share one SI prefix. Where a terminal is too
+narrow the columns that matter least are left out; files and `--json` have all of them.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from codesign.hw.config import HardwareConfig
+from codesign.hw.sizes import format_size
+from codesign.search.breakdown import KernelRow, groups
+from codesign.search.evaluate import Result
+from codesign.search.sweep import Row, best
+
+MOST_ROWS = 60
+_PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+_PLAIN_WIDTH = 120  # of output that is not a terminal
+
+_AXIS_COLUMNS = (
+    ("dim", "dim", "PEs"),
+    ("scratchpad_bytes", "scratchpad", "bytes"),
+    ("scratchpad_banks", "scratchpad", "banks"),
+    ("accumulator_bytes", "accumulator", "bytes"),
+    ("accumulator_banks", "accumulator", "banks"),
+    ("bus_bytes", "bus", "bytes"),
+    ("dram_latency_cycles", "DRAM latency", "cycles"),
+)
+_ALWAYS = ("scratchpad_bytes", "accumulator_bytes")
+
+
+@dataclass(frozen=True)
+class _Column:
+    name: str
+    unit: str
+    cells: Sequence[str]
+    rank: int = 0  # the highest go first where room is short
+    left: bool = False
+
+
+def console(stderr: bool = False) -> Console:
+    """Return a console for standard output, wide enough where that is no terminal."""
+    plain = Console(stderr=stderr, highlight=False, soft_wrap=False)
+    if plain.is_terminal or "COLUMNS" in plain._environ:
+        return plain
+    return Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """Return `value` to so many significant digits, never in scientific notation."""
+    if value == 0:
+        return "0"
+    places = digits - 1 - math.floor(math.log10(abs(value)))
+    return f"{round(value, places):.{max(0, places)}f}"
+
+
+def prefix(values: Iterable[float]) -> tuple[float, str]:
+    """Return the factor and SI prefix in which the median of `values` has one to three digits."""
+    ordered = sorted(abs(v) for v in values if v)
+    if not ordered:
+        return 1.0, ""
+    exponent = 3 * math.floor(math.log10(ordered[len(ordered) // 2]) / 3 + 1e-12)
+    exponent = max(min(exponent, max(_PREFIXES)), min(_PREFIXES))
+    return 10.0**-exponent, _PREFIXES[exponent]
+
+
+def machine_title(config: HardwareConfig) -> str:
+    """Return one line that says which machine this is."""
+    units = "" if config.normalization else ", normalization on the host"
+    return (
+        f"{config.name}: {config.dim}×{config.dim} mesh, "
+        f"scratchpad {format_size(config.scratchpad_bytes)}, "
+        f"accumulator {format_size(config.accumulator_bytes)}, bus {config.bus_bytes} B, "
+        f"DRAM latency {config.dram_latency_cycles}, {config.clock_hz / 1e6:g} MHz, "
+        f"{config.technology_nm} nm{units}"
+    )
+
+
+def sweep_table(rows: Sequence[Row], title: str, width: int) -> RenderableType:
+    """Return the rows of a sweep, the best EDP marked, with what is to be said below them."""
+    shown, left_out = _shown(rows)
+    winner = best(rows)
+    columns = [_Column("", "", ["★" if row is winner else "" for row in shown])]
+    for field, name, unit in _AXIS_COLUMNS:
+        values = {getattr(row, field) for row in rows}
+        if field in _ALWAYS or len(values) > 1:
+            show = format_size if field.endswith("_bytes") and field != "bus_bytes" else str
+            columns.append(_Column(name, unit, [show(getattr(row, field)) for row in shown]))
+    columns += _cost_columns(shown)
+    styles = ["bold green" if row is winner else "" if row.feasible else "dim" for row in shown]
+    notes = [*_ranking(rows), *_infeasible(rows)]
+    if left_out:
+        notes.append(f"{left_out} more machines are not shown: --out keeps all of them")
+    return _with_notes(_fit(columns, title, width, styles), notes)
+
+
+def kernel_table(result: Result, title: str, width: int) -> RenderableType:
+    """Return the kernels of `result`, identical ones together, with their totals."""
+    rows = groups(result)
+    total_energy = float(result.energy_j[1])
+    factor, si = prefix(row.energy_j for row in rows)
+    everything = [*rows, None]
+
+    def cells(value: Callable[[KernelRow], str], total: str = "") -> list[str]:
+        return [total if row is None else value(row) for row in everything]
+
+    low, _, high = result.energy_j.tolist()
+    columns = [
+        _Column("kernel", "", cells(lambda r: r.name, "total"), left=True),
+        _Column("kind", "", cells(lambda r: r.kind), 5, left=True),
+        _Column("count", "", cells(lambda r: f"{r.count}×")),
+        _Column("cycles", "", cells(lambda r: f"{r.cycles:,}", f"{result.cycles:,}")),
+        _Column("cycles", "%", cells(lambda r: _percent(r.cycles, result.cycles), "100.0")),
+        _Column(
+            "utilization",
+            "%",
+            cells(
+                lambda r: f"{100 * r.utilization:.1f}" if r.macs else "",
+                f"{100 * result.utilization:.1f}",
+            ),
+            1,
+        ),
+        _Column(
+            "energy",
+            f"{si}J",
+            cells(
+                lambda r: significant(r.energy_j * factor, 3), significant(total_energy * factor, 3)
+            ),
+        ),
+        _Column(
+            "low–high",
+            f"{si}J",
+            cells(
+                lambda r: _span(r.energy_low_j * factor, r.energy_high_j * factor),
+                _span(low * factor, high * factor),
+            ),
+            3,
+        ),
+        _Column(
+            "DRAM",
+            "MB",
+            cells(
+                lambda r: significant(r.dram_bytes / 1e6, 3), significant(result.dram_bytes / 1e6, 3)
+            ),
+            2,
+        ),
+        _Column(
+            "intensity",
+            "MACs/B",
+            cells(lambda r: "" if r.intensity is None else significant(r.intensity, 3)),
+            4,
+        ),
+        _Column("mapping", "", cells(lambda r: r.mapping), 6, left=True),
+    ]
+    if not result.host_cycles:
+        styles = [""] * len(rows)
+    else:
+        styles = ["yellow" if row.host_cycles else "" for row in rows]
+    return _fit(columns, title, width, [*styles, "bold"], rule_before_last=True)
+
+
+def energy_table(result: Result, width: int) -> RenderableType:
+    """Return the energy of `result` by component, low / nominal / high, with bars."""
+    parts = {name: joules.tolist() for name, joules in result.breakdown().items()}
+    total = result.energy_j.tolist()
+    factor, si = prefix([total[1]])
+    ordered = sorted(parts.items(), key=lambda item: -item[1][1])
+    shares = [values[1] / total[1] if total[1] else 0.0 for _, values in ordered]
+    lines = [*ordered, ("total", total)]
+    columns = [_Column("component", "", [name for name, _ in lines], left=True)]
+    for bound, name in enumerate(("low", "nominal", "high")):
+        cells = [significant(values[bound] * factor, 3) for _, values in lines]
+        columns.append(_Column(name, f"{si}J", cells))
+    columns.append(_Column("share", "%", [*(f"{100 * share:.1f}" for share in shares), "100.0"]))
+    bars = [*("█" * round(24 * share) for share in shares), ""]
+    columns.append(_Column("", "", bars, 1, left=True))
+    styles = [*[""] * len(ordered), "bold"]
+    return _fit(columns, "Energy by component", width, styles, rule_before_last=True)
+
+
+def totals_table(result: Result) -> RenderableType:
+    """Return what one inference costs in all: low / nominal / high where it is uncertain."""
+    table = Table.grid(padding=(0, 2))
+    latency, latency_unit = prefix([result.latency_s])
+    lines = [
+        ("cycles", f"{result.cycles:,}", f"{result.host_cycles:,} of them on the host"),
+        ("latency", f"{significant(result.latency_s * latency)} {latency_unit}s", ""),
+        ("utilization", f"{100 * result.utilization:.2f} %", f"{result.macs:,} MACs"),
+        ("DRAM traffic", f"{result.dram_bytes / 1e6:,.1f} MB", ""),
+    ]
+    for name, values, unit in (
+        ("energy", result.energy_j.tolist(), "J"),
+        ("EDP", result.edp_js.tolist(), "J·s"),
+        ("area", result.area_mm2.tolist(), "mm²"),
+    ):
+        factor, si = (1.0, "") if unit == "mm²" else prefix([values[1]])
+        low, nominal, high = (significant(value * factor) for value in values)
+        lines.append((name, f"{nominal} {si}{unit}", f"low {low}, high {high}"))
+    for name, value, remark in lines:
+        table.add_row(Text(name), Text(value, style="bold", justify="right"), Text(remark, "dim"))
+    return table
+
+
+def plain_table(
+    headers: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], title: str, width: int
+) -> RenderableType:
+    """Return a table of ready cells; headers are (name, unit), the first column is text."""
+    columns = [
+        _Column(name, unit, [row[i] for row in rows], rank=i, left=i == 0)
+        for i, (name, unit) in enumerate(headers)
+    ]
+    return _fit(columns, title, width, [""] * len(rows))
+
+
+def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """All rows, or those of the lowest EDP where there are too many."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows), 0
+    feasible = [row for row in rows if row.edp_js is not None]
+    chosen = sorted(feasible, key=lambda row: (row.edp_js, row.index))[:MOST_ROWS]
+    return chosen, len(rows) - len(chosen)
+
+
+def _cost_columns(rows: Sequence[Row]) -> list[_Column]:
+    """The columns of what a machine costs, in units of their own."""
+
+    def scaled(field: str, digits: int = 4) -> tuple[list[str], str]:
+        values = [getattr(row, field) for row in rows]
+        factor, si = prefix(value for value in values if value is not None)
+        return ["" if v is None else significant(v * factor, digits) for v in values], si
+
+    def cells(show: Callable[[Any], str]) -> list[str]:
+        return [show(row) if row.feasible else "" for row in rows]
+
+    energy, energy_si = scaled("energy_j")
+    factor = prefix(row.energy_j for row in rows if row.energy_j is not None)[0]
+    latency, latency_si = scaled("latency_s")
+    edp, edp_si = scaled("edp_js")
+    dram, dram_si = scaled("dram_bytes")
+    macs, macs_si = scaled("macs")
+    cycles = [f"{row.cycles:,}" if row.feasible else "infeasible" for row in rows]
+    return [
+        _Column("cycles", "", cycles),
+        _Column("latency", f"{latency_si}s", latency, 3),
+        _Column("energy", f"{energy_si}J", energy),
+        _Column(
+            "low–high",
+            f"{energy_si}J",
+            cells(lambda r: _span(r.energy_low_j * factor, r.energy_high_j * factor)),
+        ),
+        _Column("EDP", f"{edp_si}J·s", edp),
+        _Column("area", "mm²", cells(lambda r: significant(r.area_mm2, 3)), 2),
+        _Column("utilization", "%", cells(lambda r: f"{100 * r.utilization:.1f}"), 1),
+        _Column("MACs", macs_si, macs, 5),
+        _Column("DRAM", f"{dram_si}B", dram, 4),
+    ]
+
+
+def _ranking(rows: Sequence[Row]) -> list[str]:
+    """Whether the winner stays the winner at both ends of the energy range."""
+    feasible = [row for row in rows if row.feasible]
+    if len(feasible) < 2:
+        return []
+    winners = [best(feasible, column) for column in ("edp_low_js", "edp_js", "edp_high_js")]
+    low, nominal, high = (_machine(row) for row in winners if row is not None)
+    if low == nominal == high:
+        return [f"★ best EDP: {nominal}, with low, nominal and high energies alike"]
+    return [f"★ best EDP: {nominal}; with low energies {low}, with high energies {high}"]
+
+
+def _machine(row: Row) -> str:
+    sizes = f"{format_size(row.scratchpad_bytes)} / {format_size(row.accumulator_bytes)}"
+    return f"{sizes}, {row.dim}×{row.dim}, bus {row.bus_bytes}"
+
+
+def _infeasible(rows: Sequence[Row]) -> list[str]:
+    """One line a reason, with the number of machines that it rules out."""
+    reasons: dict[str, int] = {}
+    for row in rows:
+        if not row.feasible:
+            reasons[row.infeasible] = reasons.get(row.infeasible, 0) + 1
+    return [f"infeasible ({count}): {reason}" for reason, count in reasons.items()]
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{100 * part / whole:.1f}" if whole else ""
+
+
+def _span(low: float, high: float) -> str:
+    return f"{significant(low, 3)}–{significant(high, 3)}"
+
+
+def _fit(
+    columns: Sequence[_Column],
+    title: str,
+    width: int,
+    styles: Sequence[str],
+    rule_before_last: bool = False,
+) -> Table:
+    """Build the table from the columns that `width` has room for."""
+    kept = list(columns)
+    while True:
+        table = _build(kept, title, styles, rule_before_last)
+        probe = Console(width=10_000)
+        least = Measurement.get(probe, probe.options, table).maximum
+        droppable = [column for column in kept if column.rank]
+        if least <= width or not droppable:
+            return table
+        kept.remove(max(droppable, key=lambda column: column.rank))
+
+
+def _build(
+    columns: Sequence[_Column], title: str, styles: Sequence[str], rule_before_last: bool
+) -> Table:
+    table = Table(
+        title=title,
+        title_justify="left",
+        title_style="bold",
+        box=None,
+        padding=(0, 1),
+        pad_edge=False,
+        header_style="bold",
+    )
+    for column in columns:
+        header = Text(column.name)
+        header.append(f"\n{column.unit}", style="dim")
+        table.add_column(
+            header, justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis"
+        )
+    for index, style in enumerate(styles):
+        table.add_row(*(column.cells[index] for column in columns), style=style)
+    return table
+
+
+def _with_notes(table: Table, notes: Sequence[str]) -> RenderableType:
+    return Group(table, *(Text(note, style="dim") for note in notes))

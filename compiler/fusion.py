@@ -11,7 +11,16 @@ from dataclasses import dataclass
 import networkx as nx
 
 from codesign.compiler.attention_kernel import AttentionProblem
-from codesign.compiler.graph import Activation, Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.graph import (
+    Activation,
+    Add,
+    Graph,
+    HostOp,
+    LayerNorm,
+    Matmul,
+    Operator,
+    Softmax,
+)
 from codesign.compiler.kernels import Problem
 from codesign.compiler.matmul_kernel import MatmulProblem, ceil_div
 from codesign.compiler.row_kernel import RowProblem
@@ -24,7 +33,7 @@ class Work:
     """One kernel to be: a problem for the accelerator, or cycles of the host.
 
     `inputs` are the tensors it reads in the roles of its kernel (a and b; q, k and v; x and y);
-    `outputs` the tensors it writes, side by side in one matrix.
+    `outputs` the tensors it writes, side by side in one matrix with `output_columns` each.
     """
 
     name: str
@@ -35,6 +44,8 @@ class Work:
     problem: Problem | None = None
     host_cycles: int = 0
     macs: int = 0
+    output_columns: tuple[int, ...] = ()
+    elements: int = 0  # of the output, for the host
 
 
 Alternative = tuple[Work, ...]
@@ -55,9 +66,7 @@ def fuse(graph: Graph, config: HardwareConfig) -> list[Group]:
     owner = {op.name: index for index, group in enumerate(groups) for op in group.operators}
     order: nx.DiGraph[int] = nx.DiGraph()
     order.add_nodes_from(range(len(groups)))
-    order.add_edges_from(
-        (owner[u], owner[v]) for u, v in graph.dag.edges if owner[u] != owner[v]
-    )
+    order.add_edges_from((owner[u], owner[v]) for u, v in graph.dag.edges if owner[u] != owner[v])
     return [groups[index] for index in nx.lexicographical_topological_sort(order)]
 
 
@@ -98,7 +107,9 @@ class _Matcher:
             case Add():
                 return self._sum(op)
             case HostOp(function="add") if self.config.normalization and len(op.inputs) <= 2:
-                problem = RowProblem(ceil_div(op.count, self.config.dim), self.config.dim, "copy", 2)
+                problem = RowProblem(
+                    ceil_div(op.count, self.config.dim), self.config.dim, "copy", 2
+                )
                 work = Work(op.name, "add", (op.name,), op.inputs, (op.output,), problem)
                 return Group((op,), ((work,),))
             case HostOp():
@@ -124,7 +135,15 @@ class _Matcher:
 
     def _host(self, op: Operator, function: str) -> Work:
         cycles = total_host_cycles(function, op.elements)
-        return Work(op.name, "host", (op.name,), op.inputs, (op.output,), host_cycles=cycles)
+        return Work(
+            op.name,
+            "host",
+            (op.name,),
+            op.inputs,
+            (op.output,),
+            host_cycles=cycles,
+            elements=op.elements,
+        )
 
     def _row(self, op: Operator, function: str, inputs: tuple[str, ...]) -> Work:
         """A row function by itself: the drain's units, or the host where the machine has none."""
@@ -140,14 +159,19 @@ class _Matcher:
         return Group((op,), ((self._row(op, function, inputs),),))
 
     def _matmul_work(
-        self, ops: tuple[Matmul, ...], output: str, function: str = "copy", after: tuple[str, ...] = ()
+        self,
+        ops: tuple[Matmul, ...],
+        output: str,
+        function: str = "copy",
+        after: tuple[str, ...] = (),
     ) -> Work:
         """Matmuls of one input side by side (n adds up), with an epilogue."""
         op = ops[0]
+        columns = tuple(self.wide_outputs.get(member.name, member.n) for member in ops)
         problem = MatmulProblem(
             m=op.m,
             k=self.wide_inputs.get(op.name, op.k),
-            n=sum(self.wide_outputs.get(member.name, member.n) for member in ops),
+            n=sum(columns),
             batch=op.batch,
             transposed_b=op.transposed_b,
             parameters=op.constant_b,
@@ -156,7 +180,16 @@ class _Matcher:
         names = tuple(member.name for member in ops) + after
         outputs = tuple(m.output for m in ops) if len(ops) > 1 else (output,)
         macs = sum(member.macs for member in ops)
-        return Work(op.name, "matmul", names, op.inputs, outputs, problem, macs=macs)
+        return Work(
+            op.name,
+            "matmul",
+            names,
+            op.inputs,
+            outputs,
+            problem,
+            macs=macs,
+            output_columns=columns if len(ops) > 1 else (),
+        )
 
     # -- Patterns ----------------------------------------------------------------------------------
 
@@ -219,7 +252,12 @@ class _Matcher:
             plain.inputs + others,
             (norm.output,),
             MatmulProblem(
-                base.m, base.k, base.n, parameters=True, function=function, residual=total is not None
+                base.m,
+                base.k,
+                base.n,
+                parameters=True,
+                function=function,
+                residual=total is not None,
             ),
             macs=op.macs,
         )

@@ -79,9 +79,7 @@ def lower(graph: Graph, config: HardwareConfig, objective: str, table: CostTable
     if objective not in OBJECTIVES:
         raise MappingError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
     steps = [
-        step
-        for group in fuse(graph, config)
-        for step in _cheapest(group, config, objective, table)
+        step for group in fuse(graph, config) for step in _cheapest(group, config, objective, table)
     ]
     return Plan(graph.name, config, objective, graph, tuple(steps))
 

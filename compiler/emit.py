@@ -1,0 +1,203 @@
+"""A plan becomes a Program: every kernel with its DRAM addresses, and the memory map.
+
+Weights and parameters get places of their own; activations share memory by liveness: a tensor's
+place is free again once its last reader has run. All matrices are in the blocked layout
+[columns / dim][rows][dim].
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from codesign.compiler.attention_kernel import AttentionAddresses, AttentionProblem
+from codesign.compiler.kernels import Problem, body
+from codesign.compiler.lower import Plan, Step
+from codesign.compiler.matmul_kernel import MatmulAddresses, MatmulProblem, ceil_div, plane_bytes
+from codesign.compiler.row_kernel import RowAddresses, RowProblem
+from codesign.hw.config import HardwareConfig
+from codesign.hw.program import Kernel, Program, Region
+from codesign.hw.timing import PARAMETER_BYTES
+
+ALIGNMENT = 4096  # an AXI4 burst does not cross it
+
+
+@dataclass
+class _Tensor:
+    """An activation: how large it is and which kernels it lives through."""
+
+    size_bytes: int
+    born: int
+    last_read: int
+
+
+def emit(plan: Plan) -> Program:
+    """The Program of a plan, with its memory map."""
+    memory = _Memory(plan)
+    kernels = tuple(
+        Kernel(
+            name=step.name,
+            body=_body(step, index, plan.config, memory),
+            host_cycles=step.host_cycles,
+            note=step.mapping_text,
+        )
+        for index, step in enumerate(plan.steps)
+    )
+    return Program(plan.model, kernels, tuple(memory.regions))
+
+
+def _body(step: Step, index: int, config: HardwareConfig, memory: "_Memory") -> Any:
+    problem = step.work.problem
+    if problem is None:
+        return ()
+    return body(problem, step.mapping, config, memory.addresses(step, index))
+
+
+class _Memory:
+    """Places for everything a plan keeps in DRAM."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.config = plan.config
+        self.regions: list[Region] = []
+        self.place: dict[str, int] = {}
+        self.end = 0
+        for index, step in enumerate(plan.steps):
+            for suffix, size in _constants(step.work.problem, plan.config):
+                self._fixed(f"{index}:{step.name}/{suffix}", size)
+        self._activations(plan)
+
+    def addresses(self, step: Step, index: int) -> Any:
+        """Operand addresses of a step, in the form its kernel takes."""
+        constant = {
+            name: self.place.get(f"{index}:{step.name}/{name}", 0)
+            for name in ("weights", "parameters", "mask", "bias")
+        }
+        inputs = [self.place[tensor] for tensor in step.work.inputs]
+        out = self.place[step.work.outputs[0]]
+        match step.work.problem:
+            case MatmulProblem() as p:
+                activation_b = not p.parameters and not constant["weights"]
+                b = inputs[1] if activation_b else constant["weights"]
+                residual = inputs[-1] if p.residual else 0
+                return MatmulAddresses(inputs[0], b, out, constant["parameters"], residual)
+            case AttentionProblem() as p:
+                q, k, v = self._heads(step.work.inputs[:3], p)
+                return AttentionAddresses(q, k, v, out, constant["bias"], constant["mask"])
+            case RowProblem():
+                y = inputs[1] if len(inputs) > 1 else 0
+                return RowAddresses(inputs[0], y, out, constant["parameters"])
+        return None
+
+    def _heads(self, tensors: tuple[str, ...], p: AttentionProblem) -> tuple[int, int, int]:
+        """Q, K and V; where they are column ranges of one matrix, they lie one after another."""
+        width = p.heads * ceil_div(p.head_dim, self.config.dim) * plane_bytes(p.keys, self.config)
+        seen: dict[str, int] = {}
+        places = []
+        for tensor in tensors:
+            turn = seen.get(tensor, 0)
+            seen[tensor] = turn + 1
+            places.append(self.place[tensor] + turn * width)
+        return places[0], places[1], places[2]
+
+    def _fixed(self, name: str, size: int) -> None:
+        address = _aligned(self.end)
+        self.regions.append(Region(name, address, size))
+        self.place[name] = address
+        self.end = address + size
+
+    def _activations(self, plan: Plan) -> None:
+        """First fit over lifetimes, in order of birth."""
+        tensors = _lifetimes(plan)
+        base = _aligned(self.end)
+        taken: list[tuple[int, int, int]] = []  # last read, address, end
+        for name, tensor in tensors.items():
+            taken = [block for block in taken if block[0] >= tensor.born]
+            address = base
+            for _, begin, end in sorted(taken, key=lambda block: block[1]):
+                if address + tensor.size_bytes <= begin:
+                    break
+                address = max(address, _aligned(end))
+            taken.append((tensor.last_read, address, address + tensor.size_bytes))
+            self.place[name] = address
+            self.regions.append(Region(name, address, tensor.size_bytes))
+        self._side_by_side(plan)
+
+    def _side_by_side(self, plan: Plan) -> None:
+        """Tensors that one kernel writes as one matrix start where the one before ends."""
+        for step in plan.steps:
+            address = self.place[step.work.outputs[0]]
+            for output, columns in zip(
+                step.work.outputs[1:], step.work.output_columns[:-1], strict=False
+            ):
+                problem = step.work.problem
+                assert isinstance(problem, MatmulProblem)
+                blocks = ceil_div(columns, self.config.dim)
+                address += blocks * plane_bytes(problem.m, self.config)
+                self.place[output] = address
+
+
+def _aligned(address: int) -> int:
+    return int(ceil_div(address, ALIGNMENT)) * ALIGNMENT
+
+
+def _matrix_bytes(rows: int, cols: int, config: HardwareConfig) -> int:
+    return int(ceil_div(cols, config.dim)) * plane_bytes(rows, config)
+
+
+def _constants(problem: Problem | None, config: HardwareConfig) -> list[tuple[str, int]]:
+    """Names and bytes of what a kernel reads that no kernel writes."""
+    dim = config.dim
+    match problem:
+        case MatmulProblem() as p:
+            parameters = p.batch * ceil_div(p.n, dim) * p.parameter_sets * dim * PARAMETER_BYTES
+            if not p.parameters:
+                return [("parameters", parameters)] if parameters else []
+            weights = p.batch * _matrix_bytes(p.k, p.n, config)
+            return [("weights", weights), ("parameters", parameters)]
+        case AttentionProblem() as p:
+            mask = [("mask", p.mask_rows * dim * PARAMETER_BYTES)] if p.mask_rows else []
+            bias = p.heads * _matrix_bytes(p.queries, p.keys, config)
+            return [*mask, ("bias", bias)] if p.bias else mask
+        case RowProblem() as p if p.parameters:
+            return [("parameters", ceil_div(p.cols, dim) * p.parameters * dim * PARAMETER_BYTES)]
+    return []
+
+
+def _written(step: Step, config: HardwareConfig) -> int:
+    """Bytes of everything a step writes."""
+    match step.work.problem:
+        case MatmulProblem() as p:
+            return p.batch * _matrix_bytes(p.m, p.n, config)
+        case AttentionProblem() as p:
+            return p.heads * _matrix_bytes(p.queries, p.head_dim, config)
+        case RowProblem() as p:
+            return p.batch * _matrix_bytes(p.rows, p.cols, config)
+    return step.work.elements
+
+
+def _lifetimes(plan: Plan) -> dict[str, _Tensor]:
+    """Activations by name, in order of birth; side-by-side outputs live and die together."""
+    tensors: dict[str, _Tensor] = {}
+    owner: dict[str, str] = {}
+    for index, step in enumerate(plan.steps):
+        for tensor in step.work.inputs:
+            first = owner.setdefault(tensor, tensor)
+            known = tensors.setdefault(first, _Tensor(_read(step, plan.config), -1, index))
+            known.last_read = max(known.last_read, index)
+            if known.born < 0:
+                known.size_bytes = max(known.size_bytes, _read(step, plan.config))
+        name = step.work.outputs[0]
+        owner.update((output, name) for output in step.work.outputs)
+        tensors[name] = _Tensor(_written(step, plan.config), index, index)
+    for tensor in plan.graph.outputs:
+        if tensor in owner:
+            tensors[owner[tensor]].last_read = len(plan.steps)
+    return tensors
+
+
+def _read(step: Step, config: HardwareConfig) -> int:
+    """Bytes of a model input, as its reader sees it."""
+    match step.work.problem:
+        case MatmulProblem() as p:
+            return p.batch * _matrix_bytes(p.m, p.k, config)
+        case RowProblem() as p:
+            return p.batch * _matrix_bytes(p.rows, p.cols, config)
+    return step.work.elements

@@ -8,18 +8,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from codesign.compiler.attention_kernel import AttentionProblem
-from codesign.compiler.fusion import Alternative, Group, Work, fuse
+from codesign.compiler.fusion import Group, Work, fuse
 from codesign.compiler.graph import Graph
-from codesign.compiler.kernels import choose, describe
-from codesign.compiler.mapping import OBJECTIVES, Ints, Prices
+from codesign.compiler.kernels import describe
+from codesign.compiler.mapping import OBJECTIVES, Ints
 from codesign.compiler.matmul_kernel import MatmulProblem
+from codesign.compiler.pricing import GroupShape, PriceTables, price_tables
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
 from codesign.hw.errors import MappingError
-from codesign.hw.events import EVENT_INDEX, EVENTS
 from codesign.hw.sizes import format_size
 
 
@@ -78,49 +76,25 @@ def lower(graph: Graph, config: HardwareConfig, objective: str, table: CostTable
     """
     if objective not in OBJECTIVES:
         raise MappingError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
-    steps = [
-        step for group in fuse(graph, config) for step in _cheapest(group, config, objective, table)
-    ]
+    tables = price_tables(config, objective, table)
+    steps = [step for group in fuse(graph, config) for step in _steps(group, tables)]
     return Plan(graph.name, config, objective, graph, tuple(steps))
 
 
-def _cheapest(
-    group: Group, config: HardwareConfig, objective: str, table: CostTable
-) -> tuple[Step, ...]:
-    """The steps of the alternative with the lowest objective over the whole group."""
-    prices = Prices.of(table)
-    found: list[tuple[float, tuple[Step, ...]]] = []
-    for steps in _mapped(group.alternatives, config, objective, table):
-        events = np.sum([step.events for step in steps], axis=0)[None]
-        cycles = np.array([sum(step.cycles for step in steps)])
-        found.append((float(prices.score(objective, events, cycles)[0]), steps))
-    if not found:
-        raise MappingError(_misfit(group, config))
-    return min(found, key=lambda item: item[0])[1]
-
-
-def _mapped(
-    alternatives: tuple[Alternative, ...], config: HardwareConfig, objective: str, table: CostTable
-) -> Iterator[tuple[Step, ...]]:
-    for alternative in alternatives:
-        steps = [_step(work, config, objective, table) for work in alternative]
-        if all(step is not None for step in steps):
-            yield tuple(step for step in steps if step is not None)
-
-
-def _step(work: Work, config: HardwareConfig, objective: str, table: CostTable) -> Step | None:
-    events = np.zeros(len(EVENTS), dtype=np.int64)
-    if work.problem is None:
-        events[EVENT_INDEX["host_cycles"]] = work.host_cycles
-        return Step(work, None, "", work.host_cycles, events, True)
-    choice = choose(work.problem, config, objective, table)
-    if choice is None:
-        return None
-    events = choice.events.copy()
-    # Heads padded to whole blocks add work to the mesh, not useful MACs to the network.
-    events[EVENT_INDEX["macs"]] = work.macs
-    text = describe(work.problem, choice.mapping, config)
-    return Step(work, choice.mapping, text, choice.cycles, events, choice.proved)
+def _steps(group: Group, tables: PriceTables) -> Iterator[Step]:
+    """The kernels of a group's cheapest alternative."""
+    price = tables.group(GroupShape.of(group.alternatives))
+    if price is None:
+        raise MappingError(_misfit(group, tables.config))
+    works = group.alternatives[price.alternative]
+    for work, choice, cycles, events in zip(
+        works, price.choices, price.cycles, price.events, strict=True
+    ):
+        if choice is None or work.problem is None:
+            yield Step(work, None, "", cycles, events, True)
+        else:
+            text = describe(work.problem, choice.mapping, tables.config)
+            yield Step(work, choice.mapping, text, cycles, events, choice.proved)
 
 
 def _misfit(group: Group, config: HardwareConfig) -> str:

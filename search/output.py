@@ -101,7 +101,9 @@ def run_directory(path: Path, run: Mapping[str, Any]) -> Iterator[RunDirectory]:
     directory.write_text(RUN_FILE, json_text(run))
 
 
-def describe_run(command: str, inputs: Mapping[str, Any], seed: int | None = None) -> dict[str, Any]:
+def describe_run(
+    command: str, inputs: Mapping[str, Any], seed: int | None = None
+) -> dict[str, Any]:
     """Return what `run.json` keeps: how to repeat the run, what went into it, and the versions."""
     return {
         "command": command,

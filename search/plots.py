@@ -14,12 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import StrMethodFormatter
 
 from codesign.hw.sizes import format_size
 from codesign.search.breakdown import KernelRow, by_kind, groups, roof
 from codesign.search.evaluate import Result
 from codesign.search.sweep import Row, best, pareto
-from codesign.search.tables import prefix, significant
+from codesign.search.tables import machine_label, prefix, significant
 
 _BLUE, _ORANGE, _GREY, _INK = "#0072B2", "#D55E00", "#B8BFC6", "#22272B"
 _KINDS = {
@@ -53,14 +54,12 @@ _STYLE = {
     "svg.hashsalt": "codesign",  # element names of an SVG are random otherwise
     "svg.fonttype": "path",
 }
-_MOST_LABELS = 12  # machines of a Pareto front that are named
+_MOST_LABELS = 16  # machines of a Pareto front that are named
+_LEAST_SPREAD = 1.25  # of a heat map's colours, highest over lowest
 
 
 def sweep_plots(rows: Sequence[Row], title: str) -> dict[str, bytes]:
-    """Return the files of a sweep by name: heat maps and Pareto front; none for a single machine.
-
-    Raises nothing: what the rows cannot show is left out.
-    """
+    """Return the files of a sweep by name: heat maps and Pareto front; none for a single machine."""
     feasible = [row for row in rows if row.feasible]
     if len(feasible) < 2:
         return {}
@@ -139,26 +138,34 @@ def _scale(grid: Any, unit: str) -> tuple[float, str]:
 def _heatmap(axis: Axes, grid: Any, unit: str) -> None:
     factor, _ = _scale(grid, unit)
     colours = mpl.colormaps["viridis_r"].with_extremes(bad="#F1F3F4")
-    axis.imshow(np.ma.masked_invalid(grid), cmap=colours, origin="lower", aspect="auto")
+    low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
+    high = max(high, _LEAST_SPREAD * low)  # or a difference of a percent would look like much
+    axis.imshow(
+        np.ma.masked_invalid(grid),
+        cmap=colours,
+        vmin=low,
+        vmax=high,
+        origin="lower",
+        aspect="auto",
+    )
     axis.grid(False)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-    low, high = np.nanmin(grid), np.nanmax(grid)
     for (i, j), value in np.ndenumerate(grid):
         if np.isnan(value):
             axis.text(j, i, "–", ha="center", va="center", color="#8A9299")
             continue
-        dark = high > low and (value - low) / (high - low) > 0.5
-        text = significant(value * factor, 3 if high > 1.02 * low else 4)
+        dark = (value - low) > 0.45 * (high - low)
+        text = significant(value * factor)
         axis.text(j, i, text, ha="center", va="center", color="white" if dark else _INK, size=8)
-    i, j = np.unravel_index(np.nanargmin(grid), grid.shape)
-    box = Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, fill=False, edgecolor=_ORANGE, linewidth=2)
-    axis.add_patch(box)
+    row, column = divmod(int(np.nanargmin(grid)), grid.shape[1])
+    corner = (column - 0.47, row - 0.46)
+    axis.add_patch(Rectangle(corner, 0.94, 0.92, fill=False, edgecolor=_ORANGE, linewidth=2))
 
 
 def _pareto(rows: Sequence[Row], title: str) -> Figure:
     """Latency against energy with its range; the front is drawn and its machines are named."""
-    figure, (axis,) = _figure(7.2, 4.6, 1, title)
+    figure, (axis,) = _figure(9.0, 4.4, 1, title)
     front = pareto(rows)
     winner = best(rows)
     x_factor, x_si = prefix(row.latency_s for row in rows if row.latency_s)
@@ -183,26 +190,23 @@ def _pareto(rows: Sequence[Row], title: str) -> Figure:
     if winner is not None:
         x, y, _ = position([winner])
         axis.scatter(x, y, s=130, marker="*", color=_ORANGE, label="best EDP", zorder=4)
-    for row in front if len(front) <= _MOST_LABELS else [front[0], front[-1]]:
-        assert row.latency_s is not None and row.energy_j is not None
-        at = (x_factor * row.latency_s, y_factor * row.energy_j)
-        axis.annotate(_label(row, rows), at, (6, 5), textcoords="offset points", size=8)
+    x, y, _ = position(front)
+    for number, at in enumerate(zip(x, y, strict=True), 1):
+        if number <= _MOST_LABELS:
+            axis.annotate(f"{number}", at, (0, 9), textcoords="offset points", ha="center", size=8)
     axis.set_xlabel(f"latency ({x_si}s)")
     axis.set_ylabel(f"energy ({y_si}J), bars: low to high")
     axis.set_ylim(bottom=0)
     axis.margins(x=0.12)
-    axis.legend(loc="best")
+    axis.legend(loc="lower left", bbox_to_anchor=(1.02, 0), fontsize=8)
+    names = [f"{n:>2}  {machine_label(row, rows)}" for n, row in enumerate(front[:_MOST_LABELS], 1)]
+    if len(front) > _MOST_LABELS:
+        names.append(f"    and {len(front) - _MOST_LABELS} more to the right")
+    lines = ["Pareto front: scratchpad / accumulator", *names]
+    axis.text(
+        1.03, 1, "\n".join(lines), transform=axis.transAxes, va="top", size=8, linespacing=1.5
+    )
     return figure
-
-
-def _label(row: Row, rows: Sequence[Row]) -> str:
-    """Scratchpad / accumulator, and whatever else differs between the machines."""
-    others = {"dim": "dim", "bus_bytes": "bus", "dram_latency_cycles": "latency"}
-    text = f"{format_size(row.scratchpad_bytes)} / {format_size(row.accumulator_bytes)}"
-    for field, name in others.items():
-        if len({getattr(r, field) for r in rows}) > 1:
-            text += f", {name} {getattr(row, field)}"
-    return text
 
 
 def _breakdown(result: Result, title: str) -> Figure:
@@ -214,17 +218,13 @@ def _breakdown(result: Result, title: str) -> Figure:
     energy_factor, energy_si = prefix([nominal[1]])
     kinds = [total.kind for total in totals]
     colours = [_KINDS.get(kind, _OTHER_KIND) for kind in kinds]
-    bars = (
-        ("cycles", [float(total.cycles) for total in totals]),
-        ("energy", [total.energy_j[1] for total in totals]),
-    )
-    for y, (_, values) in enumerate(bars):
-        _stack(axes[0], 1 - y, values, colours)
+    _stack(axes[0], 1, [float(total.cycles) for total in totals], colours)
+    _stack(axes[0], 0, [total.energy_j[1] for total in totals], colours)
     total_cycles = f"cycles\n{significant(result.cycles * cycle_factor)} {cycle_si}".strip()
     total_energy = f"energy\n{significant(nominal[1] * energy_factor)} {energy_si}J"
     axes[0].set_yticks([1, 0], [total_cycles, total_energy])
     axes[0].set_title("by kind of kernel")
-    _legend(axes[0], kinds, colours, [bars[0][1], bars[1][1]])
+    _legend(axes[0], kinds, colours)
     parts = {name: joules.tolist() for name, joules in result.breakdown().items()}
     parts = {name: joules for name, joules in parts.items() if joules[2] > 0}
     names = sorted(parts, key=lambda name: parts[name][1])
@@ -247,7 +247,13 @@ def _stack(axis: Axes, y: float, values: Sequence[float], colours: Sequence[str]
         axis.barh(y, share, left=left, color=colour, height=0.55, edgecolor="white", linewidth=0.8)
         if share >= 7:
             axis.text(
-                left + share / 2, y, f"{share:.0f} %", ha="center", va="center", color="white", size=8
+                left + share / 2,
+                y,
+                f"{share:.0f} %",
+                ha="center",
+                va="center",
+                color="white",
+                size=8,
             )
         left += share
     axis.set_xlim(0, 100)
@@ -255,13 +261,17 @@ def _stack(axis: Axes, y: float, values: Sequence[float], colours: Sequence[str]
     axis.grid(axis="y", visible=False)
 
 
-def _legend(
-    axis: Axes, kinds: Sequence[str], colours: Sequence[str], values: Sequence[Sequence[float]]
-) -> None:
+def _legend(axis: Axes, kinds: Sequence[str], colours: Sequence[str]) -> None:
     handles = [Rectangle((0, 0), 1, 1, color=colour) for colour in colours]
     axis.legend(
-        handles, kinds, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=4, fontsize=8,
-        handlelength=1.0, columnspacing=1.2,
+        handles,
+        kinds,
+        loc="upper center",
+        bbox_to_anchor=(0.5, -0.2),
+        ncols=4,
+        fontsize=8,
+        handlelength=1.0,
+        columnspacing=1.2,
     )
 
 
@@ -275,19 +285,27 @@ def _roofline(result: Result, title: str) -> Figure:
     x = np.geomspace(min([*points, ridge]) / 3, max([*points, ridge]) * 4, 200)
     for directions, style, name in ((1, "-", "one way"), (2, ":", "both ways")):
         y = [roof(config, float(value), directions) for value in x]
-        axis.plot(
-            x, y, style, color=_INK, linewidth=1.3, zorder=2,
-            label=f"bus {config.bus_bytes} B/cycle {name}, mesh {config.macs_per_cycle} MACs/cycle",
-        )
+        label = f"bus {config.bus_bytes} B/cycle, {name}"
+        axis.plot(x, y, style, color=_INK, linewidth=1.3, zorder=2, label=label)
+    peak = f"mesh {config.macs_per_cycle} MACs/cycle"
+    axis.text(x[-1], 1.06 * config.macs_per_cycle, peak, ha="right", va="bottom", size=8)
     for kind, members in _by_kind(rows):
         sizes = [30 + 900 * row.cycles / result.cycles for row in members]
         axis.scatter(
-            [row.intensity for row in members], [row.macs_per_cycle for row in members],
-            s=sizes, color=_KINDS.get(kind, _OTHER_KIND), alpha=0.75, label=kind,
-            edgecolor="white", zorder=3,
+            [row.intensity or 0.0 for row in members],
+            [row.macs_per_cycle for row in members],
+            s=sizes,
+            color=_KINDS.get(kind, _OTHER_KIND),
+            alpha=0.75,
+            edgecolor="white",
+            zorder=3,
         )
+        axis.scatter([], [], s=36, color=_KINDS.get(kind, _OTHER_KIND), label=kind)
     axis.set_xscale("log")
     axis.set_yscale("log")
+    axis.set_ylim(top=2.2 * config.macs_per_cycle)
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_xlabel("arithmetic intensity (MACs per DRAM byte)")
     axis.set_ylabel("MACs per cycle")
     axis.legend(loc="lower right", fontsize=8)

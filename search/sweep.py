@@ -101,7 +101,9 @@ def evaluate_point(job: Job, point: Point, base: HardwareConfig) -> Row:
     if point.config is None:
         return infeasible_row(job.graph.name, point, base, point.reason)
     try:
-        return feasible_row(point.index, evaluate(job.graph, point.config, job.objective, job.tables))
+        return feasible_row(
+            point.index, evaluate(job.graph, point.config, job.objective, job.tables)
+        )
     except (MappingError, TableError) as error:
         return infeasible_row(job.graph.name, point, base, str(error))
 

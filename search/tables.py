@@ -5,10 +5,12 @@ narrow the columns that matter least are left out; files and `--json` have all o
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rich.box import Box
 from rich.console import Console, Group, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
@@ -21,7 +23,10 @@ from codesign.search.evaluate import Result
 from codesign.search.sweep import Row, best
 
 MOST_ROWS = 60
+LONGEST_NAME = 36
 _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
+# A rule below the header and above totals, nothing else.
+_BOX = Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n")
 _PLAIN_WIDTH = 120  # of output that is not a terminal
 
 _AXIS_COLUMNS = (
@@ -105,7 +110,8 @@ def kernel_table(result: Result, title: str, width: int) -> RenderableType:
     """Return the kernels of `result`, identical ones together, with their totals."""
     rows = groups(result)
     total_energy = float(result.energy_j[1])
-    factor, si = prefix(row.energy_j for row in rows)
+    factor, si = prefix([total_energy])
+    names = dict(zip(map(id, rows), _short_names([row.name for row in rows]), strict=True))
     everything = [*rows, None]
 
     def cells(value: Callable[[KernelRow], str], total: str = "") -> list[str]:
@@ -113,13 +119,13 @@ def kernel_table(result: Result, title: str, width: int) -> RenderableType:
 
     low, _, high = result.energy_j.tolist()
     columns = [
-        _Column("kernel", "", cells(lambda r: r.name, "total"), left=True),
+        _Column("kernel", "", cells(lambda r: names[id(r)], "total"), left=True),
         _Column("kind", "", cells(lambda r: r.kind), 5, left=True),
         _Column("count", "", cells(lambda r: f"{r.count}×")),
         _Column("cycles", "", cells(lambda r: f"{r.cycles:,}", f"{result.cycles:,}")),
         _Column("cycles", "%", cells(lambda r: _percent(r.cycles, result.cycles), "100.0")),
         _Column(
-            "utilization",
+            "util.",
             "%",
             cells(
                 lambda r: f"{100 * r.utilization:.1f}" if r.macs else "",
@@ -147,7 +153,8 @@ def kernel_table(result: Result, title: str, width: int) -> RenderableType:
             "DRAM",
             "MB",
             cells(
-                lambda r: significant(r.dram_bytes / 1e6, 3), significant(result.dram_bytes / 1e6, 3)
+                lambda r: significant(r.dram_bytes / 1e6, 3) if r.dram_bytes else "",
+                significant(result.dram_bytes / 1e6, 3),
             ),
             2,
         ),
@@ -163,7 +170,7 @@ def kernel_table(result: Result, title: str, width: int) -> RenderableType:
         styles = [""] * len(rows)
     else:
         styles = ["yellow" if row.host_cycles else "" for row in rows]
-    return _fit(columns, title, width, [*styles, "bold"], rule_before_last=True)
+    return _fit(columns, title, width, [*styles, "bold"], total=True)
 
 
 def energy_table(result: Result, width: int) -> RenderableType:
@@ -182,7 +189,7 @@ def energy_table(result: Result, width: int) -> RenderableType:
     bars = [*("█" * round(24 * share) for share in shares), ""]
     columns.append(_Column("", "", bars, 1, left=True))
     styles = [*[""] * len(ordered), "bold"]
-    return _fit(columns, "Energy by component", width, styles, rule_before_last=True)
+    return _fit(columns, "Energy by component", width, styles, total=True)
 
 
 def totals_table(result: Result) -> RenderableType:
@@ -257,10 +264,18 @@ def _cost_columns(rows: Sequence[Row]) -> list[_Column]:
         ),
         _Column("EDP", f"{edp_si}J·s", edp),
         _Column("area", "mm²", cells(lambda r: significant(r.area_mm2, 3)), 2),
-        _Column("utilization", "%", cells(lambda r: f"{100 * r.utilization:.1f}"), 1),
+        _Column("util.", "%", cells(lambda r: f"{100 * r.utilization:.1f}"), 1),
         _Column("MACs", macs_si, macs, 5),
         _Column("DRAM", f"{dram_si}B", dram, 4),
     ]
+
+
+def _short_names(names: Sequence[str]) -> list[str]:
+    """Without the operator type that exporters append, where the rest still tells them apart."""
+    short = [re.sub(r"/[A-Z][A-Za-z]*$", "", name) for name in names]
+    kept = [s if short.count(s) == 1 and s else n for s, n in zip(short, names, strict=True)]
+    half = LONGEST_NAME // 2
+    return [n if len(n) <= LONGEST_NAME else f"{n[: half - 1]}…{n[-half:]}" for n in kept]
 
 
 def _ranking(rows: Sequence[Row]) -> list[str]:
@@ -269,15 +284,22 @@ def _ranking(rows: Sequence[Row]) -> list[str]:
     if len(feasible) < 2:
         return []
     winners = [best(feasible, column) for column in ("edp_low_js", "edp_js", "edp_high_js")]
-    low, nominal, high = (_machine(row) for row in winners if row is not None)
+    low, nominal, high = (machine_label(row, rows) for row in winners if row is not None)
     if low == nominal == high:
-        return [f"★ best EDP: {nominal}, with low, nominal and high energies alike"]
-    return [f"★ best EDP: {nominal}; with low energies {low}, with high energies {high}"]
+        return [f"★ best EDP: {nominal} (scratchpad / accumulator) with low and high energies too"]
+    return [
+        f"★ best EDP: {nominal} (scratchpad / accumulator); "
+        f"with low energies {low}, with high energies {high}"
+    ]
 
 
-def _machine(row: Row) -> str:
-    sizes = f"{format_size(row.scratchpad_bytes)} / {format_size(row.accumulator_bytes)}"
-    return f"{sizes}, {row.dim}×{row.dim}, bus {row.bus_bytes}"
+def machine_label(row: Row, rows: Sequence[Row]) -> str:
+    """Return scratchpad / accumulator of a machine and whatever else differs between `rows`."""
+    text = f"{format_size(row.scratchpad_bytes)} / {format_size(row.accumulator_bytes)}"
+    for field, name, unit in _AXIS_COLUMNS:
+        if field not in _ALWAYS and len({getattr(other, field) for other in rows}) > 1:
+            text += f", {name} {getattr(row, field)}" + (" banks" if unit == "banks" else "")
+    return text
 
 
 def _infeasible(rows: Sequence[Row]) -> list[str]:
@@ -298,35 +320,36 @@ def _span(low: float, high: float) -> str:
 
 
 def _fit(
-    columns: Sequence[_Column],
-    title: str,
-    width: int,
-    styles: Sequence[str],
-    rule_before_last: bool = False,
+    columns: Sequence[_Column], title: str, width: int, styles: Sequence[str], total: bool = False
 ) -> Table:
-    """Build the table from the columns that `width` has room for."""
+    """Build the table from the columns that `width` has room for; closer together, then fewer.
+
+    With `total` the last row is set off.
+    """
     kept = list(columns)
+    probe = Console(width=10_000)
     while True:
-        table = _build(kept, title, styles, rule_before_last)
-        probe = Console(width=10_000)
-        least = Measurement.get(probe, probe.options, table).maximum
+        for gap in (1, 0):
+            table = _build(kept, styles, total, gap)
+            if Measurement.get(probe, probe.options, table).maximum <= width:
+                break
         droppable = [column for column in kept if column.rank]
-        if least <= width or not droppable:
+        if Measurement.get(probe, probe.options, table).maximum <= width or not droppable:
+            table.title = title
             return table
         kept.remove(max(droppable, key=lambda column: column.rank))
 
 
-def _build(
-    columns: Sequence[_Column], title: str, styles: Sequence[str], rule_before_last: bool
-) -> Table:
+def _build(columns: Sequence[_Column], styles: Sequence[str], total: bool, gap: int) -> Table:
     table = Table(
-        title=title,
         title_justify="left",
         title_style="bold",
-        box=None,
-        padding=(0, 1),
+        box=_BOX,
+        show_edge=False,
+        padding=(0, gap, 0, 0),
         pad_edge=False,
         header_style="bold",
+        border_style="dim",
     )
     for column in columns:
         header = Text(column.name)
@@ -335,6 +358,8 @@ def _build(
             header, justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis"
         )
     for index, style in enumerate(styles):
+        if total and index == len(styles) - 1:
+            table.add_section()
         table.add_row(*(column.cells[index] for column in columns), style=style)
     return table
 

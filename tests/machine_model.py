@@ -7,7 +7,7 @@ the end make machines, problems and mappings for both.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -209,8 +209,7 @@ def accesses(issued: Issued, config: HardwareConfig, parameter_sets: int) -> Ite
                 yield Access("scratchpad", True, rows, "drain")
 
 
-def _block_rows(values: Counter[str] | dict[str, int] | object, first: int, stride: int) -> Rows:
-    assert hasattr(values, "__getitem__")
+def _block_rows(values: Mapping[str, int], first: int, stride: int) -> Rows:
     blocks, rows = np.arange(values["blocks"]), np.arange(values["rows"])
     return (first + blocks[:, None] * stride + rows).ravel()
 

@@ -78,6 +78,7 @@ class AttentionShape:
         self, problem: AttentionProblem, mapping: AttentionMapping, config: HardwareConfig
     ) -> None:
         p, m, dim = problem, mapping, config.dim
+        self.feasible: Any = True
         self.d_blocks, self.key_blocks = ceil_div(p.head_dim, dim), ceil_div(p.keys, dim)
         self.d_rest = p.head_dim - (self.d_blocks - 1) * dim
         self.key_rest = p.keys - (self.key_blocks - 1) * dim
@@ -105,7 +106,7 @@ class AttentionShape:
         self.p_base = q_banks * bank
         self.ring_base = (q_banks + p_banks) * bank
         used = q_banks + p_banks + ceil_div(m.ring * self.chunk_slot, bank)
-        self.feasible = used <= config.scratchpad_banks
+        self.feasible = self.feasible & (used <= config.scratchpad_banks)
 
     def _accumulator(self, m: AttentionMapping, config: HardwareConfig) -> None:
         """Every score and output tile has banks of its own: the drain reads one, the mesh another."""

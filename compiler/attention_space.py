@@ -65,8 +65,8 @@ class AttentionSpace:
     def mapping(self, index: int) -> AttentionMapping:
         """One mapping, its numbers plain ints."""
         m = self.mappings
-        numbers = (int(v[index]) for v in (m.tile_m, m.chunk, m.ring, m.held))
-        return AttentionMapping(*numbers, m.hold)
+        numbers = [int(values[index]) for values in (m.tile_m, m.chunk, m.ring, m.held)]
+        return AttentionMapping(numbers[0], numbers[1], numbers[2], numbers[3], m.hold)
 
     def kernel(self, chosen: Ints) -> Body:
         """The kernels of the chosen mappings, as one batch."""
@@ -129,8 +129,13 @@ class AttentionSpace:
 
 
 def _select(mappings: AttentionMapping, index: Ints) -> AttentionMapping:
-    picked: list[Any] = [
-        np.broadcast_to(v, mappings.tile_m.shape)[index]
-        for v in (mappings.tile_m, mappings.chunk, mappings.ring, mappings.held)
-    ]
-    return AttentionMapping(*picked, mappings.hold)
+    def pick(values: Any) -> Any:
+        return np.broadcast_to(values, mappings.tile_m.shape)[index]
+
+    return AttentionMapping(
+        pick(mappings.tile_m),
+        pick(mappings.chunk),
+        pick(mappings.ring),
+        pick(mappings.held),
+        mappings.hold,
+    )

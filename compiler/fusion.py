@@ -312,10 +312,12 @@ class _Matcher:
             macs=op.macs + context.macs,
         )
         same_heads = context.n == op.k and context.batch == op.batch
-        alternatives = ((on_chip,), behind, apart) if same_heads else (behind, apart)
-        if bias:  # a bias matrix enters with the scores: only on chip, or as an addition apart
-            alternatives = ((on_chip,), apart) if same_heads else (apart,)
-        return Group((op, softmax, context), alternatives)
+        alternatives: list[Alternative] = [apart]
+        if not bias:  # a bias matrix enters with the scores: only on chip, or as an addition apart
+            alternatives.insert(0, behind)
+        if same_heads:
+            alternatives.insert(0, (on_chip,))
+        return Group((op, softmax, context), tuple(alternatives))
 
     def _row_batched(self, softmax: Softmax, scores: Matmul) -> Work:
         """Softmax over the scores of every head; a bias matrix is a second operand."""

@@ -77,13 +77,17 @@ class Softmax(Operator):
     """Softmax over rows of `cols` elements; `masked` when a mask or bias is added to the scores.
 
     inputs[0] are the scores; a computed (non-constant) mask follows as inputs[1].
-    `causal` when the constant mask is the lower triangle.
+    `causal` when the constant mask is the lower triangle. `bias_elements` counts the elements of an
+    added matrix that does more than hide scores, heads * queries * keys for one of [1, heads,
+    queries, keys]: relative positions (T5, Swin) or ALiBi. It is 0 without a mask, and for masks
+    over keys alone (padding) and causal ones.
     """
 
     rows: int = 1
     cols: int = 1
     masked: bool = False
     causal: bool = False
+    bias_elements: int = 0
 
     kind: ClassVar[str] = "softmax"
 

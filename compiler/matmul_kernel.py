@@ -114,6 +114,7 @@ class MatmulShape:
         self, problem: MatmulProblem, mapping: MatmulMapping, config: HardwareConfig
     ) -> None:
         dim = config.dim
+        self.feasible: Any = True
         self.k_blocks, self.n_blocks = ceil_div(problem.k, dim), ceil_div(problem.n, dim)
         self.k_rest = problem.k - (self.k_blocks - 1) * dim
         self.n_rest = problem.n - (self.n_blocks - 1) * dim
@@ -136,7 +137,7 @@ class MatmulShape:
         self.width = ceil_div(mapping.tile_n, mapping.groups)
         self.width_tail = mapping.tile_n - (mapping.groups - 1) * self.width
         self.width_last = self.n_last - (mapping.groups - 1) * self.width
-        self.feasible = (self.width_tail > 0) & (self.width_last > 0)
+        self.feasible = self.feasible & (self.width_tail > 0) & (self.width_last > 0)
 
     def _scratchpad(self, mapping: MatmulMapping, config: HardwareConfig) -> None:
         """A and B each take whole banks, so that their reads never meet in one."""

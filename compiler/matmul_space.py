@@ -93,7 +93,7 @@ def _select(mappings: MatmulMapping, index: Ints) -> MatmulMapping:
 
 def _most_groups(problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig) -> Ints:
     """The finest division of each tile into drain groups that fits: whole, or a power of two."""
-    best = np.ones_like(mappings.tile_n)
+    best: Ints = np.ones_like(mappings.tile_n)
     for parts in [1 << i for i in range(1, 8)] + [0]:
         groups = np.minimum(parts or mappings.tile_n, 128)
         groups = np.broadcast_to(groups, best.shape)

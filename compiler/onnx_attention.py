@@ -34,10 +34,10 @@ def _attend(
     node: Node,
     operands: tuple[str, str, str],
     heads: _Heads,
-    mask: str = "",
+    masks: tuple[str, ...] = (),
     causal: bool = False,
 ) -> None:
-    """Emit softmax(Q.K^T + mask).V for operator tensors Q, K and V into the node's first output."""
+    """Emit softmax(Q.K^T + masks).V for operator tensors Q, K, V into the node's first output."""
     query, key, value = operands
     output = node.outputs[0]
     scores = _intermediate(emitter, f"{output}/scores", (heads.batch, heads.queries, heads.keys))
@@ -54,17 +54,16 @@ def _attend(
         transposed_b=True,
     )
     emitter.emit(product, scores)
-    left = emitter.pending("mask", mask) if mask else None
-    computed = bool(mask) and emitter.origin(mask) != Origin.CONSTANT
     softmax = Softmax(
         f"{node.name}/softmax",
-        (scores, *((emitter.source(mask),) if computed else ())),
+        (scores,),
         weights,
         rows=heads.batch * heads.queries,
         cols=heads.keys,
-        masked=causal or (left is not None and left.masking),
-        causal=causal or (left is not None and left.causal),
+        masked=causal,
+        causal=causal,
     )
+    softmax = emitter.masked(softmax, [emitter.pending("add", mask) for mask in masks if mask])
     emitter.emit(softmax, weights)
     context = Matmul(
         f"{node.name}/context",
@@ -114,7 +113,7 @@ def _standard(emitter: Emitter, node: Node) -> None:
         _joined(emitter, node, past_value, value, 2),
     )
     heads = _Heads(batch * count, queries, keys, size, value_size)
-    _attend(emitter, node, operands, heads, mask, bool(node.attribute("is_causal", 0)))
+    _attend(emitter, node, operands, heads, (mask,), bool(node.attribute("is_causal", 0)))
 
 
 def _projected(emitter: Emitter, node: Node) -> None:
@@ -142,7 +141,7 @@ def _projected(emitter: Emitter, node: Node) -> None:
         emitter.alias(node.outputs[1], qkv, 4, part=True)
     heads = _Heads(batch * count, queries, queries, sizes[0] // count, sizes[2] // count)
     causal = bool(node.attribute("unidirectional", 0))
-    _attend(emitter, node, (qkv, qkv, qkv), heads, extra or mask, causal)
+    _attend(emitter, node, (qkv, qkv, qkv), heads, (mask, extra), causal)
 
 
 def _multi_head(emitter: Emitter, node: Node) -> None:
@@ -173,7 +172,7 @@ def _multi_head(emitter: Emitter, node: Node) -> None:
     keys += emitter.shape(past_key)[2] if past_key else 0
     heads = _Heads(batch * count, queries, keys, size, width // count)
     causal = bool(node.attribute("unidirectional", 0))
-    _attend(emitter, node, operands, heads, extra or padding, causal)
+    _attend(emitter, node, operands, heads, (padding, extra), causal)
 
 
 def _biased(emitter: Emitter, node: Node, name: str, bias: str, label: str) -> str:

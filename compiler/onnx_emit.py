@@ -11,12 +11,12 @@ import networkx as nx
 import numpy as np
 
 from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
-from codesign.compiler.onnx_fold import OnnxGraph
+from codesign.compiler.onnx_graph import OnnxGraph
+from codesign.compiler.onnx_masks import MaskContent, computed_content, constant_content
 from codesign.compiler.onnx_shapes import Node, Origin, Shape, Tensor
 from codesign.compiler.onnx_views import Pending, View
 
 _PARTS = frozenset({"Gather", "Slice", "Split"})
-_MASKED_SCORE = -1e3  # scores below this have no probability left; -inf, -1e4 and float's lowest
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Emitter:
     _names: set[str] = field(default_factory=set)
     _uses: dict[str, list[Node]] = field(default_factory=dict)
     _roots: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    _causal: dict[str, bool] = field(default_factory=dict)
+    _contents: dict[str, MaskContent] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for node in self.graph.nodes():
@@ -69,30 +69,36 @@ class Emitter:
     # -- masks and other computations on token inputs --------------------------------------------
 
     def index_node(self, node: Node) -> None:
-        """Follow a node that computes on tokens or masks: from which inputs, and if causal."""
-        roots: dict[str, None] = {}
-        causal = False
-        for name in filter(None, node.inputs):
-            roots |= dict.fromkeys(self._roots.get(name, ()))
-            causal = causal or self.is_causal(name)
-        for name in node.outputs:
-            self._roots[name] = tuple(roots)
-            self._causal[name] = causal
+        """Follow a node that computes on tokens or masks: from which inputs, and what it holds."""
+        inputs = [name for name in node.inputs if name]
+        roots = self.roots(inputs)
+        given = {name: self.content(name) for name in inputs}
+        constants = [name for name in inputs if self.origin(name) == Origin.CONSTANT]
+        for name in filter(None, node.outputs):
+            self._roots[name] = roots
+            self._contents[name] = computed_content(node, given, constants, self.tensor(name))
 
     def roots(self, names: Iterable[str]) -> tuple[str, ...]:
         """The model inputs that the index tensors `names` are computed from."""
         return tuple(dict.fromkeys(root for name in names for root in self._roots.get(name, ())))
 
-    def is_causal(self, name: str) -> bool:
-        """True when a constant is the lower triangle, or an index tensor was combined with it."""
-        if name not in self._causal:
-            self._causal[name] = _lower_triangle(self.value(name))
-        return self._causal[name]
+    def content(self, name: str) -> MaskContent:
+        """What a constant or an index tensor holds as a mask; an activation is a bias."""
+        if name not in self._contents:
+            origin = self.origin(name)
+            if origin == Origin.CONSTANT:
+                self._contents[name] = constant_content(name, self.graph.tensors)
+            else:
+                rows = origin == Origin.ACTIVATION and self.shape(name)[-2:-1] not in ((), (1,))
+                elements = self.tensor(name).elements if rows else 0
+                self._contents[name] = MaskContent(bias_elements=elements)
+        return self._contents[name]
 
     def pending(self, function: str, name: str) -> Pending:
-        value = self.value(name)
+        value, content = self.value(name), self.content(name)
         masking = value is None or bool(np.any(value))
-        return Pending(function, name, masking, self.is_causal(name))
+        bias = content.bias_elements if function == "add" else 0
+        return Pending(function, name, masking, content.causal, bias)
 
     # -- operators -------------------------------------------------------------------------------
 
@@ -246,22 +252,26 @@ class Emitter:
         """Softmax of ONNX tensor `scores` over `cols` elements that end along `axis`, masked by
         what is pending on it."""
         view = self.views[scores]
-        masks = [left for left in view.pending if left.masking]
         self.views[scores] = replace(view, pending=())
-        computed = [m.tensor for m in masks if self.origin(m.tensor) == Origin.INDEX]
         whole = cols == self.shape(scores)[axis]
         source = self.aligned(scores, axis) if whole else self.source(scores)
-        op = Softmax(
-            name,
-            (source, *((self.mask(computed),) if computed else ())),
-            output,
-            rows=self.tensor(scores).elements // cols,
-            cols=cols,
-            masked=bool(masks),
-            causal=any(m.causal for m in masks),
-        )
+        op = Softmax(name, (source,), output, rows=self.tensor(scores).elements // cols, cols=cols)
         self.views[scores] = replace(self.views[scores], pending=view.pending)
-        self.emit(op, output, axis)
+        self.emit(self.masked(op, view.pending), output, axis)
+
+    def masked(self, softmax: Softmax, pending: Sequence[Pending]) -> Softmax:
+        """Return `softmax` with what is pending on its scores as its mask."""
+        masks = [left for left in pending if left.masking]
+        index = [m.tensor for m in masks if self.origin(m.tensor) == Origin.INDEX]
+        computed = [self.mask(index)] if index else []
+        computed += [self.source(m.tensor) for m in masks if self.is_activation(m.tensor)]
+        return replace(
+            softmax,
+            inputs=(*softmax.inputs, *computed),
+            masked=softmax.masked or bool(masks),
+            causal=softmax.causal or any(m.causal for m in masks),
+            bias_elements=sum(m.bias_elements for m in masks),
+        )
 
     def layernorm(self, name: str, x: str, output: str, axis: int, cols: int, rms: bool) -> None:
         """LayerNorm or RMSNorm of ONNX tensor `x` over `cols` elements that end along `axis`."""
@@ -306,18 +316,3 @@ class Emitter:
             if tensor in self.operators:
                 graph.add(self.operators[tensor])
         return graph
-
-
-def _lower_triangle(value: np.ndarray[Any, Any] | None) -> bool:
-    """True when a constant mask lets each query see the keys up to its own and no later ones."""
-    if value is None or value.ndim < 2 or min(value.shape[-2:]) < 2:
-        return False
-    rows, cols = value.shape[-2:]
-    future = np.triu(np.ones((rows, cols), bool), k=1 + cols - rows)
-    if cols < rows or not future.any():
-        return False
-    late, early = value[..., future], value[..., ~future]
-    if value.dtype.kind == "f" and late.max() <= _MASKED_SCORE:
-        return bool(early.min() > _MASKED_SCORE)
-    closed, opened = late.flat[0], early.flat[0]
-    return bool(closed != opened and (late == closed).all() and (early == opened).all())

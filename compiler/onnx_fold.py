@@ -6,17 +6,19 @@ shared. What remains is a networkx DiGraph of `Node`s for the pattern matcher.
 """
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import networkx as nx
 import numpy as np
 import onnx
 from onnx import TensorProto
 from onnx.reference import ReferenceEvaluator
 
+from codesign.compiler.onnx_graph import OnnxGraph, Unsupported
 from codesign.compiler.onnx_load import LARGEST_INTEGER_CONSTANT
+from codesign.compiler.onnx_masks import summands
+from codesign.compiler.onnx_quantized import dequantize, without_quantization
 from codesign.compiler.onnx_shapes import (
     FLOAT,
     FLOAT_TYPES,
@@ -31,98 +33,6 @@ from codesign.hw.errors import ModelError
 Array = np.ndarray[Any, Any]
 _BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _INTERNED_ELEMENTS = 1 << 12
-
-# Quantized operators: the float operator they stand for and which inputs it keeps; scales and zero
-# points disappear into the machine's own requantization.
-_QUANTIZED: dict[str, tuple[str, tuple[int, ...]]] = {
-    "ConvInteger": ("Conv", (0, 1)),
-    "DynamicQuantizeMatMul": ("DynamicQuantizeMatMul", (0, 1, 4)),
-    "MatMulInteger": ("MatMul", (0, 1)),
-    "MatMulIntegerToFloat": ("MatMulIntegerToFloat", (0, 1, 6)),
-    "QAttention": ("Attention", (0, 1, 2, 5)),
-    "QEmbedLayerNormalization": ("EmbedLayerNormalization", (0, 1, 2, 3, 4, 5, 6, 7)),
-    "QGemm": ("Gemm", (0, 3, 6)),
-    "QLinearAdd": ("Add", (0, 3)),
-    "QLinearAveragePool": ("AveragePool", (0,)),
-    "QLinearConv": ("Conv", (0, 3, 8)),
-    "QLinearGlobalAveragePool": ("GlobalAveragePool", (0,)),
-    "QLinearLeakyRelu": ("LeakyRelu", (0,)),
-    "QLinearMatMul": ("MatMul", (0, 3)),
-    "QLinearMul": ("Mul", (0, 3)),
-    "QLinearReduceMean": ("ReduceMean", (0,)),
-    "QLinearSigmoid": ("Sigmoid", (0,)),
-    "QLinearSoftmax": ("Softmax", (0,)),
-}
-_CONTRIB_AFTER_REDUCTION = {"Attention", "EmbedLayerNormalization"}
-_CONTRIB_AFTER_REDUCTION |= {"DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
-
-
-@dataclass(frozen=True)
-class Unsupported:
-    """An ONNX node that cannot be imported, and why when its type does not say it."""
-
-    op_type: str
-    name: str
-    reason: str = ""
-
-
-@dataclass
-class OnnxGraph:
-    """The nodes that are left (attribute `node` of the DiGraph, in order) and every tensor."""
-
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...] = ()
-    dag: "nx.DiGraph[str]" = field(default_factory=nx.DiGraph)
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-    unsupported: list[Unsupported] = field(default_factory=list)
-    opset: int = 0
-
-    def nodes(self) -> Iterator[Node]:
-        """Nodes in the order in which the file computes them."""
-        return (node for _, node in self.dag.nodes(data="node"))
-
-    def producer(self, tensor: str) -> Node | None:
-        """The node that writes `tensor`, None for inputs and constants."""
-        name = self._producers.get(tensor)
-        return None if name is None else self.dag.nodes[name]["node"]
-
-    def consumers(self, tensor: str) -> list[Node]:
-        """The nodes that read `tensor`."""
-        producer = self.producer(tensor)
-        if producer is None:
-            return [node for node in self.nodes() if tensor in node.inputs]
-        readers = (self.dag.nodes[name]["node"] for name in self.dag.successors(producer.name))
-        return [node for node in readers if tensor in node.inputs]
-
-    def add(self, node: Node) -> None:
-        """Append `node`, which may only read tensors that are already there."""
-        self.dag.add_node(node.name, node=node)
-        self._connect(node)
-
-    def rewrite(self, node: Node) -> None:
-        """Put `node` in the place of the node of the same name."""
-        self.dag.remove_edges_from(list(self.dag.in_edges(node.name)))
-        self.dag.nodes[node.name]["node"] = node
-        self._connect(node)
-
-    def prune(self) -> None:
-        """Remove the nodes that no model output depends on."""
-        live = set()
-        for tensor in self.outputs:
-            producer = self.producer(tensor)
-            if producer is not None:
-                live |= {producer.name} | nx.ancestors(self.dag, producer.name)
-        self.dag.remove_nodes_from([name for name in self.dag if name not in live])
-
-    def _connect(self, node: Node) -> None:
-        for tensor in node.inputs:
-            if tensor in self._producers:
-                self.dag.add_edge(self._producers[tensor], node.name)
-        for tensor in node.outputs:
-            self._producers[tensor] = node.name
-
-    def __post_init__(self) -> None:
-        self._producers: dict[str, str] = {}
 
 
 def fold(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> OnnxGraph:
@@ -190,7 +100,7 @@ class _Folder:
                 raise ModelError(f"constant {name!r} is damaged: export the model again") from error
             self.value(name, value, root=name)
 
-    def value(self, name: str, value: Array, root: str = "") -> None:
+    def value(self, name: str, value: Array, root: str = "", parts: tuple[str, ...] = ()) -> None:
         """Record a known constant; equal small ones become one tensor."""
         if value.dtype.kind == "f" or value.dtype.name == "bfloat16":
             value = value.astype(np.float32)
@@ -198,7 +108,7 @@ class _Folder:
             self.graph.tensors[name] = Tensor(FLOAT, value.shape, Origin.CONSTANT, root=root)
             return
         dtype = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
-        self.graph.tensors[name] = Tensor(dtype, value.shape, Origin.CONSTANT, value, root)
+        self.graph.tensors[name] = Tensor(dtype, value.shape, Origin.CONSTANT, value, root, parts)
         weights = root and value.dtype.kind == "f" and value.size > 1  # keep their own names
         if value.size <= _INTERNED_ELEMENTS and not weights:
             key = (dtype, value.shape, value.tobytes())
@@ -250,7 +160,7 @@ class _Folder:
         else:
             if node.op_type in ("QLinearAdd", "QLinearMul"):
                 node = self._dequantized(node)
-            self._compute(_without_quantization(node), proto)
+            self._compute(without_quantization(node), proto)
 
     def _passes_through(self, node: Node) -> bool:
         """True for nodes that leave a tensor's float values as they are."""
@@ -268,11 +178,10 @@ class _Folder:
         inputs = list(node.inputs)
         for index in (0, 3):
             parts = [self.graph.tensors[n].value if n else None for n in inputs[index : index + 3]]
-            value, scale, zero = (*parts, None)[:3]
-            if value is not None and scale is not None:
-                offset = 0.0 if zero is None else zero.astype(np.float32)
+            floats = dequantize(*parts)
+            if floats is not None:
                 name = f"{inputs[index]}/float"
-                self.value(name, (value.astype(np.float32) - offset) * scale)
+                self.value(name, floats)
                 inputs[index] = self.resolve(name)
         return replace(node, inputs=tuple(inputs))
 
@@ -345,8 +254,11 @@ class _Folder:
     ) -> None:
         given = [self.graph.tensors[name] for name in node.inputs if name]
         root = next((tensor.root for tensor in given if tensor.root), "")
+        parts = summands(node)
         for name, (dtype, shape) in zip(node.outputs, types, strict=True):
-            self.graph.tensors[name] = Tensor(dtype, shape, Origin.CONSTANT, root=root)
+            self.graph.tensors[name] = Tensor(
+                dtype, shape, Origin.CONSTANT, root=root, summands=parts
+            )
         results = [self.graph.tensors[name] for name in node.outputs if name]
         if any(tensor.value is None for tensor in given) or not given and "Random" in node.op_type:
             return
@@ -356,7 +268,7 @@ class _Folder:
         computed = evaluate(node, proto, values, self.graph.opset)
         for name, value in zip(node.outputs, computed, strict=False):
             if name:
-                self.value(name, np.asarray(value), root)
+                self.value(name, np.asarray(value), root, parts)
 
     def _unique(self, name: str) -> str:
         candidate, count = name, 1
@@ -400,17 +312,6 @@ def _embeds(node: Node, given: Sequence[Tensor]) -> bool:
         and given[0].dtype in table_types
         and len(given[0].shape) == 2
     )
-
-
-def _without_quantization(node: Node) -> Node:
-    """Return the float operator that a quantized one stands for, other nodes as they are."""
-    if node.op_type == "QLinearConcat":
-        return replace(node, op_type="Concat", domain="", inputs=node.inputs[2::3])
-    if node.op_type not in _QUANTIZED:
-        return node
-    op_type, kept = _QUANTIZED[node.op_type]
-    domain = node.domain if op_type in _CONTRIB_AFTER_REDUCTION else ""
-    return replace(node, op_type=op_type, domain=domain, inputs=tuple(map(node.input, kept)))
 
 
 def _title(proto: onnx.NodeProto) -> str:

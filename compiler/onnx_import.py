@@ -1,10 +1,12 @@
 """Import an ONNX Transformer as the operator graph: the first step from a file to a Program.
 
     read, inline functions, bind dimensions    onnx_load
-    fold constants and shapes, drop QDQ        onnx_fold, onnx_shapes
+    fold constants and shapes, drop QDQ        onnx_fold, onnx_graph, onnx_shapes, onnx_quantized
     recognise decomposed operators             onnx_patterns
-    one handler per operator type              onnx_operators, onnx_attention
+    one handler per operator type              onnx_operators, onnx_layout, onnx_matmul,
+                                               onnx_attention
     operators and views under construction     onnx_emit, onnx_views
+    causal masks, padding and position biases  onnx_masks
 
 Supported are opset 13 (older ones mostly) to the newest that the installed onnx knows.
 """
@@ -17,7 +19,8 @@ import onnx
 
 from codesign.compiler.graph import Graph
 from codesign.compiler.onnx_emit import Emitter
-from codesign.compiler.onnx_fold import OnnxGraph, Unsupported, fold
+from codesign.compiler.onnx_fold import fold
+from codesign.compiler.onnx_graph import OnnxGraph, Unsupported
 from codesign.compiler.onnx_load import Dimensions, input_shapes, read_model
 from codesign.compiler.onnx_operators import HANDLERS
 from codesign.compiler.onnx_patterns import recognise

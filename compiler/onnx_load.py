@@ -4,8 +4,9 @@ Only shapes are needed to price a model, so weights are neither read from extern
 copied: a large initialiser keeps its name, type and dimensions and loses its data.
 """
 
+import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +21,14 @@ INTEGER_TYPES = frozenset(
     getattr(onnx.TensorProto, name)
     for name in ("BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64")
 )
-# Weights above this many elements are never read; masks and index tables are integers and are.
+_BYTES = frozenset({onnx.TensorProto.INT8, onnx.TensorProto.UINT8})  # as quantized weights are
+# Above this many elements, weights are never read. Index tables, and masks, are read up to more:
+# they are integers, or floats that only sums and views of their kind read.
 LARGEST_FLOAT_CONSTANT = 1 << 14
 LARGEST_INTEGER_CONSTANT = 1 << 22
+_MASK_READERS = frozenset(
+    {"Add", "Sub", "Sum", "Where", "Slice", "Unsqueeze", "Expand", "Attention"}
+)
 
 
 def read_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
@@ -67,8 +73,11 @@ def _skeleton(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
     graph.node.extend(model.graph.node)
     graph.input.extend(model.graph.input)
     graph.output.extend(model.graph.output)
+    masks = _possible_masks(model.graph.node)
     for weights in model.graph.initializer:
-        graph.initializer.append(_small_or_hollow(weights, folder))
+        integer = weights.data_type in INTEGER_TYPES - _BYTES or weights.name in masks
+        largest = LARGEST_INTEGER_CONSTANT if integer else LARGEST_FLOAT_CONSTANT
+        graph.initializer.append(_small_or_hollow(weights, largest, folder))
     for sparse in model.graph.sparse_initializer:
         graph.initializer.append(
             _hollow(sparse.values.name, tuple(sparse.dims), sparse.values.data_type)
@@ -87,13 +96,21 @@ def _hollow(name: str, dims: tuple[int, ...], data_type: int) -> onnx.TensorProt
     )
 
 
-def _small_or_hollow(weights: onnx.TensorProto, folder: Path | None) -> onnx.TensorProto:
-    elements = 1
-    for extent in weights.dims:
-        elements *= extent
-    integer = weights.data_type in INTEGER_TYPES - {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+def _possible_masks(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """The names that nodes which may add a mask to scores read, and no others do."""
+    masks: set[str] = set()
+    others: set[str] = set()
+    for node in nodes:
+        reads_mask = node.op_type in _MASK_READERS and not node.domain
+        (masks if reads_mask else others).update(node.input)
+    return masks - others
+
+
+def _small_or_hollow(
+    weights: onnx.TensorProto, largest: int, folder: Path | None
+) -> onnx.TensorProto:
     hollow = _hollow(weights.name, tuple(weights.dims), weights.data_type)
-    if elements > (LARGEST_INTEGER_CONSTANT if integer else LARGEST_FLOAT_CONSTANT):
+    if math.prod(weights.dims) > largest:
         return hollow
     if weights.data_location != onnx.TensorProto.EXTERNAL:
         return weights

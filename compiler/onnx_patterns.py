@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.onnx_fold import OnnxGraph, evaluate
+from codesign.compiler.onnx_fold import evaluate
+from codesign.compiler.onnx_graph import OnnxGraph
 from codesign.compiler.onnx_shapes import Node, Origin
 
 Array = np.ndarray[Any, Any]

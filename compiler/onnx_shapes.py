@@ -42,6 +42,7 @@ class Tensor:
     origin: Origin
     value: np.ndarray[Any, Any] | None = None
     root: str = ""  # the large initialiser that this constant is a view of
+    summands: tuple[str, ...] = ()  # the constants that this constant is the sum or a view of
 
     @property
     def elements(self) -> int:

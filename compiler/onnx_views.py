@@ -22,6 +22,7 @@ class Pending:
     tensor: str
     masking: bool  # False for a constant that masks nothing (all zeros)
     causal: bool
+    bias_elements: int = 0
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,12 @@ struct Node {
   int first_wait = 0, waits = 0, first_signal = 0, signals = 0;
   int loops = 0, stages = 0;               // pipeline
   int slots[kMaxLoops]{}, count_at[kMaxLoops]{}, stage[kMaxStages]{};
+  int stage_first[kMaxStages]{}, stage_thresholds[kMaxStages]{};  // of each stage alone
+  bool stage_loops[kMaxStages]{};                                 // whether it has loops inside
 };
 
-struct Threshold { int slot, from_end, at; };  // at < 0: the constant 1
+// Where something changes along a loop: at the word `at`, or at 1 for the cases of a value.
+struct Threshold { int slot, from_end, at, value_at; };
 
 class Parser {
  public:
@@ -88,7 +91,7 @@ class Parser {
     for (int i = 0; i < v.cases; ++i) {
       const int loops = static_cast<int>(words_[at + 1]);
       for (int j = 0; j < loops; ++j)
-        thresholds.push_back({static_cast<int>(words_[at + 2 + j]), 1, -1});
+        thresholds.push_back({static_cast<int>(words_[at + 2 + j]), 1, -1, v.at});
       at += 2 + loops;
     }
     return v;
@@ -99,8 +102,8 @@ class Parser {
     at += 1;
     for (int i = 0; i < g.count; ++i, at += 4) {
       const int slot = static_cast<int>(words_[at]), end = static_cast<int>(words_[at + 1]);
-      thresholds.push_back({slot, end, at + 2});
-      thresholds.push_back({slot, end, at + 3});
+      thresholds.push_back({slot, end, at + 2, -1});
+      thresholds.push_back({slot, end, at + 3, -1});
     }
     return g;
   }
@@ -163,8 +166,14 @@ class Parser {
       node.stages = static_cast<int>(words_[at++]);
       for (int i = 0; i < node.stages; ++i) {
         const int size = static_cast<int>(words_[at++]);
+        const int stage_mark = static_cast<int>(thresholds.size());
         node.stage[i] = body(at, at + size);
         at += size;
+        own_thresholds(node, node.slots, node.loops, stage_mark);
+        node.stage_first[i] = node.first_threshold;
+        node.stage_thresholds[i] = node.thresholds;
+        for (int child = node.stage[i]; child >= 0; child = nodes[child].next)
+          node.stage_loops[i] = node.stage_loops[i] || nodes[child].kind != kInstructionNode;
       }
       own_thresholds(node, node.slots, node.loops, mark);
     } else {
@@ -233,6 +242,12 @@ struct Level {  // what one loop remembers of the state before its last iteratio
   Word clock;
 };
 
+struct Replay {  // what a pipeline stage did from one state
+  std::uint64_t hash;
+  std::vector<Word> key, state, counts;
+  Word clock;
+};
+
 // Kept between evaluations so that their memory is reused.
 struct Workspace {
   State state;
@@ -241,7 +256,9 @@ struct Workspace {
   std::vector<Word> counts;          // issues under each effect
   std::vector<Condition> conditions; // by token
   Level levels[kMaxLoops];
-  std::vector<Word> scratch;
+  std::vector<Word> scratch, key;
+  std::vector<Replay> replays;
+  std::size_t replays_used;
 };
 
 struct Trace {  // one row of six per instruction: site, unit, dispatch, start, free, complete
@@ -309,6 +326,7 @@ class Evaluator {
   void prepare() {
     x_.effects.clear();
     x_.counts.clear();
+    x_.replays_used = 0;
     x_.sites.resize(k_.nodes.size());
     x_.conditions.resize(k_.tokens.size());
     for (std::size_t i = 0; i < k_.nodes.size(); ++i) {
@@ -325,6 +343,7 @@ class Evaluator {
   }
 
   void note_cases(const Value& v, Site& site) {
+    if (constant(v.at)) return;
     for (int i = 0, at = v.at + 2; i < v.cases; ++i) {
       const int loops = static_cast<int>(w_[at + 1]);
       unsigned mask = 0;
@@ -386,15 +405,28 @@ class Evaluator {
     }
   }
 
-  // Cuts [0, count) where the guards on a loop change.
+  // Where a threshold cuts [0, count); 0 where it does not.
+  Word cut(const Threshold& t, Word count) const {
+    if (t.value_at >= 0 && constant(t.value_at)) return 0;
+    const Word at = t.at < 0 ? 1 : w_[t.at];
+    const Word position = t.from_end ? count - at : at;
+    return position > 0 && position < count ? position : 0;
+  }
+
+  // Whether all cases of a value equal its default, so that it never changes.
+  bool constant(int value_at) const {
+    const Word n = w_[value_at + 1];
+    for (int at = value_at + 2, i = 0; i < n; ++i, at += 2 + static_cast<int>(w_[at + 1]))
+      if (w_[at] != w_[value_at]) return false;
+    return true;
+  }
+
+  // Cuts [0, count) where the guards on a loop change; cuts ends with count.
   void segments(const Node& n, int slot, Word count, std::vector<Word>& cuts) const {
     for (int i = n.first_threshold; i < n.first_threshold + n.thresholds; ++i) {
       const Threshold& t = k_.thresholds[i];
-      if (t.slot != slot) continue;
-      const Word at = t.at < 0 ? 1 : w_[t.at];
-      const Word cut = t.from_end ? count - at : at;
-      if (cut > 0 && cut < count && std::find(cuts.begin(), cuts.end(), cut) == cuts.end())
-        cuts.push_back(cut);
+      const Word at = t.slot == slot ? cut(t, count) : 0;
+      if (at && std::find(cuts.begin(), cuts.end(), at) == cuts.end()) cuts.push_back(at);
     }
     std::sort(cuts.begin(), cuts.end());
   }
@@ -464,8 +496,44 @@ class Evaluator {
     for (int s = 0; s < n.stages; ++s) {
       if (!history.valid[s]) continue;
       for (int l = 0; l < n.loops; ++l) set_index(n.slots[l], history.index[s][l]);
-      run(n.stage[s]);
+      if (skip_ && depth_ == n.loops && n.stage_loops[s]) run_once(n, s);
+      else run(n.stage[s]);
     }
+  }
+
+  // Runs a stage, or replays what it did from the same state under the same guards.
+  void run_once(const Node& n, int s) {
+    std::vector<Word>& key = x_.key;
+    signature(key);
+    key.push_back(n.stage[s]);
+    for (int i = n.stage_first[s]; i < n.stage_first[s] + n.stage_thresholds[s]; ++i) {
+      const Threshold& t = k_.thresholds[i];
+      const Word at = cut(t, count_[t.slot]);
+      if (at) key.push_back(index_[t.slot] >= at);
+    }
+    std::uint64_t hash = 0;
+    for (Word word : key) hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x9E3779B97F4A7C15u;
+    for (std::size_t i = 0; i < x_.replays_used; ++i)
+      if (x_.replays[i].hash == hash && x_.replays[i].key == key) return replay(x_.replays[i]);
+    if (x_.replays_used == x_.replays.size()) x_.replays.emplace_back();
+    const std::size_t mine = x_.replays_used++;
+    x_.replays[mine].hash = hash;
+    x_.replays[mine].key = key;
+    x_.replays[mine].counts = x_.counts;
+    const Word clock = s_.clock;
+    run(n.stage[s]);
+    Replay& record = x_.replays[mine];
+    record.clock = s_.clock - clock;
+    signature(record.state);
+    for (std::size_t e = 0; e < record.counts.size(); ++e)
+      record.counts[e] = x_.counts[e] - record.counts[e];
+    record.counts.insert(record.counts.end(), x_.counts.begin() + record.counts.size(), x_.counts.end());
+  }
+
+  void replay(const Replay& record) {
+    s_.clock += record.clock;
+    restore(record.state);
+    for (std::size_t e = 0; e < record.counts.size(); ++e) x_.counts[e] += record.counts[e];
   }
 
   void nest(const Node& n, int level, History& history) {
@@ -509,6 +577,28 @@ class Evaluator {
     for (Channel& c : s_.channel) {
       *to++ = c.pending;
       for (unsigned i = 0; i < c.pending; ++i) *to++ = relative(c.at(i));
+    }
+  }
+
+  // The inverse of `signature`, up to entries that can bind nothing any more.
+  void restore(const std::vector<Word>& state) {
+    const Word* from = state.data();
+    for (int u = 0; u < kUnits; ++u) {
+      for (int i = 0; i < m_.queue_depth[u]; ++i) s_.queue[u][i] = s_.clock + *from++;
+      s_.queue_head[u] = 0;
+      s_.bound[u] = s_.clock + *from++;
+      s_.free[u] = s_.clock + *from++;
+      s_.release[u] = s_.clock + *from++;
+      s_.complete[u] = s_.clock + *from++;
+    }
+    s_.pop = s_.clock + *from++;
+    s_.preload_start = s_.clock + *from++ - m_.dim;
+    s_.compute_start = s_.clock + *from++;
+    s_.loaded = *from++ != 0;
+    for (Channel& c : s_.channel) {
+      c.head = 0;
+      c.pending = static_cast<unsigned>(*from++);
+      for (unsigned i = 0; i < c.pending; ++i) c.time[i] = s_.clock + *from++;
     }
   }
 

@@ -66,6 +66,14 @@ def significant(value: float, digits: int = 4) -> str:
     return f"{round(value, places):.{max(0, places)}f}"
 
 
+def aligned(values: Sequence[float | None], digits: int = 5) -> list[str]:
+    """Return `values` with equally many decimals, the largest with `digits` digits; "" for None."""
+    largest = max((abs(v) for v in values if v), default=0.0)
+    whole = math.floor(math.log10(largest)) + 1 if largest else 1
+    places = max(0, digits - max(whole, 1))
+    return ["" if value is None else f"{value:.{places}f}" for value in values]
+
+
 def prefix(values: Iterable[float]) -> tuple[float, str]:
     """Return the factor and SI prefix in which the median of `values` has one to three digits."""
     ordered = sorted(abs(v) for v in values if v)
@@ -91,7 +99,7 @@ def machine_title(config: HardwareConfig) -> str:
 def sweep_table(rows: Sequence[Row], title: str, width: int) -> RenderableType:
     """Return the rows of a sweep, the best EDP marked, with what is to be said below them."""
     shown, left_out = _shown(rows)
-    winner = best(rows)
+    winner = best(rows) if len(rows) > 1 else None
     columns = [_Column("", "", ["★" if row is winner else "" for row in shown])]
     for field, name, unit in _AXIS_COLUMNS:
         values = {getattr(row, field) for row in rows}
@@ -109,67 +117,34 @@ def sweep_table(rows: Sequence[Row], title: str, width: int) -> RenderableType:
 def kernel_table(result: Result, title: str, width: int) -> RenderableType:
     """Return the kernels of `result`, identical ones together, with their totals."""
     rows = groups(result)
-    total_energy = float(result.energy_j[1])
-    factor, si = prefix([total_energy])
-    names = dict(zip(map(id, rows), _short_names([row.name for row in rows]), strict=True))
-    everything = [*rows, None]
+    low, nominal, high = result.energy_j.tolist()
+    factor, si = prefix([nominal])
 
-    def cells(value: Callable[[KernelRow], str], total: str = "") -> list[str]:
-        return [total if row is None else value(row) for row in everything]
+    def spans() -> list[str]:
+        lows = aligned([*(row.energy_low_j * factor for row in rows), low * factor], 4)
+        highs = aligned([*(row.energy_high_j * factor for row in rows), high * factor], 4)
+        return [f"{a}–{b}" for a, b in zip(lows, highs, strict=True)]
 
-    low, _, high = result.energy_j.tolist()
+    shares = [_percent(row.cycles, result.cycles) for row in rows]
+    utilization = [f"{100 * row.utilization:.1f}" if row.macs else "" for row in rows]
+    intensity = ["" if row.intensity is None else significant(row.intensity, 3) for row in rows]
+    energy = aligned([*(row.energy_j * factor for row in rows), nominal * factor])
+    dram = aligned([*(row.dram_bytes / 1e6 or None for row in rows), result.dram_bytes / 1e6], 4)
+    names = _short_names([row.name for row in rows])
     columns = [
-        _Column("kernel", "", cells(lambda r: names[id(r)], "total"), left=True),
-        _Column("kind", "", cells(lambda r: r.kind), 5, left=True),
-        _Column("count", "", cells(lambda r: f"{r.count}×")),
-        _Column("cycles", "", cells(lambda r: f"{r.cycles:,}", f"{result.cycles:,}")),
-        _Column("cycles", "%", cells(lambda r: _percent(r.cycles, result.cycles), "100.0")),
-        _Column(
-            "util.",
-            "%",
-            cells(
-                lambda r: f"{100 * r.utilization:.1f}" if r.macs else "",
-                f"{100 * result.utilization:.1f}",
-            ),
-            1,
-        ),
-        _Column(
-            "energy",
-            f"{si}J",
-            cells(
-                lambda r: significant(r.energy_j * factor, 3), significant(total_energy * factor, 3)
-            ),
-        ),
-        _Column(
-            "low–high",
-            f"{si}J",
-            cells(
-                lambda r: _span(r.energy_low_j * factor, r.energy_high_j * factor),
-                _span(low * factor, high * factor),
-            ),
-            3,
-        ),
-        _Column(
-            "DRAM",
-            "MB",
-            cells(
-                lambda r: significant(r.dram_bytes / 1e6, 3) if r.dram_bytes else "",
-                significant(result.dram_bytes / 1e6, 3),
-            ),
-            2,
-        ),
-        _Column(
-            "intensity",
-            "MACs/B",
-            cells(lambda r: "" if r.intensity is None else significant(r.intensity, 3)),
-            4,
-        ),
-        _Column("mapping", "", cells(lambda r: r.mapping), 6, left=True),
+        _Column("kernel", "", [*names, "total"], left=True),
+        _Column("kind", "", [*(row.kind for row in rows), ""], 5, left=True),
+        _Column("count", "", [*(f"{row.count}×" for row in rows), ""]),
+        _Column("cycles", "", [*(f"{row.cycles:,}" for row in rows), f"{result.cycles:,}"]),
+        _Column("cycles", "%", [*shares, "100.0"]),
+        _Column("util.", "%", [*utilization, f"{100 * result.utilization:.1f}"], 1),
+        _Column("energy", f"{si}J", energy),
+        _Column("low–high", f"{si}J", spans(), 3),
+        _Column("DRAM", "MB", dram, 2),
+        _Column("intensity", "MACs/B", [*intensity, ""], 4),
+        _Column("mapping", "", [*(row.mapping for row in rows), ""], 6, left=True),
     ]
-    if not result.host_cycles:
-        styles = [""] * len(rows)
-    else:
-        styles = ["yellow" if row.host_cycles else "" for row in rows]
+    styles = ["yellow" if row.host_cycles else "" for row in rows]
     return _fit(columns, title, width, [*styles, "bold"], total=True)
 
 
@@ -180,10 +155,10 @@ def energy_table(result: Result, width: int) -> RenderableType:
     factor, si = prefix([total[1]])
     ordered = sorted(parts.items(), key=lambda item: -item[1][1])
     shares = [values[1] / total[1] if total[1] else 0.0 for _, values in ordered]
-    lines = [*ordered, ("total", total)]
-    columns = [_Column("component", "", [name for name, _ in lines], left=True)]
+    lines = [*(values for _, values in ordered), total]
+    columns = [_Column("component", "", [*(name for name, _ in ordered), "total"], left=True)]
     for bound, name in enumerate(("low", "nominal", "high")):
-        cells = [significant(values[bound] * factor, 3) for _, values in lines]
+        cells = aligned([values[bound] * factor for values in lines])
         columns.append(_Column(name, f"{si}J", cells))
     columns.append(_Column("share", "%", [*(f"{100 * share:.1f}" for share in shares), "100.0"]))
     bars = [*("█" * round(24 * share) for share in shares), ""]
@@ -287,10 +262,8 @@ def _ranking(rows: Sequence[Row]) -> list[str]:
     low, nominal, high = (machine_label(row, rows) for row in winners if row is not None)
     if low == nominal == high:
         return [f"★ best EDP: {nominal} (scratchpad / accumulator) with low and high energies too"]
-    return [
-        f"★ best EDP: {nominal} (scratchpad / accumulator); "
-        f"with low energies {low}, with high energies {high}"
-    ]
+    ends = f"with low energies {low}, with high energies {high}"
+    return [f"★ best EDP: {nominal} (scratchpad / accumulator); {ends}"]
 
 
 def machine_label(row: Row, rows: Sequence[Row]) -> str:

@@ -232,6 +232,8 @@ struct Site {
   int cases = 0;
   unsigned case_last[kCases];    // loops whose last iterations make a case of a value apply
   int used = 0;
+  unsigned last_key = ~0u;       // of the effect looked up last
+  int last_effect = 0;
   unsigned char key[kEffects];   // which cases apply, and the flag
   int effect[kEffects];          // index into Workspace::effects
 };
@@ -333,6 +335,7 @@ class Evaluator {
       const Node& n = k_.nodes[i];
       Site& site = x_.sites[i];
       site.used = 0;
+      site.last_key = ~0u;
       if (n.kind != kInstructionNode) continue;
       site.when = condition(n.when);
       site.flag = condition(n.flag);
@@ -638,23 +641,33 @@ class Evaluator {
     unsigned key = holds(site.flag);
     for (int i = 0; i < site.cases; ++i)
       key = 2 * key + ((last_ & site.case_last[i]) == site.case_last[i]);
+    if (key != site.last_key) {
+      site.last_key = key;
+      site.last_effect = find_effect(n, site, key);
+    }
+    ++x_.counts[site.last_effect];
+    return x_.effects[site.last_effect];
+  }
+
+  int find_effect(const Node& n, Site& site, unsigned key) {
     for (int i = 0; i < site.used; ++i)
-      if (site.key[i] == key) {
-        ++x_.counts[site.effect[i]];
-        return x_.effects[site.effect[i]];
-      }
+      if (site.key[i] == key) return site.effect[i];
     return first_effect(n, site, key);
   }
 
-  const Effect& first_effect(const Node& n, Site& site, unsigned key) {
-    if (site.used == kEffects) fail(kTooManyCases, n.site);
-    else site.key[site.used] = static_cast<unsigned char>(key);
-    if (status == kOk) site.effect[site.used++] = static_cast<int>(x_.effects.size());
+  int first_effect(const Node& n, Site& site, unsigned key) {
+    const int index = static_cast<int>(x_.effects.size());
     x_.effects.emplace_back();
-    x_.counts.push_back(1);
+    x_.counts.push_back(0);
     x_.effects.back().events[kInstructions] = 1;
     describe(n, site, x_.effects.back());
-    return x_.effects.back();
+    if (site.used == kEffects) {
+      fail(kTooManyCases, n.site);
+    } else {
+      site.key[site.used] = static_cast<unsigned char>(key);
+      site.effect[site.used++] = index;
+    }
+    return index;
   }
 
   void describe(const Node& n, const Site& site, Effect& e) const {

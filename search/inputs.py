@@ -6,8 +6,10 @@ went into a result (`digest`). Everything here raises CodesignError before any w
 
 import difflib
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from codesign.compiler.graph import Graph
 from codesign.hw import config as hardware
@@ -22,6 +24,7 @@ from codesign.models.families import (
     ModelConfig,
     T5Config,
     family,
+    lm,
 )
 
 DEFAULT_SEQ, DEFAULT_BATCH = 128, 1
@@ -71,6 +74,33 @@ def built_in(name: str, seq: int | None = None) -> ModelConfig:
     if not isinstance(config, BertConfig | DecoderConfig | T5Config):
         raise ModelError(f"{name} takes its sequence length from the image: drop --seq")
     return replace(config, max_positions=max(seq, config.max_positions))
+
+
+def exported(name: str, seq: int | None, shape: Mapping[str, Any]) -> ModelConfig:
+    """Return the configuration to export: a family, or `lm` with the fields of `shape` replaced.
+
+    `heads` and `d_ff` of `shape` are tuples; one number serves every layer. Raises ModelError.
+    """
+    if not shape:
+        return built_in(name, seq)
+    start = family(name)
+    if name != "lm" or not isinstance(start, DecoderConfig):
+        option = next(iter(shape))
+        raise ModelError(f"{name} has a fixed {option}: only lm takes layers, widths and heads")
+    per_layer = {
+        field: values[0] if len(set(values)) == 1 else values
+        for field, values in (("heads", start.heads), ("d_ff", start.d_ff))
+    }
+    per_layer |= {f: v[0] if len(v) == 1 else v for f, v in shape.items() if f in per_layer}
+    lists = [len(values) for values in per_layer.values() if isinstance(values, tuple)]
+    return lm(
+        layers=shape.get("layers", lists[0] if lists else start.layers),
+        d_model=shape.get("d_model", start.d_model),
+        vocab_size=shape.get("vocab_size", start.vocab_size),
+        max_positions=max(seq or 0, start.max_positions),
+        heads=per_layer["heads"],
+        d_ff=per_layer["d_ff"],
+    )
 
 
 def load_machine(name: str) -> HardwareConfig:

@@ -288,9 +288,9 @@ def _roofline(result: Result, title: str) -> Figure:
         label = f"bus {config.bus_bytes} B/cycle, {name}"
         axis.plot(x, y, style, color=_INK, linewidth=1.3, zorder=2, label=label)
     peak = f"mesh {config.macs_per_cycle} MACs/cycle"
-    axis.text(x[-1], 1.06 * config.macs_per_cycle, peak, ha="right", va="bottom", size=8)
+    axis.text(x[-1], 1.4 * config.macs_per_cycle, peak, ha="right", va="bottom", size=8)
     for kind, members in _by_kind(rows):
-        sizes = [30 + 900 * row.cycles / result.cycles for row in members]
+        sizes = [30 + 400 * row.cycles / result.cycles for row in members]
         axis.scatter(
             [row.intensity or 0.0 for row in members],
             [row.macs_per_cycle for row in members],
@@ -303,7 +303,7 @@ def _roofline(result: Result, title: str) -> Figure:
         axis.scatter([], [], s=36, color=_KINDS.get(kind, _OTHER_KIND), label=kind)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_ylim(top=2.2 * config.macs_per_cycle)
+    axis.set_ylim(top=3 * config.macs_per_cycle)
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_formatter(StrMethodFormatter("{x:g}"))
     axis.set_xlabel("arithmetic intensity (MACs per DRAM byte)")

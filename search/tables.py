@@ -6,7 +6,7 @@ narrow the columns that matter least are left out; files and `--json` have all o
 
 import math
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from rich.text import Text
 
 from codesign.hw.config import HardwareConfig
 from codesign.hw.sizes import format_size
-from codesign.search.breakdown import KernelRow, groups
+from codesign.search.breakdown import groups
 from codesign.search.evaluate import Result
 from codesign.search.sweep import Row, best
 
@@ -188,6 +188,41 @@ def totals_table(result: Result) -> RenderableType:
     for name, value, remark in lines:
         table.add_row(Text(name), Text(value, style="bold", justify="right"), Text(remark, "dim"))
     return table
+
+
+def mapping_table(result: Result, title: str, width: int) -> RenderableType:
+    """Return the mapping of every kernel of `result`, identical ones together."""
+    rows = [row for row in groups(result) if row.mapping]
+    columns = [
+        _Column("kernel", "", _short_names([row.name for row in rows]), left=True),
+        _Column("count", "", [f"{row.count}×" for row in rows], 2),
+        _Column("cycles", "", [f"{row.cycles:,}" for row in rows], 1),
+        _Column("mapping", "", [row.mapping for row in rows], left=True),
+    ]
+    return _fit(columns, title, width, [""] * len(rows))
+
+
+def hardware_table(
+    machines: Mapping[str, HardwareConfig], areas: Mapping[str, Sequence[float]], width: int
+) -> RenderableType:
+    """Return machines by name with what they are built of; `areas` are low, nominal, high mm2."""
+    configs = list(machines.values())
+    columns = [
+        _Column("name", "", list(machines), left=True),
+        _Column("dim", "PEs", [str(c.dim) for c in configs]),
+        _Column("scratchpad", "bytes", [format_size(c.scratchpad_bytes) for c in configs]),
+        _Column("banks", "", [str(c.scratchpad_banks) for c in configs], 3),
+        _Column("accumulator", "bytes", [format_size(c.accumulator_bytes) for c in configs]),
+        _Column("banks", "", [str(c.accumulator_banks) for c in configs], 3),
+        _Column("bus", "bytes", [str(c.bus_bytes) for c in configs]),
+        _Column("DRAM latency", "cycles", [str(c.dram_latency_cycles) for c in configs], 4),
+        _Column("clock", "MHz", [f"{c.clock_hz / 1e6:g}" for c in configs], 2),
+        _Column("node", "nm", [str(c.technology_nm) for c in configs], 2),
+        _Column("nonlinear", "", ["chip" if c.normalization else "host" for c in configs]),
+        _Column("peak", "GMAC/s", [f"{c.macs_per_cycle * c.clock_hz / 1e9:g}" for c in configs], 1),
+        _Column("area", "mm²", [significant(areas[name][1], 3) for name in machines], 1),
+    ]
+    return _fit(columns, "Preset machines", width, [""] * len(configs))
 
 
 def plain_table(

@@ -26,13 +26,20 @@ from machine_model import (
 )
 
 from codesign.compiler.mapping import OBJECTIVES, Prices, Space, best_mapping
-from codesign.compiler.row_kernel import RowAddresses, RowMapping, RowProblem, RowSpace, row_kernel
+from codesign.compiler.row_kernel import (
+    RowAddresses,
+    RowMapping,
+    RowProblem,
+    RowSpace,
+    flattened,
+    row_kernel,
+)
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import cost_table
 from codesign.hw.events import EVENTS
 from codesign.hw.fast_timing import evaluate, evaluate_batch
 from codesign.hw.isa import DESTINATIONS, MAX_TOKENS, OPERATION, TARGETS
-from codesign.hw.program import Body, Issued, unroll
+from codesign.hw.program import Body, Instruction, Issued, Loop, Pipeline, take, unroll
 from codesign.hw.timing import Step, evaluate_unrolled
 
 Int8 = npt.NDArray[np.int8]
@@ -48,10 +55,12 @@ class OnChipMachine(Machine):
     """Every function of the drain is a saturating copy; a mvin to the accumulator has scale 1."""
 
     def _mvin(self, issued: Issued) -> None:
-        super()._mvin(issued)
         if TARGETS[issued.values["target"]] != "accumulator":
+            super()._mvin(issued)
             return
         for block, place in self._dram(issued, self.config.dim):
+            if place.stop > len(self.dram) or not self.readable[place].all():
+                raise Fault(f"{issued} reads DRAM outside its operand")
             data = self.dram[place].view(np.int8).reshape(-1, self.config.dim)
             first = issued.addresses["local"] + block * issued.addresses["stride"]
             rows = slice(first, first + len(data))
@@ -106,9 +115,7 @@ def blocked_bytes(rows: int, columns: int, config: HardwareConfig) -> int:
     return -(-columns // config.dim) * plane_bytes(rows, config.dim, config.bus_bytes)
 
 
-def assert_written_once(
-    machine: Machine, out: int, matrices: int, rows: int, columns: int
-) -> None:
+def assert_written_once(machine: Machine, out: int, matrices: int, rows: int, columns: int) -> None:
     """Each byte of the output's rows was written once, and nothing else (not even padding)."""
     config = machine.config
     plane = plane_bytes(rows, config.dim, config.bus_bytes)
@@ -165,7 +172,9 @@ def assert_space_is_sound(spaces: Sequence[Any], config: HardwareConfig) -> None
         assert choice is not None and choice.proved
         assert choice.score == lowest
         assert choice.space_size == sum(len(space) for space, _, _ in every)
-        space = next(s for s, _, _ in every if choice.mapping in list(map(s.mapping, range(len(s)))))
+        space = next(
+            s for s, _, _ in every if choice.mapping in list(map(s.mapping, range(len(s))))
+        )
         index = list(map(space.mapping, range(len(space)))).index(choice.mapping)
         single = evaluate_unrolled(_one(space, index), config)
         assert single.cycles == choice.cycles
@@ -173,6 +182,154 @@ def assert_space_is_sound(spaces: Sequence[Any], config: HardwareConfig) -> None
 
 
 def _one(space: Space, index: int) -> Body:
-    from codesign.hw.program import take
-
     return take(space.kernel(np.array([index])), 0)
+
+
+# -- The kernel ------------------------------------------------------------------------------------
+
+
+def check(problem: RowProblem, mapping: RowMapping, config: HardwareConfig, seed: int) -> None:
+    """Run one kernel on random operands and look at everything it did, and when."""
+    rng = np.random.default_rng(seed)
+    shape = (problem.operands, problem.batch, problem.rows, problem.cols)
+    operands = rng.integers(-128, 128, shape, dtype=np.int8)
+    parts = [np.concatenate([to_blocked(x, config, 77) for x in matrix]) for matrix in operands]
+    blocks = -(-problem.cols // config.dim)
+    if problem.parameters:
+        parts.append(np.zeros(blocks * problem.parameters * config.dim * 8, dtype=np.uint8))
+    item_bytes = blocked_bytes(problem.rows, problem.cols, config)
+    image = lay_out(parts, problem.batch * item_bytes)
+    addresses = RowAddresses(
+        x=image.places[0],
+        y=image.places[1] if problem.operands == 2 else 0,
+        out=image.out,
+        parameters=image.places[-1],
+    )
+    body = row_kernel(problem, mapping, config, addresses)
+    machine = OnChipMachine(config, image.dram, image.readable, problem.parameters)
+    machine.run(body)
+    assert_written_once(machine, image.out, problem.batch, problem.rows, problem.cols)
+    expected = saturate(operands.astype(np.int64).sum(axis=0))
+    for item, matrix in enumerate(expected):
+        data = machine.dram[image.out + item * item_bytes :]
+        got = from_blocked(data, problem.rows, problem.cols, config, 1)
+        np.testing.assert_array_equal(got, matrix)
+    check_hazards(assert_timing_agrees(body, config), config, problem.parameters)
+    assert leftover_tokens(body) == {}
+    assert_fields_fit(body)
+
+
+@st.composite
+def row_problems(draw: st.DrawFn, config: HardwareConfig) -> RowProblem:
+    """All functions, one or two operands, ragged sizes, up to three matrices."""
+    function = draw(st.sampled_from(("copy", "relu", "gelu", "softmax", "layernorm", "rmsnorm")))
+    return RowProblem(
+        rows=draw(st.integers(1, 6 * config.dim)),
+        cols=draw(st.integers(1, 5 * config.dim)),
+        function=function,
+        operands=draw(st.integers(1, 2)),
+        parameters=int(function in ("layernorm", "rmsnorm")),
+        batch=draw(st.integers(1, 3)),
+    )
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(st.data())
+def test_sums_operands_without_hazards(data: st.DataObject) -> None:
+    config = data.draw(machines())
+    problem = data.draw(row_problems(config))
+    space = RowSpace.build(problem, config)
+    assume(len(space))
+    check(problem, space.mapping(data.draw(st.integers(0, len(space) - 1))), config, 0)
+
+
+@pytest.mark.long
+@settings(max_examples=4000, derandomize=True, deadline=None)
+@given(st.data())
+def test_many_kernels(data: st.DataObject) -> None:
+    config = data.draw(machines())
+    problem = data.draw(row_problems(config))
+    space = RowSpace.build(problem, config)
+    assume(len(space))
+    check(problem, space.mapping(data.draw(st.integers(0, len(space) - 1))), config, 0)
+
+
+SMALL = HardwareConfig(
+    dim=4,
+    scratchpad_bytes=1024,
+    scratchpad_banks=8,
+    accumulator_bytes=1024,
+    accumulator_banks=4,
+    parameter_channels=64,
+    bus_bytes=8,
+)
+
+
+@pytest.mark.parametrize("function", ["copy", "softmax", "layernorm"])
+@pytest.mark.parametrize("tiles_held", [2, 3])
+def test_ragged_rows_columns_and_batches(function: str, tiles_held: int) -> None:
+    problem = RowProblem(
+        13, 11, function, operands=2, parameters=int(function == "layernorm"), batch=3
+    )
+    check(problem, RowMapping(4, tiles_held), SMALL, 1)
+
+
+@pytest.mark.parametrize("function", ["copy", "gelu", "relu"])
+@pytest.mark.parametrize(("rows", "cols", "batch"), [(13, 11, 3), (8, 4, 1), (5, 9, 2)])
+def test_flattening_covers_every_matrix(function: str, rows: int, cols: int, batch: int) -> None:
+    """Elementwise work as one column of rows touches the same bytes as matrix by matrix."""
+    for bus_bytes in (2, 4, 8, 16):
+        config = replace(SMALL, bus_bytes=bus_bytes)
+        flat = flattened(RowProblem(rows, cols, function, 2, 0, batch), config)
+        whole = batch * blocked_bytes(rows, cols, config)
+        assert (flat.batch, flat.cols) == (1, config.dim)
+        assert blocked_bytes(flat.rows, flat.cols, config) == whole
+
+
+@settings(max_examples=40, derandomize=True, deadline=None)
+@given(st.data())
+def test_best_mapping_is_the_optimum_of_the_space(data: st.DataObject) -> None:
+    config = data.draw(machines())
+    problem = data.draw(row_problems(config))
+    assert_space_is_sound([RowSpace.build(problem, config)], config)
+
+
+def test_parameters_wider_than_their_memory_fit_no_tile() -> None:
+    wide = RowProblem(rows=4, cols=SMALL.parameter_channels + 1, function="layernorm", parameters=1)
+    roomy = replace(SMALL, accumulator_bytes=1 << 16)
+    assert len(RowSpace.build(replace(wide, cols=SMALL.parameter_channels), roomy))
+    assert not len(RowSpace.build(wide, roomy))
+
+
+def test_a_row_wider_than_the_accumulator_fits_no_tile() -> None:
+    rows = SMALL.accumulator_rows
+    assert len(RowSpace.build(RowProblem(1, rows * SMALL.dim, "softmax"), SMALL))
+    assert not len(RowSpace.build(RowProblem(1, rows * SMALL.dim + 1, "softmax"), SMALL))
+
+
+@pytest.mark.parametrize("channel", ["filled", "emptied"])
+def test_a_missing_token_is_a_hazard(channel: str) -> None:
+    """The hazard check is not vacuous: without either channel, the drain races the loads."""
+    problem = RowProblem(64, 16, "layernorm", operands=2, parameters=1)
+    body = row_kernel(problem, RowMapping(8, 2), SMALL)
+    check_hazards(evaluate_unrolled(body, SMALL, trace=True).steps, SMALL, 1)
+    with pytest.raises(Fault):
+        check_hazards(evaluate_unrolled(without(body, channel), SMALL, trace=True).steps, SMALL, 1)
+
+
+def without(body: Body, channel: str) -> Body:
+    """The kernel with every wait for and signal to `channel` gone."""
+
+    def strip(node: Any) -> Any:
+        match node:
+            case Instruction():
+                waits = tuple(t for t in node.waits if t.channel != channel)
+                signals = tuple(t for t in node.signals if t.channel != channel)
+                return replace(node, waits=waits, signals=signals)
+            case Loop():
+                return replace(node, body=tuple(map(strip, node.body)))
+            case Pipeline():
+                stages = tuple(tuple(map(strip, stage)) for stage in node.stages)
+                return replace(node, stages=stages)
+
+    return tuple(map(strip, body))

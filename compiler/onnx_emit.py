@@ -87,7 +87,8 @@ class Emitter:
         if name not in self._contents:
             origin = self.origin(name)
             if origin == Origin.CONSTANT:
-                self._contents[name] = constant_content(name, self.graph.tensors)
+                parts = [self.content(part) for part in self.tensor(name).summands]
+                self._contents[name] = constant_content(self.tensor(name), parts)
             else:
                 rows = origin == Origin.ACTIVATION and self.shape(name)[-2:-1] not in ((), (1,))
                 elements = self.tensor(name).elements if rows else 0

@@ -32,14 +32,12 @@ def summands(node: Node) -> tuple[str, ...]:
     return node.inputs if node.op_type in _SUMS else node.inputs[:1]
 
 
-def constant_content(name: str, tensors: Mapping[str, Tensor]) -> MaskContent:
-    """Return what a constant holds.
+def constant_content(tensor: Tensor, parts: Sequence[MaskContent]) -> MaskContent:
+    """Return what a constant holds, whose summands hold `parts`.
 
     A bias counts before it is broadcast, over a batch for one. A constant too large to be read
     holds what it is the sum of; without summands it is a bias if it has rows for each query.
     """
-    tensor = tensors[name]
-    parts = [constant_content(part, tensors) for part in tensor.summands]
     added = max((part.bias_elements for part in parts), default=0)
     if tensor.value is None:
         causal = any(part.causal for part in parts)

@@ -33,7 +33,7 @@ _KINDS = {
     "host": "#999999",
 }
 _OTHER_KIND = "#D55E00"
-_STYLE = {
+_STYLE: Any = {
     "font.size": 9,
     "font.family": "DejaVu Sans",
     "axes.titlesize": 10,

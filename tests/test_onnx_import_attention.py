@@ -13,6 +13,8 @@ from onnx_builder import CONTRIB, ModelBuilder, all_of, kinds, only, run
 
 from codesign.compiler.graph import HostOp, Matmul, Softmax
 from codesign.compiler.onnx_import import import_onnx
+from codesign.models.export import export
+from codesign.models.families import BertConfig, ModelConfig, T5Config, family, lm
 
 B, S, HEADS, SIZE = 2, 6, 3, 4
 D = HEADS * SIZE
@@ -251,6 +253,7 @@ def test_causal_masks(mask: Any) -> None:
     assert kinds(graph) == ["softmax"]
     softmax = only(graph, Softmax)
     assert softmax.masked and softmax.causal and softmax.inputs == ("x",)
+    assert softmax.bias_elements == 0
 
 
 def test_a_bias_on_scores_is_a_mask_but_not_causal() -> None:
@@ -258,6 +261,17 @@ def test_a_bias_on_scores_is_a_mask_but_not_causal() -> None:
     scores = b.node("Add", b.input("x", (1, HEADS, S, S)), b.weights(1, HEADS, S, S))
     softmax = only(import_onnx(b.model(b.node("Softmax", scores, axis=-1))), Softmax)
     assert softmax.masked and not softmax.causal
+    assert softmax.bias_elements == HEADS * S * S
+
+
+@pytest.mark.parametrize("form", ["Mul", "Div"])
+def test_a_positive_scale_on_scores_vanishes(form: str) -> None:
+    b = ModelBuilder()
+    scores = b.node(form, b.input("x", (1, HEADS, S, S)), b.const(0.125))
+    graph = import_onnx(b.model(b.node("Softmax", scores, axis=-1)))
+    assert kinds(graph) == ["softmax"]
+    softmax = only(graph, Softmax)
+    assert softmax.inputs == ("x",) and not softmax.masked
 
 
 def test_a_mask_of_zeros_masks_nothing() -> None:
@@ -296,6 +310,7 @@ def test_masks_computed_from_the_input_are_shared_host_work(style: str, layers: 
     for softmax in all_of(graph, Softmax):
         assert softmax.inputs[1] == host.output
         assert softmax.causal == (style == "causal")
+        assert softmax.bias_elements == 0
 
 
 def test_opset_23_attention_with_mask_and_past() -> None:
@@ -315,3 +330,136 @@ def test_opset_23_attention_with_mask_and_past() -> None:
     assert only(graph, Softmax).causal
     assert [op.count for op in all_of(graph, HostOp)] == [B * S * D] * 2  # appended, not copied
     assert len(graph.outputs) == 3
+
+
+# -- position biases -------------------------------------------------------------------------------
+
+
+def alibi(heads: int, seq: int) -> Any:
+    """Linear biases of arXiv 2108.12409 §3: -slope * distance, slopes 2^(-8 i / heads)."""
+    slopes = 2.0 ** (-8 * np.arange(1, heads + 1) / heads)
+    distance = np.arange(seq)[:, None] - np.arange(seq)[None, :]
+    return (-slopes[:, None, None] * np.abs(distance)).astype(np.float32)
+
+
+LATER = np.triu(np.full((S, S), -1e9), 1)
+WINDOW = np.where(np.abs(np.subtract.outer(np.arange(S), np.arange(S))) > 2, -np.inf, 0)
+
+
+@pytest.mark.parametrize(
+    ("constants", "causal", "elements"),
+    [
+        ([alibi(HEADS, S)], False, HEADS * S * S),
+        ([alibi(HEADS, S), LATER], True, HEADS * S * S),  # two Adds, one after the other
+        ([alibi(HEADS, S) + LATER], True, HEADS * S * S),
+        ([alibi(1, S)[0]], False, S * S),  # the same for all heads
+        ([alibi(HEADS, S)[:, -1:]], False, 0),  # the same for all queries, as in BLOOM
+        ([WINDOW], False, 0),  # hides, no more
+        ([alibi(HEADS, S), WINDOW], False, HEADS * S * S),
+    ],
+)
+def test_biases_of_constants(constants: list[Any], causal: bool, elements: int) -> None:
+    b = ModelBuilder()
+    scores = b.input("x", (B, HEADS, S, S))
+    for constant in constants:
+        scores = b.node("Add", b.const(constant), scores)
+    softmax = only(import_onnx(b.model(b.node("Softmax", scores, axis=-1))), Softmax)
+    assert (softmax.masked, softmax.causal, softmax.bias_elements) == (True, causal, elements)
+    assert softmax.inputs == ("x",)
+
+
+@pytest.mark.parametrize("seq", [S, 900])  # the sum of 900 * 900 * 6 elements is not computed
+def test_a_bias_broadcast_over_the_batch_counts_once(seq: int) -> None:
+    """torch adds the relative positions to a causal mask that it has expanded to the batch."""
+    b = ModelBuilder()
+    scores = b.input("x", (B, HEADS, seq, seq))
+    future = b.node("Unsqueeze", b.const(np.triu(np.full((seq, seq), -1e9), 1)), b.ints(0, 1))
+    future = b.node("Expand", future, b.ints(B, 1, seq, seq))
+    mask = b.node("Add", b.const(alibi(HEADS, seq)), future)
+    model = b.model(b.node("Softmax", b.node("Add", scores, mask), axis=-1))
+    softmax = only(import_onnx(model), Softmax)
+    assert softmax.causal and softmax.bias_elements == HEADS * seq * seq
+
+
+@pytest.mark.parametrize("large", [False, True], ids=["read", "unread"])
+def test_a_bias_that_is_gathered_and_padded_on_the_host(large: bool) -> None:
+    """T5: a table [buckets, heads] looked up for every query and key, plus a padding mask."""
+    b = ModelBuilder()
+    scores = b.input("x", (B, HEADS, S, S))
+    tokens = b.input("attention_mask", (B, S), TensorProto.INT64)
+    table = b.weights(6000 if large else 32, HEADS)  # above 2^14 elements the values are not read
+    bias = b.node("Gather", table, b.const(np.arange(S * S).reshape(S, S) % 32, "int64"))
+    bias = b.node("Unsqueeze", b.node("Transpose", bias, perm=[2, 0, 1]), b.ints(0))
+    seen = b.node("Cast", b.node("Unsqueeze", tokens, b.ints(1, 2)), to=TensorProto.FLOAT)
+    padding = b.node("Mul", b.node("Sub", b.const(1.0), seen), b.const(-1e9))
+    model = b.model(b.node("Softmax", b.node("Add", scores, b.node("Add", bias, padding)), axis=-1))
+    run(model, x=np.zeros((B, HEADS, S, S), np.float32), attention_mask=np.ones((B, S), np.int64))
+    graph = import_onnx(model)
+    host, softmax = only(graph, HostOp), only(graph, Softmax)
+    assert (host.function, host.count) == ("mask", B * HEADS * S * S)
+    assert softmax.inputs == ("x", host.output)
+    assert softmax.masked and not softmax.causal
+    assert softmax.bias_elements == HEADS * S * S
+
+
+def test_a_bias_of_fused_attention_with_padding() -> None:
+    b = ModelBuilder()
+    x = b.input("x", (B, S, D))
+    padding = b.input("attention_mask", (B, S), TensorProto.INT32)
+    inputs = (x, x, x, "", padding, b.weights(1, HEADS, S, S))
+    model = b.model(
+        b.node("MultiHeadAttention", *inputs, num_heads=HEADS, domain=CONTRIB),
+    )
+    run(model, x=np.ones((B, S, D), np.float32), attention_mask=np.ones((B, S), np.int32))
+    softmax = only(import_onnx(model), Softmax)
+    assert softmax.inputs[1:] == ("attention_mask",)
+    assert softmax.masked and softmax.bias_elements == HEADS * S * S
+
+
+def by_block(config: ModelConfig, seq: int, dynamic: bool = False, **options: Any) -> Any:
+    """The masked, causal, bias_elements and the mask's producers of every softmax, by stack and block;
+    they must be the same in every layer."""
+    sizes = {"batch": B, "seq": seq}
+    model = export(config, **(dict.fromkeys(sizes) if dynamic else sizes), **options)
+    graph = import_onnx(model, **(sizes if dynamic else {}))
+    found: dict[tuple[str, str], set[tuple[object, ...]]] = {}
+    for op in all_of(graph, Softmax):
+        stack, *_, block = op.name.removesuffix("/Softmax").split(".")
+        masks = [graph.dag.nodes[graph.producer(name)]["op"].function for name in op.inputs[1:]]
+        facts = (op.masked, op.causal, op.bias_elements, *masks)
+        found.setdefault((stack.rstrip("0123456789"), block), set()).add(facts)
+    assert all(len(facts) == 1 for facts in found.values())
+    return {block: facts.pop() for block, facts in found.items()}
+
+
+SMALL_T5 = T5Config("small", 2, 2, d_model=24, heads=3, d_kv=8, d_ff=32, vocab_size=50)
+
+
+@pytest.mark.parametrize(
+    ("config", "seq", "weights", "dynamic"),
+    [
+        (SMALL_T5, 12, "random", False),
+        (SMALL_T5, 12, "random", True),
+        (SMALL_T5, 200, "random", False),
+        (family("t5-mini"), 64, "splat", False),
+        (family("t5-mini"), 64, "splat", True),
+        (family("t5-mini"), 1024, "splat", False),  # biases too large to be computed
+    ],
+    ids=lambda value: getattr(value, "name", None),
+)
+def test_relative_positions_of_t5(config: T5Config, seq: int, weights: str, dynamic: bool) -> None:
+    elements = config.heads * seq * seq
+    assert by_block(config, seq, dynamic, weights=weights) == {
+        ("encoder", "attention"): (True, False, elements, "mask"),
+        ("decoder", "attention"): (True, True, elements),
+        ("decoder", "cross"): (True, False, 0, "mask"),
+    }
+
+
+@pytest.mark.parametrize("dynamic", [False, True], ids=["fixed", "dynamic"])
+@pytest.mark.parametrize("seq", [64, 384])
+def test_masks_of_bert_and_gpt2_are_no_biases(seq: int, dynamic: bool) -> None:
+    bert = BertConfig("bert", 2, d_model=24, heads=3, d_ff=32, vocab_size=50)
+    assert by_block(bert, seq, dynamic) == {("layer", "attention"): (True, False, 0, "mask")}
+    gpt2 = lm(layers=2, d_model=24, heads=12, d_ff=32, vocab_size=50)
+    assert by_block(gpt2, seq, dynamic) == {("layer", "attention"): (True, True, 0)}

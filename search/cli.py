@@ -1,0 +1,357 @@
+"""The command line: `codesign COMMAND [MODEL] [options]`. It parses; `commands` does the work.
+
+Whatever a user can mend ends with exit code 2 and one line on standard error. Only click is loaded
+before a command runs.
+"""
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from codesign.hw.errors import CodesignError
+
+if TYPE_CHECKING:
+    from codesign.search.commands import Request
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Value = TypeVar("Value")
+
+INTERRUPTED, BAD_INPUT, BROKEN_PIPE = 130, 2, 141
+
+# Options that do not change results, with the number of values they take.
+_NOT_IN_COMMAND = {"--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--json": 0, "--debug": 0}
+
+
+def _reader(read: Callable[[str], Value]) -> Callable[[str], Value]:
+    """Make click say what is wrong with a value instead of repeating it."""
+
+    def convert(text: str) -> Value:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+
+    return convert
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    from codesign.search import grid
+
+    return grid.parse_values(text)
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    from codesign.search import grid
+
+    return grid.parse_values(text, grid.parse_count)
+
+
+def _frequency(text: str) -> int:
+    from codesign.search import grid
+
+    return grid.parse_frequency(text)
+
+
+def _extent(text: str) -> int | str:
+    """A positive whole number, or `dynamic` for an axis that the file leaves open."""
+    if text != "dynamic" and (not text.isdigit() or int(text) == 0):
+        raise ValueError(f"{text!r} is neither a positive whole number nor 'dynamic'")
+    return text if text == "dynamic" else int(text)
+
+
+def _binding(text: str) -> tuple[str, int]:
+    """The name and extent of a symbolic dimension."""
+    name, equals, extent = text.rpartition("=")
+    if not (equals and name and extent.isdigit() and int(extent)):
+        raise ValueError(f"{text!r} is not NAME=VALUE with a positive whole number")
+    return name, int(extent)
+
+
+# option, field of HardwareConfig, how its values read, help
+_AXES: tuple[tuple[str, str, Callable[[str], tuple[int, ...]], str, str], ...] = (
+    ("--scratchpad", "scratchpad_bytes", _sizes, "SIZES", "Scratchpad sizes, for example 64K."),
+    ("--acc", "accumulator_bytes", _sizes, "SIZES", "Accumulator sizes, for example 256K."),
+    ("--dim", "dim", _counts, "COUNTS", "Sides of the mesh."),
+    ("--bus", "bus_bytes", _sizes, "SIZES", "Bytes per beat of the DRAM bus."),
+    ("--latency", "dram_latency_cycles", _counts, "COUNTS", "DRAM latencies in cycles."),
+    ("--scratchpad-banks", "scratchpad_banks", _counts, "COUNTS", "Banks of the scratchpad."),
+    ("--acc-banks", "accumulator_banks", _counts, "COUNTS", "Banks of the accumulator."),
+)
+
+
+def _options(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    def decorate(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return decorate
+
+
+_debug = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+_json = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
+)
+_positive = click.IntRange(min=1)
+_model_options = _options(
+    click.argument("model", default="bert-base"),
+    click.option("--seq", type=_positive, help="Sequence length.  [default: 128 where dynamic]"),
+    click.option("--batch", type=_positive, help="Batch size.  [default: 1 where dynamic]"),
+    click.option(
+        "--bind",
+        "dimensions",
+        type=_reader(_binding),
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="Another symbolic dimension.",
+    ),
+)
+_machine_options = _options(
+    click.option("--hw", "hardware", default="ibert", show_default=True, metavar="PRESET|FILE.toml",
+                 help="The machine; see codesign hardware."),
+    *(click.option(option, field, type=_reader(read), metavar=metavar, help=text)
+      for option, field, read, metavar, text in _AXES),
+    click.option("--clock", "clock_hz", type=_reader(_frequency), metavar="FREQUENCY", help="Clock, for example 500MHz."),
+    click.option("--technology", "technology_nm", type=click.Choice(["22", "32", "45"]),
+                 help="Node in nm."),
+    click.option("--objective", type=click.Choice(["cycles", "energy", "edp"]), default="edp",
+                 show_default=True, help="What the mapper minimises."),
+    click.option("--energy-table", default="default", show_default=True,
+                 metavar="default|timeloop-pat|FILE.yaml",
+                 help="Energy costs: shipped ones, or an Accelergy ERT."),
+)  # fmt: skip
+
+
+def _out(*names: str, required: bool = False) -> Callable[[Function], Function]:
+    return click.option(
+        *names,
+        "out",
+        type=click.Path(path_type=Path),
+        required=required,
+        metavar="DIR",
+        help="Keep the run here.",
+    )
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="codesign", prog_name="codesign", message="%(prog)s %(version)s")
+@_debug
+@click.pass_context
+def cli(context: click.Context) -> None:
+    """Co-design of int8 systolic-array accelerators and Transformers.
+
+    MODEL is an ONNX file or a built-in model (codesign models lists them). Sizes read 64K, 64KiB or
+    65536, lists 32K,64K, ranges 16K:512K:x2 and 16K:64K:+16K.
+    """
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
+
+
+@cli.command()
+@_model_options
+@_machine_options
+@click.option("-j", "--jobs", type=_positive, help="Processes.  [default: all cores]")
+@_out("--out", "-o")
+@_json
+@_debug
+@click.pass_obj
+def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
+    """Price MODEL on every machine of a grid: cycles, energy, EDP, area.
+
+    With --out what is done survives an interrupt, and the same command goes on from there.
+    """
+    from codesign.search.commands import run_sweep
+    from codesign.search.sweep import cores
+
+    run_sweep(_request(command, **options), cores() if jobs is None else jobs)
+
+
+@cli.command()
+@_model_options
+@_machine_options
+@click.option("--backend", type=click.Choice(["timing", "functional", "rtl"]), default="timing",
+              show_default=True, help="Which view of the machine runs the model.")  # fmt: skip
+@_out("--out", "-o")
+@_json
+@_debug
+@click.pass_obj
+def simulate(command: str, /, backend: str, **options: Any) -> None:
+    """Break MODEL on one machine down: kernels, energy, roofline, timeline."""
+    if backend != "timing":
+        raise CodesignError(
+            f"--backend {backend}: this version has the timing backend only; drop the option"
+        )
+    from codesign.search.commands import run_simulate
+
+    run_simulate(_request(command, **options))
+
+
+@cli.command("compile")
+@_model_options
+@_machine_options
+@_out("-o", "--out", required=True)
+@_json
+@_debug
+@click.pass_obj
+def compile_model(command: str, /, **options: Any) -> None:
+    """Write the Program of MODEL: listing, mappings, memory map."""
+    from codesign.search.commands import run_compile
+
+    run_compile(_request(command, **options))
+
+
+@cli.command()
+@click.argument("family")
+@click.option(
+    "-o",
+    "--out",
+    "path",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="FILE.onnx",
+    help="The file to write.",
+)
+@click.option(
+    "--seq",
+    type=_reader(_extent),
+    metavar="N|dynamic",
+    default="dynamic",
+    show_default=True,
+    help="Sequence length.",
+)
+@click.option(
+    "--batch",
+    type=_reader(_extent),
+    metavar="N|dynamic",
+    default="1",
+    show_default=True,
+    help="Batch size.",
+)
+@click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random weights.")
+@click.option(
+    "--weights",
+    type=click.Choice(["random", "splat"]),
+    default="random",
+    show_default=True,
+    help="Random numbers, or one number each: a tiny file.",
+)
+@click.option("--layers", type=_positive, help="lm: layers.")
+@click.option("--d-model", type=_positive, help="lm: width; a multiple of 12.")
+@click.option(
+    "--heads", type=_reader(_counts), metavar="COUNTS", help="lm: heads, of all layers or a list."
+)
+@click.option(
+    "--ffn", "d_ff", type=_reader(_counts), metavar="COUNTS", help="lm: FFN widths, likewise."
+)
+@click.option("--vocab", "vocab_size", type=_positive, help="lm: vocabulary.")
+@_debug
+def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int, seed: int,
+           weights: str, **shape: Any) -> None:  # fmt: skip
+    """Write a built-in model FAMILY, or a point of the search space (lm), as ONNX."""
+    from codesign.search.commands import run_export
+    from codesign.search.inputs import exported
+
+    given = {name: value for name, value in shape.items() if value is not None}
+    length = None if seq == "dynamic" else int(seq)
+    size = None if batch == "dynamic" else int(batch)
+    run_export(exported(family, length, given), path, length, size, opset, seed, weights)
+
+
+@cli.command()
+@_json
+@_debug
+def models(as_json: bool) -> None:
+    """List the built-in models."""
+    from codesign.search.commands import show_models
+
+    show_models(as_json)
+
+
+@cli.command()
+@click.argument("name", required=False)
+@_json
+@_debug
+def hardware(name: str | None, as_json: bool) -> None:
+    """List the preset machines; with NAME print one as TOML to start from."""
+    from codesign.search.commands import show_hardware
+
+    show_hardware(name, as_json)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a terminal without our characters still prints
+    debug = "--debug" in arguments
+    try:
+        cli.main(arguments, "codesign", standalone_mode=False, obj=_command(arguments))
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:
+        # The reader has gone: nothing more can be said, at exit neither.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (KeyboardInterrupt, click.Abort):
+        return _say("interrupted", INTERRUPTED)
+    except (CodesignError, click.ClickException) as error:
+        if debug:
+            raise
+        return _say(f"error: {_message(error)}", BAD_INPUT)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":
+            raise
+        return _say(f"interrupted: {error}", INTERRUPTED)
+
+
+def _request(command: str, **options: Any) -> "Request":
+    """The options of sweep, simulate and compile as one value."""
+    from codesign.search.commands import Request
+
+    fields = {field: options.pop(field) for _, field, _, _, _ in _AXES}
+    axes = {field: values for field, values in fields.items() if values is not None}
+    fixed = {field: options.pop(field) for field in ("clock_hz", "technology_nm")}
+    fixed = {field: int(value) for field, value in fixed.items() if value is not None}
+    return Request(command=command, axes=axes, fixed=fixed, **options)
+
+
+def _command(arguments: Sequence[str]) -> str:
+    """The command line without the options that do not change results."""
+    kept: list[str] = ["codesign"]
+    skip = 0
+    for argument in arguments:
+        name = argument.split("=")[0]
+        if skip:
+            skip -= 1
+        elif name in _NOT_IN_COMMAND:
+            skip = _NOT_IN_COMMAND[name] if "=" not in argument else 0
+        else:
+            kept.append(argument)
+    return shlex.join(kept)
+
+
+def _message(error: CodesignError | click.ClickException) -> str:
+    """One line, with a pointer to the help where it is the command line that is wrong."""
+    if not isinstance(error, click.ClickException):
+        return " ".join(str(error).split())
+    text = " ".join(error.format_message().split())
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        text += f" (see {error.ctx.command_path} --help)"
+    return text
+
+
+def _say(message: str, code: int) -> int:
+    sys.stdout.flush()
+    print(f"codesign: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,393 @@
+"""What each command of the command line does; `cli` only parses.
+
+A command takes plain values, writes its tables to standard output (or one JSON document, and then
+nothing else), its warnings and progress to standard error, and its files to `--out`.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codesign.hw.config import PRESETS, HardwareConfig, to_toml
+from codesign.hw.errors import CodesignError
+from codesign.search import grid, inputs, output, tables
+from codesign.search.grid import Point
+from codesign.search.inputs import Model
+from codesign.search.output import RunDirectory
+from codesign.search.sweep import Job, Row, best, feasible_row, sweep
+
+MOST_WARNINGS = 4
+
+
+class Interrupted(Exception):
+    """Ctrl-C in the middle of a command; says what was kept."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What sweep, simulate and compile share: a model, a grid of machines, and how to price it."""
+
+    command: str  # as typed, without what does not change results
+    model: str
+    seq: int | None
+    batch: int | None
+    dimensions: tuple[tuple[str, int], ...]
+    hardware: str
+    fixed: Mapping[str, int]  # fields of HardwareConfig that replace the machine's own
+    axes: Mapping[str, Sequence[int]]  # and those that make a grid
+    objective: str
+    energy_table: str
+    out: Path | None = None
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A request with everything read and checked."""
+
+    request: Request
+    base: HardwareConfig
+    points: list[Point]
+    tables: Any
+    model: Model
+
+    def describe(self, action: str) -> dict[str, Any]:
+        """What `run.json` says of it."""
+        run_inputs = {
+            "action": action,
+            "model": self.request.model,
+            "graph": inputs.digest(self.model.graph),
+            "seq": self.model.seq,
+            "batch": self.model.batch,
+            "hardware": asdict(self.base),
+            "grid": {axis: list(values) for axis, values in self.request.axes.items()},
+            "objective": self.request.objective,
+            "energy_table": self.tables if isinstance(self.tables, str) else asdict(self.tables),
+        }
+        return output.describe_run(self.request.command, run_inputs)
+
+
+def run_sweep(request: Request, jobs: int) -> None:
+    """Evaluate the model on every machine of the grid; tables, files, journal and resume.
+
+    Raises CodesignError for bad input and when the model runs on no machine at all.
+    """
+    prepared = _prepare(request)
+    run = prepared.describe("sweep")
+    if request.out is None:
+        rows = _sweep_rows(prepared, jobs, [], lambda row: None, None)
+    else:
+        with output.run_directory(request.out, run) as directory:
+            done = directory.journal(Row)
+            rows = _sweep_rows(prepared, jobs, done, directory.append, request.out)
+            _write_sweep(directory, rows, prepared)
+    winner = best(rows)
+    if request.as_json:
+        _print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
+        return
+    console = tables.console()
+    title = f"{prepared.model.title} on {prepared.base.name}, mappings for {request.objective}"
+    console.print(tables.sweep_table(rows, title, console.width))
+    _say_where(request.out)
+
+
+def run_simulate(request: Request) -> None:
+    """Break one inference on one machine down by kernel and by component."""
+    from codesign.compiler.emit import emit
+    from codesign.compiler.lower import lower
+    from codesign.hw.energy import cost_table
+    from codesign.search import breakdown
+    from codesign.search.evaluate import result
+
+    prepared = _prepare(request)
+    config = _only_machine(prepared.points)
+    run = prepared.describe("simulate")
+    table = cost_table(config, prepared.tables)
+    with _directory(request.out, run) as directory:
+        plan = lower(prepared.model.graph, config, request.objective, table)
+        priced = result(plan, table)
+        row = feasible_row(0, priced)
+        if directory is not None:
+            from codesign.search import plots, timeline
+
+            directory.write_records("results", [row])
+            directory.write_records("kernels", breakdown.kernels(priced))
+            title = f"{prepared.model.title} on {config.name}"
+            for name, content in plots.simulation_plots(priced, title).items():
+                directory.write_bytes(name, content)
+            trace = timeline.chrome_trace(emit(plan), config)
+            directory.write_text("timeline.json", output.json_line(trace))
+            directory.log("simulated")
+    if request.as_json:
+        components = {name: joules.tolist() for name, joules in priced.breakdown().items()}
+        kernels = breakdown.kernels(priced)
+        _print_json({**run, "total": row, "energy_by_component_j": components, "kernels": kernels})
+        return
+    console = tables.console()
+    width = console.width
+    title = f"{prepared.model.title}, mappings for {request.objective}"
+    console.print(tables.machine_title(config), style="dim")
+    console.print(tables.kernel_table(priced, title, width))
+    console.print()
+    console.print(tables.energy_table(priced, width))
+    console.print()
+    console.print(tables.totals_table(priced))
+    _say_where(request.out)
+
+
+def run_compile(request: Request) -> None:
+    """Write the Program of a model: its listing, its mappings and its memory map."""
+    from codesign.compiler import listing
+    from codesign.compiler.emit import emit
+    from codesign.compiler.lower import lower
+    from codesign.hw.energy import cost_table
+    from codesign.search import breakdown
+    from codesign.search.evaluate import result
+
+    assert request.out is not None
+    prepared = _prepare(request)
+    config = _only_machine(prepared.points)
+    run = prepared.describe("compile")
+    table = cost_table(config, prepared.tables)
+    with output.run_directory(request.out, run) as directory:
+        plan = lower(prepared.model.graph, config, request.objective, table)
+        program = emit(plan)
+        priced = result(plan, table)
+        directory.write_text("program.txt", listing.text(program))
+        directory.write_records("mapping", breakdown.kernels(priced))
+        directory.write_records("memory", program.memory)
+        directory.write_text("hardware.toml", to_toml(config))
+        directory.log("compiled")
+    summary = {
+        "kernels": len(program.kernels),
+        "dram_bytes": program.dram_bytes,
+        "cycles": priced.cycles,
+    }
+    if request.as_json:
+        _print_json({**run, **summary})
+        return
+    console = tables.console()
+    console.print(tables.machine_title(config), style="dim")
+    title = f"{prepared.model.title}, mappings for {request.objective}"
+    console.print(tables.mapping_table(priced, title, console.width))
+    console.print(
+        f"{len(program.kernels)} kernels, {priced.cycles:,} cycles, "
+        f"{program.dram_bytes / 1e6:,.1f} MB of DRAM"
+    )
+    _say_where(request.out)
+
+
+def run_export(
+    config: Any, path: Path, seq: int | None, batch: int | None, opset: int, seed: int, weights: Any
+) -> None:
+    """Write a model configuration as ONNX; None makes an axis dynamic."""
+    from codesign.models.export import export, save
+
+    model = export(config, batch=batch, seq=seq, opset=opset, seed=seed, weights=weights)
+    save(model, path)
+
+
+def show_models(as_json: bool) -> None:
+    """List the built-in families with their sizes, and their MACs at sequence length 128."""
+    from codesign.models.families import FAMILIES
+    from codesign.models.weights import parameter_count
+
+    rows = []
+    for name, config in FAMILIES.items():
+        fields = asdict(config)
+        layers = fields.get("layers", getattr(config, "layers", None))
+        rows.append(
+            {
+                "model": name,
+                "kind": type(config).__name__.removesuffix("Config"),
+                "layers": layers,
+                "d_model": fields.get("d_model"),
+                "heads": _one_or_all(fields.get("heads")),
+                "d_ff": _one_or_all(fields.get("d_ff")),
+                "parameters": parameter_count(config),
+                "macs": inputs.load_model(name).graph.macs,
+            }
+        )
+    if as_json:
+        _print_json(rows)
+        return
+    headers = [
+        *((name, "") for name in ("model", "kind", "layers", "d_model", "heads", "d_ff")),
+        ("parameters", "M"),
+        ("MACs", "G"),
+    ]
+    cells = [
+        [
+            *("" if row[key] is None else str(row[key]) for key, _ in headers[:6]),
+            f"{row['parameters'] / 1e6:.1f}",
+            f"{row['macs'] / 1e9:.2f}",
+        ]
+        for row in rows
+    ]
+    console = tables.console()
+    title = "Built-in models (MACs at sequence length 128, batch 1)"
+    console.print(tables.plain_table(headers, cells, title, console.width))
+
+
+def show_hardware(name: str | None, as_json: bool) -> None:
+    """List the preset machines, or print one as the TOML that `--hw` reads."""
+    if name is not None:
+        config = inputs.load_machine(name)
+        if as_json:
+            _print_json(config)
+        else:
+            sys.stdout.write(to_toml(config))
+        return
+    from codesign.hw.area import area_mm2
+
+    areas = {preset: area_mm2(config).total for preset, config in PRESETS.items()}
+    if as_json:
+        rows = [{**asdict(c), "area_mm2": areas[preset][1]} for preset, c in PRESETS.items()]
+        _print_json(rows)
+        return
+    console = tables.console()
+    console.print(tables.hardware_table(PRESETS, areas, console.width))
+
+
+def _prepare(request: Request) -> _Prepared:
+    """Read and check everything that a request names, cheap checks first."""
+    base = inputs.load_machine(request.hardware)
+    base = replace(base, **request.fixed)  # type: ignore[arg-type]
+    points = grid.points(base, request.axes)
+    _require_a_machine([point for point in points if point.config is None], points)
+    energy = inputs.load_tables(request.energy_table)
+    model = inputs.load_model(request.model, request.seq, request.batch, request.dimensions)
+    _warn(points, energy)
+    return _Prepared(request, base, points, energy, model)
+
+
+def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> None:
+    if len(impossible) == len(points):
+        reason = impossible[0].reason
+        raise CodesignError(
+            reason if len(points) == 1 else f"no machine of the grid can be built: {reason}"
+        )
+
+
+def _only_machine(points: Sequence[Point]) -> HardwareConfig:
+    if len(points) != 1:
+        raise CodesignError(
+            f"the options name {len(points)} machines but this command takes one: "
+            "give single values, or use codesign sweep"
+        )
+    assert points[0].config is not None  # _prepare refused a machine that cannot be
+    return points[0].config
+
+
+def _sweep_rows(
+    prepared: _Prepared,
+    jobs: int,
+    done: Sequence[Row],
+    keep: Callable[[Row], None],
+    out: Path | None,
+) -> list[Row]:
+    """Return all rows in the grid's order: those of `done`, and the others as they are made."""
+    rows = {row.index: row for row in done}
+    waiting: list[Row] = []  # nothing is kept before one machine has run the model
+    total = len(prepared.points)
+    job = Job(prepared.model.graph, prepared.request.objective, prepared.tables)
+    with _progress(total, len(rows)) as advance:
+
+        def take(row: Row) -> None:
+            rows[row.index] = row
+            waiting.append(row)
+            if any(r.feasible for r in waiting) or done:
+                while waiting:
+                    keep(waiting.pop(0))
+            advance()
+
+        todo = [point for point in prepared.points if point.index not in rows]
+        try:
+            sweep(job, todo, prepared.base, jobs, take)
+        except KeyboardInterrupt:
+            raise Interrupted(_kept(out, len(rows) - len(waiting), total)) from None
+    ordered = [rows[index] for index in sorted(rows)]
+    if not any(row.feasible for row in ordered):
+        reason = ordered[0].infeasible
+        name = prepared.model.name
+        raise CodesignError(
+            reason if total == 1 else f"{name} runs on none of the {total} machines: {reason}"
+        )
+    return ordered
+
+
+def _kept(out: Path | None, done: int, total: int) -> str:
+    if out is None:
+        return f"{done} of {total} machines were done: give --out DIR to keep and resume them"
+    return f"{done} of {total} machines are kept in {out}: repeat the command to go on"
+
+
+def _write_sweep(directory: RunDirectory, rows: Sequence[Row], prepared: _Prepared) -> None:
+    from codesign.search import plots
+
+    directory.finish_journal(rows)
+    directory.write_records("results", rows)
+    for name, content in plots.sweep_plots(rows, prepared.model.title).items():
+        directory.write_bytes(name, content)
+    directory.log(f"swept {len(rows)} machines")
+
+
+@contextmanager
+def _directory(path: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory | None]:
+    if path is None:
+        yield None
+        return
+    with output.run_directory(path, run) as directory:
+        yield directory
+
+
+@contextmanager
+def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
+    """A bar with an estimate on standard error, where that is a terminal and there is a wait."""
+    console = tables.console(stderr=True)
+    if total - done <= 1 or not console.is_terminal:
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = ("machines", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda: bar.advance(task)
+
+
+def _warn(points: Sequence[Point], energy: Any) -> None:
+    """Say on standard error which memories cannot meet the clock, and what the units are not."""
+    from codesign.hw.sram import timing_warnings
+
+    warnings: dict[str, None] = {}
+    for point in points:
+        if point.config is not None:
+            warnings.update(dict.fromkeys(timing_warnings(point.config)))
+    shown = list(warnings)[:MOST_WARNINGS]
+    if len(warnings) > len(shown):
+        shown.append(f"and {len(warnings) - len(shown)} more memories that miss the clock")
+    if energy == "timeloop-pat":
+        shown.append("timeloop-pat has relative units: its energies compare but are not joules")
+    for warning in shown:
+        print(f"codesign: warning: {warning}", file=sys.stderr)
+
+
+def _say_where(out: Path | None) -> None:
+    if out is not None:
+        print(f"files are in {out}", file=sys.stderr)
+
+
+def _print_json(document: Any) -> None:
+    sys.stdout.write(output.json_text(document))
+
+
+def _one_or_all(values: Any) -> Any:
+    """12 for twelve twelves, 12-8-6 for a list of different ones."""
+    if not isinstance(values, tuple | list):
+        return values
+    distinct = list(dict.fromkeys(values))
+    return distinct[0] if len(distinct) == 1 else "-".join(map(str, values))

@@ -1,0 +1,257 @@
+"""The attention kernel computes softmax(Q.K^T + bias).V on chip: addresses, order, hazards, mapper.
+
+Softmax is replaced by a saturating copy to int8, so that the result is an exact integer function of
+the operands: clamp(clamp(Q.K^T + bias).V). Every address, buffer turn and ragged edge shows in it.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from machine_model import (
+    Fault,
+    check_hazards,
+    from_blocked,
+    leftover_tokens,
+    machines,
+    to_blocked,
+)
+from test_row_kernel import (
+    OnChipMachine,
+    assert_fields_fit,
+    assert_space_is_sound,
+    assert_timing_agrees,
+    assert_written_once,
+    blocked_bytes,
+    explicit,
+    lay_out,
+    saturate,
+    without,
+)
+
+from codesign.compiler.attention_kernel import (
+    AttentionAddresses,
+    AttentionMapping,
+    AttentionProblem,
+    AttentionShape,
+    attention_kernel,
+)
+from codesign.compiler.attention_space import attention_spaces
+from codesign.hw.config import HardwareConfig
+from codesign.hw.events import EVENT_INDEX
+from codesign.hw.isa import TARGETS
+from codesign.hw.timing import Step, evaluate_unrolled
+
+MOST_COMPUTES = 250
+
+
+def computes(problem: AttentionProblem, mapping: AttentionMapping, config: HardwareConfig) -> int:
+    """Instructions of the mesh, a measure of how long the kernel takes to check."""
+    s = AttentionShape(problem, mapping, config)
+    return int(2 * problem.heads * s.tiles * s.d_blocks * s.key_blocks)
+
+
+def check(
+    problem: AttentionProblem, mapping: AttentionMapping, config: HardwareConfig, seed: int
+) -> None:
+    """Run one kernel on random operands and look at everything it did, and when."""
+    p, rng = problem, np.random.default_rng(seed)
+
+    def operand(rows: int, columns: int, largest: int) -> np.ndarray[tuple[int, ...], np.dtype]:  # type: ignore[type-arg]
+        return rng.integers(-largest, largest + 1, (p.heads, rows, columns), dtype=np.int8)
+
+    # Small enough that most sums are not clamped, large enough that some are.
+    q, k = operand(p.queries, p.head_dim, 7), operand(p.keys, p.head_dim, 7)
+    v, bias = operand(p.keys, p.head_dim, 2), operand(p.queries, p.keys, 60)
+    # Columns past the head are multiplied with each other: one of the operands must hold zeros.
+    pads = (77, 0) if seed % 2 else (0, 77)
+    parts = [
+        np.concatenate([to_blocked(head, config, pad) for head in matrix])
+        for matrix, pad in ((q, pads[0]), (k, pads[1]), (v, 77), (bias, 77))
+    ]
+    parts.append(np.zeros(p.mask_rows * config.dim * 8, dtype=np.uint8))
+    out_bytes = blocked_bytes(p.queries, p.head_dim, config)
+    image = lay_out(parts, p.heads * out_bytes)
+    if not p.bias:
+        image.readable[image.places[3] : image.places[3] + len(parts[3])] = False
+    addresses = AttentionAddresses(*image.places[:3], image.out, *image.places[3:])
+    body = explicit(attention_kernel(p, mapping, config, addresses))
+    machine = OnChipMachine(config, image.dram, image.readable)
+    machine.run(body)
+    assert_written_once(machine, image.out, p.heads, p.queries, p.head_dim)
+    scores = q.astype(np.int64) @ k.astype(np.int64).transpose(0, 2, 1)
+    expected = saturate(saturate(scores + bias if p.bias else scores) @ v.astype(np.int64))
+    for head, matrix in enumerate(expected):
+        data = machine.dram[image.out + head * out_bytes :]
+        got = from_blocked(data, p.queries, p.head_dim, config, 1)
+        np.testing.assert_array_equal(got, matrix)
+    steps = assert_timing_agrees(body, config)
+    check_hazards(steps, config)
+    assert_mask_is_loaded_before_use(p, steps)
+    assert leftover_tokens(body) == {}
+    assert_fields_fit(body)
+
+
+def assert_mask_is_loaded_before_use(problem: AttentionProblem, steps: tuple[Step, ...]) -> None:
+    """Mask rows are complete when the first softmax starts, and every softmax uses them."""
+    target = TARGETS.index("parameters")
+    loads = [s for s in steps if s.issued.op == "mvin" and s.issued.values["target"] == target]
+    masked = [s for s in steps if s.issued.flags.get("masked", False)]
+    assert sum(s.issued.values["rows"] for s in loads) == problem.mask_rows
+    if problem.mask_rows:
+        assert len(masked) == sum(step.issued.op == "mvout" for step in steps) / 2
+        assert loads[-1].complete <= min(step.start for step in masked)
+    else:
+        assert not masked
+
+
+@st.composite
+def problems(draw: st.DrawFn, config: HardwareConfig) -> AttentionProblem:
+    """Up to three heads; queries, keys and head ragged more often than not."""
+    dim = config.dim
+
+    def size(most: int) -> int:
+        whole = st.integers(1, most // dim).map(lambda blocks: blocks * dim)
+        return draw(st.one_of(st.integers(1, most), whole))
+
+    queries, keys, head_dim = size(6 * dim), size(6 * dim), size(2 * dim)
+    masked = draw(st.booleans()) and config.parameter_channels >= keys + dim
+    return AttentionProblem(
+        draw(st.integers(1, 3)),
+        queries,
+        keys,
+        head_dim,
+        bias=draw(st.booleans()),
+        mask_rows=-(-keys // dim) if masked else 0,
+    )
+
+
+@st.composite
+def mappings(
+    draw: st.DrawFn, problem: AttentionProblem, config: HardwareConfig
+) -> AttentionMapping:
+    """Any feasible mapping: half of them from the mapspace, half between its points."""
+    if draw(st.booleans()):
+        space = draw(st.sampled_from(attention_spaces(problem, config)))
+        assume(len(space))
+        return space.mapping(draw(st.integers(0, len(space) - 1)))
+    granule = max(1, config.bus_bytes // config.dim)
+    tile_m = granule * draw(st.integers(1, -(-problem.queries // granule)))
+    blocks = -(-problem.keys // config.dim)
+    chunk, hold = draw(st.integers(1, blocks)), draw(st.booleans())
+    least = 2 * -(-blocks // chunk) if hold else 2
+    ring = draw(st.integers(least, 2 * least + 3))
+    mapping = AttentionMapping(
+        min(tile_m, problem.queries), chunk, ring, draw(st.integers(1, 3)), hold
+    )
+    assume(AttentionShape(problem, mapping, config).feasible)
+    return mapping
+
+
+@st.composite
+def cases(
+    draw: st.DrawFn, most_computes: int
+) -> tuple[AttentionProblem, AttentionMapping, HardwareConfig]:
+    """A machine large enough for attention to fit more often than not, with a problem for it."""
+    config = draw(machines())
+    larger = draw(st.sampled_from((1, 2, 4)))
+    config = replace(
+        config,
+        scratchpad_bytes=larger * config.scratchpad_bytes,
+        accumulator_bytes=larger * config.accumulator_bytes,
+    )
+    problem = draw(problems(config))
+    mapping = draw(mappings(problem, config))
+    assume(computes(problem, mapping, config) <= most_computes)
+    return problem, mapping, config
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(cases(MOST_COMPUTES), st.integers(0, 1))
+def test_computes_attention_without_hazards(
+    case: tuple[AttentionProblem, AttentionMapping, HardwareConfig], seed: int
+) -> None:
+    check(*case, seed)
+
+
+@pytest.mark.long
+@settings(max_examples=4000, derandomize=True, deadline=None)
+@given(cases(800), st.integers(0, 1))
+def test_many_kernels(
+    case: tuple[AttentionProblem, AttentionMapping, HardwareConfig], seed: int
+) -> None:
+    check(*case, seed)
+
+
+SMALL = HardwareConfig(
+    dim=4,
+    scratchpad_bytes=4096,
+    scratchpad_banks=16,
+    accumulator_bytes=4096,
+    accumulator_banks=8,
+    parameter_channels=64,
+    bus_bytes=8,
+)
+
+
+@pytest.mark.parametrize("hold", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("heads", "queries"), [(1, 13), (3, 13), (3, 3)])
+def test_every_dimension_ragged(hold: bool, bias: bool, heads: int, queries: int) -> None:
+    """5 chunks of keys, the last of 1 key; 13 queries in tiles of 6, or 3 in a single tile."""
+    problem = AttentionProblem(heads, queries, keys=17, head_dim=6, bias=bias)
+    mapping = AttentionMapping(min(6, queries), chunk=1, ring=11 if hold else 3, held=2, hold=hold)
+    if AttentionShape(problem, mapping, SMALL).feasible:
+        check(problem, mapping, SMALL, 0)
+    else:
+        assert hold and queries == 3  # a single tile has nothing to hold K and V for
+
+
+@settings(max_examples=25, derandomize=True, deadline=None)
+@given(st.data())
+def test_best_mapping_is_the_optimum_of_the_space(data: st.DataObject) -> None:
+    config = data.draw(machines())
+    config = replace(config, scratchpad_bytes=4 * config.scratchpad_bytes)
+    problem = data.draw(problems(config))
+    assert_space_is_sound(attention_spaces(problem, config), config)
+
+
+def test_holding_saves_exactly_the_reloads_of_keys_and_values() -> None:
+    problem = AttentionProblem(heads=2, queries=20, keys=16, head_dim=8)
+    read = {
+        hold: evaluate_unrolled(
+            attention_kernel(problem, AttentionMapping(4, 2, 4, 1, hold), SMALL), SMALL
+        ).events[EVENT_INDEX["dram_read_bytes"]]
+        for hold in (False, True)
+    }
+    more_tiles, k_and_v = 20 // 4 - 1, 2
+    assert read[False] - read[True] == 2 * more_tiles * k_and_v * 16 * 8
+
+
+@pytest.mark.parametrize("channel", ["loaded", "consumed", "computed", "drained", "stored"])
+def test_a_missing_token_is_a_hazard(channel: str) -> None:
+    """The checks are not vacuous: a kernel without any one channel collides."""
+    problem = AttentionProblem(heads=3, queries=24, keys=24, head_dim=8)
+    body = explicit(attention_kernel(problem, AttentionMapping(8, 2, 2, 1), SMALL))
+    check_hazards(evaluate_unrolled(body, SMALL, trace=True).steps, SMALL)
+    racing = without(body, channel)
+    with pytest.raises(Fault):
+        check_hazards(evaluate_unrolled(racing, SMALL, trace=True).steps, SMALL)
+
+
+def test_a_bias_needs_a_second_score_tile() -> None:
+    """It is loaded a step ahead: with one tile held it would overwrite the scores in use."""
+    problem = AttentionProblem(heads=2, queries=8, keys=8, head_dim=4, bias=True)
+    assert not AttentionShape(problem, AttentionMapping(4, 1, 2, 1), SMALL).feasible
+    assert AttentionShape(problem, AttentionMapping(4, 1, 2, 2), SMALL).feasible
+
+
+def test_a_mask_wider_than_the_parameter_memory_fits_no_tile() -> None:
+    keys = SMALL.parameter_channels
+    roomy = replace(SMALL, scratchpad_bytes=1 << 16, accumulator_bytes=1 << 16)
+    problem = AttentionProblem(1, 8, keys, 4, mask_rows=keys // 4)
+    assert any(len(space) for space in attention_spaces(problem, roomy))
+    wider = replace(problem, keys=keys + 1, mask_rows=keys // 4 + 1)
+    assert not any(len(space) for space in attention_spaces(wider, roomy))

@@ -25,6 +25,9 @@ from codesign.hw.events import EVENT_INDEX
 from codesign.hw.program import Body
 
 
+MOST_GROUPS = 128  # drains in flight stay within a token counter
+
+
 def matmul_spaces(problem: MatmulProblem, config: HardwareConfig) -> list["MatmulSpace"]:
     """The mapspace of a problem, one part per loop order."""
     return [MatmulSpace.build(problem, config, order) for order in ("mn", "nm")]
@@ -93,13 +96,12 @@ def _select(mappings: MatmulMapping, index: Ints) -> MatmulMapping:
 
 def _most_groups(problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig) -> Ints:
     """The finest division of each tile into drain groups that fits: whole, or a power of two."""
-    best: Ints = np.ones_like(mappings.tile_n)
-    for parts in [1 << i for i in range(1, 8)] + [0]:
-        groups = np.minimum(parts or mappings.tile_n, 128)
-        groups = np.broadcast_to(groups, best.shape)
-        trial = replace(mappings, groups=groups)
-        fits = MatmulShape(problem, trial, config).feasible & (groups <= mappings.tile_n)
-        best = np.where(fits & (groups > best), groups, best)
+    powers = np.array([1 << i for i in range(8)])[:, None]
+    whole = np.minimum(mappings.tile_n, MOST_GROUPS)[None]
+    groups = np.concatenate([np.broadcast_to(powers, (8, whole.size)), whole])
+    trial = replace(mappings, groups=groups)
+    fits = MatmulShape(problem, trial, config).feasible & (groups <= mappings.tile_n)
+    best: Ints = np.where(fits, groups, 1).max(axis=0)
     return best
 
 

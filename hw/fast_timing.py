@@ -193,10 +193,16 @@ def encode(body: Body) -> Words:
     encoder.body(body)
     if len(encoder.slots) > _MAX_LOOPS:
         raise ProgramError(f"a kernel has {len(encoder.slots)} loops; at most {_MAX_LOOPS} fit")
-    batch = max((np.size(column) for column in encoder.columns), default=1)
+    arrays = {
+        index: column
+        for index, column in enumerate(encoder.columns)
+        if isinstance(column, np.ndarray) and column.ndim
+    }
+    batch = max((len(column) for column in arrays.values()), default=1)
     words = np.empty((batch, len(encoder.columns)), dtype=np.int64)
-    for index, column in enumerate(encoder.columns):
-        words[:, index] = column
+    words[:] = [0 if index in arrays else column for index, column in enumerate(encoder.columns)]
+    for index, array in arrays.items():
+        words[:, index] = array
     return words
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign.compiler.attention_kernel import AttentionAddresses, AttentionProblem
-from codesign.compiler.kernels import Problem, body
+from codesign.compiler.fusion import Work
+from codesign.compiler.kernels import body
 from codesign.compiler.lower import Plan, Step
 from codesign.compiler.matmul_kernel import MatmulAddresses, MatmulProblem, ceil_div, plane_bytes
 from codesign.compiler.row_kernel import RowAddresses, RowProblem
@@ -60,7 +61,7 @@ class _Memory:
         self.place: dict[str, int] = {}
         self.end = 0
         for index, step in enumerate(plan.steps):
-            for suffix, size in _constants(step.work.problem, plan.config):
+            for suffix, size in _constants(step.work, plan.config):
                 self._fixed(f"{index}:{step.name}/{suffix}", size)
         self._activations(plan)
 
@@ -68,7 +69,7 @@ class _Memory:
         """Operand addresses of a step, in the form its kernel takes."""
         constant = {
             name: self.place.get(f"{index}:{step.name}/{name}", 0)
-            for name in ("weights", "parameters", "mask", "bias")
+            for name in ("weights", "parameters", "mask", "bias", "operand")
         }
         inputs = [self.place[tensor] for tensor in step.work.inputs]
         out = self.place[step.work.outputs[0]]
@@ -80,9 +81,10 @@ class _Memory:
                 return MatmulAddresses(inputs[0], b, out, constant["parameters"], residual)
             case AttentionProblem() as p:
                 q, k, v = self._heads(step.work.inputs[:3], p)
-                return AttentionAddresses(q, k, v, out, constant["bias"], constant["mask"])
+                bias = inputs[3] if p.bias and len(inputs) > 3 else constant["bias"]
+                return AttentionAddresses(q, k, v, out, bias, constant["mask"])
             case RowProblem():
-                y = inputs[1] if len(inputs) > 1 else 0
+                y = inputs[1] if len(inputs) > 1 else constant["operand"]
                 return RowAddresses(inputs[0], y, out, constant["parameters"])
         return None
 
@@ -142,10 +144,10 @@ def _matrix_bytes(rows: int, cols: int, config: HardwareConfig) -> int:
     return int(ceil_div(cols, config.dim)) * plane_bytes(rows, config)
 
 
-def _constants(problem: Problem | None, config: HardwareConfig) -> list[tuple[str, int]]:
+def _constants(work: Work, config: HardwareConfig) -> list[tuple[str, int]]:
     """Names and bytes of what a kernel reads that no kernel writes."""
     dim = config.dim
-    match problem:
+    match work.problem:
         case MatmulProblem() as p:
             parameters = p.batch * ceil_div(p.n, dim) * p.parameter_sets * dim * PARAMETER_BYTES
             if not p.parameters:
@@ -155,9 +157,13 @@ def _constants(problem: Problem | None, config: HardwareConfig) -> list[tuple[st
         case AttentionProblem() as p:
             mask = [("mask", p.mask_rows * dim * PARAMETER_BYTES)] if p.mask_rows else []
             bias = p.heads * _matrix_bytes(p.queries, p.keys, config)
-            return [*mask, ("bias", bias)] if p.bias else mask
-        case RowProblem() as p if p.parameters:
-            return [("parameters", ceil_div(p.cols, dim) * p.parameters * dim * PARAMETER_BYTES)]
+            return [*mask, ("bias", bias)] if p.bias and len(work.inputs) < 4 else mask
+        case RowProblem() as p:
+            parameters = ceil_div(p.cols, dim) * p.parameters * dim * PARAMETER_BYTES
+            found = [("parameters", parameters)] if parameters else []
+            if p.operands > len(work.inputs):
+                found.append(("operand", p.batch * _matrix_bytes(p.rows, p.cols, config)))
+            return found
     return []
 
 

@@ -24,7 +24,6 @@ from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX
 from codesign.hw.program import Body
 
-
 MOST_GROUPS = 128  # drains in flight stay within a token counter
 
 

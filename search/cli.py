@@ -290,25 +290,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without our characters still prints
-    debug = "--debug" in arguments
     try:
-        cli.main(arguments, "codesign", standalone_mode=False, obj=_command(arguments))
+        with cli.make_context("codesign", arguments, obj=_command(arguments)) as context:
+            cli.invoke(context)
         sys.stdout.flush()
         return 0
+    except click.exceptions.Exit as done:
+        return done.exit_code
     except BrokenPipeError:
         # The reader has gone: nothing more can be said, at exit neither.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
-    except (KeyboardInterrupt, click.Abort):
-        return _say("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        return _say(": ".join(["interrupted", *map(str, interrupt.args)]), INTERRUPTED)
     except (CodesignError, click.ClickException) as error:
-        if debug:
+        if "--debug" in arguments:
             raise
         return _say(f"error: {_message(error)}", BAD_INPUT)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":
-            raise
-        return _say(f"interrupted: {error}", INTERRUPTED)
 
 
 def _request(command: str, **options: Any) -> "Request":

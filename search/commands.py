@@ -20,10 +20,11 @@ from codesign.search.output import RunDirectory
 from codesign.search.sweep import Job, Row, best, feasible_row, sweep
 
 MOST_WARNINGS = 4
-
-
-class Interrupted(Exception):
-    """Ctrl-C in the middle of a command; says what was kept."""
+_MAPPED = {
+    "cycles": ", mapped for fewest cycles",
+    "energy": ", mapped for least energy",
+    "edp": ", mapped for least EDP",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,8 @@ class _Prepared:
 def run_sweep(request: Request, jobs: int) -> None:
     """Evaluate the model on every machine of the grid; tables, files, journal and resume.
 
-    Raises CodesignError for bad input and when the model runs on no machine at all.
+    Raises CodesignError for bad input and when the model runs on no machine at all; its
+    KeyboardInterrupt says what was kept.
     """
     prepared = _prepare(request)
     run = prepared.describe("sweep")
@@ -89,7 +91,7 @@ def run_sweep(request: Request, jobs: int) -> None:
         _print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
         return
     console = tables.console()
-    title = f"{prepared.model.title} on {prepared.base.name}, mappings for {request.objective}"
+    title = f"{prepared.model.title} on {prepared.base.name}{_MAPPED[request.objective]}"
     console.print(tables.sweep_table(rows, title, console.width))
     _say_where(request.out)
 
@@ -106,29 +108,28 @@ def run_simulate(request: Request) -> None:
     config = _only_machine(prepared.points)
     run = prepared.describe("simulate")
     table = cost_table(config, prepared.tables)
-    with _directory(request.out, run) as directory:
-        plan = lower(prepared.model.graph, config, request.objective, table)
-        priced = result(plan, table)
-        row = feasible_row(0, priced)
-        if directory is not None:
-            from codesign.search import plots, timeline
+    plan = lower(prepared.model.graph, config, request.objective, table)
+    priced = result(plan, table)
+    row, kernels = feasible_row(0, priced), breakdown.kernels(priced)
+    if request.out is not None:
+        from codesign.search import plots, timeline
 
+        files = plots.simulation_plots(priced, f"{prepared.model.title} on {config.name}")
+        trace = output.json_compact(timeline.chrome_trace(emit(plan), config))
+        with output.run_directory(request.out, run) as directory:
             directory.write_records("results", [row])
-            directory.write_records("kernels", breakdown.kernels(priced))
-            title = f"{prepared.model.title} on {config.name}"
-            for name, content in plots.simulation_plots(priced, title).items():
+            directory.write_records("kernels", kernels)
+            directory.write_text("timeline.json", trace)
+            for name, content in files.items():
                 directory.write_bytes(name, content)
-            trace = timeline.chrome_trace(emit(plan), config)
-            directory.write_text("timeline.json", output.json_line(trace))
             directory.log("simulated")
     if request.as_json:
         components = {name: joules.tolist() for name, joules in priced.breakdown().items()}
-        kernels = breakdown.kernels(priced)
         _print_json({**run, "total": row, "energy_by_component_j": components, "kernels": kernels})
         return
     console = tables.console()
     width = console.width
-    title = f"{prepared.model.title}, mappings for {request.objective}"
+    title = prepared.model.title + _MAPPED[request.objective]
     console.print(tables.machine_title(config), style="dim")
     console.print(tables.kernel_table(priced, title, width))
     console.print()
@@ -152,10 +153,9 @@ def run_compile(request: Request) -> None:
     config = _only_machine(prepared.points)
     run = prepared.describe("compile")
     table = cost_table(config, prepared.tables)
+    plan = lower(prepared.model.graph, config, request.objective, table)
+    program, priced = emit(plan), result(plan, table)
     with output.run_directory(request.out, run) as directory:
-        plan = lower(prepared.model.graph, config, request.objective, table)
-        program = emit(plan)
-        priced = result(plan, table)
         directory.write_text("program.txt", listing.text(program))
         directory.write_records("mapping", breakdown.kernels(priced))
         directory.write_records("memory", program.memory)
@@ -171,7 +171,7 @@ def run_compile(request: Request) -> None:
         return
     console = tables.console()
     console.print(tables.machine_title(config), style="dim")
-    title = f"{prepared.model.title}, mappings for {request.objective}"
+    title = prepared.model.title + _MAPPED[request.objective]
     console.print(tables.mapping_table(priced, title, console.width))
     console.print(
         f"{len(program.kernels)} kernels, {priced.cycles:,} cycles, "
@@ -308,7 +308,7 @@ def _sweep_rows(
         try:
             sweep(job, todo, prepared.base, jobs, take)
         except KeyboardInterrupt:
-            raise Interrupted(_kept(out, len(rows) - len(waiting), total)) from None
+            raise KeyboardInterrupt(_kept(out, len(rows) - len(waiting), total)) from None
     ordered = [rows[index] for index in sorted(rows)]
     if not any(row.feasible for row in ordered):
         reason = ordered[0].infeasible
@@ -333,15 +333,6 @@ def _write_sweep(directory: RunDirectory, rows: Sequence[Row], prepared: _Prepar
     for name, content in plots.sweep_plots(rows, prepared.model.title).items():
         directory.write_bytes(name, content)
     directory.log(f"swept {len(rows)} machines")
-
-
-@contextmanager
-def _directory(path: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory | None]:
-    if path is None:
-        yield None
-        return
-    with output.run_directory(path, run) as directory:
-        yield directory
 
 
 @contextmanager

@@ -6,6 +6,7 @@ machine can have stays in it with its reason.
 """
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -48,15 +49,15 @@ def parse_frequency(text: str) -> int:
 
 
 def parse_values(text: str, parse: Callable[[str], int] = parse_size) -> tuple[int, ...]:
-    """Return the numbers of a list of values and ranges, in order, each once.
+    """Return the numbers of a list of values and ranges, in order.
 
     `parse` reads one value. Raises ValueError naming the part that is wrong and how to write it.
     """
-    values: dict[int, None] = {}
+    values: list[int] = []
     for part in text.split(","):
         if not part.strip():
             raise ValueError(f"{text!r} has an empty part: separate values by single commas")
-        values.update(dict.fromkeys(_range(part, parse) if ":" in part else (parse(part),)))
+        values += _range(part, parse) if ":" in part else (parse(part),)
         if len(values) > LARGEST_GRID:
             raise ValueError(f"{text!r} has more than {LARGEST_GRID} values: take larger steps")
     return tuple(values)
@@ -65,11 +66,12 @@ def parse_values(text: str, parse: Callable[[str], int] = parse_size) -> tuple[i
 def points(base: HardwareConfig, axes: Mapping[str, Sequence[int]]) -> list[Point]:
     """Return every combination of `axes` (fields of HardwareConfig) over `base`, last axis fastest.
 
+    A value that an axis repeats counts once.
+
     Raises ConfigError when there are more than LARGEST_GRID of them.
     """
-    size = 1
-    for values in axes.values():
-        size *= len(values)
+    axes = {axis: tuple(dict.fromkeys(values)) for axis, values in axes.items()}
+    size = math.prod(map(len, axes.values()))
     if size > LARGEST_GRID:
         raise ConfigError([f"the grid has {size} machines but at most {LARGEST_GRID}: thin it"])
     return [

@@ -85,8 +85,9 @@ def exported(name: str, seq: int | None, shape: Mapping[str, Any]) -> ModelConfi
         return built_in(name, seq)
     start = family(name)
     if name != "lm" or not isinstance(start, DecoderConfig):
-        option = next(iter(shape))
-        raise ModelError(f"{name} has a fixed {option}: only lm takes layers, widths and heads")
+        raise ModelError(
+            f"{name} has a fixed shape: drop layers, widths and heads, or export lm with them"
+        )
     per_layer = {
         field: values[0] if len(set(values)) == 1 else values
         for field, values in (("heads", start.heads), ("d_ff", start.d_ff))

@@ -141,6 +141,11 @@ def json_line(record: Any) -> str:
     return json.dumps(asdict(record), allow_nan=False, separators=(",", ":")) + "\n"
 
 
+def json_compact(document: Any) -> str:
+    """Return a JSON document without white space."""
+    return json.dumps(document, allow_nan=False, separators=(",", ":"))
+
+
 def csv_text(records: Sequence[Any]) -> str:
     """Return dataclass instances of one kind as CSV with a header; None is an empty field."""
     buffer = io.StringIO()

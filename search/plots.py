@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import StrMethodFormatter
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from codesign.hw.sizes import format_size
 from codesign.search.breakdown import KernelRow, by_kind, groups, roof
@@ -288,7 +288,8 @@ def _roofline(result: Result, title: str) -> Figure:
         label = f"bus {config.bus_bytes} B/cycle, {name}"
         axis.plot(x, y, style, color=_INK, linewidth=1.3, zorder=2, label=label)
     peak = f"mesh {config.macs_per_cycle} MACs/cycle"
-    axis.text(x[-1], 1.4 * config.macs_per_cycle, peak, ha="right", va="bottom", size=8)
+    corner = (float(x[-1]), config.macs_per_cycle)
+    axis.annotate(peak, corner, (0, 14), textcoords="offset points", ha="right", size=8)
     for kind, members in _by_kind(rows):
         sizes = [30 + 400 * row.cycles / result.cycles for row in members]
         axis.scatter(
@@ -303,9 +304,11 @@ def _roofline(result: Result, title: str) -> Figure:
         axis.scatter([], [], s=36, color=_KINDS.get(kind, _OTHER_KIND), label=kind)
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.set_ylim(top=3 * config.macs_per_cycle)
+    slowest = min([row.macs_per_cycle for row in rows] + [config.macs_per_cycle / 10])
+    axis.set_ylim(slowest / 2, 3 * config.macs_per_cycle)
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_formatter(StrMethodFormatter("{x:g}"))
+        scale.set_minor_formatter(NullFormatter())
     axis.set_xlabel("arithmetic intensity (MACs per DRAM byte)")
     axis.set_ylabel("MACs per cycle")
     axis.legend(loc="lower right", fontsize=8)

@@ -23,7 +23,7 @@ from codesign.search.evaluate import Result
 from codesign.search.sweep import Row, best
 
 MOST_ROWS = 60
-LONGEST_NAME = 36
+MOST_REASONS = 3
 _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 # A rule below the header and above totals, nothing else.
 _BOX = Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n")
@@ -86,7 +86,7 @@ def prefix(values: Iterable[float]) -> tuple[float, str]:
 
 def machine_title(config: HardwareConfig) -> str:
     """Return one line that says which machine this is."""
-    units = "" if config.normalization else ", normalization on the host"
+    units = "" if config.normalization else ", no nonlinear units"
     return (
         f"{config.name}: {config.dim}×{config.dim} mesh, "
         f"scratchpad {format_size(config.scratchpad_bytes)}, "
@@ -100,7 +100,9 @@ def sweep_table(rows: Sequence[Row], title: str, width: int) -> RenderableType:
     """Return the rows of a sweep, the best EDP marked, with what is to be said below them."""
     shown, left_out = _shown(rows)
     winner = best(rows) if len(rows) > 1 else None
-    columns = [_Column("", "", ["★" if row is winner else "" for row in shown])]
+    columns = []
+    if winner is not None:
+        columns.append(_Column("", "", ["★" if row is winner else "" for row in shown]))
     for field, name, unit in _AXIS_COLUMNS:
         values = {getattr(row, field) for row in rows}
         if field in _ALWAYS or len(values) > 1:
@@ -120,17 +122,15 @@ def kernel_table(result: Result, title: str, width: int) -> RenderableType:
     low, nominal, high = result.energy_j.tolist()
     factor, si = prefix([nominal])
 
-    def spans() -> list[str]:
-        lows = aligned([*(row.energy_low_j * factor for row in rows), low * factor], 4)
-        highs = aligned([*(row.energy_high_j * factor for row in rows), high * factor], 4)
-        return [f"{a}–{b}" for a, b in zip(lows, highs, strict=True)]
-
+    ends = [(row.energy_low_j, row.energy_high_j) for row in rows] + [(low, high)]
+    bounds = aligned([factor * bound for pair in ends for bound in pair])
+    spans = [f"{a}–{b}" for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
     shares = [_percent(row.cycles, result.cycles) for row in rows]
     utilization = [f"{100 * row.utilization:.1f}" if row.macs else "" for row in rows]
     intensity = ["" if row.intensity is None else significant(row.intensity, 3) for row in rows]
     energy = aligned([*(row.energy_j * factor for row in rows), nominal * factor])
     dram = aligned([*(row.dram_bytes / 1e6 or None for row in rows), result.dram_bytes / 1e6], 4)
-    names = _short_names([row.name for row in rows])
+    names = _short_names([row.name for row in rows], width)
     columns = [
         _Column("kernel", "", [*names, "total"], left=True),
         _Column("kind", "", [*(row.kind for row in rows), ""], 5, left=True),
@@ -139,7 +139,7 @@ def kernel_table(result: Result, title: str, width: int) -> RenderableType:
         _Column("cycles", "%", [*shares, "100.0"]),
         _Column("util.", "%", [*utilization, f"{100 * result.utilization:.1f}"], 1),
         _Column("energy", f"{si}J", energy),
-        _Column("low–high", f"{si}J", spans(), 3),
+        _Column("low–high", f"{si}J", spans, 3),
         _Column("DRAM", "MB", dram, 2),
         _Column("intensity", "MACs/B", [*intensity, ""], 4),
         _Column("mapping", "", [*(row.mapping for row in rows), ""], 6, left=True),
@@ -194,7 +194,7 @@ def mapping_table(result: Result, title: str, width: int) -> RenderableType:
     """Return the mapping of every kernel of `result`, identical ones together."""
     rows = [row for row in groups(result) if row.mapping]
     columns = [
-        _Column("kernel", "", _short_names([row.name for row in rows]), left=True),
+        _Column("kernel", "", _short_names([row.name for row in rows], width), left=True),
         _Column("count", "", [f"{row.count}×" for row in rows], 2),
         _Column("cycles", "", [f"{row.cycles:,}" for row in rows], 1),
         _Column("mapping", "", [row.mapping for row in rows], left=True),
@@ -280,12 +280,16 @@ def _cost_columns(rows: Sequence[Row]) -> list[_Column]:
     ]
 
 
-def _short_names(names: Sequence[str]) -> list[str]:
-    """Without the operator type that exporters append, where the rest still tells them apart."""
+def _short_names(names: Sequence[str], width: int) -> list[str]:
+    """Without the operator type that exporters append, where the rest still tells them apart.
+
+    Two fifths of the width are all that a name gets.
+    """
+    longest = 2 * width // 5
     short = [re.sub(r"/[A-Z][A-Za-z]*$", "", name) for name in names]
     kept = [s if short.count(s) == 1 and s else n for s, n in zip(short, names, strict=True)]
-    half = LONGEST_NAME // 2
-    return [n if len(n) <= LONGEST_NAME else f"{n[: half - 1]}…{n[-half:]}" for n in kept]
+    half = longest // 2
+    return [n if len(n) <= longest else f"{n[: half - 1]}…{n[-half:]}" for n in kept]
 
 
 def _ranking(rows: Sequence[Row]) -> list[str]:
@@ -316,7 +320,10 @@ def _infeasible(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         if not row.feasible:
             reasons[row.infeasible] = reasons.get(row.infeasible, 0) + 1
-    return [f"infeasible ({count}): {reason}" for reason, count in reasons.items()]
+    ordered = sorted(reasons.items(), key=lambda item: -item[1])
+    lines = [f"infeasible ({count}): {reason}" for reason, count in ordered[:MOST_REASONS]]
+    others = sum(count for _, count in ordered[MOST_REASONS:])
+    return [*lines, f"infeasible ({others}): for other reasons"] if others else lines
 
 
 def _percent(part: float, whole: float) -> str:
@@ -359,9 +366,11 @@ def _build(columns: Sequence[_Column], styles: Sequence[str], total: bool, gap: 
         header_style="bold",
         border_style="dim",
     )
+    units = any(column.unit for column in columns)
     for column in columns:
         header = Text(column.name)
-        header.append(f"\n{column.unit}", style="dim")
+        if units:
+            header.append(f"\n{column.unit}", style="dim")
         table.add_column(
             header, justify="left" if column.left else "right", no_wrap=True, overflow="ellipsis"
         )

@@ -194,6 +194,7 @@ SMALL = HardwareConfig(
     parameter_channels=64,
     bus_bytes=8,
 )
+LARGE = replace(SMALL, scratchpad_bytes=1 << 14, accumulator_bytes=1 << 14)
 
 
 @pytest.mark.parametrize("hold", [False, True])
@@ -230,15 +231,31 @@ def test_holding_saves_exactly_the_reloads_of_keys_and_values() -> None:
     assert read[False] - read[True] == 2 * more_tiles * k_and_v * 16 * 8
 
 
-@pytest.mark.parametrize("channel", ["loaded", "consumed", "computed", "drained", "stored"])
-def test_a_missing_token_is_a_hazard(channel: str) -> None:
-    """The checks are not vacuous: a kernel without any one channel collides."""
-    problem = AttentionProblem(heads=3, queries=24, keys=24, head_dim=8)
-    body = explicit(attention_kernel(problem, AttentionMapping(8, 2, 2, 1), SMALL))
-    check_hazards(evaluate_unrolled(body, SMALL, trace=True).steps, SMALL)
+@pytest.mark.parametrize(
+    ("channel", "held"),
+    [("loaded", 1), ("consumed", 1), ("computed", 1), ("drained", 1), ("stored", 2)],
+)
+def test_a_missing_token_is_a_hazard(channel: str, held: int) -> None:
+    """The checks are not vacuous: a kernel without any one channel collides.
+
+    Narrow heads and many keys make softmax the slowest unit, so that the mesh runs into it.
+    """
+    problem = AttentionProblem(heads=3, queries=24, keys=64, head_dim=4)
+    mapping = AttentionMapping(8, chunk=2, ring=2, held=held)
+    assert AttentionShape(problem, mapping, LARGE).feasible
+    body = explicit(attention_kernel(problem, mapping, LARGE))
+    check_hazards(evaluate_unrolled(body, LARGE, trace=True).steps, LARGE)
     racing = without(body, channel)
     with pytest.raises(Fault):
-        check_hazards(evaluate_unrolled(racing, SMALL, trace=True).steps, SMALL)
+        check_hazards(evaluate_unrolled(racing, LARGE, trace=True).steps, LARGE)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_held_keys_do_not_let_a_tile_outrun_its_queries(bias: bool) -> None:
+    """From the fourth tile of a head on no load of K or V tells that the queries have come."""
+    slow = replace(SMALL, bus_bytes=1, dram_latency_cycles=200)
+    problem = AttentionProblem(heads=2, queries=24, keys=9, head_dim=4, bias=bias)
+    check(problem, AttentionMapping(4, chunk=1, ring=6, held=2, hold=True), slow, 0)
 
 
 def test_a_bias_needs_a_second_score_tile() -> None:

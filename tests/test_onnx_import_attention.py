@@ -419,9 +419,9 @@ def test_a_bias_of_fused_attention_with_padding() -> None:
 def by_block(config: ModelConfig, seq: int, dynamic: bool = False, **options: Any) -> Any:
     """The masked, causal, bias_elements and the mask's producers of every softmax, by stack and block;
     they must be the same in every layer."""
-    sizes = {"batch": B, "seq": seq}
-    model = export(config, **(dict.fromkeys(sizes) if dynamic else sizes), **options)
-    graph = import_onnx(model, **(sizes if dynamic else {}))
+    batch, length = (None, None) if dynamic else (B, seq)
+    model = export(config, batch=batch, seq=length, **options)
+    graph = import_onnx(model, batch=B, seq=seq)
     found: dict[tuple[str, str], set[tuple[object, ...]]] = {}
     for op in all_of(graph, Softmax):
         stack, *_, block = op.name.removesuffix("/Softmax").split(".")

@@ -301,7 +301,7 @@ class _Matcher:
             self._matmul_work((op,), softmax.output, "softmax", (softmax.name,)),
             apart[2],
         )
-        bias = self._bias_elements(softmax) > 0
+        bias = softmax.bias_elements > 0
         on_chip = Work(
             op.name.rsplit("/", 1)[0],
             "attention",
@@ -321,19 +321,15 @@ class _Matcher:
 
     def _row_batched(self, softmax: Softmax, scores: Matmul) -> Work:
         """Softmax over the scores of every head; a bias matrix is a second operand."""
-        operands = 2 if self._bias_elements(softmax) else 1
+        operands = 2 if softmax.bias_elements else 1
         problem = RowProblem(scores.m, softmax.cols, "softmax", operands, 0, scores.batch)
         return Work(
             softmax.name, "softmax", (softmax.name,), softmax.inputs, (softmax.output,), problem
         )
 
-    def _bias_elements(self, softmax: Softmax) -> int:
-        """Elements of an additive matrix (relative positions); a mask over keys alone is none."""
-        return getattr(softmax, "bias_elements", 0)
-
     def _mask_rows(self, softmax: Softmax) -> int:
         """Parameter rows of a mask over keys; causal masks come from row numbers."""
-        if not softmax.masked or softmax.causal or self._bias_elements(softmax):
+        if not softmax.masked or softmax.causal or softmax.bias_elements:
             return 0
         return int(ceil_div(softmax.cols, self.config.dim))
 

@@ -1,9 +1,9 @@
 """The attention kernel: O = softmax(Q.K^T + bias).V per head, scores and probabilities on chip.
 
 A tile is tile_m query rows of one head. Its scores stay in the accumulator, softmax drains them as
-int8 probabilities into the scratchpad, and P.V reads them from there. Three tiles are in flight:
+int8 probabilities into the scratchpad, and P.V reads them from there. Two tiles are in flight:
 
-    step g:  load Q of tile g  |  Q.K^T and softmax of tile g-1  |  P.V of tile g-2
+    step g:  load Q, K; Q.K^T and softmax of tile g  |  load V; P.V of tile g-1
 
 so that the mesh works on other tiles while the drain normalizes one. K and V stream through one ring
 of chunks of keys, in the order in which the mesh uses them; with `hold`, a head's K and V are loaded
@@ -92,8 +92,6 @@ class AttentionShape:
         live = 2 * self.chunks if m.hold else 2
         several = (self.tiles > 1) if m.hold else True
         self.feasible = self.feasible & (m.ring >= live) & several
-        if p.bias:  # loaded a step ahead, hence before the tile before is drained
-            self.feasible = self.feasible & (m.held > 1)
         self.feasible = self.feasible & (p.mask_rows * dim <= config.parameter_channels)
 
     def _scratchpad(self, m: AttentionMapping, config: HardwareConfig) -> None:
@@ -156,7 +154,7 @@ class _AttentionWriter:
         chunks = Token("consumed", count=self.map.ring)
         queries = Token("finished", count=Q_SLOTS)
         bias = (Token("emptied", count=self.map.held),) if p.bias else ()
-        stages = (self._load_query(), self._scores(), self._outputs())
+        stages = (self._scores(), self._outputs())
         return (
             Instruction("execute_sync", signals=(chunks, queries)),
             Instruction("drain_sync", signals=(drained, *bias)),
@@ -179,6 +177,7 @@ class _AttentionWriter:
         return (self._mvin("parameters", values, {"dram": Affine(self.at.mask), **nowhere}),)
 
     def _load_query(self) -> Body:
+        """Q of a tile, and the bias under its scores; the last of them signals."""
         s, plane = self.s, plane_bytes(self.p.queries, self.config)
         query = self._mvin(
             "scratchpad",
@@ -192,6 +191,7 @@ class _AttentionWriter:
                 "stride": Affine(self.map.tile_m),
             },
             waits=(Token("finished"),),
+            signals=() if self.p.bias else (Token("loaded"),),
         )
         return (query, self._load_bias()) if self.p.bias else (query,)
 
@@ -209,6 +209,7 @@ class _AttentionWriter:
                 "stride": Affine(self.map.tile_m),
             },
             waits=(Token("emptied"),),
+            signals=(Token("loaded"),),
         )
 
     def _load_chunk(self, base: int, local: Affine) -> Instruction:
@@ -241,7 +242,10 @@ class _AttentionWriter:
             {"rows": width},
             {"local": self._within(chunk, {"k": keys, "n": dim})},
             flags={"transposed": ()},
-            waits=(Token("loaded", (*first("k", "n"), *self.load_when)),),
+            waits=(
+                Token("loaded", first("j", "k", "n")),  # the tile's Q
+                Token("loaded", (*first("k", "n"), *self.load_when)),  # the chunk
+            ),
         )
         compute = Instruction(
             "compute",
@@ -261,7 +265,7 @@ class _AttentionWriter:
         blocks = Loop("n", self.key_blocks_of_chunk, (preload, compute))
         load = self._load_chunk(self.at.k, chunk)
         sweep = Loop("j", s.chunks, (load, Loop("k", s.d_blocks, (blocks,))))
-        return (sweep, self._softmax())
+        return (*self._load_query(), sweep, self._softmax())
 
     def _softmax(self) -> Instruction:
         freed = Token("emptied" if self.p.bias else "drained")

@@ -63,17 +63,17 @@ def sweep_plots(rows: Sequence[Row], title: str) -> dict[str, bytes]:
     feasible = [row for row in rows if row.feasible]
     if len(feasible) < 2:
         return {}
-    files = _files("pareto", lambda: _pareto(feasible, title))
+    files = _files("pareto", lambda: pareto_front(feasible, title))
     sizes = {(row.scratchpad_bytes, row.accumulator_bytes) for row in rows}
     if len(sizes) > 1:
-        files |= _files("heatmap", lambda: _heatmaps(rows, title))
+        files |= _files("heatmap", lambda: heatmaps(rows, title))
     return files
 
 
 def simulation_plots(result: Result, title: str) -> dict[str, bytes]:
     """Return the files of a simulation by name: break-down by kind and roofline."""
-    return _files("breakdown", lambda: _breakdown(result, title)) | _files(
-        "roofline", lambda: _roofline(result, title)
+    return _files("breakdown", lambda: cost_breakdown(result, title)) | _files(
+        "roofline", lambda: roofline(result, title)
     )
 
 
@@ -103,7 +103,7 @@ def _figure(width: float, height: float, columns: int, title: str) -> tuple[Figu
     return figure, list(axes[0])
 
 
-def _heatmaps(rows: Sequence[Row], title: str) -> Figure:
+def heatmaps(rows: Sequence[Row], title: str) -> Figure:
     """EDP and cycles over scratchpad and accumulator, the best of every other axis."""
     scratchpads = sorted({row.scratchpad_bytes for row in rows})
     accumulators = sorted({row.accumulator_bytes for row in rows})
@@ -163,7 +163,7 @@ def _heatmap(axis: Axes, grid: Any, unit: str) -> None:
     axis.add_patch(Rectangle(corner, 0.94, 0.92, fill=False, edgecolor=_ORANGE, linewidth=2))
 
 
-def _pareto(rows: Sequence[Row], title: str) -> Figure:
+def pareto_front(rows: Sequence[Row], title: str) -> Figure:
     """Latency against energy with its range; the front is drawn and its machines are named."""
     figure, (axis,) = _figure(9.0, 4.4, 1, title)
     front = pareto(rows)
@@ -209,7 +209,7 @@ def _pareto(rows: Sequence[Row], title: str) -> Figure:
     return figure
 
 
-def _breakdown(result: Result, title: str) -> Figure:
+def cost_breakdown(result: Result, title: str) -> Figure:
     """Cycles and energy by kind of kernel, and energy by component, as stacked bars."""
     figure, axes = _figure(8.4, 3.3, 2, title)
     totals = by_kind(result)
@@ -275,7 +275,7 @@ def _legend(axis: Axes, kinds: Sequence[str], colours: Sequence[str]) -> None:
     )
 
 
-def _roofline(result: Result, title: str) -> Figure:
+def roofline(result: Result, title: str) -> Figure:
     """Each group of kernels under the roofs of mesh and bus; area says its share of the cycles."""
     figure, (axis,) = _figure(7.2, 4.6, 1, title)
     rows = [row for row in groups(result) if row.intensity is not None and row.macs_per_cycle > 0]

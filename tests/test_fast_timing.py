@@ -238,7 +238,7 @@ def kernels(draw: st.DrawFn) -> Body:
     return body
 
 
-@settings(max_examples=400, derandomize=True, deadline=None)
+@settings(max_examples=300, derandomize=True, deadline=None)
 @given(kernels(), machines())
 def test_random_kernels(body: Body, config: HardwareConfig) -> None:
     assert_equals_reference(body, config)
@@ -275,7 +275,7 @@ FUNCTIONS = {"elementwise": ("copy", "copy", "relu", "gelu"), "row": ROW_FUNCTIO
 
 
 @pytest.mark.parametrize("functions", FUNCTIONS)
-@settings(max_examples=110, derandomize=True, deadline=None)
+@settings(max_examples=90, derandomize=True, deadline=None)
 @given(st.data())
 def test_matmul_mappings(functions: str, data: st.DataObject) -> None:
     """Batches price every mapping as it is priced alone; some of each equal the reference."""

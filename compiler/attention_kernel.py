@@ -15,7 +15,7 @@ from typing import Any
 
 from codesign.compiler.matmul_kernel import ceil_div, plane_bytes
 from codesign.hw.config import HardwareConfig
-from codesign.hw.isa import DESTINATIONS, FUNCTIONS, TARGETS
+from codesign.hw.isa import DESTINATIONS, FUNCTIONS, MAX_TOKENS, TARGETS
 from codesign.hw.program import (
     Affine,
     Body,
@@ -91,7 +91,7 @@ class AttentionShape:
         self._accumulator(m, config)
         live = 2 * self.chunks if m.hold else 2
         several = (self.tiles > 1) if m.hold else True
-        self.feasible = self.feasible & (m.ring >= live) & several
+        self.feasible = self.feasible & (m.ring >= live) & (m.ring <= MAX_TOKENS) & several
         self.feasible = self.feasible & (p.mask_rows * dim <= config.parameter_channels)
 
     def _scratchpad(self, m: AttentionMapping, config: HardwareConfig) -> None:

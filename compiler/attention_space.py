@@ -115,6 +115,7 @@ class AttentionSpace:
         row = max(1, ceil_div(dim, config.bus_bytes))
         mesh_rows = (s.tiles - 1) * np.maximum(m.tile_m, dim) + np.maximum(s.m_last, dim)
         mesh = 2 * p.heads * mesh_rows * s.d_blocks * s.key_blocks
+        mesh = mesh - np.maximum(dim - s.m_last, 0)  # nothing follows the last compute
         first_chunk = np.minimum(m.chunk * dim, p.keys) * s.d_blocks
         first_load = (np.minimum(m.tile_m, p.queries) * s.d_blocks + first_chunk) * row
         start = config.dram_latency_cycles + timing.LOAD_LATENCY + first_load

@@ -196,7 +196,8 @@ class _Bounds:
         row_cycles = max(1, ceil_div(dim, config.bus_bytes))
         mesh_row = np.maximum(m.tile_m, dim), np.maximum(s.m_last, dim)
         sweeps = s.k_blocks * s.n_blocks * p.batch
-        mesh = ((s.tiles_m - 1) * mesh_row[0] + mesh_row[1]) * sweeps
+        waived = mesh_row[1] - s.m_last  # nothing follows the last compute
+        mesh = ((s.tiles_m - 1) * mesh_row[0] + mesh_row[1]) * sweeps - waived
         chunk = np.minimum(m.chunk_k, s.k_blocks)
         rows = np.minimum(m.tile_n * dim, p.n) * chunk
         if not p.transposed_b:
@@ -209,7 +210,7 @@ class _Bounds:
         pipeline = 2 * dim + timing.EXECUTE_LATENCY + timing.DRAIN_LATENCY
         tail = pipeline + last_drain + config.dram_latency_cycles
         loads = (self.a_rows + self.b_rows + self.residual_rows) * row_cycles
-        last_chunk = mesh_row[1] * s.chunk_last * s.n_last
+        last_chunk = mesh_row[1] * s.chunk_last * s.n_last - waived
         loading = config.dram_latency_cycles + timing.LOAD_LATENCY + loads + last_chunk
         draining = start + dim + self.out_rows * out_row + pipeline + config.dram_latency_cycles
         bound: Ints = np.maximum.reduce([start + dim + mesh + tail, loading + tail, draining])

@@ -20,11 +20,7 @@ from codesign.search.output import RunDirectory
 from codesign.search.sweep import Job, Row, best, feasible_row, sweep
 
 MOST_WARNINGS = 4
-_MAPPED = {
-    "cycles": ", mapped for fewest cycles",
-    "energy": ", mapped for least energy",
-    "edp": ", mapped for least EDP",
-}
+_MAPPED = {"cycles": "fewest cycles", "energy": "least energy", "edp": "least EDP"}
 
 
 @dataclass(frozen=True)
@@ -91,8 +87,7 @@ def run_sweep(request: Request, jobs: int) -> None:
         _print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
         return
     console = tables.console()
-    title = f"{prepared.model.title} on {prepared.base.name}{_MAPPED[request.objective]}"
-    console.print(tables.sweep_table(rows, title, console.width))
+    console.print(tables.sweep_table(rows, _title(prepared), console.width))
     _say_where(request.out)
 
 
@@ -114,7 +109,7 @@ def run_simulate(request: Request) -> None:
     if request.out is not None:
         from codesign.search import plots, timeline
 
-        files = plots.simulation_plots(priced, f"{prepared.model.title} on {config.name}")
+        files = plots.simulation_plots(priced, _title(prepared))
         trace = output.json_compact(timeline.chrome_trace(emit(plan), config))
         with output.run_directory(request.out, run) as directory:
             directory.write_records("results", [row])
@@ -129,7 +124,7 @@ def run_simulate(request: Request) -> None:
         return
     console = tables.console()
     width = console.width
-    title = prepared.model.title + _MAPPED[request.objective]
+    title = _title(prepared)
     console.print(tables.machine_title(config), style="dim")
     console.print(tables.kernel_table(priced, title, width))
     console.print()
@@ -171,7 +166,7 @@ def run_compile(request: Request) -> None:
         return
     console = tables.console()
     console.print(tables.machine_title(config), style="dim")
-    title = prepared.model.title + _MAPPED[request.objective]
+    title = _title(prepared)
     console.print(tables.mapping_table(priced, title, console.width))
     console.print(
         f"{len(program.kernels)} kernels, {priced.cycles:,} cycles, "
@@ -272,6 +267,12 @@ def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> 
         )
 
 
+def _title(prepared: _Prepared) -> str:
+    """One line over every table and plot of a run."""
+    objective = _MAPPED[prepared.request.objective]
+    return f"{prepared.model.title} on {prepared.base.name}, mapped for {objective}"
+
+
 def _only_machine(points: Sequence[Point]) -> HardwareConfig:
     if len(points) != 1:
         raise CodesignError(
@@ -330,7 +331,7 @@ def _write_sweep(directory: RunDirectory, rows: Sequence[Row], prepared: _Prepar
 
     directory.finish_journal(rows)
     directory.write_records("results", rows)
-    for name, content in plots.sweep_plots(rows, prepared.model.title).items():
+    for name, content in plots.sweep_plots(rows, _title(prepared)).items():
         directory.write_bytes(name, content)
     directory.log(f"swept {len(rows)} machines")
 

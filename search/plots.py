@@ -12,15 +12,16 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from codesign.hw.sizes import format_size
 from codesign.search.breakdown import KernelRow, by_kind, groups, roof
 from codesign.search.evaluate import Result
 from codesign.search.sweep import Row, best, pareto
-from codesign.search.tables import machine_label, prefix, significant
+from codesign.search.tables import machine_label, prefix, significant, varying
 
 _BLUE, _ORANGE, _GREY, _INK = "#0072B2", "#D55E00", "#B8BFC6", "#22272B"
 _KINDS = {
@@ -54,7 +55,10 @@ _STYLE: Any = {
     "svg.hashsalt": "codesign",  # element names of an SVG are random otherwise
     "svg.fonttype": "path",
 }
+_MOST_CELLS = 14  # a side of a heat map whose cells say their values
+_MOST_BARS = 60  # machines behind a Pareto front that show their range
 _MOST_LABELS = 16  # machines of a Pareto front that are named
+_LOGARITHMIC = 3.0  # slowest over fastest machine from which latency has a log axis
 _LEAST_SPREAD = 1.25  # of a heat map's colours, highest over lowest
 
 
@@ -107,9 +111,13 @@ def heatmaps(rows: Sequence[Row], title: str) -> Figure:
     """EDP and cycles over scratchpad and accumulator, the best of every other axis."""
     scratchpads = sorted({row.scratchpad_bytes for row in rows})
     accumulators = sorted({row.accumulator_bytes for row in rows})
-    width = 2 * (1.6 + 0.72 * max(3, len(scratchpads)))
-    height = 1.6 + 0.52 * max(3, len(accumulators))
+    width = 2 * (1.6 + min(9.0, 0.72 * max(3, len(scratchpads))))
+    height = 1.6 + min(8.0, 0.52 * max(3, len(accumulators)))
+    others = varying(rows)
+    if others:
+        title += f"; each cell is the best over {', '.join(others)}"
     figure, axes = _figure(width, height, 2, title)
+    with_text = max(len(scratchpads), len(accumulators)) <= _MOST_CELLS
     for axis, column, unit in zip(axes, ("edp_js", "cycles"), ("J·s", "cycles"), strict=True):
         grid = np.full((len(accumulators), len(scratchpads)), np.nan)
         for i, accumulator in enumerate(accumulators):
@@ -120,7 +128,7 @@ def heatmaps(rows: Sequence[Row], title: str) -> Figure:
                 )
                 if found is not None:
                     grid[i, j] = getattr(found, column)
-        _heatmap(axis, grid, unit)
+        _heatmap(axis, grid, unit, with_text)
         name = "Energy-delay product" if column == "edp_js" else "Latency"
         axis.set_title(f"{name} ({_scale(grid, unit)[1]})")
         axis.set_xticks(range(len(scratchpads)), [format_size(s) for s in scratchpads])
@@ -135,7 +143,7 @@ def _scale(grid: Any, unit: str) -> tuple[float, str]:
     return factor, f"{si}{unit}" if unit != "cycles" else f"{si} cycles".strip()
 
 
-def _heatmap(axis: Axes, grid: Any, unit: str) -> None:
+def _heatmap(axis: Axes, grid: Any, unit: str, with_text: bool) -> None:
     factor, _ = _scale(grid, unit)
     colours = mpl.colormaps["viridis_r"].with_extremes(bad="#F1F3F4")
     low, high = float(np.nanmin(grid)), float(np.nanmax(grid))
@@ -143,19 +151,18 @@ def _heatmap(axis: Axes, grid: Any, unit: str) -> None:
     axis.imshow(
         np.ma.masked_invalid(grid),
         cmap=colours,
-        vmin=low,
-        vmax=high,
+        norm=LogNorm(low, high),
         origin="lower",
         aspect="auto",
     )
     axis.grid(False)
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0)
-    for (i, j), value in np.ndenumerate(grid):
+    for (i, j), value in np.ndenumerate(grid) if with_text else ():
         if np.isnan(value):
             axis.text(j, i, "–", ha="center", va="center", color="#8A9299")
             continue
-        dark = (value - low) > 0.45 * (high - low)
+        dark = np.log(value / low) > 0.45 * np.log(high / low)
         text = significant(value * factor)
         axis.text(j, i, text, ha="center", va="center", color="white" if dark else _INK, size=8)
     row, column = divmod(int(np.nanargmin(grid)), grid.shape[1])
@@ -173,40 +180,57 @@ def pareto_front(rows: Sequence[Row], title: str) -> Figure:
 
     def position(some: Sequence[Row]) -> tuple[Any, Any, Any]:
         x = x_factor * np.array([row.latency_s for row in some])
-        y = y_factor * np.array(
-            [(row.energy_low_j, row.energy_j, row.energy_high_j) for row in some]
-        )
+        bounds = [(row.energy_low_j, row.energy_j, row.energy_high_j) for row in some]
+        y = y_factor * np.array(bounds).reshape(-1, 3)
         return x, y[:, 1], np.abs(y[:, (0, 2)] - y[:, 1:2]).T
 
-    behind = [row for row in rows if row not in front]
+    in_front = {row.index for row in front}
+    behind = [row for row in rows if row.index not in in_front]
     for some, colour, name in ((behind, _GREY, "dominated"), (front, _BLUE, "Pareto front")):
         if not some:
             continue
         x, y, bars = position(some)
-        axis.errorbar(x, y, bars, fmt="none", ecolor=colour, elinewidth=1, alpha=0.45, zorder=2)
+        if some is front or len(some) <= _MOST_BARS:
+            axis.errorbar(x, y, bars, fmt="none", ecolor=colour, elinewidth=1, alpha=0.45)
         axis.scatter(x, y, s=30, color=colour, label=name, zorder=3)
     x, y, _ = position(front)
     axis.step(x, y, where="post", color=_BLUE, linewidth=1.2, zorder=2.5)
-    if winner is not None:
-        x, y, _ = position([winner])
-        axis.scatter(x, y, s=130, marker="*", color=_ORANGE, label="best EDP", zorder=4)
-    x, y, _ = position(front)
-    for number, at in enumerate(zip(x, y, strict=True), 1):
-        if number <= _MOST_LABELS:
-            axis.annotate(f"{number}", at, (0, 9), textcoords="offset points", ha="center", size=8)
+    names = [machine_label(row, rows) for row in front]
+    best_x, best_y, _ = position([winner] if winner is not None else [])
+    axis.scatter(best_x, best_y, s=130, marker="*", color=_ORANGE, label="best EDP", zorder=4)
     axis.set_xlabel(f"latency ({x_si}s)")
     axis.set_ylabel(f"energy ({y_si}J), bars: low to high")
     axis.set_ylim(bottom=0)
     axis.margins(x=0.12)
+    latencies, _, _ = position(rows)
+    if latencies.max() > _LOGARITHMIC * latencies.min():
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    _name_front(axis, x, y, names)
     axis.legend(loc="lower left", bbox_to_anchor=(1.02, 0), fontsize=8)
-    names = [f"{n:>2}  {machine_label(row, rows)}" for n, row in enumerate(front[:_MOST_LABELS], 1)]
-    if len(front) > _MOST_LABELS:
-        names.append(f"    and {len(front) - _MOST_LABELS} more to the right")
-    lines = ["Pareto front: scratchpad / accumulator", *names]
-    axis.text(
-        1.03, 1, "\n".join(lines), transform=axis.transAxes, va="top", size=8, linespacing=1.5
-    )
     return figure
+
+
+def _name_front(axis: Axes, x: Any, y: Any, names: Sequence[str]) -> None:
+    """Number the machines of a front from left to right, and list them beside the axes."""
+    lines = ["Pareto front: scratchpad / accumulator"]
+    lines += [f"{number:>2}  {name}" for number, name in enumerate(names[:_MOST_LABELS], 1)]
+    if len(names) > _MOST_LABELS:
+        lines.append(f"      and {len(names) - _MOST_LABELS} more to the right")
+    text = "\n".join(lines)
+    axis.text(1.03, 1, text, transform=axis.transAxes, va="top", size=8, linespacing=1.5)
+    axis.autoscale_view()
+    pixels = axis.transData.transform(np.column_stack([x, y]))
+    first = 0
+    for last in range(len(pixels)):  # numbers that would lie on each other become one: 1–3
+        if last + 1 < len(pixels) and np.ptp(pixels[[first, last + 1]], axis=0).max() < 12:
+            continue
+        number = f"{first + 1}" if first == last else f"{first + 1}–{last + 1}"
+        at = (x[first], y[first])
+        axis.annotate(number, at, (0, 9), textcoords="offset points", ha="center", size=8)
+        first = last + 1
 
 
 def cost_breakdown(result: Result, title: str) -> Figure:

@@ -5,6 +5,7 @@ narrow the columns that matter least are left out; files and `--json` have all o
 """
 
 import math
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -50,20 +51,22 @@ class _Column:
     left: bool = False
 
 
-def console(stderr: bool = False) -> Console:
-    """Return a console for standard output, wide enough where that is no terminal."""
-    plain = Console(stderr=stderr, highlight=False, soft_wrap=False)
-    if plain.is_terminal or "COLUMNS" in plain._environ:
-        return plain
-    return Console(stderr=stderr, highlight=False, width=_PLAIN_WIDTH)
+def console(stderr: bool = False, width: int | None = None) -> Console:
+    """Return a console that prints names as they are, wide enough where it is no terminal."""
+    # Rich would read [brackets] in the names of ONNX nodes as its own markup.
+    made = Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    if width is None and not made.is_terminal and "COLUMNS" not in os.environ:
+        return console(stderr, _PLAIN_WIDTH)
+    return made
 
 
 def significant(value: float, digits: int = 4) -> str:
     """Return `value` to so many significant digits, never in scientific notation."""
     if value == 0:
         return "0"
-    places = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{round(value, places):.{max(0, places)}f}"
+    rounded = float(f"{value:.{digits - 1}e}")
+    places = digits - 1 - math.floor(math.log10(abs(rounded)))
+    return f"{rounded:.{max(0, places)}f}"
 
 
 def aligned(values: Sequence[float | None], digits: int = 5) -> list[str]:
@@ -308,10 +311,17 @@ def _ranking(rows: Sequence[Row]) -> list[str]:
 def machine_label(row: Row, rows: Sequence[Row]) -> str:
     """Return scratchpad / accumulator of a machine and whatever else differs between `rows`."""
     text = f"{format_size(row.scratchpad_bytes)} / {format_size(row.accumulator_bytes)}"
-    for field, name, unit in _AXIS_COLUMNS:
-        if field not in _ALWAYS and len({getattr(other, field) for other in rows}) > 1:
-            text += f", {name} {getattr(row, field)}" + (" banks" if unit == "banks" else "")
-    return text
+    fields = varying(rows)
+    return ", ".join([text, *(f"{name} {getattr(row, field)}" for name, field in fields.items())])
+
+
+def varying(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what differs between the machines of `rows` beside the sizes: name to column."""
+    return {
+        f"{name} banks" if unit == "banks" else name: field
+        for field, name, unit in _AXIS_COLUMNS
+        if field not in _ALWAYS and len({getattr(row, field) for row in rows}) > 1
+    }
 
 
 def _infeasible(rows: Sequence[Row]) -> list[str]:
@@ -342,7 +352,7 @@ def _fit(
     With `total` the last row is set off.
     """
     kept = list(columns)
-    probe = Console(width=10_000)
+    probe = console(width=10_000)
     while True:
         for gap in (1, 0):
             table = _build(kept, styles, total, gap)

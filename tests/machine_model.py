@@ -99,7 +99,9 @@ class Machine:
         for issued in unroll(body):
             for access in accesses(issued, self.config, self.parameter_sets):
                 valid = self.valid[access.memory]
-                if access.rows.size and not 0 <= access.rows.min() <= access.rows.max() < len(valid):
+                if access.rows.size and not 0 <= access.rows.min() <= access.rows.max() < len(
+                    valid
+                ):
                     raise Fault(f"{issued} leaves the {access.memory}")
                 if not access.write and not valid[access.rows].all():
                     raise Fault(f"{issued} reads rows of the {access.memory} that nobody wrote")
@@ -217,9 +219,7 @@ def _block_rows(values: Mapping[str, int], first: int, stride: int) -> Rows:
 # -- What may collide ----------------------------------------------------------------------------------
 
 
-def check_hazards(
-    steps: tuple[Step, ...], config: HardwareConfig, parameter_sets: int = 0
-) -> None:
+def check_hazards(steps: tuple[Step, ...], config: HardwareConfig, parameter_sets: int = 0) -> None:
     """Raise Fault where two instructions would need one row, or one bank's port, at the same time.
 
     Windows are conservative: a mvin may write from its start to its completion, a compute may
@@ -394,9 +394,7 @@ def matmul_problems(
     row_function = functions[0] in ("softmax", "layernorm", "rmsnorm")
     function = draw(st.sampled_from(functions))
     batch = draw(st.sampled_from((1, 1, 1, 2, 3)))
-    sizes = st.one_of(
-        st.integers(1, 5 * dim), st.integers(1, 5).map(lambda blocks: blocks * dim)
-    )
+    sizes = st.one_of(st.integers(1, 5 * dim), st.integers(1, 5).map(lambda blocks: blocks * dim))
     m, k, n = draw(sizes), draw(sizes), draw(sizes)
     assume(batch * -(-k // dim) * -(-n // dim) <= most_computes)
     destination = draw(st.sampled_from(("dram", "dram_int32"))) if function == "copy" else "dram"

@@ -230,10 +230,11 @@ def bad_files(folder: Path) -> dict[str, bytes]:
     (folder / "narrow.toml").write_text("parameter_channels = 16\n")
     strange = onnx.helper.make_node("NoSuchOperator", ["x"], ["y"], name="strange")
     identity = onnx.helper.make_node("Relu", ["x"], ["y"], name="fine")
-    for name, node, shape in (
+    cases: list[tuple[str, onnx.NodeProto, list[int | str]]] = [
         ("unknown", strange, [1, 4]),
         ("symbolic", identity, [1, 2, 3, "channels"]),
-    ):
+    ]
+    for name, node, shape in cases:
         x, y = (
             onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in ("x", "y")
         )

@@ -105,8 +105,7 @@ class KernelMaker:
             return default
         loops = st.lists(st.sampled_from(scope.loops), min_size=1, max_size=2, unique=True)
         cases = [
-            (tuple(self.draw(loops)), self.integer(low, high))
-            for _ in range(self.integer(1, 2))
+            (tuple(self.draw(loops)), self.integer(low, high)) for _ in range(self.integer(1, 2))
         ]
         return Cases(default, tuple(cases))
 
@@ -211,9 +210,9 @@ def _keep_preloads_with_computes(nodes: list[Node]) -> list[Node]:
     """Move anything that came between a preload and its compute behind the compute."""
     for at in range(len(nodes) - 2):
         node, after = nodes[at], nodes[at + 1]
-        if isinstance(node, Instruction) and node.op == "preload":
-            if not (isinstance(after, Instruction) and after.op == "compute"):
-                nodes[at + 1], nodes[at + 2] = nodes[at + 2], nodes[at + 1]
+        follows = isinstance(after, Instruction) and after.op == "compute"
+        if isinstance(node, Instruction) and node.op == "preload" and not follows:
+            nodes[at + 1], nodes[at + 2] = nodes[at + 2], nodes[at + 1]
     return nodes
 
 
@@ -221,7 +220,10 @@ def _keep_preloads_with_computes(nodes: list[Node]) -> list[Node]:
 def kernels(draw: st.DrawFn) -> Body:
     maker = KernelMaker(draw)
     stock = [
-        Instruction(f"{unit}_sync", signals=tuple(Token(c.name, count=8) for c in CHANNELS if c.source == unit))
+        Instruction(
+            f"{unit}_sync",
+            signals=tuple(Token(c.name, count=8) for c in CHANNELS if c.source == unit),
+        )
         for unit in UNITS
     ]
     body = (*stock, *maker.body(Scope(), 3))
@@ -381,7 +383,11 @@ def test_a_batch_mixes_structures_of_one_text() -> None:
                 PRELOAD,
                 Instruction(
                     "compute",
-                    {"rows": Cases(rows, ((("i",), rows - 1 + (rows == 1)),)), "depth": 4, "width": 4},
+                    {
+                        "rows": Cases(rows, ((("i",), rows - 1 + (rows == 1)),)),
+                        "depth": 4,
+                        "width": 4,
+                    },
                     flags={"overwrite": (Guard("i", hi=np.array([1, 2, 3, NO_UPPER_BOUND])),)},
                     waits=(Token("drained", (Guard("i", hi=np.array([1, 2, 3, 2])),)),),
                 ),

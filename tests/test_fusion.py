@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import networkx as nx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.fusion import Group, Work, fuse
@@ -202,6 +204,42 @@ def test_every_tensor_may_be_an_output() -> None:
     for layer in (encoder_layer(), pre_norm_layer()):
         for op in layer:
             assert_grouping_is_sound(graph_of(layer, (op.output, layer[-1].output)), ON_CHIP)
+
+
+@st.composite
+def random_graphs(draw: st.DrawFn) -> Graph:
+    """DAGs of up to 14 operators that read any earlier tensors, in any wiring, with any outputs."""
+    operators: list[Operator] = [embedding()]
+    tensors = ["x", "late"]  # all TOKENS x WIDTH; `late` is a model input
+    for i in range(draw(st.integers(1, 12))):
+        a, b, c = (draw(st.sampled_from(tensors[-5:])) for _ in range(3))
+        name = f"t{i}"
+        match draw(st.sampled_from(("projection", "add", "norm", "gelu", "relu", "attention"))):
+            case "projection":
+                operators.append(projection(name, a))
+            case "add":
+                operators.append(add(name, a, b))
+            case "norm":
+                operators.append(norm(name, a, draw(st.booleans())))
+            case "attention":
+                # One tensor in two roles would mean column ranges of a wider one (fused QKV).
+                if any(op.name == "scores" for op in operators) or len({a, b, c}) < 3:
+                    continue
+                operators += attention(a, b, c)
+                name = "context"
+            case function:
+                operators.append(Activation(name, (a,), name, function, TOKENS, WIDTH))
+        tensors.append(name)
+    written = [op.output for op in operators]
+    unread = {op.output for op in operators} - {t for op in operators for t in op.inputs}
+    extra = draw(st.sets(st.sampled_from(written), max_size=2))
+    return graph_of(operators, tuple(sorted(unread | extra)))
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(random_graphs(), st.sampled_from((ON_CHIP, ON_HOST)))
+def test_any_wiring_is_grouped_soundly(graph: Graph, config: HardwareConfig) -> None:
+    assert_grouping_is_sound(graph, config)
 
 
 def test_contraction_keeps_the_graph_acyclic() -> None:

@@ -40,7 +40,9 @@ def event(events: Ints, name: str) -> Ints:
 def prices(draw: st.DrawFn) -> Prices:
     """Any linear price: some events free, some dear, time free or dear."""
     event_j = draw(
-        st.lists(st.sampled_from((0.0, 1e-12, 7e-12, 3e-10)), min_size=len(EVENTS), max_size=len(EVENTS))
+        st.lists(
+            st.sampled_from((0.0, 1e-12, 7e-12, 3e-10)), min_size=len(EVENTS), max_size=len(EVENTS)
+        )
     )
     cycle_j = draw(st.sampled_from((0.0, 1e-12, 1e-9)))
     return Prices(np.array(event_j), cycle_j, 500_000_000)
@@ -67,12 +69,17 @@ def scores(objective: str, price: Prices, events: Ints, cycles: Ints) -> Floats:
     """The objective from its definition, one mapping at a time."""
     joules = np.array(
         [
-            sum(float(c) * j for c, j in zip(row, price.event_j, strict=True)) + float(t) * price.cycle_j
+            sum(float(c) * j for c, j in zip(row, price.event_j, strict=True))
+            + float(t) * price.cycle_j
             for row, t in zip(events, cycles, strict=True)
         ]
     )
     seconds = cycles / price.clock_hz
-    by_name: dict[str, Floats] = {"cycles": cycles.astype(float), "energy": joules, "edp": joules * seconds}
+    by_name: dict[str, Floats] = {
+        "cycles": cycles.astype(float),
+        "energy": joules,
+        "edp": joules * seconds,
+    }
     return by_name[objective]
 
 
@@ -127,7 +134,11 @@ def test_bounds_hold_for_every_mapping(data: st.DataObject) -> None:
         bound, counts = space.bounds()
         exact = evaluate_batch(space.kernel(np.arange(len(space))), config)
         short = np.flatnonzero(bound > exact.cycles)
-        assert not short.size, (space.mapping(int(short[0])), bound[short[0]], exact.cycles[short[0]])
+        assert not short.size, (
+            space.mapping(int(short[0])),
+            bound[short[0]],
+            exact.cycles[short[0]],
+        )
         for name in EVENTS:
             if name == "instructions":
                 assert (event(counts, name) <= event(exact.events, name)).all()

@@ -136,9 +136,7 @@ PROBLEM = MatmulProblem(m=21, k=18, n=27, batch=2, parameters=True)
 @pytest.mark.parametrize("order", ["mn", "nm"])
 @pytest.mark.parametrize("transposed_b", [False, True])
 @pytest.mark.parametrize(("groups", "resident"), [(1, 0), (2, 1), (2, 2), (1, 3)])
-def test_every_dimension_ragged(
-    order: str, transposed_b: bool, groups: int, resident: int
-) -> None:
+def test_every_dimension_ragged(order: str, transposed_b: bool, groups: int, resident: int) -> None:
     problem = replace(PROBLEM, transposed_b=transposed_b, parameters=False)
     mapping = MatmulMapping(order, tile_m=8, tile_n=4, chunk_k=2, groups=groups, resident=resident)
     assert MatmulShape(problem, mapping, SMALL).feasible

@@ -48,7 +48,8 @@ LAYOUT_GAP = 256
 
 def saturate(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Values clamped to int8."""
-    return np.clip(values, -128, 127)
+    clamped: npt.NDArray[Any] = np.clip(values, -128, 127)
+    return clamped
 
 
 class OnChipMachine(Machine):

@@ -474,10 +474,12 @@ class Evaluator {
     Word index[kMaxStages][kMaxLoops];
     bool valid[kMaxStages] = {};
     Word per_iteration[kMaxLoops];  // steps in one iteration of each loop
+    bool outermost;                 // no loop around the pipeline, whose guards could differ
   };
 
   void pipeline(const Node& n) {
     History history;
+    history.outermost = depth_ == 0;
     Word steps = 1;
     for (int l = n.loops - 1; l >= 0; --l) {
       history.per_iteration[l] = steps;
@@ -499,7 +501,7 @@ class Evaluator {
     for (int s = 0; s < n.stages; ++s) {
       if (!history.valid[s]) continue;
       for (int l = 0; l < n.loops; ++l) set_index(n.slots[l], history.index[s][l]);
-      if (skip_ && depth_ == n.loops && n.stage_loops[s]) run_once(n, s);
+      if (skip_ && history.outermost && n.stage_loops[s]) run_once(n, s);
       else run(n.stage[s]);
     }
   }

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from machine_model import machines, matmul_problems
 
@@ -240,7 +240,8 @@ def kernels(draw: st.DrawFn) -> Body:
     return body
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+# Kernels this large shrink for minutes; the long version below does it.
+@settings(max_examples=300, derandomize=True, deadline=None, phases=[Phase.generate])
 @given(kernels(), machines())
 def test_random_kernels(body: Body, config: HardwareConfig) -> None:
     assert_equals_reference(body, config)
@@ -356,6 +357,15 @@ def test_guards_of_lagging_stages(stages: int, inner: int) -> None:
         for s in range(stages)
     )
     assert_equals_reference((Pipeline((("i", 20), ("j", inner)), work),), TINY)
+
+
+def test_a_pipeline_runs_dry_inside_a_loop() -> None:
+    """The last steps of an inner pipeline still see where the loop around it is."""
+    mvout = Instruction("mvout", {"rows": 1, "blocks": 1, "function": 0, "destination": 0})
+    ragged = Cases(2, ((("i", "j"), 1),))
+    late = dataclasses.replace(mvout, values={**mvout.values, "blocks": ragged})
+    pipeline = Pipeline((("j", 1),), ((), (), (), (late, Loop("k", 1, (mvout,)))))
+    assert_equals_reference((Loop("i", 4, (pipeline, mvout)),), TINY)
 
 
 def test_errors_name_the_instruction() -> None:

@@ -18,7 +18,7 @@ from codesign.compiler.mapping import (
     doublings,
     splits,
 )
-from codesign.compiler.matmul_kernel import MatmulMapping, MatmulProblem, matmul_kernel
+from codesign.compiler.matmul_kernel import MatmulMapping, MatmulProblem, MatmulShape, matmul_kernel
 from codesign.compiler.matmul_space import matmul_spaces
 from codesign.hw.config import PRESETS, HardwareConfig
 from codesign.hw.energy import cost_table, energy_j
@@ -189,6 +189,8 @@ def test_more_memory_is_never_worse(data: st.DataObject) -> None:
     """Twice the scratchpad or accumulator, at fixed prices: no objective gets worse.
 
     Instructions are free here: finer drain groups, which need more accumulator, issue more of them.
+    The space offers only the finest division into groups that fits, which with short queues can
+    be slower than a coarser one: an accumulator may cost 5 % where a scratchpad may cost nothing.
     """
     config = data.draw(machines())
     problem = data.draw(matmul_problems(config, FUNCTIONS))
@@ -201,7 +203,39 @@ def test_more_memory_is_never_worse(data: st.DataObject) -> None:
         large = best_mapping(matmul_spaces(problem, larger), larger, price, objective)
         if small is not None:
             assert large is not None
-            assert large.score <= small.score * (1 + 1e-12), (objective, memory, small, large)
+            slack = 0.05 if memory == "accumulator_bytes" else 1e-12
+            assert large.score <= small.score * (1 + slack), (objective, memory, small, large)
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(st.data())
+def test_a_larger_memory_holds_every_tile_of_a_smaller_one(data: st.DataObject) -> None:
+    config = data.draw(machines())
+    problem = data.draw(matmul_problems(config, FUNCTIONS))
+    memory = data.draw(st.sampled_from(("scratchpad_bytes", "accumulator_bytes")))
+    larger = replace(config, **{memory: 2 * getattr(config, memory)})
+
+    def tiles(machine: HardwareConfig) -> set[tuple[int, ...]]:
+        return {
+            (order, *map(int, sizes))
+            for order, space in enumerate(matmul_spaces(problem, machine))
+            for sizes in zip(
+                space.mappings.tile_m, space.mappings.tile_n, space.mappings.chunk_k, strict=True
+            )
+        }
+
+    assert tiles(config) <= tiles(larger)
+
+
+def test_a_tile_that_fills_its_bank_fits() -> None:
+    """30 rows in a bank of 30, although 30 is no multiple of the 4 banks that drains rotate through."""
+    config = HardwareConfig(
+        dim=4, bus_bytes=16, scratchpad_bytes=480, scratchpad_banks=8, accumulator_bytes=1920,
+        accumulator_banks=4, parameter_channels=64,
+    )  # fmt: skip
+    mapping = MatmulMapping("mn", tile_m=15, tile_n=2, chunk_k=1)
+    assert config.accumulator_bank_rows == 30
+    assert MatmulShape(MatmulProblem(m=15, k=1, n=19), mapping, config).feasible
 
 
 @pytest.mark.parametrize("name", PRESETS)

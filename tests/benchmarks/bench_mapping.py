@@ -125,21 +125,21 @@ def zigzag_machine(config: HardwareConfig) -> str:
         "name: weight_stationary\n\nmemories:"
         + _memory(
             "weight_register", 8, 0.02, "I2", "",
-            _port("r", "read", 8, "I2, tl"), _port("w", "write", 8, "I2, fh"),
+            _port("r_port_1", "read", 8, "I2, tl"), _port("w_port_1", "write", 8, "I2, fh"),
         )
         + _memory(
             "accumulator", 8 * config.accumulator_bytes, 20, "O", both,
-            _port("r", "read", 4 * row, "O, tl; O, th"), _port("w", "write", 4 * row, in_out),
+            _port("r_port_1", "read", 4 * row, "O, tl; O, th"), _port("w_port_1", "write", 4 * row, in_out),
         )
         + _memory(
             "scratchpad", 8 * config.scratchpad_bytes, 5, "I1, I2", both,
-            _port("r", "read", 2 * row, "I1, tl; I2, tl"),
-            _port("w", "write", bus, "I1, fh; I2, fh"),
+            _port("r_port_1", "read", 2 * row, "I1, tl; I2, tl"),
+            _port("w_port_1", "write", bus, "I1, fh; I2, fh"),
         )
         + _memory(
             "dram", 10**10, 500, "I1, I2, O", both,
-            _port("r", "read", bus, "I1, tl; I2, tl; O, tl; O, th"),
-            _port("w", "write", bus, "I1, fh; I2, fh; O, fh; O, fl"),
+            _port("r_port_1", "read", bus, "I1, tl; I2, tl; O, tl; O, th"),
+            _port("w_port_1", "write", bus, "I1, fh; I2, fh; O, fh; O, fl"),
         )
         + f"\noperational_array:\n  unit_energy: 0.2\n  unit_area: 1\n  dimensions: [D1, D2]"
         f"\n  sizes: [{dim}, {dim}]\n"

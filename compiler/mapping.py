@@ -147,15 +147,16 @@ def _order_by_bound(
     return np.concatenate(origins)[order], np.concatenate(indices)[order], bound[order]
 
 
-def splits(extent: int, granule: int = 1, *, finest: int = 64) -> Ints:
-    """Tile sizes that cut `extent` into 1 ... `finest` near-equal parts, rounded up to `granule`.
+def splits(extent: int, granule: int = 1) -> Ints:
+    """Tile sizes that cut `extent` into near-equal parts, rounded up to multiples of `granule`.
 
-    All counts up to 16, then ever fewer; sizes are distinct and never above the extent.
+    Counts of parts are all up to 32, then grow by half octaves to one granule a part; sizes are
+    distinct and never above the extent.
     """
-    counts = [*range(1, 17), 18, 20, 22, 24, 28, 32, 36, 40, 48, 56, 64, 80, 96, 128, 192, 256]
-    most = max(1, min(finest, -(-extent // granule)))
-    parts = np.array([c for c in counts if c <= most] + [most])
-    sizes = -(-extent // parts)
+    most = -(-extent // granule)
+    octaves = np.arange(5, max(6, np.log2(most) + 0.5), 0.5)
+    counts = np.concatenate([np.arange(1, 33), np.round(2**octaves).astype(np.int64), [most]])
+    sizes = -(-extent // np.minimum(counts, most))
     return np.unique(np.minimum(-(-sizes // granule) * granule, extent))
 
 

@@ -162,7 +162,7 @@ class RowSpace:
         blocks = int(ceil_div(problem.cols, config.dim))
         granule = max(1, config.bus_bytes // config.dim)
         tile_rows, held = np.meshgrid(
-            splits(problem.rows, granule, finest=max(64, problem.rows // 64)),
+            splits(problem.rows, granule),
             np.array([2, 3]),
             indexing="ij",
         )

@@ -242,6 +242,19 @@ def test_any_wiring_is_grouped_soundly(graph: Graph, config: HardwareConfig) -> 
     assert_grouping_is_sound(graph, config)
 
 
+def test_groups_follow_the_order_of_the_model() -> None:
+    """Where inputs allow it, kernels come in the order in which the model lists its operators."""
+    operators = [
+        embedding(),
+        norm("a", "x"),
+        norm("b", "a"),
+        HostOp("embed2", ("ids",), "y", "embedding", TOKENS * WIDTH),
+        norm("c", "y"),
+    ]
+    groups = fuse(graph_of(operators, ("b", "c")), ON_CHIP)
+    assert names(groups) == [("embed",), ("a",), ("b",), ("embed2",), ("c",)]
+
+
 def test_contraction_keeps_the_graph_acyclic() -> None:
     graph = graph_of(encoder_layer(), ("norm2",))
     groups = fuse(graph, ON_CHIP)

@@ -103,7 +103,7 @@ class _Folder:
     def value(self, name: str, value: Array, root: str = "", parts: tuple[str, ...] = ()) -> None:
         """Record a known constant; equal small ones become one tensor."""
         if value.dtype.kind == "f" or value.dtype.name == "bfloat16":
-            value = value.astype(np.float32)
+            value = value.astype(np.float32, copy=False)
         elif value.dtype.kind not in "biu":  # strings and 4-bit types: only the shape matters
             self.graph.tensors[name] = Tensor(FLOAT, value.shape, Origin.CONSTANT, root=root)
             return

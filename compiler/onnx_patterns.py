@@ -210,15 +210,18 @@ def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
 
 
 def _affine(definition: Array, got: Array, with_offset: bool) -> bool:
-    """True when every column of `got` is a multiple of the definition's, plus an offset."""
-    for x, y in zip(definition.T, got.T, strict=True):
-        basis = np.stack([x, np.ones_like(x)] if with_offset else [x], axis=1)
-        fit = np.linalg.lstsq(basis, y, rcond=None)[0]
-        if np.abs(basis @ fit - y).max() > _TOLERANCE * max(1.0, float(np.abs(y).max())):
-            return False
-        if abs(fit[0]) < 1e-9:
-            return False
-    return True
+    """True when every column of `got` is a multiple of the definition's, plus an offset.
+
+    The fit is least squares, a column at a time.
+    """
+    x, y = (
+        t.astype(np.float64) - (t.mean(axis=0, dtype=np.float64) if with_offset else 0.0)
+        for t in (definition, got)
+    )
+    slope = (x * y).sum(axis=0) / (x * x).sum(axis=0)
+    error = np.abs(slope * x - y).max(axis=0)
+    scale = np.maximum(1.0, np.abs(got).max(axis=0))
+    return bool(np.all(error <= _TOLERANCE * scale) and np.all(np.abs(slope) >= 1e-9))
 
 
 def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array | None:

@@ -364,7 +364,9 @@ def test_a_pipeline_runs_dry_inside_a_loop() -> None:
     mvout = Instruction("mvout", {"rows": 1, "blocks": 1, "function": 0, "destination": 0})
     ragged = Cases(2, ((("i", "j"), 1),))
     late = dataclasses.replace(mvout, values={**mvout.values, "blocks": ragged})
-    pipeline = Pipeline((("j", 1),), ((), (), (), (late, Loop("k", 1, (mvout,)))))
+    pipeline = Pipeline(
+        (("j", 1),), ((), (), (), (late, Loop("k", 1, (dataclasses.replace(mvout),))))
+    )
     assert_equals_reference((Loop("i", 4, (pipeline, mvout)),), TINY)
 
 

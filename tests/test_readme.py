@@ -1,0 +1,64 @@
+"""The figures in README.md and docs/decisions.md are what the tool computes today."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from codesign.compiler.onnx_import import import_onnx
+from codesign.hw.config import preset
+from codesign.models.export import export
+from codesign.models.families import family
+from codesign.search.cli import main
+from codesign.search.evaluate import Result, evaluate
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULT = re.compile(r"^\| ([\w-]+) \| (\d+) \| `(\w+)`[^|]*\| (.*) \|$", re.MULTILINE)
+
+
+@cache
+def evaluated(model: str, seq: int, machine: str) -> Result:
+    graph = import_onnx(export(family(model), seq=seq, weights="splat"), name=model)
+    return evaluate(graph, preset(machine))
+
+
+@pytest.mark.parametrize("row", RESULT.findall(README), ids=lambda row: "-".join(row[:3]))
+def test_results_table(row: tuple[str, str, str, str]) -> None:
+    model, seq, machine, figures = row
+    result = evaluated(model, int(seq), machine)
+    low, nominal, high = result.energy_j * 1e3
+    expected = (
+        f"{result.cycles:,} | {100 * result.utilization:.1f} | "
+        f"{nominal:.2f} ({low:.1f}–{high:.1f}) | {result.edp_js[1] * 1e3:.3g}"
+    )
+    assert figures == expected
+
+
+def test_there_are_results() -> None:
+    assert len(RESULT.findall(README)) >= 7
+
+
+def test_first_command_prints_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+    command = re.search(r"^pip install \. && codesign (.*)$", README, re.MULTILINE)
+    assert command is not None
+    assert main(command[1].split()) == 0
+    row = re.search(r"^ +64K +256K .*$", README, re.MULTILINE)
+    assert row is not None
+    assert row[0].split() in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_cost_of_an_idle_start_and_end() -> None:
+    """docs/decisions.md states the fill and drain of one projection."""
+    text = (ROOT / "docs" / "decisions.md").read_text(encoding="utf-8")
+    stated = re.search(r"\(([\d,]+) of ([\d,]+) cycles", text)
+    assert stated is not None
+    overhead, cycles = (int(number.replace(",", "")) for number in stated.groups())
+    projection = next(
+        kernel
+        for kernel in evaluated("bert-base", 128, "ibert").kernels
+        if kernel.name.endswith("attention.output/MatMul")
+    )
+    assert projection.cycles == cycles
+    assert cycles - projection.macs // preset("ibert").macs_per_cycle == overhead

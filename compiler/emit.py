@@ -76,7 +76,11 @@ class _Memory:
         match step.work.problem:
             case MatmulProblem() as p:
                 activation_b = not p.parameters and not constant["weights"]
-                b = inputs[1] if activation_b else constant["weights"]
+                b = constant["weights"]
+                if activation_b:
+                    shape = (p.n, p.k) if p.transposed_b else (p.k, p.n)
+                    width = p.batch * _matrix_bytes(*shape, self.config)
+                    b = inputs[1] + step.work.b_range * width
                 residual = inputs[-1] if p.residual else 0
                 return MatmulAddresses(inputs[0], b, out, constant["parameters"], residual)
             case AttentionProblem() as p:
@@ -110,7 +114,7 @@ class _Memory:
         tensors = _lifetimes(plan)
         base = _aligned(self.end)
         taken: list[tuple[int, int, int]] = []  # last read, address, end
-        for name, tensor in tensors.items():
+        for name, tensor in sorted(tensors.items(), key=lambda item: item[1].born):
             taken = [block for block in taken if block[0] >= tensor.born]
             address = base
             for _, begin, end in sorted(taken, key=lambda block: block[1]):
@@ -184,12 +188,12 @@ def _lifetimes(plan: Plan) -> dict[str, _Tensor]:
     tensors: dict[str, _Tensor] = {}
     owner: dict[str, str] = {}
     for index, step in enumerate(plan.steps):
-        for tensor in step.work.inputs:
+        for tensor, size in zip(step.work.inputs, _operands(step, plan.config), strict=True):
             first = owner.setdefault(tensor, tensor)
-            known = tensors.setdefault(first, _Tensor(_read(step, plan.config), -1, index))
+            known = tensors.setdefault(first, _Tensor(0, -1, index))
             known.last_read = max(known.last_read, index)
-            if known.born < 0:
-                known.size_bytes = max(known.size_bytes, _read(step, plan.config))
+            if tensor == first:  # padded by a kernel where the host wrote plain elements
+                known.size_bytes = max(known.size_bytes, size)
         name = step.work.outputs[0]
         owner.update((output, name) for output in step.work.outputs)
         tensors[name] = _Tensor(_written(step, plan.config), index, index)
@@ -199,11 +203,19 @@ def _lifetimes(plan: Plan) -> dict[str, _Tensor]:
     return tensors
 
 
-def _read(step: Step, config: HardwareConfig) -> int:
-    """Bytes of a model input, as its reader sees it."""
+def _operands(step: Step, config: HardwareConfig) -> tuple[int, ...]:
+    """Bytes of each input, as the kernel sees it."""
+    count = len(step.work.inputs)
     match step.work.problem:
         case MatmulProblem() as p:
-            return p.batch * _matrix_bytes(p.m, p.k, config)
+            b = (p.n, p.k) if p.transposed_b else (p.k, p.n)
+            second = (p.m, p.n) if p.residual else b
+            shapes = [(p.m, p.k)] + [second] * (count - 1)
+            return tuple(p.batch * _matrix_bytes(*shape, config) for shape in shapes)
+        case AttentionProblem() as p:
+            q, k = (p.queries, p.head_dim), (p.keys, p.head_dim)
+            other = [(p.queries, p.keys)] * (count - 3)
+            return tuple(p.heads * _matrix_bytes(*shape, config) for shape in (q, k, k, *other))
         case RowProblem() as p:
-            return p.batch * _matrix_bytes(p.rows, p.cols, config)
-    return step.work.elements
+            return (p.batch * _matrix_bytes(p.rows, p.cols, config),) * count
+    return (step.work.elements,) * count

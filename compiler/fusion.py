@@ -46,6 +46,7 @@ class Work:
     macs: int = 0
     output_columns: tuple[int, ...] = ()
     elements: int = 0  # of the output, for the host
+    b_range: int = 0  # of B in its tensor, where Q, K and V are column ranges of one
 
 
 Alternative = tuple[Work, ...]
@@ -145,7 +146,9 @@ class _Matcher:
             elements=op.elements,
         )
 
-    def _row(self, op: Operator, function: str, inputs: tuple[str, ...]) -> Work:
+    def _row(
+        self, op: Operator, function: str, inputs: tuple[str, ...], before: tuple[str, ...] = ()
+    ) -> Work:
         """A row function by itself: the drain's units, or the host where the machine has none."""
         on_chip = self.config.normalization or function == "relu"
         if not on_chip:
@@ -153,7 +156,7 @@ class _Matcher:
         norm = function in ("layernorm", "rmsnorm")
         rows, cols = op.rows, op.cols  # type: ignore[attr-defined]
         problem = RowProblem(rows, cols, function, len(inputs), int(norm))
-        return Work(op.name, op.kind, (op.name,), inputs, (op.output,), problem)
+        return Work(op.name, op.kind, (*before, op.name), inputs, (op.output,), problem)
 
     def _single(self, op: Operator, function: str, inputs: tuple[str, ...]) -> Group:
         return Group((op,), ((self._row(op, function, inputs),),))
@@ -189,7 +192,18 @@ class _Matcher:
             problem,
             macs=macs,
             output_columns=columns if len(ops) > 1 else (),
+            b_range=self._b_range(op),
         )
+
+    def _b_range(self, op: Matmul) -> int:
+        """How many roles an activation B has in its attention before this one: K after Q, then V."""
+        if op.constant_b:
+            return 0
+        a, b = op.inputs[:2]
+        softmax = self._operator(a)
+        scores = self._operator(softmax.inputs[0]) if isinstance(softmax, Softmax) else None
+        earlier = (a,) if op.transposed_b else scores.inputs[:2] if scores is not None else ()
+        return earlier.count(b)
 
     # -- Patterns ----------------------------------------------------------------------------------
 
@@ -261,7 +275,9 @@ class _Matcher:
             ),
             macs=op.macs,
         )
-        alone = self._row(norm, function, total.inputs if total else norm.inputs)
+        alone = self._row(norm, function, norm.inputs)
+        if total:
+            alone = self._row(norm, function, total.inputs, (total.name,))
         fusable = op.batch == 1 and op.n == norm.cols and len(others) == (total is not None)
         return Group(operators, ((fused,), (plain, alone)) if fusable else ((plain, alone),))
 
@@ -276,7 +292,7 @@ class _Matcher:
         function = reader.function if isinstance(reader, Activation) else "layernorm"
         if isinstance(reader, LayerNorm) and reader.rms:
             function = "rmsnorm"
-        work = self._row(reader, function, op.inputs)
+        work = self._row(reader, function, op.inputs, (op.name,))
         return Group((op, reader), ((work,),))
 
     def _attention(self, op: Operator) -> Group | None:

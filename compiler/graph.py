@@ -169,6 +169,7 @@ class Graph:
     def add(self, op: Operator) -> None:
         """Append `op`, with an edge from the producer of each of its inputs."""
         self.dag.add_node(op.name, op=op)
+        self._position(op.name)
         for tensor in op.inputs:
             producer = self.producer(tensor)
             if producer is not None:

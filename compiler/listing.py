@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from codesign.hw.isa import DESTINATIONS, FUNCTIONS, TARGETS
 from codesign.hw.program import (
     NO_UPPER_BOUND,
@@ -94,7 +96,8 @@ def _address(address: Affine) -> str:
         ring = address.ring
         turn = " + ".join([*([str(ring.offset)] if ring.offset else []), *_terms(ring.steps)])
         held = f"{ring.held} held, " if ring.held else ""
-        terms.append(f"ring({held}{ring.slots} slots of {ring.pitch} by {turn or '0'})")
+        jump = f", {_plain(ring.jump):+}{_when(ring.jump_when)}" if np.any(ring.jump) else ""
+        terms.append(f"ring({held}{ring.slots} slots of {ring.pitch} by {turn or '0'}{jump})")
     return "+".join(terms) or "0"
 
 

@@ -5,7 +5,6 @@ inlined, quantization nodes reduced to the operators they surround, and repeated
 shared. What remains is a networkx DiGraph of `Node`s for the pattern matcher.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,8 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto
-from onnx.reference import ReferenceEvaluator
 
+from codesign.compiler.onnx_evaluate import evaluate, splat
 from codesign.compiler.onnx_graph import OnnxGraph, Unsupported
 from codesign.compiler.onnx_load import LARGEST_INTEGER_CONSTANT
 from codesign.compiler.onnx_masks import summands
@@ -264,6 +263,11 @@ class _Folder:
             return
         if max(tensor.elements for tensor in results) > LARGEST_INTEGER_CONSTANT:
             return
+        first = given[0].value if given else None
+        one_number = splat(node, proto, first, types[0][1])
+        if one_number is not None:
+            self.value(node.outputs[0], one_number, root, parts)
+            return
         values = {n: t.value for n in node.inputs if n and (t := self.graph.tensors[n])}
         computed = evaluate(node, proto, values, self.graph.opset)
         for name, value in zip(node.outputs, computed, strict=False):
@@ -277,25 +281,6 @@ class _Folder:
             candidate = f"{name}.{count}"
         self.names.add(candidate)
         return candidate
-
-
-def evaluate(
-    node: Node, proto: onnx.NodeProto | None, values: Mapping[str, Array | None], opset: int
-) -> list[Array]:
-    """Return the outputs of one node on numpy arrays, [] when ONNX has no reference for it."""
-    call = onnx.helper.make_node(node.op_type, node.inputs, node.outputs, domain=node.domain)
-    if proto is not None:
-        call.attribute.extend(proto.attribute)
-    else:
-        for name, value in node.attributes.items():
-            call.attribute.append(onnx.helper.make_attribute(name, value))
-    try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"):
-            warnings.simplefilter("ignore")
-            session = ReferenceEvaluator(call, opsets={"": opset})
-            return list(session.run(None, dict(values)))
-    except Exception:  # noqa: BLE001 - it raises anything; the shape is known and is enough
-        return []
 
 
 def _embeds(node: Node, given: Sequence[Tensor]) -> bool:

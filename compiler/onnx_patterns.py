@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.onnx_fold import evaluate
+from codesign.compiler.onnx_evaluate import evaluate
 from codesign.compiler.onnx_graph import OnnxGraph
 from codesign.compiler.onnx_shapes import Node, Origin
 

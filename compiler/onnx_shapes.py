@@ -22,6 +22,9 @@ FLOAT_TYPES = frozenset(
     (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 )
 BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where", "Sum", "Max", "Min", "Mean"})
+_LIKE_FIRST = frozenset(
+    {"Erf", "LayerNormalization", "Relu", "Sigmoid", "Softmax", "Sqrt", "Tanh"}
+)
 COMPARING = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or"})
 
 
@@ -84,7 +87,25 @@ def output_types(
     if rule is not None and (node.domain or node.op_type not in _STANDARD_NAMES):
         shapes = rule(node, [tensors[n].shape if n else () for n in node.inputs])
         return [(FLOAT, shape) for shape in shapes]
-    return _inferred(node, proto, tensors, opset)
+    direct = None if node.domain else _direct(node, given)
+    return [direct] if direct is not None else _inferred(node, proto, tensors, opset)
+
+
+def _direct(node: Node, given: Sequence[Tensor]) -> tuple[int, Shape] | None:
+    """Return the output of the commonest nodes, None for others: ONNX's inference is slow."""
+    if len(node.outputs) != 1 or not given:
+        return None
+    first = given[0]
+    if node.op_type in _LIKE_FIRST:
+        return first.dtype, first.shape
+    if node.op_type == "Transpose":
+        axes = node.attribute("perm", range(len(first.shape))[::-1])
+        fits = sorted(axes) == list(range(len(first.shape)))
+        return (first.dtype, tuple(first.shape[axis] for axis in axes)) if fits else None
+    if node.op_type == "ConstantOfShape" and first.value is not None and first.value.ndim == 1:
+        dtype = node.attribute("value", TensorProto(data_type=FLOAT)).data_type
+        return FLOAT if dtype in FLOAT_TYPES else dtype, tuple(first.value.tolist())
+    return None
 
 
 def broadcast(*shapes: Shape) -> Shape:

@@ -210,12 +210,30 @@ struct State {
   Channel channel[kChannels];
 };
 
-// Guards of one row of the batch: loops that must be in their first or last iteration as bit
-// masks, anything else as ranges.
+// Which loops are in their first iteration (low half) and in their last (high half).
+using Ends = std::uint64_t;
+constexpr Ends first_of(Word slot) { return Ends{1} << slot; }
+constexpr Ends last_of(Word slot) { return Ends{1} << (32 + slot); }
+constexpr Ends kNever = Ends{1} << 63;
+
+// Guards of one row of the batch: ends that must be reached, and anything else as ranges.
 struct Condition {
-  unsigned first = 0, last = 0;
+  Ends ends = 0;
   int at = 0, ranges = 0;  // general guards: words as in Guards
-  bool never = false;
+};
+
+// A loop's count: `otherwise`, or the first of the cases whose ends are all reached.
+struct Count {
+  Word otherwise;
+  int cases;
+  Ends ends[4];
+  Word value[4];
+};
+
+struct TokenRule {
+  Condition when;
+  int channel;
+  Word count;
 };
 
 // What an instruction does under one choice of its cases and flag.
@@ -229,8 +247,10 @@ constexpr int kCases = 6;     // of one instruction's values
 
 struct Site {
   Condition when, flag;
+  Unit unit;
+  Count repeats;                 // of a loop
   int cases = 0;
-  unsigned case_last[kCases];    // loops whose last iterations make a case of a value apply
+  Ends case_ends[kCases];        // when a case of a value applies
   int used = 0;
   unsigned last_key = ~0u;       // of the effect looked up last
   int last_effect = 0;
@@ -256,7 +276,7 @@ struct Workspace {
   std::vector<Site> sites;           // by node
   std::vector<Effect> effects;
   std::vector<Word> counts;          // issues under each effect
-  std::vector<Condition> conditions; // by token
+  std::vector<TokenRule> tokens;
   Level levels[kMaxLoops];
   std::vector<Word> scratch, key;
   std::vector<Replay> replays;
@@ -308,7 +328,7 @@ class Evaluator {
   Workspace& x_;
   State& s_;
   Word index_[kMaxLoops] = {}, count_[kMaxLoops] = {};
-  unsigned first_ = 0, last_ = 0;  // loops in their first, last iteration
+  Ends ends_ = 0;
   int depth_ = 0;
 
   // ---- Guards and values -----------------------------------------------------------------------
@@ -318,8 +338,8 @@ class Evaluator {
     c.at = g.at;
     const Word* guard = w_ + g.at + 1;
     for (int i = 0; i < g.count; ++i, guard += 4) {
-      if (guard[2] >= guard[3]) c.never = true;
-      else if (guard[2] == 0 && guard[3] == 1) (guard[1] ? c.last : c.first) |= 1u << guard[0];
+      if (guard[2] >= guard[3]) c.ends |= kNever;
+      else if (guard[2] == 0 && guard[3] == 1) c.ends |= guard[1] ? last_of(guard[0]) : first_of(guard[0]);
       else if (guard[2] > 0 || guard[3] < kUnbounded) ++c.ranges;
     }
     return c;
@@ -330,36 +350,54 @@ class Evaluator {
     x_.counts.clear();
     x_.replays_used = 0;
     x_.sites.resize(k_.nodes.size());
-    x_.conditions.resize(k_.tokens.size());
-    for (std::size_t i = 0; i < k_.nodes.size(); ++i) {
-      const Node& n = k_.nodes[i];
-      Site& site = x_.sites[i];
-      site.used = 0;
-      site.last_key = ~0u;
-      if (n.kind != kInstructionNode) continue;
-      site.when = condition(n.when);
-      site.flag = condition(n.flag);
-      site.cases = 0;
-      for (const Value& v : n.values) note_cases(v, site);
+    x_.tokens.resize(k_.tokens.size());
+    for (std::size_t i = 0; i < k_.nodes.size(); ++i) prepare(k_.nodes[i], x_.sites[i]);
+    for (std::size_t i = 0; i < k_.tokens.size(); ++i) {
+      const Token& token = k_.tokens[i];
+      x_.tokens[i] = {condition(token.when), token.channel, w_[token.count_at]};
     }
-    for (std::size_t i = 0; i < k_.tokens.size(); ++i) x_.conditions[i] = condition(k_.tokens[i].when);
   }
 
-  void note_cases(const Value& v, Site& site) {
-    if (constant(v.at)) return;
+  void prepare(const Node& n, Site& site) {
+    if (n.kind == kLoopNode) {
+      Count& c = site.repeats;
+      c.otherwise = w_[n.count.at];
+      c.cases = 0;
+      note_cases(n.count, [&](Ends ends, Word value) {
+        if (c.cases == 4) return fail(kTooManyCases, n.site);
+        c.ends[c.cases] = ends;
+        c.value[c.cases++] = value;
+      });
+    } else if (n.kind == kInstructionNode) {
+      site.used = site.cases = 0;
+      site.last_key = ~0u;
+      site.unit = unit_of(n.op);
+      site.when = condition(n.when);
+      site.flag = condition(n.flag);
+      for (const Value& v : n.values)
+        note_cases(v, [&](Ends ends, Word) {
+          if (site.cases == kCases) return fail(kTooManyCases, n.site);
+          site.case_ends[site.cases++] = ends;
+        });
+    }
+  }
+
+  template <class Note>
+  void note_cases(const Value& v, Note note) {
+    if (v.cases == 0 || constant(v.at)) return;
     for (int i = 0, at = v.at + 2; i < v.cases; ++i) {
       const int loops = static_cast<int>(w_[at + 1]);
-      unsigned mask = 0;
-      for (int j = 0; j < loops; ++j) mask |= 1u << w_[at + 2 + j];
-      if (site.cases == kCases) return fail(kTooManyCases, 0);
-      site.case_last[site.cases++] = mask;
+      Ends ends = 0;
+      for (int j = 0; j < loops; ++j) ends |= last_of(w_[at + 2 + j]);
+      note(ends, w_[at]);
       at += 2 + loops;
     }
   }
 
+  bool reached(Ends ends) const { return (ends_ & ends) == ends; }
+
   bool holds(const Condition& c) const {
-    if ((first_ & c.first) != c.first || (last_ & c.last) != c.last || c.never) return false;
-    return c.ranges == 0 || in_ranges(c);
+    return reached(c.ends) && (c.ranges == 0 || in_ranges(c));
   }
 
   bool in_ranges(const Condition& c) const {
@@ -376,19 +414,25 @@ class Evaluator {
     int at = v.at + 2;
     for (int i = 0; i < v.cases; ++i) {
       const int loops = static_cast<int>(w_[at + 1]);
-      unsigned mask = 0;
-      for (int j = 0; j < loops; ++j) mask |= 1u << w_[at + 2 + j];
-      if ((last_ & mask) == mask) return w_[at];
+      Ends ends = 0;
+      for (int j = 0; j < loops; ++j) ends |= last_of(w_[at + 2 + j]);
+      if (reached(ends)) return w_[at];
       at += 2 + loops;
     }
     return w_[v.at];
   }
 
+  Word value(const Count& c) const {
+    for (int i = 0; i < c.cases; ++i)
+      if (reached(c.ends[i])) return c.value[i];
+    return c.otherwise;
+  }
+
   void set_index(int slot, Word index) {
-    const unsigned bit = 1u << slot;
     index_[slot] = index;
-    first_ = index == 0 ? first_ | bit : first_ & ~bit;
-    last_ = index == count_[slot] - 1 ? last_ | bit : last_ & ~bit;
+    ends_ &= ~(first_of(slot) | last_of(slot));
+    if (index == 0) ends_ |= first_of(slot);
+    if (index == count_[slot] - 1) ends_ |= last_of(slot);
   }
 
   // ---- Walking the kernel ----------------------------------------------------------------------
@@ -400,8 +444,15 @@ class Evaluator {
         Site& site = x_.sites[node];
         if (holds(site.when)) issue(n, site);
       } else if (n.kind == kLoopNode) {
-        count_[n.slot] = value(n.count);
-        repeat(n, n.slot, count_[n.slot], 0, [&](Word) { run(n.child); }, [](Word) {});
+        count_[n.slot] = value(x_.sites[node].repeats);
+        if (count_[n.slot] == 1) {
+          ++depth_;
+          set_index(n.slot, 0);
+          run(n.child);
+          --depth_;
+        } else {
+          repeat(n, n.slot, count_[n.slot], 0, [&](Word) { run(n.child); }, [](Word) {});
+        }
       } else {
         pipeline(n);
       }
@@ -439,14 +490,22 @@ class Evaluator {
   // how many iterations were skipped.
   template <class Iteration, class Advance>
   void repeat(const Node& n, int slot, Word count, Word lag, Iteration iteration, Advance advance) {
+    if (!skip_ || count <= lag + 2) {
+      ++depth_;
+      for (Word i = 0; i < count && status == kOk; ++i) {
+        set_index(slot, i);
+        iteration(i);
+      }
+      --depth_;
+      return;
+    }
     Level& level = x_.levels[depth_++];
-    const bool skipping = skip_ && count > lag + 2;
     level.cuts.assign(1, count);
-    if (skipping) segments(n, slot, count, level.cuts);
+    segments(n, slot, count, level.cuts);
     Word i = 0;
     for (std::size_t c = 0; c < level.cuts.size() && status == kOk; ++c) {
       const Word watch_from = i + lag, end = level.cuts[c];
-      const bool watched = skipping && end - watch_from > 2;
+      const bool watched = end - watch_from > 2;
       for (; i < end && status == kOk; ++i) {
         if (watched && i == watch_from) {
           signature(level.signature);
@@ -560,16 +619,28 @@ class Evaluator {
 
   Word relative(Word time) const { return std::max<Word>(time - s_.clock, 0); }
 
+  // Times still ahead of the clock, newest first; those before them are past, and a 0 ends the list.
+  template <class At>
+  Word* ahead(Word* to, int count, At at) const {
+    for (int i = count - 1; i >= 0; --i) {
+      const Word time = at(i) - s_.clock;
+      if (time <= 0) break;
+      *to++ = time;
+    }
+    *to++ = 0;
+    return to;
+  }
+
   void signature(std::vector<Word>& out) {
-    std::size_t size = 4;
-    for (int u = 0; u < kUnits; ++u) size += static_cast<std::size_t>(m_.queue_depth[u]) + 4;
-    for (const Channel& c : s_.channel) size += 1 + c.pending;
-    out.resize(size);
+    std::size_t most = 4;
+    for (int u = 0; u < kUnits; ++u) most += static_cast<std::size_t>(m_.queue_depth[u]) + 5;
+    for (const Channel& c : s_.channel) most += 2 + c.pending;
+    out.resize(most);
     Word* to = out.data();
     for (int u = 0; u < kUnits; ++u) {
       const int depth = static_cast<int>(m_.queue_depth[u]), head = s_.queue_head[u];
-      for (int i = head; i < depth; ++i) *to++ = relative(s_.queue[u][i]);
-      for (int i = 0; i < head; ++i) *to++ = relative(s_.queue[u][i]);
+      const Word* queue = s_.queue[u];
+      to = ahead(to, depth, [&](int i) { return queue[head + i < depth ? head + i : head + i - depth]; });
       *to++ = relative(s_.bound[u]);
       *to++ = relative(s_.free[u]);
       *to++ = relative(s_.release[u]);
@@ -581,16 +652,27 @@ class Evaluator {
     *to++ = s_.loaded;
     for (Channel& c : s_.channel) {
       *to++ = c.pending;
-      for (unsigned i = 0; i < c.pending; ++i) *to++ = relative(c.at(i));
+      to = ahead(to, static_cast<int>(c.pending), [&](int i) { return c.at(static_cast<unsigned>(i)); });
     }
+    out.resize(static_cast<std::size_t>(to - out.data()));
+  }
+
+  // The inverse of `ahead`: the newest of `count` times; the rest are set to the clock.
+  template <class At>
+  const Word* behind(const Word* from, int count, At at) const {
+    int i = count - 1;
+    for (; *from != 0; --i) at(i) = s_.clock + *from++;
+    for (; i >= 0; --i) at(i) = s_.clock;
+    return from + 1;
   }
 
   // The inverse of `signature`, up to entries that can bind nothing any more.
   void restore(const std::vector<Word>& state) {
     const Word* from = state.data();
     for (int u = 0; u < kUnits; ++u) {
-      for (int i = 0; i < m_.queue_depth[u]; ++i) s_.queue[u][i] = s_.clock + *from++;
       s_.queue_head[u] = 0;
+      Word* queue = s_.queue[u];
+      from = behind(from, static_cast<int>(m_.queue_depth[u]), [&](int i) -> Word& { return queue[i]; });
       s_.bound[u] = s_.clock + *from++;
       s_.free[u] = s_.clock + *from++;
       s_.release[u] = s_.clock + *from++;
@@ -603,7 +685,7 @@ class Evaluator {
     for (Channel& c : s_.channel) {
       c.head = 0;
       c.pending = static_cast<unsigned>(*from++);
-      for (unsigned i = 0; i < c.pending; ++i) c.time[i] = s_.clock + *from++;
+      from = behind(from, static_cast<int>(c.pending), [&](int i) -> Word& { return c.time[i]; });
     }
   }
 
@@ -641,8 +723,7 @@ class Evaluator {
 
   const Effect& effect(const Node& n, Site& site) {
     unsigned key = holds(site.flag);
-    for (int i = 0; i < site.cases; ++i)
-      key = 2 * key + ((last_ & site.case_last[i]) == site.case_last[i]);
+    for (int i = 0; i < site.cases; ++i) key = 2 * key + reached(site.case_ends[i]);
     if (key != site.last_key) {
       site.last_key = key;
       site.last_effect = find_effect(n, site, key);
@@ -690,12 +771,12 @@ class Evaluator {
   }
 
   void issue(const Node& n, Site& site) {
-    const Unit unit = unit_of(n.op);
+    const Unit unit = site.unit;
     Word* slot = &s_.queue[unit][s_.queue_head[unit]];
     s_.clock = std::max(s_.clock, *slot) + 1;
     if (++s_.queue_head[unit] == m_.queue_depth[unit]) s_.queue_head[unit] = 0;
     for (int i = n.first_wait; i < n.first_wait + n.waits; ++i)
-      if (holds(x_.conditions[i])) wait(n, k_.tokens[i], unit);
+      if (holds(x_.tokens[i].when)) wait(n, x_.tokens[i], unit);
     if (status != kOk) return;
     const Effect& e = effect(n, site);
     Word start;
@@ -709,16 +790,16 @@ class Evaluator {
     s_.release[unit] = std::max(s_.release[unit], start + e.busy);
     s_.complete[unit] = std::max(s_.complete[unit], start + e.busy + e.latency);
     for (int i = n.first_signal; i < n.first_signal + n.signals; ++i)
-      if (holds(x_.conditions[i])) signal(n, k_.tokens[i], unit);
+      if (holds(x_.tokens[i].when)) signal(n, x_.tokens[i], unit);
     if (trace_ && trace_->used < trace_->capacity) {
       const Word row[6] = {n.site, unit, s_.clock, start, start + e.busy, s_.complete[unit]};
       std::memcpy(trace_->rows + 6 * trace_->used++, row, sizeof row);
     }
   }
 
-  void wait(const Node& n, const Token& token, Unit unit) {
+  void wait(const Node& n, const TokenRule& token, Unit unit) {
     Channel& c = s_.channel[token.channel];
-    for (Word i = w_[token.count_at]; i > 0; --i) {
+    for (Word i = token.count; i > 0; --i) {
       if (c.pending == 0) return fail(kTokenUnderflow, n.site);
       s_.bound[unit] = std::max(s_.bound[unit], c.time[c.head] + 1);
       c.head = (c.head + 1) & kMaxTokens;
@@ -726,10 +807,10 @@ class Evaluator {
     }
   }
 
-  void signal(const Node& n, const Token& token, Unit unit) {
+  void signal(const Node& n, const TokenRule& token, Unit unit) {
     Channel& c = s_.channel[token.channel];
     const Word time = kChannelAtComplete[token.channel] ? s_.complete[unit] : s_.release[unit];
-    for (Word i = w_[token.count_at]; i > 0; --i) {
+    for (Word i = token.count; i > 0; --i) {
       if (c.pending == kMaxTokens) return fail(kTokenOverflow, n.site);
       c.at(c.pending++) = time;
     }

@@ -11,7 +11,7 @@ from codesign.compiler.lower import Plan, lower
 from codesign.hw.area import area_mm2
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable, EnergyOverrides, breakdown, cost_table, edp_js, energy_j
-from codesign.hw.events import EVENT_INDEX
+from codesign.hw.events import EVENT_INDEX, EVENTS
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -59,7 +59,9 @@ class Result:
     @cached_property
     def events(self) -> Ints:
         """Event counts [len(EVENTS)]."""
-        total: Ints = np.sum([kernel.events for kernel in self.kernels], axis=0)
+        total: Ints = np.zeros(len(EVENTS), dtype=np.int64)
+        for kernel in self.kernels:
+            total += kernel.events
         return total
 
     @property

@@ -13,7 +13,6 @@ from typing import Any
 
 from codesign.compiler.graph import Graph
 from codesign.hw import config as hardware
-from codesign.hw.accelergy import load_ert
 from codesign.hw.config import PRESETS, HardwareConfig
 from codesign.hw.energy import TABLES, EnergyOverrides
 from codesign.hw.errors import ConfigError, ModelError, TableError, UnsupportedError

@@ -6,7 +6,7 @@ lists alternatives, from most to least fused; `lower` takes the cheapest.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import networkx as nx
 
@@ -69,6 +69,17 @@ def fuse(graph: Graph, config: HardwareConfig) -> list[Group]:
     order.add_nodes_from(range(len(groups)))
     order.add_edges_from((owner[u], owner[v]) for u, v in graph.dag.edges if owner[u] != owner[v])
     return [groups[index] for index in nx.lexicographical_topological_sort(order)]
+
+
+def _function(op: Operator | None) -> str:
+    """The drain's function for what follows a sum: a norm, an activation, or nothing."""
+    match op:
+        case LayerNorm():
+            return "rmsnorm" if op.rms else "layernorm"
+        case Activation():
+            return op.function
+        case _:
+            return "copy"
 
 
 class _Matcher:
@@ -217,7 +228,7 @@ class _Matcher:
                 return Group((op, reader), ((fused,),))
             return Group((op, reader), ((plain, self._host(reader, reader.function)),))
         if self.config.normalization and isinstance(reader, Add | LayerNorm):
-            return self._projection_norm(op, plain, reader)
+            return self._projection_sum(op, plain, reader)
         siblings = self._siblings(op)
         if len(siblings) > 1:
             merged = self._matmul_work(siblings, op.output)
@@ -247,39 +258,34 @@ class _Matcher:
                 found.append(other)
         return tuple(found)
 
-    def _projection_norm(self, op: Matmul, plain: Work, reader: Operator) -> Group:
-        """Projection, residual sum and norm: fused behind the mesh, or the norm by itself."""
+    def _projection_sum(self, op: Matmul, plain: Work, reader: Add | LayerNorm) -> Group:
+        """Projection, residual sum and norm or activation: behind the mesh, or by themselves."""
         total = reader if isinstance(reader, Add) else None
-        norm = self._only_consumer(reader) if total else reader
-        if not isinstance(norm, LayerNorm):
-            assert total is not None
-            return Group((op, total), ((plain, self._row(total, "copy", total.inputs)),))
-        function = "rmsnorm" if norm.rms else "layernorm"
-        operators = (op, total, norm) if total else (op, norm)
+        last = self._only_consumer(reader) if total else reader
+        if not isinstance(last, LayerNorm | Activation):
+            last = None
+        members: list[Operator] = [member for member in (op, total, last) if member is not None]
         others = tuple(t for t in total.inputs if t != op.output) if total else ()
+        function = _function(last)
         base = plain.problem
         assert isinstance(base, MatmulProblem)
         fused = Work(
             plain.name,
             "matmul",
-            tuple(member.name for member in operators),
+            tuple(member.name for member in members),
             plain.inputs + others,
-            (norm.output,),
-            MatmulProblem(
-                base.m,
-                base.k,
-                base.n,
-                parameters=True,
-                function=function,
-                residual=total is not None,
-            ),
+            (members[-1].output,),
+            replace(base, parameters=True, function=function, residual=total is not None),
             macs=op.macs,
         )
-        alone = self._row(norm, function, norm.inputs)
-        if total:
-            alone = self._row(norm, function, total.inputs, (total.name,))
-        fusable = op.batch == 1 and op.n == norm.cols and len(others) == (total is not None)
-        return Group(operators, ((fused,), (plain, alone)) if fusable else ((plain, alone),))
+        end = last or total
+        assert end is not None
+        before = (total.name,) if total and last else ()
+        alone = self._row(end, function, total.inputs if total else end.inputs, before)
+        whole = not isinstance(last, LayerNorm) or op.n == last.cols
+        fusable = op.batch == 1 and whole and len(others) == (total is not None)
+        apart = (plain, alone)
+        return Group(tuple(members), ((fused,), apart) if fusable else (apart,))
 
     def _norm(self, op: LayerNorm) -> Group:
         return self._single(op, "rmsnorm" if op.rms else "layernorm", op.inputs[:1])
@@ -289,9 +295,7 @@ class _Matcher:
         reader = self._only_consumer(op)
         if not self.config.normalization or not isinstance(reader, LayerNorm | Activation):
             return self._single(op, "copy", op.inputs)
-        function = reader.function if isinstance(reader, Activation) else "layernorm"
-        if isinstance(reader, LayerNorm) and reader.rms:
-            function = "rmsnorm"
+        function = _function(reader)
         work = self._row(reader, function, op.inputs, (op.name,))
         return Group((op, reader), ((work,),))
 

@@ -33,7 +33,8 @@ def spaces(problem: Problem, config: HardwareConfig) -> list[Any]:
         case AttentionProblem():
             found = list(attention_spaces(problem, config))
         case RowProblem():
-            found = [RowSpace.build(flattened(problem, config), config)]
+            flat = flattened(problem, config)
+            found = [RowSpace.build(flat, config), RowSpace.build(flat, config, serial=True)]
     return found
 
 
@@ -59,7 +60,7 @@ def describe(problem: Problem, mapping: Any, config: HardwareConfig) -> str:
             text = f"tile {m.tile_m}x{m.tile_n * dim}, k chunk {m.chunk_k * dim}, {order}"
             if m.resident:
                 text += f", {m.resident} chunks of {reused} resident"
-            return text + (f", {m.groups} drain groups" if not problem.row_function else "")
+            return text + (f", {m.groups} drain groups" if not problem.whole_tiles else "")
         case AttentionProblem():
             m = mapping
             how = "K and V held" if m.hold else "K and V streamed"

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.fusion import Group, Work, fuse
-from codesign.compiler.graph import Graph
+from codesign.compiler.graph import Graph, Matmul
 from codesign.compiler.kernels import describe
 from codesign.compiler.mapping import OBJECTIVES, Ints
-from codesign.compiler.matmul_kernel import MatmulProblem
 from codesign.compiler.pricing import GroupShape, PriceTables, price_tables
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
@@ -99,13 +97,7 @@ def _steps(group: Group, tables: PriceTables) -> Iterator[Step]:
 
 def _misfit(group: Group, config: HardwareConfig) -> str:
     op = group.operators[0]
-    problems = [work.problem for alternative in group.alternatives for work in alternative]
-    shape = ""
-    for problem in problems:
-        if isinstance(problem, MatmulProblem):
-            shape = f" ({problem.m}x{problem.k}x{problem.n})"
-        elif isinstance(problem, AttentionProblem):
-            shape = f" ({problem.queries} queries, {problem.keys} keys)"
+    shape = f" ({op.m}x{op.k}x{op.n})" if isinstance(op, Matmul) else f" ({op.elements} elements)"
     return (
         f"{op.kind} {op.name!r}{shape} fits no tile of machine {config.name!r} with "
         f"{format_size(config.scratchpad_bytes)} scratchpad, "

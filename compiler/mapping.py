@@ -42,7 +42,8 @@ class Prices:
 
     def energy_j(self, events: Ints, cycles: Ints) -> Floats:
         """Joules [batch] of events [batch, len(EVENTS)] and cycles [batch]."""
-        joules: Floats = events @ self.event_j + cycles * self.cycle_j
+        # Summed row by row, so that a price does not depend on the batch it is computed in.
+        joules: Floats = (events * self.event_j).sum(axis=1) + cycles * self.cycle_j
         return joules
 
     def score(self, objective: str, events: Ints, cycles: Ints) -> Floats:

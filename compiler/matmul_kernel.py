@@ -55,13 +55,18 @@ class MatmulProblem:
     transposed_b: bool = False
     parameters: bool = False
     function: str = "copy"
-    residual: bool = False  # an int8 matrix added before a row function
+    residual: bool = False  # an int8 matrix is added before the function
     destination: str = "dram"
 
     @property
     def row_function(self) -> bool:
         """Whether the epilogue needs whole rows of C."""
         return self.function in ROW_FUNCTIONS
+
+    @property
+    def whole_tiles(self) -> bool:
+        """Whether a tile drains as one group, with whole tiles taking turns in the accumulator."""
+        return self.row_function or self.residual
 
     @property
     def parameter_sets(self) -> int:
@@ -160,9 +165,11 @@ class MatmulShape:
         rows = mapping.tile_m * self.width
         span = ceil_div(rows, config.accumulator_bank_rows)
         self.region = span * config.accumulator_bank_rows
-        if problem.row_function:
+        if problem.whole_tiles:
             self.held = np.minimum(mapping.tiles_held, self.tiles)
-            fits = (self.held * span <= config.accumulator_banks) & (self.tiles_n == 1)
+            fits = self.held * span <= config.accumulator_banks
+            if problem.row_function:
+                fits = fits & (self.tiles_n == 1)
             if problem.residual:  # loaded one chunk ahead, hence before the tile before is drained
                 fits = fits & ((self.held > 1) | (self.tiles == 1))
             self.feasible = self.feasible & fits & (mapping.groups == 1)
@@ -172,7 +179,7 @@ class MatmulShape:
         window = np.maximum(config.accumulator_banks // np.maximum(span, 1), 1)
         self.window = 2 ** (np.frexp(window)[1] - 1)  # rounded down to a power of two
         self.pitch = ceil_div(rows, self.window) * self.window
-        per_region = self.region // np.maximum(self.pitch, 1)
+        per_region = np.maximum(self.region // np.maximum(self.pitch, 1), 1)
         fits = (span <= config.accumulator_banks) & (mapping.groups <= self.window * per_region)
         self.feasible = self.feasible & fits
         passes_overlap = self.k_blocks > 1
@@ -378,10 +385,13 @@ class _MatmulWriter:
             "accumulator",
             {
                 "rows": Cases(self.map.tile_m, ((("tm",), self.s.m_last),)),
-                "blocks": self.s.n_blocks,
+                "blocks": Cases(self.map.tile_n, ((("tn",), self.s.n_last),)),
             },
             {
-                "dram": Affine(self.at.residual, {"tm": self.map.tile_m * self.dim}),
+                "dram": Affine(
+                    self.at.residual,
+                    {"tm": self.map.tile_m * self.dim, "tn": self.map.tile_n * plane},
+                ),
                 "dram_stride": Affine(plane),
                 "local": self._accumulator({}),
                 "stride": Affine(self.map.tile_m),
@@ -438,7 +448,7 @@ class _MatmulWriter:
         """
         if self.p.residual:
             return ()
-        if self.p.row_function:
+        if self.p.whole_tiles:
             return (Token("drained", first("c", "kb", "j")),)
         s = self.s
         lag = np.where(s.k_blocks > 1, s.window, NO_UPPER_BOUND)
@@ -519,7 +529,7 @@ class _MatmulWriter:
         """Group q lies in bank region q mod window; row functions alternate tiles."""
         s = self.s
         strides = {loop: self.map.tile_m for loop in block}
-        if self.p.row_function:
+        if self.p.whole_tiles:
             return Affine(0, strides, Ring(s.held, s.region, self.tile_steps))
         step = s.pitch // s.window
         return Affine(0, {**strides, "q": step}, Ring(s.window, s.region - step, {"q": 1}))

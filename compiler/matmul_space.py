@@ -1,8 +1,9 @@
 """The mapspace of the matmul kernel, and lower bounds on its costs.
 
 Stated: loop order (m or n inner), tile_m and tile_n from near-equal splits of their extents, chunk_k
-from powers of two. Given those, residency and drain groups are set to the most that fits: both only
-take work away. Row functions tile m alone and hold one or two output tiles.
+from powers of two, drain groups as fine as fits or one a bank. Residency is the most that fits: it only
+takes work away. With a row function m alone is tiled; with that or a residual one or two output tiles
+are held.
 """
 
 from dataclasses import dataclass, replace
@@ -47,12 +48,12 @@ class MatmulSpace:
         granule = max(1, config.bus_bytes // config.dim)
         tiles_m = splits(problem.m, granule)
         tiles_n = np.array([n_blocks]) if problem.row_function else splits(n_blocks)
-        held = np.array([2, 1]) if problem.row_function else np.array([1])
+        held = np.array([2, 1]) if problem.whole_tiles else np.array([1])
         grid = np.meshgrid(tiles_m, tiles_n, doublings(k_blocks), held, indexing="ij")
         tile_m, tile_n, chunk_k, tiles_held = (axis.ravel() for axis in grid)
         mappings = MatmulMapping(order, tile_m, tile_n, chunk_k, tiles_held=tiles_held)
-        if not problem.row_function:
-            mappings = replace(mappings, groups=_most_groups(problem, mappings, config))
+        if not problem.whole_tiles:
+            mappings = _grouped(problem, mappings, config)
         mappings = replace(mappings, resident=_most_resident(problem, mappings, config))
         feasible = MatmulShape(problem, mappings, config).feasible
         return cls(problem, config, _select(mappings, np.flatnonzero(feasible)))
@@ -93,11 +94,28 @@ def _select(mappings: MatmulMapping, index: Ints) -> MatmulMapping:
     )
 
 
-def _most_groups(problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig) -> Ints:
+def _grouped(
+    problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig
+) -> MatmulMapping:
+    """Every mapping with its finest drain groups, and with its finest of at most one per bank.
+
+    Finer groups drain earlier; fewer wait less where the drain's queue is short.
+    """
+    fine = _most_groups(problem, mappings, config, MOST_GROUPS)
+    coarse = _most_groups(problem, mappings, config, config.accumulator_banks)
+    other = np.flatnonzero(coarse < fine)
+    groups = np.concatenate([fine, coarse[other]])
+    index = np.concatenate([np.arange(len(fine)), other])
+    return replace(_select(mappings, index), groups=groups)
+
+
+def _most_groups(
+    problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig, most: int
+) -> Ints:
     """The finest division of each tile into drain groups that fits: whole, or a power of two."""
     powers = np.array([1 << i for i in range(8)])[:, None]
-    whole = np.minimum(mappings.tile_n, MOST_GROUPS)[None]
-    groups = np.concatenate([np.broadcast_to(powers, (8, whole.size)), whole])
+    whole = np.minimum(mappings.tile_n, most)[None]
+    groups = np.concatenate([np.broadcast_to(np.minimum(powers, most), (8, whole.size)), whole])
     trial = replace(mappings, groups=groups)
     fits = MatmulShape(problem, trial, config).feasible & (groups <= mappings.tile_n)
     best: Ints = np.where(fits, groups, 1).max(axis=0)

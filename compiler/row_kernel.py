@@ -35,10 +35,11 @@ class RowProblem:
 
 @dataclass(frozen=True)
 class RowMapping:
-    """Rows per tile, and how many tiles the accumulator holds at once."""
+    """Rows per tile, and how many tiles the accumulator holds at once; `serial`: just one."""
 
     tile_rows: Any
     tiles_held: Any
+    serial: bool = False
 
 
 @dataclass(frozen=True)
@@ -117,9 +118,11 @@ def row_kernel(
         waits=filled,
         signals=(Token("emptied"),),
     )
+    # A tile is loaded while the one before it drains, unless the accumulator holds but one.
+    stages = ((*loads, drain),) if mapping.serial else (tuple(loads), (drain,))
     return (
         Instruction("drain_sync", signals=(credits,)),
-        Pipeline((("b", problem.batch), ("t", tiles)), (tuple(loads), (drain,))),
+        Pipeline((("b", problem.batch), ("t", tiles)), stages),
         Instruction("load_sync", waits=(credits,)),
     )
 
@@ -150,27 +153,33 @@ def _region(mapping: RowMapping, blocks: int, config: HardwareConfig) -> Any:
 
 @dataclass(frozen=True)
 class RowSpace:
-    """Stated: tile_rows from near-equal splits, two or three tiles held (one where there is one)."""
+    """Stated: tile_rows from near-equal splits, two or three tiles held (one where there is one).
+
+    Rows too long for two tiles have a space of their own, `serial`.
+    """
 
     problem: RowProblem
     config: HardwareConfig
     mappings: RowMapping
 
     @classmethod
-    def build(cls, problem: RowProblem, config: HardwareConfig) -> "RowSpace":
+    def build(
+        cls, problem: RowProblem, config: HardwareConfig, *, serial: bool = False
+    ) -> "RowSpace":
         """Enumerate the tiles that fit the accumulator and its parameter memory."""
         blocks = int(ceil_div(problem.cols, config.dim))
         granule = max(1, config.bus_bytes // config.dim)
         tile_rows, held = np.meshgrid(
             splits(problem.rows, granule),
-            np.array([2, 3]),
+            np.array([1] if serial else [2, 3]),
             indexing="ij",
         )
         held = np.minimum(held, problem.batch * ceil_div(problem.rows, tile_rows))
         mappings = RowMapping(tile_rows.ravel(), held.ravel())
         fits = mappings.tiles_held * _region(mappings, blocks, config) <= config.accumulator_rows
         fits &= problem.parameters * blocks * config.dim <= config.parameter_channels
-        return cls(problem, config, RowMapping(mappings.tile_rows[fits], mappings.tiles_held[fits]))
+        kept = RowMapping(mappings.tile_rows[fits], mappings.tiles_held[fits], serial)
+        return cls(problem, config, kept)
 
     def __len__(self) -> int:
         return len(self.mappings.tile_rows)
@@ -178,12 +187,12 @@ class RowSpace:
     def mapping(self, index: int) -> RowMapping:
         """One mapping, its numbers plain ints."""
         m = self.mappings
-        return RowMapping(int(m.tile_rows[index]), int(m.tiles_held[index]))
+        return RowMapping(int(m.tile_rows[index]), int(m.tiles_held[index]), m.serial)
 
     def kernel(self, chosen: Ints) -> Body:
         """The kernels of the chosen mappings, as one batch."""
         m = self.mappings
-        picked = RowMapping(m.tile_rows[chosen], m.tiles_held[chosen])
+        picked = RowMapping(m.tile_rows[chosen], m.tiles_held[chosen], m.serial)
         return row_kernel(self.problem, picked, self.config)
 
     def bounds(self) -> tuple[Ints, Ints]:

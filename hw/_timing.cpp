@@ -837,8 +837,8 @@ class Evaluator {
       s_.compute_start = start;
       s_.free[kExecute] = start + e.busy;
       s_.loaded = false;
-    } else {
-      start = std::max({pop + 1, s_.preload_start, s_.compute_start, bound});
+    } else {  // a sync holds the queue until it starts
+      start = pop = std::max({pop, s_.preload_start, s_.compute_start, bound});
     }
     return s_.pop = pop;
   }

@@ -4,6 +4,7 @@ Frozen, validated on construction with every violation reported at once, read fr
 TOML. Named presets are starting points for `dataclasses.replace`.
 """
 
+import difflib
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
@@ -17,6 +18,8 @@ from codesign.hw.sizes import parse_size
 
 ACCUMULATOR_WORD_BYTES = 4
 TECHNOLOGY_NODES_NM = (22, 32, 45)
+ADDRESS_BITS = 20  # of a local row
+PARAMETER_ADDRESS_BITS = 10  # of a row of the parameter memory
 
 
 def _power_of_two(value: int) -> bool:
@@ -99,10 +102,11 @@ class HardwareConfig:
         widest = min(128, self.dim * self.dim)
         if not (_power_of_two(self.bus_bytes) and self.bus_bytes <= widest):
             yield f"bus_bytes is {self.bus_bytes} but must be a power of two from 1 to {widest}"
-        if self.parameter_channels % self.dim or not 1 <= self.parameter_channels <= 1 << 16:
+        most = self.dim << PARAMETER_ADDRESS_BITS
+        if self.parameter_channels % self.dim or not 1 <= self.parameter_channels <= most:
             yield (
                 f"parameter_channels is {self.parameter_channels} but must be a multiple of dim "
-                f"({self.dim}) up to 65536"
+                f"({self.dim}) up to {most}"
             )
         for unit in ("load", "execute", "drain"):
             depth = numbers[f"{unit}_queue_depth"]
@@ -129,8 +133,11 @@ class HardwareConfig:
             )
         elif size // granule < self.dim:
             yield f"{memory}_bytes is {size} but a bank must hold {self.dim} rows: at least {granule * self.dim}"
-        elif size > 1 << 30:
-            yield f"{memory}_bytes is {size} but must be at most 1G"
+        elif size // row_bytes > 1 << ADDRESS_BITS:
+            yield (
+                f"{memory}_bytes is {size} but must be at most {row_bytes << ADDRESS_BITS} "
+                f"(addresses reach {1 << ADDRESS_BITS} rows)"
+            )
 
 
 PRESETS = {
@@ -165,9 +172,11 @@ PRESETS = {
 
 
 def preset(name: str) -> HardwareConfig:
-    """Return the preset machine called `name`; raises ConfigError listing the names there are."""
+    """Return the preset machine called `name`; raises ConfigError with the names that come near."""
     if name not in PRESETS:
-        raise ConfigError([f"no preset is called {name!r}: choose from {', '.join(PRESETS)}"])
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "choose from " + ", ".join(PRESETS)
+        raise ConfigError([f"no preset is called {name!r}: {hint}"])
     return PRESETS[name]
 
 

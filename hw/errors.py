@@ -1,14 +1,17 @@
 """Errors that are a user's to mend: one line that names the thing, the place and the remedy.
 
-The command line prints them and exits with code 2; anything else is a bug and keeps its traceback.
+The command line prints them and exits with their code; anything else is a bug and keeps its
+traceback.
 
     CodesignError
-    ├── ConfigError        a machine that cannot be built (all violations at once)
-    ├── ProgramError       a Program that breaks the machine's contract
-    ├── TableError         an energy or area table that cannot be used
-    ├── ModelError         a model configuration or ONNX file that cannot be read
-    ├── UnsupportedError   ONNX nodes that the importer does not know (all at once)
-    └── MappingError       an operator that fits no tile of the machine
+    ├── ConfigError           a machine that cannot be built (all violations at once)
+    ├── ProgramError          a Program that breaks the machine's contract
+    ├── TableError            an energy or area table that cannot be used
+    ├── ModelError            a model configuration or ONNX file that cannot be read
+    │   └── UnsupportedError  ONNX nodes that the importer does not know (all at once)
+    ├── MappingError          an operator that fits no tile of the machine
+    ├── OutputError           a place that cannot be written (defined in search/output.py)
+    └── FailedMachines        machines of a sweep lost to a bug: leave them out (search/sweep.py)
 """
 
 from collections.abc import Sequence
@@ -16,6 +19,8 @@ from collections.abc import Sequence
 
 class CodesignError(Exception):
     """Root of every error that a user can mend; its message is one line."""
+
+    exit_code = 2  # of the command line
 
 
 class ConfigError(CodesignError):

@@ -8,6 +8,8 @@ tokens either when its sources are free again (`release`) or when its results ca
 from dataclasses import dataclass
 from typing import Literal
 
+from codesign.hw.config import ADDRESS_BITS, PARAMETER_ADDRESS_BITS
+
 UNITS = ("load", "execute", "drain")
 
 
@@ -64,7 +66,7 @@ _ROWS = Field("rows", 16, "rows per block")
 _BLOCKS = Field("blocks", 12, "blocks of dim columns")
 _DRAM = Field("dram", 40, "byte address in DRAM")
 _DRAM_STRIDE = Field("dram_stride", 32, "bytes from one block to the next in DRAM")
-_LOCAL_STRIDE = Field("stride", 20, "local rows from one block to the next")
+_LOCAL_STRIDE = Field("stride", ADDRESS_BITS, "local rows from one block to the next")
 
 TARGETS = ("scratchpad", "accumulator", "accumulator_int32", "parameters")
 FUNCTIONS = ("copy", "relu", "gelu", "softmax", "layernorm", "rmsnorm")
@@ -77,7 +79,7 @@ OPERATIONS = (
         1,
         "load",
         (_ROWS, _BLOCKS, Field("target", 2, "index into TARGETS")),
-        (_DRAM, _DRAM_STRIDE, Field("local", 20, "first local row"), _LOCAL_STRIDE),
+        (_DRAM, _DRAM_STRIDE, Field("local", ADDRESS_BITS, "first local row"), _LOCAL_STRIDE),
         (Field("accumulate", 1, "add to the accumulator rows instead of overwriting them"),),
         "DRAM to scratchpad, accumulator (scaled) or the drain's parameter memory",
     ),
@@ -86,7 +88,7 @@ OPERATIONS = (
         2,
         "execute",
         (Field("rows", 8, "weight rows; the rest of the tile is zero"),),
-        (Field("local", 20, "scratchpad row of the first weight row"),),
+        (Field("local", ADDRESS_BITS, "scratchpad row of the first weight row"),),
         (Field("transposed", 1, "rows enter from the west: the tile is used transposed"),),
         "a dim x dim weight tile into the mesh's shadow registers",
     ),
@@ -96,8 +98,8 @@ OPERATIONS = (
         "execute",
         (_ROWS, Field("depth", 8, "useful rows of the weight tile"), Field("width", 8, "columns")),
         (
-            Field("local", 20, "scratchpad row of the first A row"),
-            Field("accumulator", 20, "accumulator row of the first result"),
+            Field("local", ADDRESS_BITS, "scratchpad row of the first A row"),
+            Field("accumulator", ADDRESS_BITS, "accumulator row of the first result"),
         ),
         (Field("overwrite", 1, "replace the accumulator rows instead of adding to them"),),
         "swap in the preloaded weights and stream rows of A through the mesh",
@@ -113,13 +115,13 @@ OPERATIONS = (
             Field("destination", 2, "index into DESTINATIONS"),
         ),
         (
-            Field("accumulator", 20, "first accumulator row"),
+            Field("accumulator", ADDRESS_BITS, "first accumulator row"),
             _LOCAL_STRIDE,
             _DRAM,
             _DRAM_STRIDE,
-            Field("local", 20, "first scratchpad row, when that is the destination"),
-            Field("local_stride", 20, "scratchpad rows from one block to the next"),
-            Field("parameters", 10, "first row of the parameter memory"),
+            Field("local", ADDRESS_BITS, "first scratchpad row, when that is the destination"),
+            Field("local_stride", ADDRESS_BITS, "scratchpad rows from one block to the next"),
+            Field("parameters", PARAMETER_ADDRESS_BITS, "first row of the parameter memory"),
         ),
         (Field("masked", 1, "add the mask of the row to the scores"),),
         "accumulator through a row function and the requantizer to DRAM or scratchpad",

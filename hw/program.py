@@ -20,6 +20,7 @@ in one call.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -231,33 +232,41 @@ def instructions(body: Body) -> Iterator[Instruction]:
 
 def unroll(body: Body) -> Iterator[Issued]:
     """Every instruction of a kernel's body in program order, all fields evaluated."""
-    sites = {id(instruction): site for site, instruction in enumerate(instructions(body))}
-    yield from _Unroller(sites).body(body)
+    yield from _Unroller().body(body, 0)
+
+
+def _size(node: Node) -> int:
+    """Instructions in the text of a node."""
+    return sum(1 for _ in instructions((node,)))
 
 
 class _Unroller:
-    """Walks a body with the current index and count of every enclosing loop."""
+    """Walks a body with the current index and count of every enclosing loop.
 
-    def __init__(self, sites: Mapping[int, int]) -> None:
-        self.sites = sites
+    `site` is the number of the body's first instruction in the kernel's text.
+    """
+
+    def __init__(self) -> None:
         self.index: dict[str, int] = {}
         self.count: dict[str, int] = {}
 
-    def body(self, body: Body) -> Iterator[Issued]:
+    def body(self, body: Body, site: int) -> Iterator[Issued]:
         for node in body:
             match node:
                 case Instruction():
                     if self.holds(node.when):
-                        yield self.issue(node)
+                        yield self.issue(node, site)
                 case Loop():
                     self.count[node.name] = count = self.value(node.count)
                     for i in range(count):
                         self.index[node.name] = i
-                        yield from self.body(node.body)
+                        yield from self.body(node.body, site)
                 case Pipeline():
-                    yield from self.pipeline(node)
+                    yield from self.pipeline(node, site)
+            site += _size(node)
 
-    def pipeline(self, node: Pipeline) -> Iterator[Issued]:
+    def pipeline(self, node: Pipeline, site: int) -> Iterator[Issued]:
+        sites = [site + sum(map(_size, chain(*node.stages[:s]))) for s in range(len(node.stages))]
         names = [name for name, _ in node.loops]
         counts = [int(count) for _, count in node.loops]
         self.count.update(zip(names, counts, strict=True))
@@ -266,7 +275,7 @@ class _Unroller:
             for s, stage in enumerate(node.stages):
                 if 0 <= g - s < len(steps):
                     self.index.update(zip(names, steps[g - s], strict=True))
-                    yield from self.body(stage)
+                    yield from self.body(stage, sites[s])
 
     def holds(self, guards: Guards) -> bool:
         return all(guard.holds(self.index[guard.loop], self.count[guard.loop]) for guard in guards)
@@ -280,9 +289,9 @@ class _Unroller:
     def tokens(self, tokens: Sequence[Token]) -> tuple[tuple[str, int], ...]:
         return tuple((t.channel, int(t.count)) for t in tokens if self.holds(t.when))
 
-    def issue(self, node: Instruction) -> Issued:
+    def issue(self, node: Instruction, site: int) -> Issued:
         return Issued(
-            site=self.sites[id(node)],
+            site=site,
             op=node.op,
             values={name: self.value(value) for name, value in node.values.items()},
             addresses={name: a.at(self.index, self.count) for name, a in node.addresses.items()},

@@ -11,6 +11,7 @@ of a kernel follows from its instructions and the HardwareConfig alone:
 - Execute has two ports, for weights (preload) and for A rows (compute). Each has a holding
   register that takes the next instruction from the queue once the previous one has started. A
   preload takes dim cycles and may run under the compute that swapped in the weights before it.
+  An execute_sync has no register: it holds the queue until all before it have started.
 - Waiting for a token, an instruction starts no earlier than the cycle after its signal. Release
   and completion signals leave each unit in program order.
 
@@ -292,7 +293,7 @@ class _Machine:
                 self.compute_start = start
                 unit.free = free
             case _:
-                start = max(pop + 1, self.preload_start, self.compute_start, bound)
+                start = pop = max(pop, self.preload_start, self.compute_start, bound)
                 free = complete = start + 1
         if issued.op != "execute_sync":
             self.weights_pending = issued.op == "preload"

@@ -126,6 +126,11 @@ _machine_options = _options(
                  help="Energy costs: shipped ones, or an Accelergy ERT."),
 )  # fmt: skip
 
+_area_option = click.option(
+    "--area-table", default="default", show_default=True, metavar="default|FILE.yaml",
+    help="Areas: shipped ones, or an Accelergy ART.",
+)  # fmt: skip
+
 
 def _out(*names: str, required: bool = False) -> Callable[[Function], Function]:
     return click.option(
@@ -155,6 +160,7 @@ def cli(context: click.Context) -> None:
 @cli.command()
 @_model_options
 @_machine_options
+@_area_option
 @click.option("-j", "--jobs", type=_positive, help="Processes.  [default: all cores]")
 @_out("--out", "-o")
 @_json
@@ -174,6 +180,7 @@ def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
 @cli.command()
 @_model_options
 @_machine_options
+@_area_option
 @click.option("--backend", type=click.Choice(["timing", "functional", "rtl"]), default="timing",
               show_default=True, help="Which view of the machine runs the model.")  # fmt: skip
 @_out("--out", "-o")
@@ -275,13 +282,18 @@ def models(as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
+@click.option("--ert", "template", flag_value="ert", help="Its energy costs, for --energy-table.")
+@click.option("--art", "template", flag_value="art", help="Its areas, for --area-table.")
 @_json
 @_debug
-def hardware(name: str | None, as_json: bool) -> None:
-    """List the preset machines; with NAME print one as TOML to start from."""
+def hardware(name: str | None, template: str | None, as_json: bool) -> None:
+    """List the preset machines; with NAME print one as TOML to start from.
+
+    NAME may be a TOML file. --ert and --art print its costs as Accelergy tables to start from.
+    """
     from codesign.search.commands import show_hardware
 
-    show_hardware(name, as_json)
+    show_hardware(name, template, as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -306,7 +318,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CodesignError, click.ClickException) as error:
         if "--debug" in arguments:
             raise
-        return _say(f"error: {_message(error)}", BAD_INPUT)
+        code = error.exit_code if isinstance(error, CodesignError) else BAD_INPUT
+        return _say(f"error: {_message(error)}", code)
 
 
 def _request(command: str, **options: Any) -> "Request":

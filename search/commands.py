@@ -11,13 +11,15 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from codesign.hw.area import AreaOverrides
 from codesign.hw.config import PRESETS, HardwareConfig, to_toml
+from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
 from codesign.search import grid, inputs, output, tables
 from codesign.search.grid import Point
 from codesign.search.inputs import Model
 from codesign.search.output import RunDirectory
-from codesign.search.sweep import Job, Row, best, feasible_row, sweep
+from codesign.search.sweep import FailedMachines, Job, Row, best, feasible_row, sweep
 
 MOST_WARNINGS = 4
 _MAPPED = {"cycles": "fewest cycles", "energy": "least energy", "edp": "least EDP"}
@@ -37,6 +39,7 @@ class Request:
     axes: Mapping[str, Sequence[int]]  # and those that make a grid
     objective: str
     energy_table: str
+    area_table: str = inputs.DEFAULT_AREAS
     out: Path | None = None
     as_json: bool = False
 
@@ -48,7 +51,8 @@ class _Prepared:
     request: Request
     base: HardwareConfig
     points: list[Point]
-    tables: Any
+    tables: str | EnergyOverrides
+    area_tables: str | AreaOverrides
     model: Model
 
     def describe(self, action: str) -> dict[str, Any]:
@@ -62,7 +66,8 @@ class _Prepared:
             "hardware": asdict(self.base),
             "grid": {axis: list(values) for axis, values in self.request.axes.items()},
             "objective": self.request.objective,
-            "energy_table": self.tables if isinstance(self.tables, str) else asdict(self.tables),
+            "energy_table": _recorded(self.tables),
+            "area_table": _recorded(self.area_tables),
         }
         return output.describe_run(self.request.command, run_inputs)
 
@@ -70,8 +75,8 @@ class _Prepared:
 def run_sweep(request: Request, jobs: int) -> None:
     """Evaluate the model on every machine of the grid; tables, files, journal and resume.
 
-    Raises CodesignError for bad input and when the model runs on no machine at all; its
-    KeyboardInterrupt says what was kept.
+    Raises CodesignError for bad input and when the model runs on no machine at all, FailedMachines
+    when all is done that can be; its KeyboardInterrupt says what was kept.
     """
     prepared = _prepare(request)
     run = prepared.describe("sweep")
@@ -79,16 +84,17 @@ def run_sweep(request: Request, jobs: int) -> None:
         rows = _sweep_rows(prepared, jobs, [], lambda row: None, None)
     else:
         with output.run_directory(request.out, run) as directory:
-            done = directory.journal(Row)
+            done = [row for row in directory.journal(Row) if not row.failed]
             rows = _sweep_rows(prepared, jobs, done, directory.append, request.out)
             _write_sweep(directory, rows, prepared)
     winner = best(rows)
     if request.as_json:
         _print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
-        return
-    console = tables.console()
-    console.print(tables.sweep_table(rows, _title(prepared), console.width))
-    _say_where(request.out)
+    else:
+        console = tables.console()
+        console.print(tables.sweep_table(rows, _title(prepared), console.width))
+        _say_where(request.out)
+    _report_failures(rows)
 
 
 def run_simulate(request: Request) -> None:
@@ -104,7 +110,7 @@ def run_simulate(request: Request) -> None:
     run = prepared.describe("simulate")
     table = cost_table(config, prepared.tables)
     plan = lower(prepared.model.graph, config, request.objective, table)
-    priced = result(plan, table)
+    priced = result(plan, table, prepared.area_tables)
     row, kernels = feasible_row(0, priced), breakdown.kernels(priced)
     if request.out is not None:
         from codesign.search import plots, timeline
@@ -227,11 +233,22 @@ def show_models(as_json: bool) -> None:
     console.print(tables.plain_table(headers, cells, title, console.width))
 
 
-def show_hardware(name: str | None, as_json: bool) -> None:
-    """List the preset machines, or print one as the TOML that `--hw` reads."""
-    if name is not None:
-        config = inputs.load_machine(name)
-        if as_json:
+def show_hardware(name: str | None, template: str | None, as_json: bool) -> None:
+    """List the preset machines, or print one: as the TOML that `--hw` reads, or as a `template`.
+
+    A template is its costs ("ert") or areas ("art") in Accelergy's form, to edit and to give to
+    `--energy-table` or `--area-table`. Raises ConfigError without a name or for an unknown one.
+    """
+    if name is not None or template is not None:
+        config = inputs.load_machine(name) if name is not None else None
+        if config is None or (template is not None and as_json):
+            raise CodesignError(
+                f"--{template} prints the table of one machine as YAML: "
+                + ("drop --json" if config is not None else f"name one of {', '.join(PRESETS)}")
+            )
+        if template is not None:
+            sys.stdout.write(_template(config, template))
+        elif as_json:
             _print_json(config)
         else:
             sys.stdout.write(to_toml(config))
@@ -247,6 +264,20 @@ def show_hardware(name: str | None, as_json: bool) -> None:
     console.print(tables.hardware_table(PRESETS, areas, console.width))
 
 
+def _template(config: HardwareConfig, kind: str) -> str:
+    """Our nominal numbers for one machine, with a line that says what they are."""
+    from codesign.hw import accelergy
+    from codesign.hw.area import area_mm2
+    from codesign.hw.energy import cost_table
+
+    machine = f"{config.name}, {config.technology_nm} nm, {config.clock_hz / 1e6:g} MHz"
+    if kind == "ert":
+        text, units = accelergy.dump_ert(cost_table(config)), "pJ an action"
+    else:
+        text, units = accelergy.dump_art(area_mm2(config)), "um2 an instance"
+    return f"# {machine}: {units}. What is left out keeps its shipped cost.\n{text}"
+
+
 def _prepare(request: Request) -> _Prepared:
     """Read and check everything that a request names, cheap checks first."""
     base = inputs.load_machine(request.hardware)
@@ -254,9 +285,10 @@ def _prepare(request: Request) -> _Prepared:
     points = grid.points(base, request.axes)
     _require_a_machine([point for point in points if point.config is None], points)
     energy = inputs.load_tables(request.energy_table)
+    areas = inputs.load_area_tables(request.area_table)
     model = inputs.load_model(request.model, request.seq, request.batch, request.dimensions)
-    _warn(points, energy)
-    return _Prepared(request, base, points, energy, model)
+    _warn(points, energy, areas)
+    return _Prepared(request, base, points, energy, areas, model)
 
 
 def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> None:
@@ -294,7 +326,8 @@ def _sweep_rows(
     rows = {row.index: row for row in done}
     waiting: list[Row] = []  # nothing is kept before one machine has run the model
     total = len(prepared.points)
-    job = Job(prepared.model.graph, prepared.request.objective, prepared.tables)
+    graph, objective = prepared.model.graph, prepared.request.objective
+    job = Job(graph, objective, prepared.tables, prepared.area_tables)
     with _progress(total, len(rows)) as advance:
 
         def take(row: Row) -> None:
@@ -312,12 +345,23 @@ def _sweep_rows(
             raise KeyboardInterrupt(_kept(out, len(rows) - len(waiting), total)) from None
     ordered = [rows[index] for index in sorted(rows)]
     if not any(row.feasible for row in ordered):
+        _report_failures(ordered)
         reason = ordered[0].infeasible
         name = prepared.model.name
         raise CodesignError(
             reason if total == 1 else f"{name} runs on none of the {total} machines: {reason}"
         )
     return ordered
+
+
+def _report_failures(rows: Sequence[Row]) -> None:
+    """Raise FailedMachines for the rows that a bug has left empty, if there are."""
+    failed = [row for row in rows if row.failed]
+    if failed:
+        raise FailedMachines(
+            f"{len(failed)} of {len(rows)} machines failed, the first with {failed[0].failed}: this "
+            "is a bug in codesign; report it with the command, and leave those machines out"
+        )
 
 
 def _kept(out: Path | None, done: int, total: int) -> str:
@@ -351,8 +395,10 @@ def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
         yield lambda: bar.advance(task)
 
 
-def _warn(points: Sequence[Point], energy: Any) -> None:
-    """Say on standard error which memories cannot meet the clock, and what the units are not."""
+def _warn(
+    points: Sequence[Point], energy: str | EnergyOverrides, areas: str | AreaOverrides
+) -> None:
+    """Say on standard error which memories cannot meet the clock, and what tables do not say."""
     from codesign.hw.sram import timing_warnings
 
     warnings: dict[str, None] = {}
@@ -364,6 +410,9 @@ def _warn(points: Sequence[Point], energy: Any) -> None:
         shown.append(f"and {len(warnings) - len(shown)} more memories that miss the clock")
     if energy == "timeloop-pat":
         shown.append("timeloop-pat has relative units: its energies compare but are not joules")
+    for table, quantity in ((energy, "costs"), (areas, "areas")):
+        if not isinstance(table, str) and len(points) > 1:
+            shown.append(f"{table.source}: every machine of the grid gets the same {quantity}")
     for warning in shown:
         print(f"codesign: warning: {warning}", file=sys.stderr)
 
@@ -375,6 +424,11 @@ def _say_where(out: Path | None) -> None:
 
 def _print_json(document: Any) -> None:
     sys.stdout.write(output.json_text(document))
+
+
+def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
+    """A table as `run.json` keeps it: the name of a shipped one, all the numbers of a user's."""
+    return table if isinstance(table, str) else asdict(table)
 
 
 def _one_or_all(values: Any) -> Any:

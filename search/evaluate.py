@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from codesign.compiler.graph import Graph
 from codesign.compiler.lower import Plan, lower
-from codesign.hw.area import area_mm2
+from codesign.hw.area import AreaOverrides, area_mm2
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable, EnergyOverrides, breakdown, cost_table, edp_js, energy_j
 from codesign.hw.events import EVENT_INDEX, EVENTS
@@ -40,6 +40,7 @@ class Result:
     objective: str
     kernels: tuple[KernelResult, ...]
     table: CostTable
+    area_tables: str | AreaOverrides = "default"
 
     @cached_property
     def cycles(self) -> int:
@@ -82,7 +83,7 @@ class Result:
     @cached_property
     def area_mm2(self) -> Floats:
         """Area of the machine in mm2, [3]."""
-        return np.asarray(area_mm2(self.config).total, dtype=np.float64)
+        return np.asarray(area_mm2(self.config, self.area_tables).total, dtype=np.float64)
 
     @property
     def utilization(self) -> float:
@@ -109,17 +110,20 @@ def evaluate(
     config: HardwareConfig,
     objective: str = "edp",
     tables: str | EnergyOverrides = "default",
+    area_tables: str | AreaOverrides = "default",
 ) -> Result:
     """Map every kernel of `graph` for the objective ("cycles", "energy", "edp") and price it.
+
+    `tables` are the costs of energy, `area_tables` those of area.
 
     Raises MappingError when an operator fits no tile of the machine, TableError for bad tables.
     """
     table = cost_table(config, tables)
-    return result(lower(graph, config, objective, table), table)
+    return result(lower(graph, config, objective, table), table, area_tables)
 
 
-def result(plan: Plan, table: CostTable) -> Result:
-    """Price an existing plan with a cost table."""
+def result(plan: Plan, table: CostTable, area_tables: str | AreaOverrides = "default") -> Result:
+    """Price an existing plan with a cost table and areas."""
     kernels = tuple(
         KernelResult(
             name=step.name,
@@ -133,4 +137,4 @@ def result(plan: Plan, table: CostTable) -> Result:
         )
         for step in plan.steps
     )
-    return Result(plan.model, plan.config, plan.objective, kernels, table)
+    return Result(plan.model, plan.config, plan.objective, kernels, table, area_tables)

@@ -4,18 +4,18 @@ Turns them into a Graph, a HardwareConfig and the `tables` of `evaluate`, and sa
 went into a result (`digest`). Everything here raises CodesignError before any work has started.
 """
 
-import difflib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codesign.compiler.graph import Graph
 from codesign.hw import config as hardware
+from codesign.hw.area import AreaOverrides
 from codesign.hw.config import PRESETS, HardwareConfig
 from codesign.hw.energy import TABLES, EnergyOverrides
-from codesign.hw.errors import ConfigError, ModelError, TableError, UnsupportedError
+from codesign.hw.errors import ModelError, TableError, UnsupportedError
 from codesign.models.families import (
     FAMILIES,
     BertConfig,
@@ -27,6 +27,7 @@ from codesign.models.families import (
 )
 
 DEFAULT_SEQ, DEFAULT_BATCH = 128, 1
+DEFAULT_AREAS = "default"
 
 
 @dataclass(frozen=True)
@@ -107,11 +108,7 @@ def load_machine(name: str) -> HardwareConfig:
     """Return the machine of a TOML file or the preset called `name`; raises ConfigError."""
     if name.endswith(".toml") or (name not in PRESETS and Path(name).is_file()):
         return hardware.from_toml(Path(name))
-    if name not in PRESETS:
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else "choose from " + ", ".join(PRESETS)
-        raise ConfigError([f"no preset or TOML file is called {name!r}: {hint}"])
-    return PRESETS[name]
+    return hardware.preset(name)
 
 
 def load_tables(name: str) -> str | EnergyOverrides:
@@ -121,18 +118,33 @@ def load_tables(name: str) -> str | EnergyOverrides:
     """
     if name in TABLES:
         return name
-    if not Path(name).exists() and not name.endswith((".yaml", ".yml")):
-        raise TableError(
-            f"no energy table is called {name!r}: choose {' or '.join(TABLES)}, or give an "
-            "Accelergy ERT (.yaml)"
-        )
-    return load_ert(Path(name))
+    from codesign.hw.accelergy import load_ert  # YAML is slow to load
+
+    return load_ert(_table_file(name, "energy", "ERT", TABLES))
+
+
+def load_area_tables(name: str) -> str | AreaOverrides:
+    """Return "default", or a user's own areas from an Accelergy ART; raises TableError."""
+    if name == DEFAULT_AREAS:
+        return name
+    from codesign.hw.accelergy import load_art  # YAML is slow to load
+
+    return load_art(_table_file(name, "area", "ART", (DEFAULT_AREAS,)))
 
 
 def digest(graph: Graph) -> str:
     """Return a short fingerprint of everything in `graph` that costs depend on."""
     text = "\n".join(map(repr, graph.operators()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _table_file(name: str, quantity: str, kind: str, shipped: Sequence[str]) -> Path:
+    if not Path(name).exists() and not name.endswith((".yaml", ".yml")):
+        raise TableError(
+            f"no {quantity} table is called {name!r}: choose {' or '.join(shipped)}, or give an "
+            f"Accelergy {kind} (.yaml)"
+        )
+    return Path(name)
 
 
 def _from_family(

@@ -21,6 +21,7 @@ from types import NoneType
 from typing import Any, TypeVar
 
 from codesign.hw.errors import CodesignError
+from codesign.search import lock
 
 RUN_FILE, LOG_FILE, JOURNAL_FILE = "run.json", "log.txt", "rows.jsonl"
 
@@ -28,7 +29,7 @@ Record = TypeVar("Record")
 
 
 class OutputError(CodesignError):
-    """A place that cannot be written, or that keeps the run of another command."""
+    """A place that cannot be written, is in use, or keeps the run of another command."""
 
 
 @dataclass(frozen=True)
@@ -87,18 +88,24 @@ class RunDirectory:
 def run_directory(path: Path, run: Mapping[str, Any]) -> Iterator[RunDirectory]:
     """Open `path` for the run that `run` describes; what `run["inputs"]` holds decides its results.
 
-    Raises OutputError when it cannot be written, or keeps results of other inputs. A directory
-    made here in which nothing was kept is removed again.
+    Raises OutputError when it cannot be written, another process is running in it, or it keeps
+    results of other inputs. A directory made here in which nothing was kept is removed again.
     """
     _refuse_other_inputs(path, run)
     made = _make(path)
-    directory = RunDirectory(path, run)
     try:
-        yield directory
+        with lock.exclusive(path):
+            _refuse_other_inputs(path, run)  # again: another may just have finished in it
+            directory = RunDirectory(path, run)
+            yield directory
+            directory.write_text(RUN_FILE, json_text(run))
+    except lock.Busy as busy:
+        raise OutputError(
+            f"{busy.holder} is writing into {path}: wait for it, or choose another --out"
+        ) from None
     except BaseException:
         _remove(made)
         raise
-    directory.write_text(RUN_FILE, json_text(run))
 
 
 def describe_run(

@@ -15,18 +15,26 @@ from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
 from codesign.compiler.graph import Graph
+from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
-from codesign.hw.errors import MappingError, TableError
+from codesign.hw.errors import CodesignError, MappingError, TableError
 from codesign.search.grid import Point
 
 if TYPE_CHECKING:
     from codesign.search.evaluate import Result
 
 
+class FailedMachines(CodesignError):
+    """A bug of ours kept machines of a sweep from being priced; all others are done."""
+
+    exit_code = 1
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One machine of a sweep; costs are None where the network does not fit it (`infeasible`)."""
+    """One machine of a sweep; costs are None where the network does not fit it (`infeasible`) and
+    where we broke down on it (`failed`)."""
 
     index: int
     model: str
@@ -56,11 +64,12 @@ class Row:
     clock_hz: int
     technology_nm: int
     infeasible: str = ""  # why, where it is
+    failed: str = ""  # the exception, where a bug of ours has kept the answer from us
 
     @property
     def feasible(self) -> bool:
-        """Whether the network runs on the machine."""
-        return not self.infeasible
+        """Whether the network is known to run on the machine."""
+        return not self.infeasible and not self.failed
 
 
 MACHINE_FIELDS = tuple(
@@ -70,11 +79,12 @@ MACHINE_FIELDS = tuple(
 
 @dataclass(frozen=True)
 class Job:
-    """What every machine of a sweep is asked: the network, the objective and the energy table."""
+    """What every machine of a sweep is asked: the network, the objective and the tables."""
 
     graph: Graph
     objective: str
     tables: str | EnergyOverrides
+    area_tables: str | AreaOverrides = "default"
 
 
 def sweep(
@@ -95,17 +105,23 @@ def sweep(
 
 
 def evaluate_point(job: Job, point: Point, base: HardwareConfig) -> Row:
-    """Return the row of one point; a machine or mapping that cannot be is a row that says so."""
+    """Return the row of one point; a machine or mapping that cannot be is a row that says so.
+
+    So is an exception that only a bug can raise: the other machines do not go down with it.
+    """
     from codesign.search.evaluate import evaluate
 
+    name = job.graph.name
     if point.config is None:
-        return infeasible_row(job.graph.name, point, base, point.reason)
+        return _empty_row(name, point, base, infeasible=point.reason)
     try:
-        return feasible_row(
-            point.index, evaluate(job.graph, point.config, job.objective, job.tables)
-        )
+        priced = evaluate(job.graph, point.config, job.objective, job.tables, job.area_tables)
+        return feasible_row(point.index, priced)
     except (MappingError, TableError) as error:
-        return infeasible_row(job.graph.name, point, base, str(error))
+        return _empty_row(name, point, base, infeasible=str(error))
+    except Exception as error:  # noqa: BLE001 - whatever it is, one row must not cost the others
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        return _empty_row(name, point, base, failed=message)
 
 
 def feasible_row(index: int, result: "Result") -> Row:
@@ -134,14 +150,17 @@ def feasible_row(index: int, result: "Result") -> Row:
     )
 
 
-def infeasible_row(model: str, point: Point, base: HardwareConfig, reason: str) -> Row:
-    """Return the row of a point on which the network does not run."""
+def _empty_row(
+    model: str, point: Point, base: HardwareConfig, infeasible: str = "", failed: str = ""
+) -> Row:
+    """The row of a point without costs, and why it has none."""
     machine = {name: getattr(base, name) for name in MACHINE_FIELDS} | dict(point.values)
     return Row(
         index=point.index,
         model=model,
         hardware=base.name,
-        infeasible=reason,
+        infeasible=infeasible,
+        failed=failed,
         **{name: machine[name] for name in MACHINE_FIELDS},
     )
 

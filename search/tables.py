@@ -113,7 +113,7 @@ def sweep_table(rows: Sequence[Row], title: str, width: int) -> RenderableType:
             columns.append(_Column(name, unit, [show(getattr(row, field)) for row in shown]))
     columns += _cost_columns(shown)
     styles = ["bold green" if row is winner else "" if row.feasible else "dim" for row in shown]
-    notes = [*_ranking(rows), *_infeasible(rows)]
+    notes = [*_ranking(rows), *_reasons(rows, "failed"), *_reasons(rows, "infeasible")]
     if left_out:
         notes.append(f"{left_out} more machines are not shown: --out keeps all of them")
     return _with_notes(_fit(columns, title, width, styles), notes)
@@ -265,7 +265,10 @@ def _cost_columns(rows: Sequence[Row]) -> list[_Column]:
     edp, edp_si = scaled("edp_js")
     dram, dram_si = scaled("dram_bytes")
     macs, macs_si = scaled("macs")
-    cycles = [f"{row.cycles:,}" if row.feasible else "infeasible" for row in rows]
+    without = ("failed" if row.failed else "infeasible" for row in rows)
+    cycles = [
+        w if r.cycles is None else f"{r.cycles:,}" for r, w in zip(rows, without, strict=True)
+    ]
     return [
         _Column("cycles", "", cycles),
         _Column("latency", f"{latency_si}s", latency, 3),
@@ -324,16 +327,17 @@ def varying(rows: Sequence[Row]) -> dict[str, str]:
     }
 
 
-def _infeasible(rows: Sequence[Row]) -> list[str]:
-    """One line a reason, with the number of machines that it rules out."""
+def _reasons(rows: Sequence[Row], field: str) -> list[str]:
+    """One line a reason ("failed" or "infeasible"), with the number of machines that have it."""
     reasons: dict[str, int] = {}
     for row in rows:
-        if not row.feasible:
-            reasons[row.infeasible] = reasons.get(row.infeasible, 0) + 1
+        reason: str = getattr(row, field)
+        if reason:
+            reasons[reason] = reasons.get(reason, 0) + 1
     ordered = sorted(reasons.items(), key=lambda item: -item[1])
-    lines = [f"infeasible ({count}): {reason}" for reason, count in ordered[:MOST_REASONS]]
+    lines = [f"{field} ({count}): {reason}" for reason, count in ordered[:MOST_REASONS]]
     others = sum(count for _, count in ordered[MOST_REASONS:])
-    return [*lines, f"infeasible ({others}): for other reasons"] if others else lines
+    return [*lines, f"{field} ({others}): for other reasons"] if others else lines
 
 
 def _percent(part: float, whole: float) -> str:

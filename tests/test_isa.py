@@ -1,8 +1,11 @@
 """The instruction table is consistent, and its fields hold what the machines can need."""
 
+from dataclasses import replace
+
 import pytest
 
 from codesign.hw.config import PRESETS, HardwareConfig
+from codesign.hw.errors import ConfigError
 from codesign.hw.isa import (
     CHANNEL_INDEX,
     CHANNELS,
@@ -81,9 +84,11 @@ def test_addresses_reach_every_row_of_the_presets(config: HardwareConfig) -> Non
 def test_addresses_reach_every_row_of_the_largest_machines() -> None:
     """Whatever HardwareConfig accepts, instructions can address."""
     largest = HardwareConfig(
-        dim=4, scratchpad_bytes=1 << 30, accumulator_bytes=1 << 30, parameter_channels=1 << 16,
-        bus_bytes=16,
-    )  # fmt: skip
+        dim=4, scratchpad_bytes=4 << 20, accumulator_bytes=16 << 20, parameter_channels=1 << 12
+    )
+    for field in ("scratchpad_bytes", "accumulator_bytes", "parameter_channels"):
+        with pytest.raises(ConfigError, match=field):
+            replace(largest, **{field: 2 * getattr(largest, field)})
     assert largest.scratchpad_rows <= 1 << width("mvin", "local")
     assert largest.accumulator_rows <= 1 << width("mvout", "accumulator")
     assert largest.parameter_channels // largest.dim <= 1 << width("mvout", "parameters")

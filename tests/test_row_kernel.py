@@ -319,7 +319,8 @@ def test_flattening_covers_every_matrix(function: str, rows: int, cols: int, bat
 def test_best_mapping_is_the_optimum_of_the_space(data: st.DataObject) -> None:
     config = data.draw(machines())
     problem = data.draw(row_problems(config))
-    assert_space_is_sound([RowSpace.build(problem, config)], config)
+    spaces = [RowSpace.build(problem, config), RowSpace.build(problem, config, serial=True)]
+    assert_space_is_sound(spaces, config)
 
 
 def test_parameters_wider_than_their_memory_fit_no_tile() -> None:
@@ -327,6 +328,17 @@ def test_parameters_wider_than_their_memory_fit_no_tile() -> None:
     roomy = replace(SMALL, accumulator_bytes=1 << 16)
     assert len(RowSpace.build(replace(wide, cols=SMALL.parameter_channels), roomy))
     assert not len(RowSpace.build(wide, roomy))
+
+
+def test_rows_of_half_the_accumulator_take_turns_in_it() -> None:
+    """Two tiles do not fit: each is loaded after the one before it has drained."""
+    cols = (SMALL.accumulator_rows // 2 + 1) * SMALL.dim
+    problem = RowProblem(1, cols, "softmax", operands=2, batch=3)
+    assert not len(RowSpace.build(problem, SMALL))
+    space = RowSpace.build(problem, SMALL, serial=True)
+    body = explicit(space.kernel(np.array([0])))
+    check_hazards(evaluate_unrolled(body, SMALL, trace=True).steps, SMALL, 0)
+    assert not leftover_tokens(body)
 
 
 def test_a_row_wider_than_the_accumulator_fits_no_tile() -> None:

@@ -58,7 +58,6 @@ class Ticker:
         self.busy = {"load": 0, "drain": 0, "stream": 0}
         self.signalled = {(unit, at): -1 for unit in self.depth for at in ("release", "complete")}
         self.port: dict[str, Waiting | None] = {"preload": None, "compute": None}
-        self.syncs: list[Waiting] = []
         self.started = {"preload": -c.dim, "compute": -1}
         self.open: list[int] = []  # preloads and computes taken from the queue, not yet started
 
@@ -131,10 +130,6 @@ class Ticker:
         shadow_free = cycle >= self.started["preload"] + dim
         if preload and self.is_next(preload) and shadow_free and self.ready(preload, cycle):
             self.launch("preload", cycle, cycle + dim, cycle + dim)
-        for sync in list(self.syncs):
-            if all(number > sync.number for number in self.open) and self.ready(sync, cycle):
-                self.syncs.remove(sync)
-                self.begin(sync, cycle, cycle + 1, cycle + 1)
         self.take(cycle)
 
     def is_next(self, waiting: Waiting) -> bool:
@@ -152,19 +147,19 @@ class Ticker:
     def take(self, cycle: int) -> None:
         """Move the head of the queue into the empty holding register of its port.
 
-        A sync needs no port: it only holds its tokens until what came before it has started.
+        A sync needs no port: it stays at the head until all before it have started.
         """
         queue = self.queues["execute"]
         if not queue or queue[0].since >= cycle:
             return
         port = queue[0].issued.op
-        if self.port.get(port) is None:
+        if port not in self.port:
+            if not self.open and self.ready(queue[0], cycle):
+                self.begin(queue.popleft(), cycle, cycle + 1, cycle + 1)
+        elif self.port[port] is None:
             waiting = replace(queue.popleft(), since=cycle)
-            if port in self.port:
-                self.port[port] = waiting
-                self.open.append(waiting.number)
-            else:
-                self.syncs.append(waiting)
+            self.port[port] = waiting
+            self.open.append(waiting.number)
 
 
 def unit_of(issued: Issued) -> str:
@@ -174,10 +169,7 @@ def unit_of(issued: Issued) -> str:
 
 @st.composite
 def straight_kernels(draw: st.DrawFn) -> Body:
-    """Up to 60 instructions in a row; a wait only for tokens signalled before it.
-
-    A sync of the execute unit never waits: it is only defined where nothing follows it.
-    """
+    """Up to 60 instructions in a row; a wait only for tokens signalled before it."""
     pending = {channel.name: 0 for channel in CHANNELS}
     body: list[Instruction] = []
 
@@ -185,7 +177,7 @@ def straight_kernels(draw: st.DrawFn) -> Body:
         waits, signals = [], []
         for channel in CHANNELS:
             most = min(pending[channel.name], 3)
-            waiting = channel.target == unit and op != "execute_sync" and most > 0
+            waiting = channel.target == unit and most > 0
             if waiting and draw(st.booleans()):
                 waits.append(Token(channel.name, count=draw(st.integers(1, most))))
                 pending[channel.name] -= int(waits[-1].count)

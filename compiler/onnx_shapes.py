@@ -100,9 +100,11 @@ def _direct(node: Node, given: Sequence[Tensor]) -> tuple[int, Shape] | None:
         axes = node.attribute("perm", range(len(first.shape))[::-1])
         fits = sorted(axes) == list(range(len(first.shape)))
         return (first.dtype, tuple(first.shape[axis] for axis in axes)) if fits else None
-    if node.op_type == "ConstantOfShape" and first.value is not None and first.value.ndim == 1:
-        dtype = node.attribute("value", TensorProto(data_type=FLOAT)).data_type
-        return FLOAT if dtype in FLOAT_TYPES else dtype, tuple(first.value.tolist())
+    if node.op_type == "ConstantOfShape" and first.value is not None:
+        extents = first.value.tolist()
+        if first.value.ndim == 1 and min(extents, default=0) >= 0:
+            dtype = node.attribute("value", TensorProto(data_type=FLOAT)).data_type
+            return FLOAT if dtype in FLOAT_TYPES else dtype, tuple(extents)
     return None
 
 

@@ -387,7 +387,9 @@ def test_pre_norm_leaves_the_sum_to_its_two_readers() -> None:
         ("norm2",),
         ("next", "sum2"),
     ]
-    for _, total in (group_of(groups, name).alternatives[0] for name in ("sum", "sum2")):
+    for (behind,), (_, total) in (group_of(groups, name).alternatives for name in ("sum", "sum2")):
+        assert isinstance(behind.problem, MatmulProblem)
+        assert behind.problem.residual and behind.problem.function == "copy"
         assert total.problem == RowProblem(TOKENS, WIDTH, "copy", operands=2)
 
 

@@ -1,5 +1,6 @@
 """The lock of a run directory: one process at a time, and none when its holder is gone."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -82,7 +83,8 @@ def test_a_file_that_is_taken_away_between_opening_and_locking_is_no_lock(
 ) -> None:
     """The holder leaves just then: whoever locks its old file must start again with a new one."""
     (tmp_path / lock.LOCK_FILE).write_text("")
-    flock, calls = lock.fcntl.flock, []
+    flock = fcntl.flock
+    calls: list[int] = []
 
     def slow(handle: int, operation: int) -> None:
         if not calls:
@@ -90,7 +92,7 @@ def test_a_file_that_is_taken_away_between_opening_and_locking_is_no_lock(
         calls.append(handle)
         flock(handle, operation)
 
-    monkeypatch.setattr(lock.fcntl, "flock", slow)
+    monkeypatch.setattr(fcntl, "flock", slow)
     with lock.exclusive(tmp_path):
         assert len(calls) == 2
         with _refused(tmp_path) as refused:
@@ -112,7 +114,7 @@ def test_without_locks_in_the_file_system_runs_go_on(
     def unsupported(handle: int, operation: int) -> None:
         raise OSError(95, "Operation not supported")
 
-    monkeypatch.setattr(lock.fcntl, "flock", unsupported)
+    monkeypatch.setattr(fcntl, "flock", unsupported)
     with output.run_directory(tmp_path, RUN):
         pass
     assert [path.name for path in tmp_path.iterdir()] == [output.RUN_FILE]

@@ -233,8 +233,8 @@ def test_a_fused_norm_falls_back_when_its_parameters_do_not_fit() -> None:
 
 
 def test_a_sequence_whose_row_exceeds_the_accumulator_is_named() -> None:
-    """Softmax reads a row three times, and the next one comes in meanwhile: two must fit."""
-    longest = TINY.accumulator_rows // 2 * TINY.dim
+    """Softmax needs a whole row at once."""
+    longest = TINY.accumulator_rows * TINY.dim
     for keys, fits in ((longest, True), (longest + 1, False)):
         operators = attention("q", "k", "v")
         scores, softmax, context = operators

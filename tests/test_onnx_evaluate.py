@@ -39,8 +39,13 @@ def _runtime(proto: onnx.NodeProto, values: list[Array]) -> Array:
     opsets = [helper.make_opsetid("", OPSET)]
     model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString())
-    result: Array = session.run(None, {f"x{i}": v for i, v in enumerate(values)})[0]
-    return result
+    return np.asarray(session.run(None, {f"x{i}": v for i, v in enumerate(values)})[0])
+
+
+def _reference(proto: onnx.NodeProto, values: list[Array]) -> Array:
+    feeds = {f"x{i}": value for i, value in enumerate(values)}
+    (result,) = ReferenceEvaluator(proto, opsets={"": OPSET}).run(None, feeds)
+    return np.asarray(result)
 
 
 @pytest.mark.parametrize("kind", sorted(onnx_evaluate._ELEMENTWISE))
@@ -63,9 +68,7 @@ def test_integers_keep_the_arithmetic_of_onnx(kind: str) -> None:
     values = [np.array([7, -7, 6]), np.array([2, 2, 3])]
     node, proto = _node(kind, 2)
     (got,) = evaluate(node, proto, dict(zip(node.inputs, values, strict=True)), OPSET)
-    (expected,) = ReferenceEvaluator(proto, opsets={"": OPSET}).run(
-        None, dict(zip(node.inputs, values, strict=True))
-    )
+    expected = _reference(proto, values)
     np.testing.assert_array_equal(got, expected)
     assert got.dtype == expected.dtype
 
@@ -104,8 +107,7 @@ def test_a_view_of_one_number_is_one_number(
     whole = np.full((4, 200, 30), -3.5, np.float32)
     view = np.broadcast_to(np.float32(-3.5), whole.shape)
     node, proto = _node(kind, 1 + len(others), **attributes)
-    feeds = {f"x{i}": v for i, v in enumerate([whole, *others])}
-    (expected,) = ReferenceEvaluator(proto, opsets={"": OPSET}).run(None, feeds)
+    expected = _reference(proto, [whole, *others])
     got = splat(node, proto, view, expected.shape)
     assert got is not None and got.dtype == expected.dtype
     np.testing.assert_array_equal(got, expected)
@@ -121,7 +123,7 @@ def test_constants_of_a_shape(number: Any, shape: tuple[int, ...]) -> None:
         attributes["value"] = onnx.numpy_helper.from_array(np.array([number]))
     node, proto = _node("ConstantOfShape", 1, **attributes)
     extents = np.array(shape, np.int64)
-    (expected,) = ReferenceEvaluator(proto, opsets={"": OPSET}).run(None, {"x0": extents})
+    expected = _reference(proto, [extents])
     given = {"x0": Tensor(TensorProto.INT64, extents.shape, Origin.CONSTANT, extents)}
     ((dtype, found),) = output_types(node, proto, given, OPSET)
     assert found == expected.shape

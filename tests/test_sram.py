@@ -164,7 +164,7 @@ def test_the_remedies_of_a_warning_work() -> None:
 
 
 def test_the_parameter_memory_has_only_a_slower_clock() -> None:
-    config = HardwareConfig(dim=32, scratchpad_bytes=1 << 20, parameter_channels=1 << 16)
+    config = HardwareConfig(dim=32, scratchpad_bytes=1 << 20, parameter_channels=1 << 15)
     warnings = [w for w in sram.timing_warnings(config) if w.startswith("parameters")]
     assert len(warnings) == 1 and "banks to" not in warnings[0]
     megahertz = int(warnings[0].split("clock_hz to at most ")[1].split()[0])

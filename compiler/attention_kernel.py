@@ -13,7 +13,7 @@ once and stay for all its query tiles.
 from dataclasses import dataclass
 from typing import Any
 
-from codesign.compiler.matmul_kernel import ceil_div, plane_bytes
+from codesign.compiler.blocks import ceil_div, plane_bytes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import DESTINATIONS, FUNCTIONS, MAX_TOKENS, TARGETS
 from codesign.hw.program import (

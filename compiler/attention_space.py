@@ -16,8 +16,8 @@ from codesign.compiler.attention_kernel import (
     AttentionShape,
     attention_kernel,
 )
+from codesign.compiler.blocks import ceil_div
 from codesign.compiler.mapping import Ints, doublings, splits, zero_events
-from codesign.compiler.matmul_kernel import ceil_div
 from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX

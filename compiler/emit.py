@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign.compiler.attention_kernel import AttentionAddresses, AttentionProblem
+from codesign.compiler.blocks import ceil_div, matrix_bytes, plane_bytes
 from codesign.compiler.fusion import Work
 from codesign.compiler.kernels import body
 from codesign.compiler.lower import Plan, Step
-from codesign.compiler.matmul_kernel import MatmulAddresses, MatmulProblem, ceil_div, plane_bytes
+from codesign.compiler.matmul_kernel import MatmulAddresses
+from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.row_kernel import RowAddresses, RowProblem
 from codesign.hw.config import HardwareConfig
 from codesign.hw.program import Kernel, Program, Region
@@ -79,7 +81,7 @@ class _Memory:
                 b = constant["weights"]
                 if activation_b:
                     shape = (p.n, p.k) if p.transposed_b else (p.k, p.n)
-                    width = p.batch * _matrix_bytes(*shape, self.config)
+                    width = p.batch * matrix_bytes(*shape, self.config)
                     b = inputs[1] + step.work.b_range * width
                 residual = inputs[-1] if p.residual else 0
                 return MatmulAddresses(inputs[0], b, out, constant["parameters"], residual)
@@ -144,10 +146,6 @@ def _aligned(address: int) -> int:
     return int(ceil_div(address, ALIGNMENT)) * ALIGNMENT
 
 
-def _matrix_bytes(rows: int, cols: int, config: HardwareConfig) -> int:
-    return int(ceil_div(cols, config.dim)) * plane_bytes(rows, config)
-
-
 def _constants(work: Work, config: HardwareConfig) -> list[tuple[str, int]]:
     """Names and bytes of what a kernel reads that no kernel writes."""
     dim = config.dim
@@ -156,17 +154,17 @@ def _constants(work: Work, config: HardwareConfig) -> list[tuple[str, int]]:
             parameters = p.batch * ceil_div(p.n, dim) * p.parameter_sets * dim * PARAMETER_BYTES
             if not p.parameters:
                 return [("parameters", parameters)] if parameters else []
-            weights = p.batch * _matrix_bytes(p.k, p.n, config)
+            weights = p.batch * matrix_bytes(p.k, p.n, config)
             return [("weights", weights), ("parameters", parameters)]
         case AttentionProblem() as p:
             mask = [("mask", p.mask_rows * dim * PARAMETER_BYTES)] if p.mask_rows else []
-            bias = p.heads * _matrix_bytes(p.queries, p.keys, config)
+            bias = p.heads * matrix_bytes(p.queries, p.keys, config)
             return [*mask, ("bias", bias)] if p.bias and len(work.inputs) < 4 else mask
         case RowProblem() as p:
             parameters = ceil_div(p.cols, dim) * p.parameters * dim * PARAMETER_BYTES
             found = [("parameters", parameters)] if parameters else []
             if p.operands > len(work.inputs):
-                found.append(("operand", p.batch * _matrix_bytes(p.rows, p.cols, config)))
+                found.append(("operand", p.batch * matrix_bytes(p.rows, p.cols, config)))
             return found
     return []
 
@@ -175,11 +173,11 @@ def _written(step: Step, config: HardwareConfig) -> int:
     """Bytes of everything a step writes."""
     match step.work.problem:
         case MatmulProblem() as p:
-            return p.batch * _matrix_bytes(p.m, p.n, config)
+            return p.batch * matrix_bytes(p.m, p.n, config)
         case AttentionProblem() as p:
-            return p.heads * _matrix_bytes(p.queries, p.head_dim, config)
+            return p.heads * matrix_bytes(p.queries, p.head_dim, config)
         case RowProblem() as p:
-            return p.batch * _matrix_bytes(p.rows, p.cols, config)
+            return p.batch * matrix_bytes(p.rows, p.cols, config)
     return step.work.elements
 
 
@@ -211,11 +209,11 @@ def _operands(step: Step, config: HardwareConfig) -> tuple[int, ...]:
             b = (p.n, p.k) if p.transposed_b else (p.k, p.n)
             second = (p.m, p.n) if p.residual else b
             shapes = [(p.m, p.k)] + [second] * (count - 1)
-            return tuple(p.batch * _matrix_bytes(*shape, config) for shape in shapes)
+            return tuple(p.batch * matrix_bytes(*shape, config) for shape in shapes)
         case AttentionProblem() as p:
             q, k = (p.queries, p.head_dim), (p.keys, p.head_dim)
             other = [(p.queries, p.keys)] * (count - 3)
-            return tuple(p.heads * _matrix_bytes(*shape, config) for shape in (q, k, k, *other))
+            return tuple(p.heads * matrix_bytes(*shape, config) for shape in (q, k, k, *other))
         case RowProblem() as p:
-            return (p.batch * _matrix_bytes(p.rows, p.cols, config),) * count
+            return (p.batch * matrix_bytes(p.rows, p.cols, config),) * count
     return (step.work.elements,) * count

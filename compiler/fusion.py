@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import networkx as nx
 
 from codesign.compiler.attention_kernel import AttentionProblem
+from codesign.compiler.blocks import ceil_div
 from codesign.compiler.graph import (
     Activation,
     Add,
@@ -22,7 +23,7 @@ from codesign.compiler.graph import (
     Softmax,
 )
 from codesign.compiler.kernels import Problem
-from codesign.compiler.matmul_kernel import MatmulProblem, ceil_div
+from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.row_kernel import RowProblem
 from codesign.hw.config import HardwareConfig
 from codesign.hw.host import total_host_cycles

@@ -6,7 +6,8 @@ from typing import Any, TypeAlias
 from codesign.compiler.attention_kernel import AttentionProblem, attention_kernel
 from codesign.compiler.attention_space import attention_spaces
 from codesign.compiler.mapping import Choice, Prices, Space, best_mapping
-from codesign.compiler.matmul_kernel import MatmulProblem, matmul_kernel
+from codesign.compiler.matmul_kernel import matmul_kernel
+from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.matmul_space import matmul_spaces
 from codesign.compiler.row_kernel import RowProblem, RowSpace, flattened, row_kernel
 from codesign.hw.config import HardwareConfig

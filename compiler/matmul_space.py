@@ -11,15 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from codesign.compiler.blocks import ceil_div
 from codesign.compiler.mapping import Ints, doublings, splits, zero_events
-from codesign.compiler.matmul_kernel import (
-    SLOTS,
-    MatmulMapping,
-    MatmulProblem,
-    MatmulShape,
-    ceil_div,
-    matmul_kernel,
-)
+from codesign.compiler.matmul_kernel import matmul_kernel
+from codesign.compiler.matmul_shape import SLOTS, MatmulMapping, MatmulProblem, MatmulShape
 from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX

@@ -1,7 +1,8 @@
 """Import an ONNX Transformer as the operator graph: the first step from a file to a Program.
 
     read, inline functions, bind dimensions    onnx_load
-    fold constants and shapes, drop QDQ        onnx_fold, onnx_graph, onnx_shapes, onnx_quantized
+    fold constants and shapes, drop QDQ        onnx_fold, onnx_graph, onnx_shapes, onnx_evaluate,
+                                               onnx_quantized
     recognise decomposed operators             onnx_patterns
     one handler per operator type              onnx_operators, onnx_layout, onnx_matmul,
                                                onnx_attention

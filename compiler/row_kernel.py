@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from codesign.compiler.blocks import ceil_div, plane_bytes
 from codesign.compiler.mapping import Ints, splits, zero_events
-from codesign.compiler.matmul_kernel import ceil_div, plane_bytes
 from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX

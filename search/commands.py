@@ -1,4 +1,4 @@
-"""What each command of the command line does; `cli` only parses.
+"""What the commands that price, compile and export do; `cli` only parses.
 
 A command takes plain values, writes its tables to standard output (or one JSON document, and then
 nothing else), its warnings and progress to standard error, and its files to `--out`.
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.hw.area import AreaOverrides
-from codesign.hw.config import PRESETS, HardwareConfig, to_toml
+from codesign.hw.config import HardwareConfig, to_toml
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
 from codesign.search import grid, inputs, output, tables
@@ -89,7 +89,7 @@ def run_sweep(request: Request, jobs: int) -> None:
             _write_sweep(directory, rows, prepared)
     winner = best(rows)
     if request.as_json:
-        _print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
+        output.print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
     else:
         console = tables.console()
         console.print(tables.sweep_table(rows, _title(prepared), console.width))
@@ -126,7 +126,9 @@ def run_simulate(request: Request) -> None:
             directory.log("simulated")
     if request.as_json:
         components = {name: joules.tolist() for name, joules in priced.breakdown().items()}
-        _print_json({**run, "total": row, "energy_by_component_j": components, "kernels": kernels})
+        output.print_json(
+            {**run, "total": row, "energy_by_component_j": components, "kernels": kernels}
+        )
         return
     console = tables.console()
     width = console.width
@@ -168,7 +170,7 @@ def run_compile(request: Request) -> None:
         "cycles": priced.cycles,
     }
     if request.as_json:
-        _print_json({**run, **summary})
+        output.print_json({**run, **summary})
         return
     console = tables.console()
     console.print(tables.machine_title(config), style="dim")
@@ -189,93 +191,6 @@ def run_export(
 
     model = export(config, batch=batch, seq=seq, opset=opset, seed=seed, weights=weights)
     save(model, path)
-
-
-def show_models(as_json: bool) -> None:
-    """List the built-in families with their sizes, and their MACs at sequence length 128."""
-    from codesign.models.families import FAMILIES
-    from codesign.models.weights import parameter_count
-
-    rows = []
-    for name, config in FAMILIES.items():
-        fields = asdict(config)
-        layers = fields.get("layers", getattr(config, "layers", None))
-        rows.append(
-            {
-                "model": name,
-                "kind": type(config).__name__.removesuffix("Config"),
-                "layers": layers,
-                "d_model": fields.get("d_model"),
-                "heads": _one_or_all(fields.get("heads")),
-                "d_ff": _one_or_all(fields.get("d_ff")),
-                "parameters": parameter_count(config),
-                "macs": inputs.load_model(name).graph.macs,
-            }
-        )
-    if as_json:
-        _print_json(rows)
-        return
-    headers = [
-        *((name, "") for name in ("model", "kind", "layers", "d_model", "heads", "d_ff")),
-        ("parameters", "M"),
-        ("MACs", "G"),
-    ]
-    cells = [
-        [
-            *("" if row[key] is None else str(row[key]) for key, _ in headers[:6]),
-            f"{row['parameters'] / 1e6:.1f}",
-            f"{row['macs'] / 1e9:.2f}",
-        ]
-        for row in rows
-    ]
-    console = tables.console()
-    title = "Built-in models (MACs at sequence length 128, batch 1)"
-    console.print(tables.plain_table(headers, cells, title, console.width))
-
-
-def show_hardware(name: str | None, template: str | None, as_json: bool) -> None:
-    """List the preset machines, or print one: as the TOML that `--hw` reads, or as a `template`.
-
-    A template is its costs ("ert") or areas ("art") in Accelergy's form, to edit and to give to
-    `--energy-table` or `--area-table`. Raises ConfigError without a name or for an unknown one.
-    """
-    if name is not None or template is not None:
-        config = inputs.load_machine(name) if name is not None else None
-        if config is None or (template is not None and as_json):
-            raise CodesignError(
-                f"--{template} prints the table of one machine as YAML: "
-                + ("drop --json" if config is not None else f"name one of {', '.join(PRESETS)}")
-            )
-        if template is not None:
-            sys.stdout.write(_template(config, template))
-        elif as_json:
-            _print_json(config)
-        else:
-            sys.stdout.write(to_toml(config))
-        return
-    from codesign.hw.area import area_mm2
-
-    areas = {preset: area_mm2(config).total for preset, config in PRESETS.items()}
-    if as_json:
-        rows = [{**asdict(c), "area_mm2": areas[preset][1]} for preset, c in PRESETS.items()]
-        _print_json(rows)
-        return
-    console = tables.console()
-    console.print(tables.hardware_table(PRESETS, areas, console.width))
-
-
-def _template(config: HardwareConfig, kind: str) -> str:
-    """Our nominal numbers for one machine, with a line that says what they are."""
-    from codesign.hw import accelergy
-    from codesign.hw.area import area_mm2
-    from codesign.hw.energy import cost_table
-
-    machine = f"{config.name}, {config.technology_nm} nm, {config.clock_hz / 1e6:g} MHz"
-    if kind == "ert":
-        text, units = accelergy.dump_ert(cost_table(config)), "pJ an action"
-    else:
-        text, units = accelergy.dump_art(area_mm2(config)), "um2 an instance"
-    return f"# {machine}: {units}. What is left out keeps its shipped cost.\n{text}"
 
 
 def _prepare(request: Request) -> _Prepared:
@@ -422,18 +337,6 @@ def _say_where(out: Path | None) -> None:
         print(f"files are in {out}", file=sys.stderr)
 
 
-def _print_json(document: Any) -> None:
-    sys.stdout.write(output.json_text(document))
-
-
 def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
     """A table as `run.json` keeps it: the name of a shipped one, all the numbers of a user's."""
     return table if isinstance(table, str) else asdict(table)
-
-
-def _one_or_all(values: Any) -> Any:
-    """12 for twelve twelves, 12-8-6 for a list of different ones."""
-    if not isinstance(values, tuple | list):
-        return values
-    distinct = list(dict.fromkeys(values))
-    return distinct[0] if len(distinct) == 1 else "-".join(map(str, values))

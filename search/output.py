@@ -10,6 +10,7 @@ import io
 import json
 import os
 import platform
+import sys
 import time
 import typing
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,6 +142,11 @@ def write_atomic(path: Path, content: bytes) -> None:
 def json_text(document: Any) -> str:
     """Return a JSON document, one for people to read; dataclasses become objects."""
     return json.dumps(document, indent=2, default=_plain, allow_nan=False) + "\n"
+
+
+def print_json(document: Any) -> None:
+    """Write a JSON document to standard output."""
+    sys.stdout.write(json_text(document))
 
 
 def json_line(record: Any) -> str:

@@ -15,12 +15,8 @@ import numpy.typing as npt
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from codesign.compiler.matmul_kernel import (
-    MatmulAddresses,
-    MatmulMapping,
-    MatmulProblem,
-    MatmulShape,
-)
+from codesign.compiler.matmul_kernel import MatmulAddresses
+from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
 from codesign.compiler.matmul_space import matmul_spaces
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import DESTINATIONS, FUNCTIONS, TARGETS

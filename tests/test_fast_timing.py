@@ -13,7 +13,7 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from machine_model import machines, matmul_problems
 
-from codesign.compiler.matmul_kernel import MatmulShape
+from codesign.compiler.matmul_shape import MatmulShape
 from codesign.compiler.matmul_space import matmul_spaces
 from codesign.hw import fast_timing, timing
 from codesign.hw.config import HardwareConfig

@@ -20,7 +20,7 @@ from codesign.compiler.graph import (
     Operator,
     Softmax,
 )
-from codesign.compiler.matmul_kernel import MatmulProblem
+from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.onnx_import import import_onnx
 from codesign.compiler.row_kernel import RowProblem
 from codesign.hw.config import HardwareConfig, preset

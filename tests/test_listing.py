@@ -17,12 +17,8 @@ from codesign.compiler.attention_kernel import (
 from codesign.compiler.emit import emit
 from codesign.compiler.listing import text
 from codesign.compiler.lower import lower
-from codesign.compiler.matmul_kernel import (
-    MatmulAddresses,
-    MatmulMapping,
-    MatmulProblem,
-    matmul_kernel,
-)
+from codesign.compiler.matmul_kernel import MatmulAddresses, matmul_kernel
+from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem
 from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.energy import cost_table
 from codesign.hw.isa import CHANNELS, OPERATION

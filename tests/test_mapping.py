@@ -18,7 +18,8 @@ from codesign.compiler.mapping import (
     doublings,
     splits,
 )
-from codesign.compiler.matmul_kernel import MatmulMapping, MatmulProblem, MatmulShape, matmul_kernel
+from codesign.compiler.matmul_kernel import matmul_kernel
+from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
 from codesign.compiler.matmul_space import matmul_spaces
 from codesign.hw.config import PRESETS, HardwareConfig
 from codesign.hw.energy import cost_table, energy_j

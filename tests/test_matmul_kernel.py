@@ -21,12 +21,8 @@ from machine_model import (
     plane_bytes,
 )
 
-from codesign.compiler.matmul_kernel import (
-    MatmulMapping,
-    MatmulProblem,
-    MatmulShape,
-    matmul_kernel,
-)
+from codesign.compiler.matmul_kernel import matmul_kernel
+from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import MAX_TOKENS, OPERATION, ROW_FUNCTIONS
 from codesign.hw.program import Body, Instruction, Loop, Pipeline, Token, unroll

@@ -80,7 +80,7 @@ def test_one_session_serves_equal_nodes_and_no_others() -> None:
         (got,) = evaluate(node, proto, {"x0": x, "x1": x + 1}, OPSET)
         np.testing.assert_array_equal(got, np.concatenate([x, x + 1], axis))
     clip = Node("n", "Clip", "", ("x0", "", "x2"), ("y",))  # an optional input left out
-    (got,) = evaluate(clip, None, {"x0": x, "x2": np.float32(3)}, OPSET)
+    (got,) = evaluate(clip, None, {"x0": x, "x2": np.array(3, np.float32)}, OPSET)
     np.testing.assert_array_equal(got, np.minimum(x, 3))
     unknown = Node("n", "NoSuchOperator", "", ("x0",), ("y",))
     assert evaluate(unknown, None, {"x0": x}, OPSET) == []

@@ -17,7 +17,7 @@ import pytest
 from reference_mapper import least_traffic
 
 from codesign.compiler.mapping import Choice, Prices, best_mapping
-from codesign.compiler.matmul_kernel import MatmulProblem
+from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.matmul_space import matmul_spaces
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import cost_table

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from codesign.compiler.mapping import Choice
-from codesign.compiler.matmul_kernel import MatmulProblem, matmul_kernel
+from codesign.compiler.matmul_kernel import matmul_kernel
+from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.matmul_space import matmul_spaces
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX

@@ -21,6 +21,7 @@ from codesign.compiler.mapping import Ints, doublings, splits, zero_events
 from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX
+from codesign.hw.isa import PARAMETER_BYTES
 from codesign.hw.program import Body
 
 
@@ -88,7 +89,7 @@ class AttentionSpace:
         elements = score_rows * dim
         counts = {
             "instructions": 2 * computes,
-            "dram_read_bytes": (loads + bias_rows + p.mask_rows * timing.PARAMETER_BYTES) * dim,
+            "dram_read_bytes": (loads + bias_rows + p.mask_rows * PARAMETER_BYTES) * dim,
             "dram_write_bytes": query_rows * dim,
             "scratchpad_reads": swept + p.heads * s.tiles * 2 * p.keys * s.d_blocks,
             "scratchpad_writes": loads + score_rows,

@@ -17,8 +17,8 @@ from codesign.compiler.matmul_kernel import MatmulAddresses
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.row_kernel import RowAddresses, RowProblem
 from codesign.hw.config import HardwareConfig
+from codesign.hw.isa import PARAMETER_BYTES
 from codesign.hw.program import Kernel, Program, Region
-from codesign.hw.timing import PARAMETER_BYTES
 
 ALIGNMENT = 4096  # an AXI4 burst does not cross it
 

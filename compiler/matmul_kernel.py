@@ -23,7 +23,7 @@ import numpy as np
 from codesign.compiler.blocks import plane_bytes
 from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
 from codesign.hw.config import HardwareConfig
-from codesign.hw.isa import DESTINATIONS, FUNCTIONS, TARGETS
+from codesign.hw.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, TARGETS
 from codesign.hw.program import (
     NO_UPPER_BOUND,
     Affine,
@@ -40,7 +40,6 @@ from codesign.hw.program import (
     first,
     last,
 )
-from codesign.hw.timing import PARAMETER_BYTES
 
 DIM_LOOPS = {"mn": ("tm", "tn"), "nm": ("tn", "tm")}
 

@@ -18,6 +18,7 @@ from codesign.compiler.matmul_shape import SLOTS, MatmulMapping, MatmulProblem, 
 from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX
+from codesign.hw.isa import PARAMETER_BYTES
 from codesign.hw.program import Body
 
 MOST_GROUPS = 128  # drains in flight stay within a token counter
@@ -171,9 +172,7 @@ class _Bounds:
         loaded = self.a_rows + self.b_rows
         counts = {
             "instructions": 2 * computes,
-            "dram_read_bytes": (
-                loaded + self.residual_rows + self.parameter_rows * timing.PARAMETER_BYTES
-            )
+            "dram_read_bytes": (loaded + self.residual_rows + self.parameter_rows * PARAMETER_BYTES)
             * dim,
             "dram_write_bytes": self.out_rows * dim * word,
             "scratchpad_reads": swept + p.batch * s.tiles_m * preload_rows,

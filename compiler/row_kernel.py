@@ -15,7 +15,7 @@ from codesign.compiler.mapping import Ints, splits, zero_events
 from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX
-from codesign.hw.isa import DESTINATIONS, FUNCTIONS, ROW_FUNCTIONS, TARGETS
+from codesign.hw.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS, TARGETS
 from codesign.hw.program import Affine, Body, Cases, Instruction, Pipeline, Ring, Token, first
 
 
@@ -212,7 +212,7 @@ class RowSpace:
         events = zero_events(len(self))
         counts = {
             "dram_read_bytes": elements * p.operands
-            + p.parameters * blocks * dim * timing.PARAMETER_BYTES,
+            + p.parameters * blocks * dim * PARAMETER_BYTES,
             "dram_write_bytes": elements,
             "accumulator_writes": moved * p.operands,
             "accumulator_reads": moved * (passes + p.operands - 1),

@@ -17,7 +17,7 @@ from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.errors import ProgramError
 from codesign.hw.events import EVENTS
-from codesign.hw.isa import CHANNEL_INDEX, OPERATION, UNITS
+from codesign.hw.isa import CHANNEL_INDEX, OPERATION, PARAMETER_BYTES, UNITS
 from codesign.hw.program import (
     Body,
     Cases,
@@ -103,7 +103,7 @@ def _machine_words(config: HardwareConfig) -> Words:
             timing.DIVIDE_LATENCY,
             timing.DIVIDE_INTERVAL,
             timing.STATISTIC_ROWS,
-            timing.PARAMETER_BYTES,
+            PARAMETER_BYTES,
         ],
         dtype=np.int64,
     )

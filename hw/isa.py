@@ -38,6 +38,7 @@ CHANNELS = (
 )
 CHANNEL_INDEX = {channel.name: index for index, channel in enumerate(CHANNELS)}
 MAX_TOKENS = 255  # a channel's counter is 8 bits wide
+PARAMETER_BYTES = 8  # of the drain, per channel: int32 bias, 24-bit multiplier, 8-bit shift
 
 
 @dataclass(frozen=True)

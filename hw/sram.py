@@ -18,12 +18,12 @@ import numpy as np
 
 from codesign.hw.config import HardwareConfig
 from codesign.hw.errors import TableError
+from codesign.hw.isa import PARAMETER_BYTES
 from codesign.hw.sizes import format_size
 
 Range = tuple[float, float, float]  # low, nominal, high
 Ports = Literal["1R1W", "1RW"]
 
-PARAMETER_BYTES = 8  # a channel: int32 bias, 24-bit multiplier, 8-bit shift
 MAX_ROW_BITS = 1024  # wider rows are several macros side by side
 _GRIDS: Mapping[Ports, str] = {"1R1W": "lstp_1r1w", "1RW": "lstp_1rw"}
 _OPTIMISERS = ("lstp_min_energy_1rw", "lstp_min_delay_1rw", "lstp_min_area_1rw")

@@ -34,6 +34,7 @@ from codesign.hw.isa import (
     FUNCTIONS,
     MAX_TOKENS,
     OPERATION,
+    PARAMETER_BYTES,
     ROW_FUNCTIONS,
     TARGETS,
     UNITS,
@@ -50,7 +51,6 @@ STATISTIC_ROWS = 16  # rows whose statistics are held at once
 PASS_LATENCY = 8  # last read of a row's pass to its statistic
 DIVIDE_LATENCY = 24  # statistic to reciprocal; a square root before it takes as long again
 DIVIDE_INTERVAL = 8  # one row's division or square root after another's
-PARAMETER_BYTES = 8  # per channel: int32 bias, 24-bit multiplier, 8-bit shift
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ sources and names; a number beyond those fails the test.
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -36,11 +36,9 @@ def _priced() -> Iterator[str]:
     """What an event costs."""
     table = energy.cost_table(GEMMINI)
     registers = area.units()["pe"].register_bits
-    idle = float(table.pe_idle_j[1]) * 1e12 / _event_pj(table, "pe_active")[1]
+    idle = 1e14 * float(table.pe_idle_j[1]) / _event_pj(table, "pe_active")[1]
     yield f"| + {registers} flip-flops |"
-    yield f"| {idle:.0%} of one with work | clock and data of {registers} flip-flops |".replace(
-        "%", " %"
-    )
+    yield f"| 0 (gated clock) | {idle:.0f} % of one with work | clock and data of {registers} flip"
     low, nominal, high = (pj / 8 for pj in _event_pj(table, "dram_read_bytes"))
     yield f"| {low:.0f} pJ/bit | {nominal:.0f} | {high:.0f} |"
     yield f"the flat {nominal:.0f} pJ/bit is Accelergy's"
@@ -259,7 +257,7 @@ def _host() -> Iterator[str]:
     titles = ("de/quantization", "softmax", "residual add", "GELU", "LayerNorm", "matmul")
     shares = [100 * PUBLISHED[name] for name in names]
     listed = [f"{t} {s:.0f} %" for t, s in zip(titles, shares, strict=True)]
-    yield ", ".join(listed).replace(", matmul", ", matmul") + f"; and {speed_up} from adding"
+    yield f"{', '.join(listed)}; and {speed_up} from adding"
     yield f"The shares sum to {sum(shares):.0f} %"
     after = IDEAL_CYCLES / 0.91 / 0.87
     implied = IDEAL_CYCLES / 0.74 / 0.01
@@ -320,36 +318,42 @@ def _host() -> Iterator[str]:
     )
 
 
-ENERGY = [
-    *_priced(),
-    *_technology(),
-    *_worked_example(),
-    *_silicon(),
-    *_baselines(),
-    *_clocks(),
-]
-HOST = list(_host())
-CLAIMS = [("energy.md", claim) for claim in ENERGY] + [("host.md", claim) for claim in HOST]
+PAGES: dict[str, tuple[Callable[[], Iterator[str]], ...]] = {
+    "energy.md": (_priced, _technology, _worked_example, _silicon, _baselines, _clocks),
+    "host.md": (_host,),
+}
+
+
+@cache
+def _claims(source: Callable[[], Iterator[str]]) -> tuple[str, ...]:
+    return tuple(source())
+
 
 # Numbers that are names, sources or settings of a source, not results.
 GIVEN = (
     r"CACTI 7\b|LPDDR\d|DDR\d|DRAMsim3|22FDX|22FFL|22ffl|ASAP7|1R1W|int\d+|energy x delay\^2|8-bit|32-bit",
     r"arXiv \d+\.\d+|\b(?:ISSCC|ISCA|DAC|MICRO|TACO|Integration) \d{4}|Accelergy v0\.4|Fig\. \d+",
-    r"\bat (?:22|32|45) nm|\b22 nm\b|30 ?0 K|350 K|Aladdin at 5 ns|close 1 ns at 40 nm|is 2008 planar",
+    r"\bat (?:22|32|45) nm|\b22 nm\b|300 K|350 K|Aladdin at 5 ns|close 1 ns at 40 nm|is 2008 planar",
     r"Aladdin, 1 ns",
-    r"L = 512|(?<=\s)\d\. \*\*",  # and the numbers of a list
+    r"L = 512|(?<=\s)\d\. (?=\*\*|~)",  # and the numbers of a list
 )
 
 
-@pytest.mark.parametrize(("page", "claim"), CLAIMS, ids=lambda text: text[:40])
-def test_a_page_says_what_is_computed(page: str, claim: str) -> None:
-    assert claim in _page(page)
+@pytest.mark.parametrize(
+    ("page", "source"),
+    [(page, source) for page, sources in PAGES.items() for source in sources],
+    ids=lambda value: getattr(value, "__name__", str(value)),
+)
+def test_a_page_says_what_is_computed(page: str, source: Callable[[], Iterator[str]]) -> None:
+    for claim in _claims(source):
+        assert claim in _page(page)
 
 
-@pytest.mark.parametrize("page", ["energy.md", "host.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_a_page_has_no_other_numbers(page: str) -> None:
     text = _page(page)
-    for claim in sorted((c for p, c in CLAIMS if p == page), key=len, reverse=True):
+    claims = [claim for source in PAGES[page] for claim in _claims(source)]
+    for claim in sorted(claims, key=len, reverse=True):
         text = text.replace(claim, "~")
     for given in GIVEN:
         text = re.sub(given, "~", text)

@@ -40,7 +40,10 @@ def test_there_are_results() -> None:
     assert len(RESULT.findall(README)) >= 7
 
 
-def test_first_command_prints_its_row(capsys: pytest.CaptureFixture[str]) -> None:
+def test_first_command_prints_its_row(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "120")
     command = re.search(r"^pip install \. && codesign (.*)$", README, re.MULTILINE)
     assert command is not None
     assert main(command[1].split()) == 0

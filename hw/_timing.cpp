@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 namespace {
@@ -246,10 +247,13 @@ constexpr int kEffects = 32;  // of one instruction
 constexpr int kCases = 6;     // of one instruction's values
 
 struct Site {
-  Condition when, flag;
+  int kind, next, child, slot;   // copied from the node
+  int op, number;
   Unit unit;
-  Count repeats;                 // of a loop
   int cases = 0;
+  Condition when, flag;
+  const TokenRule *waits, *waits_end, *signals, *signals_end;
+  Count repeats;                 // of a loop
   Ends case_ends[kCases];        // when a case of a value applies
   int used = 0;
   unsigned last_key = ~0u;       // of the effect looked up last
@@ -258,15 +262,43 @@ struct Site {
   int effect[kEffects];          // index into Workspace::effects
 };
 
+// A list of words that keeps its memory and never clears it.
+class Words {
+ public:
+  Words() = default;
+  Words(Words&&) = default;
+  Words& operator=(Words&&) = default;
+  Words& operator=(const Words& other) {
+    std::memcpy(room(other.size_), other.data_.get(), other.size_ * sizeof(Word));
+    size_ = other.size_;
+    return *this;
+  }
+  bool operator==(const Words& other) const {
+    return size_ == other.size_ && std::memcmp(begin(), other.begin(), size_ * sizeof(Word)) == 0;
+  }
+  const Word* begin() const { return data_.get(); }
+  const Word* end() const { return data_.get() + size_; }
+  Word* room(std::size_t most) {  // space to write into, what is there being lost
+    if (most > capacity_) data_.reset(new Word[capacity_ = 2 * most]);
+    return data_.get();
+  }
+  void ends_at(const Word* end) { size_ = static_cast<std::size_t>(end - data_.get()); }
+
+ private:
+  std::unique_ptr<Word[]> data_;
+  std::size_t size_ = 0, capacity_ = 0;
+};
+
 struct Level {  // what one loop remembers of the state before its last iteration
-  std::vector<Word> cuts, signature;
-  std::vector<Word> counts;
+  std::vector<Word> cuts, counts;
+  Words signature;
   Word clock;
 };
 
 struct Replay {  // what a pipeline stage did from one state
   std::uint64_t hash;
-  std::vector<Word> key, state, counts;
+  Words key, state;
+  std::vector<Word> counts;
   Word clock;
 };
 
@@ -278,7 +310,7 @@ struct Workspace {
   std::vector<Word> counts;          // issues under each effect
   std::vector<TokenRule> tokens;
   Level levels[kMaxLoops];
-  std::vector<Word> scratch, key;
+  Words scratch, key;
   std::vector<Replay> replays;
   std::size_t replays_used;
 };
@@ -327,6 +359,9 @@ class Evaluator {
   Trace* trace_;
   Workspace& x_;
   State& s_;
+  Site* sites_ = nullptr;  // x_.sites and so on, one load closer
+  Effect* effects_ = nullptr;
+  Word* counts_ = nullptr;
   Word index_[kMaxLoops] = {}, count_[kMaxLoops] = {};
   Ends ends_ = 0;
   int depth_ = 0;
@@ -351,20 +386,31 @@ class Evaluator {
     x_.replays_used = 0;
     x_.sites.resize(k_.nodes.size());
     x_.tokens.resize(k_.tokens.size());
-    for (std::size_t i = 0; i < k_.nodes.size(); ++i) prepare(k_.nodes[i], x_.sites[i]);
+    sites_ = x_.sites.data();
     for (std::size_t i = 0; i < k_.tokens.size(); ++i) {
       const Token& token = k_.tokens[i];
       x_.tokens[i] = {condition(token.when), token.channel, w_[token.count_at]};
     }
+    for (std::size_t i = 0; i < k_.nodes.size(); ++i) prepare(k_.nodes[i], x_.sites[i]);
   }
 
   void prepare(const Node& n, Site& site) {
+    site.kind = n.kind;
+    site.next = n.next;
+    site.child = n.child;
+    site.slot = n.slot;
+    site.op = n.op;
+    site.number = n.site;
+    site.waits = x_.tokens.data() + n.first_wait;
+    site.waits_end = site.waits + n.waits;
+    site.signals = x_.tokens.data() + n.first_signal;
+    site.signals_end = site.signals + n.signals;
     if (n.kind == kLoopNode) {
       Count& c = site.repeats;
       c.otherwise = w_[n.count.at];
       c.cases = 0;
       note_cases(n.count, [&](Ends ends, Word value) {
-        if (c.cases == 4) return fail(kTooManyCases, n.site);
+        if (c.cases == 4) return fail(kTooManyCases, site);
         c.ends[c.cases] = ends;
         c.value[c.cases++] = value;
       });
@@ -376,7 +422,7 @@ class Evaluator {
       site.flag = condition(n.flag);
       for (const Value& v : n.values)
         note_cases(v, [&](Ends ends, Word) {
-          if (site.cases == kCases) return fail(kTooManyCases, n.site);
+          if (site.cases == kCases) return fail(kTooManyCases, site);
           site.case_ends[site.cases++] = ends;
         });
     }
@@ -438,24 +484,25 @@ class Evaluator {
   // ---- Walking the kernel ----------------------------------------------------------------------
 
   void run(int node) {
-    for (; node >= 0 && status == kOk; node = k_.nodes[node].next) {
-      const Node& n = k_.nodes[node];
-      if (n.kind == kInstructionNode) {
-        Site& site = x_.sites[node];
-        if (holds(site.when)) issue(n, site);
-      } else if (n.kind == kLoopNode) {
-        count_[n.slot] = value(x_.sites[node].repeats);
-        if (count_[n.slot] == 1) {
+    while (node >= 0 && status == kOk) {
+      Site& site = sites_[node];
+      if (site.kind == kInstructionNode) {
+        if (holds(site.when)) issue(site);
+      } else if (site.kind == kLoopNode) {
+        const int slot = site.slot, child = site.child;
+        const Word count = count_[slot] = value(site.repeats);
+        if (count == 1) {
           ++depth_;
-          set_index(n.slot, 0);
-          run(n.child);
+          set_index(slot, 0);
+          run(child);
           --depth_;
         } else {
-          repeat(n, n.slot, count_[n.slot], 0, [&](Word) { run(n.child); }, [](Word) {});
+          repeat(k_.nodes[node], slot, count, 0, [&](Word) { run(child); }, [](Word) {});
         }
       } else {
-        pipeline(n);
+        pipeline(k_.nodes[node]);
       }
+      node = site.next;
     }
   }
 
@@ -567,14 +614,15 @@ class Evaluator {
 
   // Runs a stage, or replays what it did from the same state under the same guards.
   void run_once(const Node& n, int s) {
-    std::vector<Word>& key = x_.key;
-    signature(key);
-    key.push_back(n.stage[s]);
+    Words& key = x_.key;
+    Word* to = signature(key, static_cast<std::size_t>(n.stage_thresholds[s]) + 1);
+    *to++ = n.stage[s];
     for (int i = n.stage_first[s]; i < n.stage_first[s] + n.stage_thresholds[s]; ++i) {
       const Threshold& t = k_.thresholds[i];
       const Word at = cut(t, count_[t.slot]);
-      if (at) key.push_back(index_[t.slot] >= at);
+      if (at) *to++ = index_[t.slot] >= at;
     }
+    key.ends_at(to);
     std::uint64_t hash = 0;
     for (Word word : key) hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x9E3779B97F4A7C15u;
     for (std::size_t i = 0; i < x_.replays_used; ++i)
@@ -631,12 +679,12 @@ class Evaluator {
     return to;
   }
 
-  void signature(std::vector<Word>& out) {
-    std::size_t most = 4;
+  // Everything the future depends on, relative to the clock. Leaves `extra` words of room behind.
+  Word* signature(Words& out, std::size_t extra = 0) {
+    std::size_t most = 4 + extra;
     for (int u = 0; u < kUnits; ++u) most += static_cast<std::size_t>(m_.queue_depth[u]) + 5;
     for (const Channel& c : s_.channel) most += 2 + c.pending;
-    out.resize(most);
-    Word* to = out.data();
+    Word* to = out.room(most);
     for (int u = 0; u < kUnits; ++u) {
       const int depth = static_cast<int>(m_.queue_depth[u]), head = s_.queue_head[u];
       const Word* queue = s_.queue[u];
@@ -654,7 +702,8 @@ class Evaluator {
       *to++ = c.pending;
       to = ahead(to, static_cast<int>(c.pending), [&](int i) { return c.at(static_cast<unsigned>(i)); });
     }
-    out.resize(static_cast<std::size_t>(to - out.data()));
+    out.ends_at(to);
+    return to;
   }
 
   // The inverse of `ahead`: the newest of `count` times; the rest are set to the clock.
@@ -667,8 +716,8 @@ class Evaluator {
   }
 
   // The inverse of `signature`, up to entries that can bind nothing any more.
-  void restore(const std::vector<Word>& state) {
-    const Word* from = state.data();
+  void restore(const Words& state) {
+    const Word* from = state.begin();
     for (int u = 0; u < kUnits; ++u) {
       s_.queue_head[u] = 0;
       Word* queue = s_.queue[u];
@@ -721,31 +770,29 @@ class Evaluator {
     return kExecute;
   }
 
-  const Effect& effect(const Node& n, Site& site) {
+  const Effect& effect(Site& site) {
     unsigned key = holds(site.flag);
     for (int i = 0; i < site.cases; ++i) key = 2 * key + reached(site.case_ends[i]);
     if (key != site.last_key) {
       site.last_key = key;
-      site.last_effect = find_effect(n, site, key);
+      site.last_effect = find_effect(site, key);
     }
-    ++x_.counts[site.last_effect];
-    return x_.effects[site.last_effect];
+    ++counts_[site.last_effect];
+    return effects_[site.last_effect];
   }
 
-  int find_effect(const Node& n, Site& site, unsigned key) {
+  int find_effect(Site& site, unsigned key) {
     for (int i = 0; i < site.used; ++i)
       if (site.key[i] == key) return site.effect[i];
-    return first_effect(n, site, key);
-  }
-
-  int first_effect(const Node& n, Site& site, unsigned key) {
     const int index = static_cast<int>(x_.effects.size());
     x_.effects.emplace_back();
     x_.counts.push_back(0);
-    x_.effects.back().events[kInstructions] = 1;
-    describe(n, site, x_.effects.back());
+    effects_ = x_.effects.data();
+    counts_ = x_.counts.data();
+    effects_[index].events[kInstructions] = 1;
+    describe(k_.nodes[&site - sites_], site, effects_[index]);
     if (site.used == kEffects) {
-      fail(kTooManyCases, n.site);
+      fail(kTooManyCases, site);
     } else {
       site.key[site.used] = static_cast<unsigned char>(key);
       site.effect[site.used++] = index;
@@ -770,75 +817,77 @@ class Evaluator {
     }
   }
 
-  void issue(const Node& n, Site& site) {
+  void issue(Site& site) {
     const Unit unit = site.unit;
     Word* slot = &s_.queue[unit][s_.queue_head[unit]];
-    s_.clock = std::max(s_.clock, *slot) + 1;
+    s_.clock = later(s_.clock, *slot) + 1;
     if (++s_.queue_head[unit] == m_.queue_depth[unit]) s_.queue_head[unit] = 0;
-    for (int i = n.first_wait; i < n.first_wait + n.waits; ++i)
-      if (holds(x_.tokens[i].when)) wait(n, x_.tokens[i], unit);
+    for (const TokenRule* token = site.waits; token != site.waits_end; ++token)
+      if (holds(token->when)) wait(site, *token, unit);
     if (status != kOk) return;
-    const Effect& e = effect(n, site);
+    const Effect& e = effect(site);
     Word start;
     if (unit == kExecute) {
-      *slot = execute(n, e, start);
+      *slot = execute(site, e, start);
     } else {
-      start = *slot = std::max({s_.clock + 1, s_.free[unit], s_.bound[unit]});
+      start = *slot = later(later(s_.clock + 1, s_.free[unit]), s_.bound[unit]);
       s_.free[unit] = start + e.busy;
     }
     s_.bound[unit] = -1;
-    s_.release[unit] = std::max(s_.release[unit], start + e.busy);
-    s_.complete[unit] = std::max(s_.complete[unit], start + e.busy + e.latency);
-    for (int i = n.first_signal; i < n.first_signal + n.signals; ++i)
-      if (holds(x_.tokens[i].when)) signal(n, x_.tokens[i], unit);
+    s_.release[unit] = later(s_.release[unit], start + e.busy);
+    s_.complete[unit] = later(s_.complete[unit], start + e.busy + e.latency);
+    for (const TokenRule* token = site.signals; token != site.signals_end; ++token)
+      if (holds(token->when)) signal(site, *token, unit);
     if (trace_ && trace_->used < trace_->capacity) {
-      const Word row[6] = {n.site, unit, s_.clock, start, start + e.busy, s_.complete[unit]};
+      const Word row[6] = {site.number, unit, s_.clock, start, start + e.busy, s_.complete[unit]};
       std::memcpy(trace_->rows + 6 * trace_->used++, row, sizeof row);
     }
   }
 
-  void wait(const Node& n, const TokenRule& token, Unit unit) {
+  void wait(const Site& site, const TokenRule& token, Unit unit) {
     Channel& c = s_.channel[token.channel];
     for (Word i = token.count; i > 0; --i) {
-      if (c.pending == 0) return fail(kTokenUnderflow, n.site);
-      s_.bound[unit] = std::max(s_.bound[unit], c.time[c.head] + 1);
+      if (c.pending == 0) return fail(kTokenUnderflow, site);
+      s_.bound[unit] = later(s_.bound[unit], c.time[c.head] + 1);
       c.head = (c.head + 1) & kMaxTokens;
       --c.pending;
     }
   }
 
-  void signal(const Node& n, const TokenRule& token, Unit unit) {
+  void signal(const Site& site, const TokenRule& token, Unit unit) {
     Channel& c = s_.channel[token.channel];
     const Word time = kChannelAtComplete[token.channel] ? s_.complete[unit] : s_.release[unit];
     for (Word i = token.count; i > 0; --i) {
-      if (c.pending == kMaxTokens) return fail(kTokenOverflow, n.site);
+      if (c.pending == kMaxTokens) return fail(kTokenOverflow, site);
       c.at(c.pending++) = time;
     }
   }
 
-  void fail(Status why, int site) {
+  void fail(Status why, const Site& site) {
     status = why;
-    failed_site = site;
+    failed_site = site.number;
   }
 
+  static Word later(Word a, Word b) { return a > b ? a : b; }
+
   // Returns the cycle in which the instruction leaves the queue for its port's holding register.
-  Word execute(const Node& n, const Effect& e, Word& start) {
-    Word pop = std::max(s_.clock, s_.pop) + 1;
-    const Word bound = s_.bound[kExecute];
-    if (n.op == kPreload) {
-      if (s_.loaded) fail(kPreloadUnused, n.site);
-      pop = std::max(pop, s_.preload_start);
-      start = std::max({pop + 1, s_.preload_start + m_.dim, s_.compute_start, bound});
+  Word execute(const Site& site, const Effect& e, Word& start) {
+    Word pop = later(s_.clock, s_.pop) + 1;
+    const Word ready = later(s_.preload_start + m_.dim, s_.bound[kExecute]);
+    if (site.op == kPreload) {
+      if (s_.loaded) fail(kPreloadUnused, site);
+      pop = later(pop, s_.preload_start);
+      start = later(later(pop + 1, ready), s_.compute_start);
       s_.preload_start = start;
       s_.loaded = true;
-    } else if (n.op == kCompute) {
-      pop = std::max(pop, s_.compute_start);
-      start = std::max({pop + 1, s_.free[kExecute], s_.preload_start + m_.dim, bound});
+    } else if (site.op == kCompute) {
+      pop = later(pop, s_.compute_start);
+      start = later(later(pop + 1, ready), s_.free[kExecute]);
       s_.compute_start = start;
       s_.free[kExecute] = start + e.busy;
       s_.loaded = false;
     } else {  // a sync holds the queue until it starts
-      start = pop = std::max({pop, s_.preload_start, s_.compute_start, bound});
+      start = pop = later(later(pop, s_.bound[kExecute]), later(s_.preload_start, s_.compute_start));
     }
     return s_.pop = pop;
   }

@@ -232,9 +232,14 @@ def _run(
     return BatchTiming(cycles, events), int(failure[2])
 
 
+def evaluate_words(words: Words, body: Body, config: HardwareConfig) -> BatchTiming:
+    """Time a batch that `encode` has written; the body is there to name what fails."""
+    return _run(words, body, config, True, None)[0]
+
+
 def evaluate_batch(body: Body, config: HardwareConfig) -> BatchTiming:
     """Time every kernel of a batch. Raises ProgramError as `timing.evaluate_unrolled` does."""
-    return _run(encode(body), body, config, True, None)[0]
+    return evaluate_words(encode(body), body, config)
 
 
 def evaluate(body: Body, config: HardwareConfig) -> Timing:

@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections import defaultdict
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -63,6 +64,27 @@ def test_spans_of_a_lane_never_overlap(document: dict[str, Any]) -> None:
     for spans in lanes.values():
         ordered = sorted(spans)
         assert all(end <= start for (_, end), (start, _) in itertools.pairwise(ordered))
+
+
+@pytest.mark.parametrize("clock_hz", [500_000_000, 300_000_000])
+def test_spans_nest_for_a_viewer_that_reads_whole_nanoseconds(
+    program: Program, clock_hz: int
+) -> None:
+    """Viewers cut the decimal text after three places: a span that overlaps by one is dropped."""
+
+    def nanoseconds(text: str) -> int:
+        whole, _, fraction = text.partition(".")
+        return int(whole + f"{fraction:0<3}"[:3])
+
+    config = replace(CONFIG, clock_hz=clock_hz)
+    text = json.dumps(timeline.chrome_trace(program, config, 50))
+    lanes = defaultdict(list)
+    for event in _complete(json.loads(text, parse_float=str)):
+        start = nanoseconds(event["ts"])
+        assert start == event["args"]["start_cycle"] * 10**9 // clock_hz
+        lanes[event["tid"]].append((start, start + nanoseconds(event["dur"])))
+    for spans in lanes.values():
+        assert all(end <= start for (_, end), (start, _) in itertools.pairwise(sorted(spans)))
 
 
 def test_kernels_fill_the_whole_time_one_after_another(

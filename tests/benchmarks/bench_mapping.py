@@ -13,18 +13,19 @@ import os
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from codesign.compiler.mapping import Choice
+from codesign.compiler.mapping import Choice, Ints
 from codesign.compiler.matmul_kernel import matmul_kernel
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.matmul_space import matmul_spaces
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX
-from codesign.hw.fast_timing import evaluate, evaluate_batch
+from codesign.hw.fast_timing import encode, evaluate, evaluate_batch, evaluate_words
 from codesign.hw.timing import evaluate_unrolled
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -38,6 +39,7 @@ from test_peer_mappings import (
 )
 
 TARGET_SEARCH_S, TARGET_PRICE_US = 1.0, 20.0
+COPIES = 100  # of a mapping, timed in one call
 Found = dict[tuple[str, int, str], tuple[HardwareConfig, Choice]]
 
 
@@ -60,8 +62,12 @@ def map_all() -> Found:
 
 
 def price_all(found: Found) -> None:
-    """Microseconds to price one mapping: in a batch, alone, and through the plain recurrence."""
-    batch_s, batched, alone_s = 0.0, 0, []
+    """Microseconds to price one mapping.
+
+    The timing of a chosen mapping's kernel in a batch of itself; the same written and timed alone
+    from Python; all mappings of the spaces, small tiles included; and the plain recurrence.
+    """
+    batch_s, batched, alone_s, timed_s = 0.0, 0, [], []
     for (_, length, layer), (config, choice) in found.items():
         m, k, n = shape(layer, length)
         problem = MatmulProblem(m, k, n, transposed_b=layer == "qkT")
@@ -76,6 +82,11 @@ def price_all(found: Found) -> None:
         for _ in range(20):
             evaluate(body, config)
         alone_s.append((time.perf_counter() - begin) / 20)
+        chosen = matmul_kernel(problem, replace(choice.mapping, tile_m=_many(choice)), config)
+        words = encode(chosen)
+        begin = time.perf_counter()
+        evaluate_words(words, chosen, config)
+        timed_s.append((time.perf_counter() - begin) / COPIES)
     (_, length, layer), (config, choice) = min(found.items(), key=lambda item: item[1][1].cycles)
     m, k, n = shape(layer, length)
     body = matmul_kernel(MatmulProblem(m, k, n), choice.mapping, config)
@@ -88,13 +99,18 @@ def price_all(found: Found) -> None:
     each_us = 1e6 * batch_s / batched
     priced = sum(choice.priced for _, choice in found.values())
     print(f"\nthe search timed {priced} of {batched} mappings; bounds excluded the rest")
+    timed_us = 1e6 * np.median(timed_s)
     print(
-        f"\nexact price of one mapping, all {batched} of the mapspaces in batches: {each_us:.1f} us"
+        f"\nexact timing of a chosen mapping, median: {timed_us:.1f} us (target {TARGET_PRICE_US} us)"
     )
-    print(f"  alone, the chosen ones: {1e6 * np.mean(alone_s):.0f} us on average")
-    print(
-        f"  (target {TARGET_PRICE_US} us; 1/{plain_s / fast_s:.0f} of the plain recurrence's time)"
-    )
+    print(f"  written and timed alone, from Python: {1e6 * np.median(alone_s):.0f} us")
+    print(f"  all {batched} mappings of the spaces, written and timed in batches: {each_us:.0f} us")
+    print(f"  1/{plain_s / fast_s:.0f} of the plain recurrence's time for the same mapping")
+
+
+def _many(choice: Choice) -> Ints:
+    """The chosen tile_m as a batch of equal mappings."""
+    return np.full(COPIES, choice.mapping.tile_m)
 
 
 # -- zigzag-dse ----------------------------------------------------------------------------------------

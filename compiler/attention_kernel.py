@@ -13,9 +13,9 @@ once and stay for all its query tiles.
 from dataclasses import dataclass
 from typing import Any
 
-from codesign.compiler.blocks import ceil_div, plane_bytes
+from codesign.compiler.blocks import ceil_div, mvin, plane_bytes
 from codesign.hw.config import HardwareConfig
-from codesign.hw.isa import DESTINATIONS, FUNCTIONS, MAX_TOKENS, TARGETS
+from codesign.hw.isa import DESTINATIONS, FUNCTIONS, MAX_TOKENS
 from codesign.hw.program import (
     Affine,
     Body,
@@ -166,20 +166,15 @@ class _AttentionWriter:
 
     # -- Loads -----------------------------------------------------------------------------------
 
-    def _mvin(
-        self, target: str, values: dict[str, Any], addresses: dict[str, Affine], **rest: Any
-    ) -> Instruction:
-        return Instruction("mvin", {**values, "target": TARGETS.index(target)}, addresses, **rest)
-
     def _load_mask(self) -> Body:
         nowhere = {name: Affine(0) for name in ("dram_stride", "local", "stride")}
         values = {"rows": self.p.mask_rows, "blocks": 1}
-        return (self._mvin("parameters", values, {"dram": Affine(self.at.mask), **nowhere}),)
+        return (mvin("parameters", values, {"dram": Affine(self.at.mask), **nowhere}),)
 
     def _load_query(self) -> Body:
         """Q of a tile, and the bias under its scores; the last of them signals."""
         s, plane = self.s, plane_bytes(self.p.queries, self.config)
-        query = self._mvin(
+        query = mvin(
             "scratchpad",
             {"rows": self.rows, "blocks": s.d_blocks},
             {
@@ -197,7 +192,7 @@ class _AttentionWriter:
 
     def _load_bias(self) -> Instruction:
         s, plane = self.s, plane_bytes(self.p.queries, self.config)
-        return self._mvin(
+        return mvin(
             "accumulator",
             {"rows": self.rows, "blocks": s.key_blocks},
             {
@@ -216,7 +211,7 @@ class _AttentionWriter:
         """A chunk of keys of K or V: rows are keys, blocks are columns of the head."""
         s, plane = self.s, plane_bytes(self.p.keys, self.config)
         keys = self.map.chunk * self.dim
-        return self._mvin(
+        return mvin(
             "scratchpad",
             {"rows": Cases(keys, ((("j",), s.chunk_keys_last),)), "blocks": s.d_blocks},
             {

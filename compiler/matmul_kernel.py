@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.blocks import plane_bytes
+from codesign.compiler.blocks import mvin, plane_bytes
 from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
 from codesign.hw.config import HardwareConfig
-from codesign.hw.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, TARGETS
+from codesign.hw.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES
 from codesign.hw.program import (
     NO_UPPER_BOUND,
     Affine,
@@ -148,14 +148,9 @@ class _MatmulWriter:
         loads += [reused(held, ()), reused(flowing, ()), streamed((), (Token("loaded"),))]
         return tuple(loads)
 
-    def _mvin(
-        self, target: str, values: dict[str, Any], addresses: dict[str, Affine], **rest: Any
-    ) -> Instruction:
-        return Instruction("mvin", {**values, "target": TARGETS.index(target)}, addresses, **rest)
-
     def _load_a(self, when: Guards, signals: tuple[Token, ...]) -> Instruction:
         s, plane = self.s, plane_bytes(self.p.m, self.config)
-        return self._mvin(
+        return mvin(
             "scratchpad",
             {
                 "rows": Cases(self.map.tile_m, ((("tm",), s.m_last),)),
@@ -208,7 +203,7 @@ class _MatmulWriter:
             "local": self._b_local({}),
             "stride": Affine(stride),
         }
-        return self._mvin("scratchpad", values, addresses, when=when, signals=signals)
+        return mvin("scratchpad", values, addresses, when=when, signals=signals)
 
     def _load_parameters(self) -> Instruction:
         """Parameters of a tile's channels, in one of two slots that alternate over n tiles."""
@@ -216,7 +211,7 @@ class _MatmulWriter:
         rows = Cases(self.map.tile_n * sets, ((("tn",), s.n_last * sets),))
         pitch = self.map.tile_n * sets
         waits = () if self.p.residual else (Token("emptied"),)
-        return self._mvin(
+        return mvin(
             "parameters",
             {"rows": rows, "blocks": 1},
             {
@@ -248,7 +243,7 @@ class _MatmulWriter:
 
     def _load_residual(self) -> Instruction:
         plane = plane_bytes(self.p.m, self.config)
-        return self._mvin(
+        return mvin(
             "accumulator",
             {
                 "rows": Cases(self.map.tile_m, ((("tm",), self.s.m_last),)),

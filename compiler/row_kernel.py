@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.blocks import ceil_div, plane_bytes
+from codesign.compiler.blocks import ceil_div, mvin, plane_bytes
 from codesign.compiler.mapping import Ints, splits, zero_events
 from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX
-from codesign.hw.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS, TARGETS
+from codesign.hw.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS
 from codesign.hw.program import Affine, Body, Cases, Instruction, Pipeline, Ring, Token, first
 
 
@@ -81,10 +81,10 @@ def row_kernel(
     step = {"b": blocks * plane, "t": mapping.tile_rows * config.dim}
     credits = Token("emptied", count=held)
 
-    def mvin(base: int, add: bool, **tokens: Any) -> Instruction:
-        return Instruction(
-            "mvin",
-            {"rows": rows, "blocks": blocks, "target": TARGETS.index("accumulator")},
+    def operand(base: int, add: bool, **tokens: Any) -> Instruction:
+        return mvin(
+            "accumulator",
+            {"rows": rows, "blocks": blocks},
             {
                 "dram": Affine(base, step),
                 "dram_stride": Affine(plane),
@@ -96,9 +96,10 @@ def row_kernel(
         )
 
     filled = (Token("filled"),)
-    loads = [mvin(at.x, False, waits=(Token("emptied"),), signals=filled)]
+    loads = [operand(at.x, False, waits=(Token("emptied"),), signals=filled)]
     if problem.operands == 2:
-        loads = [mvin(at.x, False, waits=(Token("emptied"),)), mvin(at.y, True, signals=filled)]
+        first_operand = operand(at.x, False, waits=(Token("emptied"),))
+        loads = [first_operand, operand(at.y, True, signals=filled)]
     if problem.parameters:
         loads.insert(0, _load_parameters(problem, blocks, at))
     drain = Instruction(
@@ -128,21 +129,10 @@ def row_kernel(
 
 
 def _load_parameters(problem: RowProblem, blocks: int, at: RowAddresses) -> Instruction:
-    return Instruction(
-        "mvin",
-        {
-            "rows": blocks * problem.parameters,
-            "blocks": 1,
-            "target": TARGETS.index("parameters"),
-        },
-        {
-            "dram": Affine(at.parameters),
-            "dram_stride": Affine(0),
-            "local": Affine(0),
-            "stride": Affine(0),
-        },
-        when=first("b", "t"),
-    )
+    nowhere = {name: Affine(0) for name in ("dram_stride", "local", "stride")}
+    values = {"rows": blocks * problem.parameters, "blocks": 1}
+    addresses = {"dram": Affine(at.parameters), **nowhere}
+    return mvin("parameters", values, addresses, when=first("b", "t"))
 
 
 def _region(mapping: RowMapping, blocks: int, config: HardwareConfig) -> Any:

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -35,6 +36,7 @@ constexpr int kMaxQueue = 256;
 constexpr int kMaxTokens = 255;
 constexpr int kMaxLoops = 16;
 constexpr int kMaxStages = 4;
+constexpr int kStride = 4;
 constexpr Word kUnbounded = Word{1} << 40;  // program.NO_UPPER_BOUND
 // Whether a channel's tokens are signalled at completion (1) or release (0).
 constexpr int kChannelAtComplete[kChannels] = {1, 1, 0, 1, 0, 1, 0, 0};
@@ -289,8 +291,13 @@ class Words {
   std::size_t size_ = 0, capacity_ = 0;
 };
 
-struct Level {  // what one loop remembers of the state before its last iteration
-  std::vector<Word> cuts, counts;
+struct Cuts {  // where the guards on a loop of this count change, ending with the count
+  Word count = -1;
+  std::vector<Word> at;
+};
+
+struct Level {  // what one loop remembers of the state before its last iterations
+  std::vector<Word> counts;
   Words signature;
   Word clock;
 };
@@ -306,6 +313,7 @@ struct Replay {  // what a pipeline stage did from one state
 struct Workspace {
   State state;
   std::vector<Site> sites;           // by node
+  std::vector<Cuts> loop_cuts;       // by node
   std::vector<Effect> effects;
   std::vector<Word> counts;          // issues under each effect
   std::vector<TokenRule> tokens;
@@ -385,6 +393,8 @@ class Evaluator {
     x_.counts.clear();
     x_.replays_used = 0;
     x_.sites.resize(k_.nodes.size());
+    x_.loop_cuts.resize(k_.nodes.size());
+    for (Cuts& cuts : x_.loop_cuts) cuts.count = -1;
     x_.tokens.resize(k_.tokens.size());
     sites_ = x_.sites.data();
     for (std::size_t i = 0; i < k_.tokens.size(); ++i) {
@@ -497,7 +507,8 @@ class Evaluator {
           run(child);
           --depth_;
         } else {
-          repeat(k_.nodes[node], slot, count, 0, [&](Word) { run(child); }, [](Word) {});
+          repeat(k_.nodes[node], slot, count, 0, kStride, x_.loop_cuts[node],
+                 [&](Word) { run(child); }, [](Word) {});
         }
       } else {
         pipeline(k_.nodes[node]);
@@ -522,22 +533,27 @@ class Evaluator {
     return true;
   }
 
-  // Cuts [0, count) where the guards on a loop change; cuts ends with count.
-  void segments(const Node& n, int slot, Word count, std::vector<Word>& cuts) const {
+  const std::vector<Word>& segments(const Node& n, int slot, Word count, Cuts& cuts) const {
+    if (cuts.count == count) return cuts.at;
+    cuts.count = count;
+    cuts.at.assign(1, count);
     for (int i = n.first_threshold; i < n.first_threshold + n.thresholds; ++i) {
       const Threshold& t = k_.thresholds[i];
       const Word at = t.slot == slot ? cut(t, count) : 0;
-      if (at && std::find(cuts.begin(), cuts.end(), at) == cuts.end()) cuts.push_back(at);
+      if (at && std::find(cuts.at.begin(), cuts.at.end(), at) == cuts.at.end()) cuts.at.push_back(at);
     }
-    std::sort(cuts.begin(), cuts.end());
+    std::sort(cuts.at.begin(), cuts.at.end());
+    return cuts.at;
   }
 
   // Runs `iteration` for every index of a loop, skipping repetitions. `lag` is for how many
   // iterations pipelined stages still see what came before a change of guards; `advance` is told
-  // how many iterations were skipped.
+  // how many iterations were skipped. States are compared every `stride` iterations: comparing costs
+  // as much as a few instructions.
   template <class Iteration, class Advance>
-  void repeat(const Node& n, int slot, Word count, Word lag, Iteration iteration, Advance advance) {
-    if (!skip_ || count <= lag + 2) {
+  void repeat(const Node& n, int slot, Word count, Word lag, Word stride, Cuts& cuts,
+              Iteration iteration, Advance advance) {
+    if (!skip_ || count <= lag + stride + 1) {
       ++depth_;
       for (Word i = 0; i < count && status == kOk; ++i) {
         set_index(slot, i);
@@ -547,12 +563,11 @@ class Evaluator {
       return;
     }
     Level& level = x_.levels[depth_++];
-    level.cuts.assign(1, count);
-    segments(n, slot, count, level.cuts);
     Word i = 0;
-    for (std::size_t c = 0; c < level.cuts.size() && status == kOk; ++c) {
-      const Word watch_from = i + lag, end = level.cuts[c];
-      const bool watched = end - watch_from > 2;
+    for (const Word end : segments(n, slot, count, cuts)) {
+      const Word watch_from = i + lag;
+      const bool watched = end - watch_from > stride + 1;
+      Word next = watch_from + stride - 1;
       for (; i < end && status == kOk; ++i) {
         if (watched && i == watch_from) {
           signature(level.signature);
@@ -560,13 +575,15 @@ class Evaluator {
         }
         set_index(slot, i);
         iteration(i);
-        if (!watched || i < watch_from || i + 1 == end) continue;
+        if (!watched || i != next || end - 1 - i < stride) continue;
+        next += stride;
         signature(x_.scratch);
         if (x_.scratch == level.signature) {
-          const Word times = end - 1 - i;
+          const Word times = (end - 1 - i) / stride;
           skip(times, level);
-          advance(times);
-          i += times;
+          advance(times * stride);
+          i += times * stride;
+          next += times * stride;
         } else {
           std::swap(x_.scratch, level.signature);
           remember(level);
@@ -576,11 +593,13 @@ class Evaluator {
     --depth_;
   }
 
-  struct History {  // indices that the stages of a pipeline are at
+  struct History {  // a pipeline that runs: where its stages are, and where its loops change
     Word index[kMaxStages][kMaxLoops];
     bool valid[kMaxStages] = {};
     Word per_iteration[kMaxLoops];  // steps in one iteration of each loop
     bool outermost;                 // no loop around the pipeline, whose guards could differ
+    Cuts cuts[kMaxLoops];
+    std::vector<std::pair<int, Word>> stage_cuts[kMaxStages];  // loop and index
   };
 
   void pipeline(const Node& n) {
@@ -593,6 +612,15 @@ class Evaluator {
       steps *= w_[n.count_at[l]];
     }
     if (steps == 0) return;
+    for (int s = 0; s < n.stages; ++s) {
+      for (int i = n.stage_first[s]; i < n.stage_first[s] + n.stage_thresholds[s]; ++i) {
+        const Threshold& t = k_.thresholds[i];
+        const std::pair<int, Word> change(t.slot, cut(t, count_[t.slot]));
+        auto& cuts = history.stage_cuts[s];
+        if (change.second && std::find(cuts.begin(), cuts.end(), change) == cuts.end())
+          cuts.push_back(change);
+      }
+    }
     nest(n, 0, history);
     for (int flush = 1; flush < n.stages; ++flush) step(n, history, false);
   }
@@ -607,21 +635,17 @@ class Evaluator {
     for (int s = 0; s < n.stages; ++s) {
       if (!history.valid[s]) continue;
       for (int l = 0; l < n.loops; ++l) set_index(n.slots[l], history.index[s][l]);
-      if (skip_ && history.outermost && n.stage_loops[s]) run_once(n, s);
+      if (skip_ && history.outermost && n.stage_loops[s]) run_once(n, s, history);
       else run(n.stage[s]);
     }
   }
 
   // Runs a stage, or replays what it did from the same state under the same guards.
-  void run_once(const Node& n, int s) {
+  void run_once(const Node& n, int s, const History& history) {
     Words& key = x_.key;
-    Word* to = signature(key, static_cast<std::size_t>(n.stage_thresholds[s]) + 1);
+    Word* to = signature(key, history.stage_cuts[s].size() + 1);
     *to++ = n.stage[s];
-    for (int i = n.stage_first[s]; i < n.stage_first[s] + n.stage_thresholds[s]; ++i) {
-      const Threshold& t = k_.thresholds[i];
-      const Word at = cut(t, count_[t.slot]);
-      if (at) *to++ = index_[t.slot] >= at;
-    }
+    for (const auto& [slot, at] : history.stage_cuts[s]) *to++ = index_[slot] >= at;
     key.ends_at(to);
     std::uint64_t hash = 0;
     for (Word word : key) hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x9E3779B97F4A7C15u;
@@ -658,7 +682,8 @@ class Evaluator {
       if (level + 1 < n.loops) nest(n, level + 1, history);
       else step(n, history, true);
     };
-    repeat(n, n.slots[level], count_[n.slots[level]], lag, iteration, [&](Word times) {
+    const int slot = n.slots[level];
+    repeat(n, slot, count_[slot], lag, 1, history.cuts[level], iteration, [&](Word times) {
       for (int s = 0; s < n.stages; ++s) history.index[s][level] += times;
     });
   }

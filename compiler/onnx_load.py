@@ -205,6 +205,10 @@ def _extents(value: onnx.ValueInfoProto, dimensions: Dimensions) -> Iterator[int
         if dim.HasField("dim_value") and dim.dim_value > 0:
             yield dim.dim_value
             continue
+        if dim.HasField("dim_value") and dim.dim_value == 0:
+            raise ModelError(
+                f"axis {axis} of input {value.name!r} is 0 long: there is nothing to price"
+            )
         extent = None
         role = _positional_role(tensor.elem_type, len(tensor.shape.dim), axis)
         for symbol in (f"{value.name}.{axis}", dim.dim_param):
@@ -215,7 +219,7 @@ def _extents(value: onnx.ValueInfoProto, dimensions: Dimensions) -> Iterator[int
         if extent is None:
             role = usual_role(dim.dim_param) or role
             name = dim.dim_param or f"{value.name}.{axis}"
-            option = f"--{role}" if role else f"--dim {name}=VALUE"
+            option = f"--{role}" if role else f"--bind {name}=VALUE"
             raise ModelError(
                 f"dimension {name!r} (axis {axis} of input {value.name!r}) has no value: "
                 f"give it with {option}"

@@ -5,7 +5,6 @@ The graphs are what a good exporter writes: MatMul + Add projections, LayerNorma
 """
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ import numpy as np
 import onnx
 
 from codesign.hw.errors import ModelError
+from codesign.hw.files import write_atomic
 from codesign.models.families import (
     BertConfig,
     DecoderConfig,
@@ -76,17 +76,13 @@ def export(
 
 def save(model: onnx.ModelProto, path: Path | str) -> None:
     """Write `model` to `path`, whole or not at all; raises ModelError when that is not writable."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(model.SerializeToString())
-        os.replace(temporary, path)
+        write_atomic(Path(path), model.SerializeToString())
     except OSError as error:
         raise ModelError(
-            f"cannot write {path}: {error.strerror}; choose a folder that exists and is writable"
+            f"cannot write {path}: {error.strerror}; choose a file in a folder that exists, is "
+            "writable and has space"
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _source(

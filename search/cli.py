@@ -4,6 +4,7 @@ Whatever a user can mend ends with exit code 2 and one line on standard error; a
 has left incomplete with 1. Only click is loaded before a command runs.
 """
 
+import errno
 import os
 import shlex
 import sys
@@ -37,6 +38,12 @@ def _reader(read: Callable[[str], Value]) -> Callable[[str], Value]:
             raise click.BadParameter(str(error)) from error
 
     return convert
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError("the path is empty: name a file or folder")
+    return Path(text)
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -136,7 +143,7 @@ def _out(*names: str, required: bool = False) -> Callable[[Function], Function]:
     return click.option(
         *names,
         "out",
-        type=click.Path(path_type=Path),
+        type=_reader(_path),
         required=required,
         metavar="DIR",
         help="Keep the run here.",
@@ -218,7 +225,7 @@ def compile_model(command: str, /, **options: Any) -> None:
     "-o",
     "--out",
     "path",
-    type=click.Path(path_type=Path),
+    type=_reader(_path),
     required=True,
     metavar="FILE.onnx",
     help="The file to write.",
@@ -282,18 +289,20 @@ def models(as_json: bool) -> None:
 
 @cli.command()
 @click.argument("name", required=False)
-@click.option("--ert", "template", flag_value="ert", help="Its energy costs, for --energy-table.")
-@click.option("--art", "template", flag_value="art", help="Its areas, for --area-table.")
+@click.option("--ert", is_flag=True, help="Its energy costs, for --energy-table.")
+@click.option("--art", is_flag=True, help="Its areas, for --area-table.")
 @_json
 @_debug
-def hardware(name: str | None, template: str | None, as_json: bool) -> None:
+def hardware(name: str | None, ert: bool, art: bool, as_json: bool) -> None:
     """List the preset machines; with NAME print one as TOML to start from.
 
     NAME may be a TOML file. --ert and --art print its costs as Accelergy tables to start from.
     """
     from codesign.search.catalog import show_hardware
 
-    show_hardware(name, template, as_json)
+    if ert and art:
+        raise click.UsageError("--ert and --art are two files: ask for one at a time")
+    show_hardware(name, "ert" if ert else "art" if art else None, as_json)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -315,6 +324,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except KeyboardInterrupt as interrupt:
         return _say(": ".join(["interrupted", *map(str, interrupt.args)]), INTERRUPTED)
+    except OSError as error:
+        if "--debug" in arguments or error.errno != errno.ENOSPC:
+            raise
+        return _say(f"error: {error.strerror}: make room and run the same command again", BAD_INPUT)
     except (CodesignError, click.ClickException) as error:
         if "--debug" in arguments:
             raise

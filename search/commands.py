@@ -178,7 +178,7 @@ def run_compile(request: Request) -> None:
     console.print(tables.mapping_table(priced, title, console.width))
     console.print(
         f"{len(program.kernels)} kernels, {priced.cycles:,} cycles, "
-        f"{program.dram_bytes / 1e6:,.1f} MB of DRAM"
+        f"{program.dram_bytes / 1e6:,.1f} MB of DRAM in use"
     )
     _say_where(request.out)
 
@@ -217,7 +217,7 @@ def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> 
 def _title(prepared: _Prepared) -> str:
     """One line over every table and plot of a run."""
     objective = _MAPPED[prepared.request.objective]
-    return f"{prepared.model.title} on {prepared.base.name}, mapped for {objective}"
+    return f"{prepared.model.title} on {prepared.base.name}, kernels mapped for {objective}"
 
 
 def _only_machine(points: Sequence[Point]) -> HardwareConfig:

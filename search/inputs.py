@@ -58,6 +58,8 @@ def load_model(
     symbolic dimensions their extents. Raises ModelError for an unknown name, an unreadable file or
     a dimension without a value, UnsupportedError for nodes that cannot be imported.
     """
+    if not name:
+        raise ModelError("MODEL is empty: name an ONNX file or a built-in model (codesign models)")
     if name.endswith(".onnx") or (name not in FAMILIES and Path(name).exists()):
         return _from_file(Path(name), seq, batch, named)
     return _from_family(name, seq, batch, named)

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar
 
+from codesign.hw import files
 from codesign.hw.errors import CodesignError
 from codesign.search import lock
 
@@ -129,14 +130,10 @@ def versions() -> dict[str, str]:
 
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all; raises OutputError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        files.write_atomic(path, content)
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def json_text(document: Any) -> str:

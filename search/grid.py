@@ -41,12 +41,12 @@ def parse_count(text: str) -> int:
 
 def parse_frequency(text: str) -> int:
     """Return the hertz of `500M`, `500MHz`, `1.2GHz` or `500000000`; raises ValueError."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(?:Hz)?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)(Hz)?", text.strip(), re.IGNORECASE)
     hertz = round(float(match[1]) * _FREQUENCY_UNITS[match[2].upper()]) if match else 0
-    if hertz < 1_000_000:
-        raise ValueError(
-            f"{text!r} is not a clock of 1 MHz or more: write for example 500M or 1.2G"
-        )
+    if match is None or hertz == 0:
+        raise ValueError(f"{text!r} is not a frequency: write for example 500MHz or 1.2G")
+    if hertz < 1_000_000 and not (match[2] or match[3]):
+        raise ValueError(f"{text!r} has no unit: write {text}M for megahertz, or {text}Hz")
     return hertz
 
 

@@ -72,10 +72,15 @@ def test_what_is_wrong_is_named(text: str, says: str) -> None:
 
 @pytest.mark.parametrize(
     ("text", "hertz"),
-    [("500MHz", 500e6), ("500M", 500e6), ("1.2G", 1.2e9), ("32768", 32768), ("100 kHz", 1e5)],
+    [("500MHz", 500e6), ("500M", 500e6), ("1.2G", 1.2e9), ("32768Hz", 32768), ("100 kHz", 1e5)],
 )
 def test_frequencies_are_decimal(text: str, hertz: float) -> None:
     assert grid.parse_frequency(text) == hertz
+
+
+def test_a_small_frequency_needs_its_unit() -> None:
+    with pytest.raises(ValueError, match="write 500M"):
+        grid.parse_frequency("500")
 
 
 @pytest.mark.parametrize("text", ["0", "fast", "-1M", "5q", "1.2.3G"])

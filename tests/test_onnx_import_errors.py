@@ -78,7 +78,7 @@ def test_symbolic_dimensions(
 @pytest.mark.parametrize(
     ("shape", "options", "words"),
     [
-        ((3, "width", 2, 8), {}, ["'width'", "--dim width=VALUE"]),
+        ((3, "width", 2, 8), {}, ["'width'", "--bind width=VALUE"]),
         ((3, "past_length", 8), {}, ["'past_length'"]),
         ((3, 5, 8), {"seq": 7}, ["--seq 7", "fixes it at 5"]),
         ((3, 5, 8), {"batch": 1}, ["--batch 1", "fixes it at 3"]),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign.compiler.blocks import ceil_div, mvin, plane_bytes
+from codesign.compiler.numbers import PLAIN, Numbers
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import DESTINATIONS, FUNCTIONS, MAX_TOKENS
 from codesign.hw.program import (
@@ -121,9 +122,15 @@ def attention_kernel(
     mapping: AttentionMapping,
     config: HardwareConfig,
     addresses: AttentionAddresses | None = None,
+    scores: Numbers = PLAIN,
+    outputs: Numbers = PLAIN,
 ) -> Body:
-    """The kernel's body. The mapping must be feasible (`AttentionShape.feasible`)."""
-    return _AttentionWriter(problem, mapping, config, addresses or AttentionAddresses()).body()
+    """The kernel's body. The mapping must be feasible (`AttentionShape.feasible`).
+
+    `scores` are the numbers of the softmax, `outputs` those of P.V.
+    """
+    at = addresses or AttentionAddresses()
+    return _AttentionWriter(problem, mapping, config, at, scores, outputs).body()
 
 
 class _AttentionWriter:
@@ -135,8 +142,11 @@ class _AttentionWriter:
         mapping: AttentionMapping,
         config: HardwareConfig,
         addresses: AttentionAddresses,
+        scores: Numbers,
+        outputs: Numbers,
     ) -> None:
         self.p, self.map, self.config, self.at = problem, mapping, config, addresses
+        self.score_numbers, self.output_numbers = scores, outputs
         self.s = AttentionShape(problem, mapping, config)
         self.dim = config.dim
         self.tile_steps: dict[str, Any] = {"h": self.s.tiles, "i": 1}
@@ -202,6 +212,7 @@ class _AttentionWriter:
                 "dram_stride": Affine(plane),
                 "local": self._score_tile({}),
                 "stride": Affine(self.map.tile_m),
+                "scale": Affine(self.score_numbers.scales[0]),
             },
             waits=(Token("emptied"),),
             signals=(Token("loaded"),),
@@ -264,6 +275,13 @@ class _AttentionWriter:
 
     def _softmax(self) -> Instruction:
         freed = Token("emptied" if self.p.bias else "drained")
+        fields = self.score_numbers.fields(
+            "softmax",
+            self.p.queries,
+            self.p.keys,
+            {"i": self.map.tile_m},
+            scaled=self.p.mask_rows > 0,
+        )
         return Instruction(
             "mvout",
             {
@@ -278,8 +296,9 @@ class _AttentionWriter:
                 "local": self._p_local({}),
                 "local_stride": Affine(self.map.tile_m),
                 "parameters": Affine(0),
+                **fields.addresses,
             },
-            flags={"masked": ()} if self.p.mask_rows else {},
+            flags=fields.flags,
             waits=(Token("computed"),),
             signals=(freed, Token("stored")),
         )
@@ -338,6 +357,7 @@ class _AttentionWriter:
                     self.at.out, {"h": s.d_blocks * plane, "i": self.map.tile_m * self.dim}
                 ),
                 "dram_stride": Affine(plane),
+                **self.output_numbers.fields("copy", 0, 0, {}).addresses,
             },
             waits=(Token("computed"),),
             signals=(Token("drained"),),

@@ -22,6 +22,7 @@ import numpy as np
 
 from codesign.compiler.blocks import mvin, plane_bytes
 from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
+from codesign.compiler.numbers import PLAIN, Fields, Numbers
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES
 from codesign.hw.program import (
@@ -60,9 +61,10 @@ def matmul_kernel(
     mapping: MatmulMapping,
     config: HardwareConfig,
     addresses: MatmulAddresses | None = None,
+    numbers: Numbers = PLAIN,
 ) -> Body:
     """The kernel's body. The mapping must be feasible (`MatmulShape.feasible`)."""
-    return _MatmulWriter(problem, mapping, config, addresses or MatmulAddresses()).body()
+    return _MatmulWriter(problem, mapping, config, addresses or MatmulAddresses(), numbers).body()
 
 
 class _MatmulWriter:
@@ -74,8 +76,10 @@ class _MatmulWriter:
         mapping: MatmulMapping,
         config: HardwareConfig,
         addresses: MatmulAddresses,
+        numbers: Numbers,
     ) -> None:
         self.p, self.map, self.config, self.at = problem, mapping, config, addresses
+        self.numbers = numbers
         self.s = MatmulShape(problem, mapping, config)
         self.dim = config.dim
         self.outer, self.inner = DIM_LOOPS[mapping.order]
@@ -257,6 +261,7 @@ class _MatmulWriter:
                 "dram_stride": Affine(plane),
                 "local": self._accumulator({}),
                 "stride": Affine(self.map.tile_m),
+                "scale": Affine(self.numbers.scales[0]),
             },
             when=first("c"),
             waits=(Token("emptied"),),
@@ -327,6 +332,7 @@ class _MatmulWriter:
             waits += (Token("filled", (*self.parameter_loads[:1], *first("q"))),)
             if not p.residual:
                 signals += (Token("emptied", (*self.parameter_ends, *last("q"))),)
+        numbers = self._numbers()
         return Instruction(
             "mvout",
             {
@@ -353,11 +359,21 @@ class _MatmulWriter:
                     {"q": s.width},
                     self._parameter_ring(self.map.tile_n * p.parameter_sets),
                 ),
+                **numbers.addresses,
             },
+            flags=numbers.flags,
             when=last("c", "kb"),
             waits=waits,
             signals=signals,
         )
+
+    def _numbers(self) -> Fields:
+        p = self.p
+        if p.destination == "dram_int32":
+            return Fields({}, {})
+        affine = p.parameter_sets > int(p.parameters)
+        row = {"tm": self.map.tile_m}
+        return self.numbers.fields(p.function, p.m, p.n, row, scaled=p.parameters, affine=affine)
 
     # -- Local memories ----------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from codesign.compiler.blocks import ceil_div, mvin, plane_bytes
 from codesign.compiler.mapping import Ints, splits, zero_events
+from codesign.compiler.numbers import PLAIN, Numbers
 from codesign.hw import timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.events import EVENT_INDEX
@@ -67,6 +68,7 @@ def row_kernel(
     mapping: RowMapping,
     config: HardwareConfig,
     addresses: RowAddresses | None = None,
+    numbers: Numbers = PLAIN,
 ) -> Body:
     """The kernel's body; the mapping's tiles must fit (see RowSpace)."""
     at = addresses or RowAddresses()
@@ -81,7 +83,7 @@ def row_kernel(
     step = {"b": blocks * plane, "t": mapping.tile_rows * config.dim}
     credits = Token("emptied", count=held)
 
-    def operand(base: int, add: bool, **tokens: Any) -> Instruction:
+    def operand(base: int, scale: int, add: bool, **tokens: Any) -> Instruction:
         return mvin(
             "accumulator",
             {"rows": rows, "blocks": blocks},
@@ -90,18 +92,27 @@ def row_kernel(
                 "dram_stride": Affine(plane),
                 "local": local,
                 "stride": stride,
+                "scale": Affine(scale),
             },
             flags={"accumulate": ()} if add else {},
             **tokens,
         )
 
     filled = (Token("filled"),)
-    loads = [operand(at.x, False, waits=(Token("emptied"),), signals=filled)]
+    scale_x, scale_y = numbers.scales
+    loads = [operand(at.x, scale_x, False, waits=(Token("emptied"),), signals=filled)]
     if problem.operands == 2:
-        first_operand = operand(at.x, False, waits=(Token("emptied"),))
-        loads = [first_operand, operand(at.y, True, signals=filled)]
+        first_operand = operand(at.x, scale_x, False, waits=(Token("emptied"),))
+        loads = [first_operand, operand(at.y, scale_y, True, signals=filled)]
     if problem.parameters:
         loads.insert(0, _load_parameters(problem, blocks, at))
+    fields = numbers.fields(
+        problem.function,
+        problem.rows,
+        problem.cols,
+        {"t": mapping.tile_rows},
+        affine=problem.parameters > 0,
+    )
     drain = Instruction(
         "mvout",
         {
@@ -115,7 +126,9 @@ def row_kernel(
             "stride": stride,
             "dram": Affine(at.out, step),
             "dram_stride": Affine(plane),
+            **fields.addresses,
         },
+        flags=fields.flags,
         waits=filled,
         signals=(Token("emptied"),),
     )

@@ -2,10 +2,11 @@
 //
 // Evaluates the recurrence that timing.py defines on the rolled form of a kernel. The machine's
 // state after an iteration, taken relative to the front end's clock, determines everything that
-// follows; once two consecutive iterations of a loop that issue the same instructions leave the
-// same relative state, the remaining such iterations add the same cycles and events, so they are
-// added in one step. Entries that lie at or before the front end's clock can bind no later
-// instruction and compare equal. Nothing is approximated.
+// follows. Once the iterations of a loop that issue the same instructions come back to a relative
+// state, the remaining such iterations add the same cycles and events, so they are added in one
+// step; a pipeline's step is not run again from a state it has been run from. What an iteration of
+// a short loop issues is decided once, not per iteration. Entries that lie at or before the front
+// end's clock can bind no later instruction and compare equal. Nothing is approximated.
 //
 // Input is the word form that fast_timing.py writes, one row per kernel of a batch; all rows have
 // the same structure, which is parsed once.
@@ -36,7 +37,10 @@ constexpr int kMaxQueue = 256;
 constexpr int kMaxTokens = 255;
 constexpr int kMaxLoops = 16;
 constexpr int kMaxStages = 4;
-constexpr int kStride = 4;
+constexpr int kUnrolled = 32;       // nodes in an iteration whose instructions are decided once
+constexpr int kMaxChanges = 64;     // of the guards of a pipeline: bits of a word
+constexpr Word kFew = 2;            // iterations that cost less than to detect that they repeat
+constexpr Word kFewUnrolled = 8;    // and of unrolled loops
 constexpr Word kUnbounded = Word{1} << 40;  // program.NO_UPPER_BOUND
 // Whether a channel's tokens are signalled at completion (1) or release (0).
 constexpr int kChannelAtComplete[kChannels] = {1, 1, 0, 1, 0, 1, 0, 0};
@@ -46,7 +50,7 @@ struct Machine {
   Word dim, bus_bytes, dram_latency;
   Word queue_depth[kUnits];
   Word load_latency, execute_latency, drain_latency;
-  Word pass_latency, divide_latency, divide_interval, statistic_rows, parameter_bytes;
+  Word maximum_latency, softmax_latency, norm_latency, divide_interval, statistic_rows, parameter_bytes;
 };
 
 Word ceil_div(Word a, Word b) { return (a + b - 1) / b; }
@@ -62,6 +66,8 @@ struct Node {
   int slot = 0;                            // loop
   Value count{};                           // loop
   int first_threshold = 0, thresholds = 0; // loop: guards that refer to it
+  int cuts = 0;                            // loops: index of the first one's Cuts
+  int inside = 0;                          // nodes below this one
   int child = -1, next = -1;
   int op = 0, site = 0;                    // instruction
   Value values[4]{};
@@ -70,7 +76,7 @@ struct Node {
   int loops = 0, stages = 0;               // pipeline
   int slots[kMaxLoops]{}, count_at[kMaxLoops]{}, stage[kMaxStages]{};
   int stage_first[kMaxStages]{}, stage_thresholds[kMaxStages]{};  // of each stage alone
-  bool stage_loops[kMaxStages]{};                                 // whether it has loops inside
+  bool inner_loops = false;                                       // inside the stages
 };
 
 // Where something changes along a loop: at the word `at`, or at 1 for the cases of a value.
@@ -84,6 +90,7 @@ class Parser {
 
   Parser(const Word* words, int size) : words_(words) { root = body(0, size); }
   int root = -1;
+  int cuts = 0;  // loops of all nodes
 
  private:
   const Word* words_;
@@ -156,11 +163,14 @@ class Parser {
     const int mark = static_cast<int>(thresholds.size());
     if (node.kind == kLoopNode) {
       node.slot = static_cast<int>(words_[at++]);
+      node.cuts = cuts++;
       node.count = value(at);
       node.child = body(at, end);
       own_thresholds(node, &node.slot, 1, mark);
     } else if (node.kind == kPipelineNode) {
       node.loops = static_cast<int>(words_[at++]);
+      node.cuts = cuts;
+      cuts += node.loops;
       for (int i = 0; i < node.loops; ++i) {
         node.slots[i] = static_cast<int>(words_[at]);
         node.count_at[i] = at + 1;
@@ -176,7 +186,7 @@ class Parser {
         node.stage_first[i] = node.first_threshold;
         node.stage_thresholds[i] = node.thresholds;
         for (int child = node.stage[i]; child >= 0; child = nodes[child].next)
-          node.stage_loops[i] = node.stage_loops[i] || nodes[child].kind != kInstructionNode;
+          node.inner_loops = node.inner_loops || nodes[child].kind != kInstructionNode;
       }
       own_thresholds(node, node.slots, node.loops, mark);
     } else {
@@ -188,6 +198,7 @@ class Parser {
       node.waits = token_list(at, node.first_wait);
       node.signals = token_list(at, node.first_signal);
     }
+    node.inside = static_cast<int>(nodes.size()) - index - 1;
     nodes[index] = node;
     return index;
   }
@@ -195,22 +206,21 @@ class Parser {
 
 // ---- The machine's state ----------------------------------------------------------------------
 
-struct Channel {
-  Word time[kMaxTokens + 1];
-  unsigned head, pending;
-  Word& at(unsigned i) { return time[(head + i) & kMaxTokens]; }
+struct UnitState {
+  Word free;               // load, drain: occupied until then; execute: its stream port
+  Word release, complete;  // of its last signals
+  int head, depth;
+  Word left[kMaxQueue];    // cycles in which the last `depth` instructions left, from `head` on
 };
 
 struct State {
-  Word clock;                     // front end: cycle of the last dispatch
-  Word queue[kUnits][kMaxQueue];  // cycles in which the last `depth` instructions left the queue
-  int queue_head[kUnits];
-  Word bound[kUnits];             // tokens waited for by the next instruction
-  Word free[kUnits];              // load, drain: occupied until; execute: stream port
-  Word release[kUnits], complete[kUnits];
+  Word clock;                            // front end: cycle of the last dispatch
+  UnitState unit[kUnits];
   Word pop, preload_start, compute_start;
-  bool loaded;                    // weights preloaded and not yet swapped in
-  Channel channel[kChannels];
+  bool loaded;                           // weights preloaded and not yet swapped in
+  // Tokens of each channel: `pending` times from `head` on, in a ring that 8-bit indices wrap.
+  std::uint8_t head[kChannels], pending[kChannels];
+  Word token[kChannels][kMaxTokens + 1];
 };
 
 // Which loops are in their first iteration (low half) and in their last (high half).
@@ -219,10 +229,14 @@ constexpr Ends first_of(Word slot) { return Ends{1} << slot; }
 constexpr Ends last_of(Word slot) { return Ends{1} << (32 + slot); }
 constexpr Ends kNever = Ends{1} << 63;
 
+struct Range {  // a guard that is not about an end: words as in Guards
+  Word slot, from_end, lo, hi;
+};
+
 // Guards of one row of the batch: ends that must be reached, and anything else as ranges.
 struct Condition {
   Ends ends = 0;
-  int at = 0, ranges = 0;  // general guards: words as in Guards
+  int first_range = 0, ranges = 0;
 };
 
 // A loop's count: `otherwise`, or the first of the cases whose ends are all reached.
@@ -249,7 +263,7 @@ constexpr int kEffects = 32;  // of one instruction
 constexpr int kCases = 6;     // of one instruction's values
 
 struct Site {
-  int kind, next, child, slot;   // copied from the node
+  int kind, next, child, slot, inside;  // copied from the node
   int op, number;
   Unit unit;
   int cases = 0;
@@ -264,31 +278,48 @@ struct Site {
   int effect[kEffects];          // index into Workspace::effects
 };
 
+struct TokenUse {  // a wait or a signal whose guards hold
+  int channel;
+  Word count;
+  bool operator==(const TokenUse& t) const { return channel == t.channel && count == t.count; }
+};
+
+// An instruction as issued: its guards, cases and flags decided.
+struct Step {
+  const Site* site;
+  UnitState* unit;
+  int op, effect;
+  int waits, signals, end;  // its tokens: waits in [waits, signals), signals in [signals, end)
+  Word busy, latency;
+  bool operator==(const Step& s) const {
+    return effect == s.effect && waits == s.waits && signals == s.signals && end == s.end;
+  }
+};
+
+// Instructions issued in turn: the first `steps` and `tokens` of vectors that are large enough.
+struct Steps {
+  std::vector<Step> step;
+  std::vector<TokenUse> token;
+  int steps = 0, tokens = 0;
+  bool operator==(const Steps& s) const {
+    return steps == s.steps && tokens == s.tokens &&
+           std::equal(step.begin(), step.begin() + steps, s.step.begin()) &&
+           std::equal(token.begin(), token.begin() + tokens, s.token.begin());
+  }
+};
+
 // A list of words that keeps its memory and never clears it.
 class Words {
  public:
-  Words() = default;
-  Words(Words&&) = default;
-  Words& operator=(Words&&) = default;
-  Words& operator=(const Words& other) {
-    std::memcpy(room(other.size_), other.data_.get(), other.size_ * sizeof(Word));
-    size_ = other.size_;
-    return *this;
-  }
-  bool operator==(const Words& other) const {
-    return size_ == other.size_ && std::memcmp(begin(), other.begin(), size_ * sizeof(Word)) == 0;
-  }
   const Word* begin() const { return data_.get(); }
-  const Word* end() const { return data_.get() + size_; }
   Word* room(std::size_t most) {  // space to write into, what is there being lost
     if (most > capacity_) data_.reset(new Word[capacity_ = 2 * most]);
     return data_.get();
   }
-  void ends_at(const Word* end) { size_ = static_cast<std::size_t>(end - data_.get()); }
 
  private:
   std::unique_ptr<Word[]> data_;
-  std::size_t size_ = 0, capacity_ = 0;
+  std::size_t capacity_ = 0;
 };
 
 struct Cuts {  // where the guards on a loop of this count change, ending with the count
@@ -296,31 +327,39 @@ struct Cuts {  // where the guards on a loop of this count change, ending with t
   std::vector<Word> at;
 };
 
-struct Level {  // what one loop remembers of the state before its last iterations
-  std::vector<Word> counts;
-  Words signature;
-  Word clock;
+struct SavedState {
+  Word backlog;  // as Evaluator::backlog: most states differ in it
+  Words words;
 };
 
-struct Replay {  // what a pipeline stage did from one state
-  std::uint64_t hash;
-  Words key, state;
+struct Snapshot {  // what a loop remembers of the state before an iteration
+  int known;       // as Evaluator::known_; -1: see `state`
+  SavedState state;
   std::vector<Word> counts;
-  Word clock;
+  Word iteration, time;
+};
+
+struct Transition {      // what a step of a pipeline did
+  int from, to;          // known states
+  std::uint64_t guards;  // as Evaluator::guards_of
+  Word time;
+  std::vector<Word> counts;
 };
 
 // Kept between evaluations so that their memory is reused.
 struct Workspace {
   State state;
   std::vector<Site> sites;           // by node
-  std::vector<Cuts> loop_cuts;       // by node
+  std::vector<Cuts> cuts;            // by Node::cuts
   std::vector<Effect> effects;
   std::vector<Word> counts;          // issues under each effect
   std::vector<TokenRule> tokens;
-  Level levels[kMaxLoops];
-  Words scratch, key;
-  std::vector<Replay> replays;
-  std::size_t replays_used;
+  std::vector<Range> ranges;
+  Steps steps, next;                 // one iteration of an unrolled loop; the one at the next cut
+  Snapshot snapshots[kMaxLoops];
+  std::vector<SavedState> states;    // between the steps of a pipeline, all different
+  std::vector<Transition> transitions;
+  std::size_t states_used, transitions_used;
 };
 
 struct Trace {  // one row of six per instruction: site, unit, dispatch, start, free, complete
@@ -338,17 +377,24 @@ class Evaluator {
     s_.preload_start = -m_.dim;
     s_.loaded = false;
     for (int u = 0; u < kUnits; ++u) {
-      std::fill_n(s_.queue[u], m_.queue_depth[u], kPast);
-      s_.queue_head[u] = 0;
-      s_.bound[u] = s_.release[u] = s_.complete[u] = kPast;
-      s_.free[u] = 0;
+      UnitState& unit = s_.unit[u];
+      unit.release = unit.complete = kPast;
+      unit.free = 0;
+      unit.head = 0;
+      unit.depth = static_cast<int>(m_.queue_depth[u]);
+      std::fill_n(unit.left, unit.depth, kPast);
     }
-    for (Channel& c : s_.channel) c.head = c.pending = 0;
+    std::fill_n(s_.head, kChannels, std::uint8_t{0});
+    std::fill_n(s_.pending, kChannels, std::uint8_t{0});
     prepare();
     run(k_.root);
   }
 
-  Word cycles() const { return 1 + *std::max_element(s_.complete, s_.complete + kUnits); }
+  Word cycles() const {
+    Word last = s_.unit[kLoad].complete;
+    for (const UnitState& unit : s_.unit) last = later(last, unit.complete);
+    return skipped_ + last + 1;
+  }
 
   void events(Word* out) const {
     std::fill_n(out, kEvents, 0);
@@ -373,17 +419,26 @@ class Evaluator {
   Word index_[kMaxLoops] = {}, count_[kMaxLoops] = {};
   Ends ends_ = 0;
   int depth_ = 0;
+  Word skipped_ = 0;  // cycles skipped so far: the state's times leave them out
+  int budget_ = 0;    // nodes that `unroll` may still visit
+  int known_ = -1;    // which of x_.states the state is, relative to the clock; -1: any
+  bool behind_ = false;  // s_ has yet to become that state
 
   // ---- Guards and values -----------------------------------------------------------------------
 
-  Condition condition(const Guards& g) const {
+  Condition condition(const Guards& g) {
     Condition c;
-    c.at = g.at;
+    c.first_range = static_cast<int>(x_.ranges.size());
     const Word* guard = w_ + g.at + 1;
     for (int i = 0; i < g.count; ++i, guard += 4) {
-      if (guard[2] >= guard[3]) c.ends |= kNever;
-      else if (guard[2] == 0 && guard[3] == 1) c.ends |= guard[1] ? last_of(guard[0]) : first_of(guard[0]);
-      else if (guard[2] > 0 || guard[3] < kUnbounded) ++c.ranges;
+      if (guard[2] >= guard[3]) {
+        c.ends |= kNever;
+      } else if (guard[2] == 0 && guard[3] == 1) {
+        c.ends |= guard[1] ? last_of(guard[0]) : first_of(guard[0]);
+      } else if (guard[2] > 0 || guard[3] < kUnbounded) {
+        x_.ranges.push_back({guard[0], guard[1], guard[2], guard[3]});
+        ++c.ranges;
+      }
     }
     return c;
   }
@@ -391,11 +446,15 @@ class Evaluator {
   void prepare() {
     x_.effects.clear();
     x_.counts.clear();
-    x_.replays_used = 0;
+    x_.ranges.clear();
     x_.sites.resize(k_.nodes.size());
-    x_.loop_cuts.resize(k_.nodes.size());
-    for (Cuts& cuts : x_.loop_cuts) cuts.count = -1;
+    x_.cuts.resize(static_cast<std::size_t>(k_.cuts));
+    for (Cuts& cuts : x_.cuts) cuts.count = -1;
     x_.tokens.resize(k_.tokens.size());
+    for (Steps* steps : {&x_.steps, &x_.next}) {
+      steps->step.resize(kUnrolled);
+      steps->token.resize(kUnrolled * k_.tokens.size());
+    }
     sites_ = x_.sites.data();
     for (std::size_t i = 0; i < k_.tokens.size(); ++i) {
       const Token& token = k_.tokens[i];
@@ -409,6 +468,7 @@ class Evaluator {
     site.next = n.next;
     site.child = n.child;
     site.slot = n.slot;
+    site.inside = n.inside;
     site.op = n.op;
     site.number = n.site;
     site.waits = x_.tokens.data() + n.first_wait;
@@ -457,11 +517,11 @@ class Evaluator {
   }
 
   bool in_ranges(const Condition& c) const {
-    const Word* guard = w_ + c.at + 1;
-    for (Word i = w_[c.at]; i > 0; --i, guard += 4) {
-      const Word slot = guard[0];
-      const Word position = guard[1] ? count_[slot] - 1 - index_[slot] : index_[slot];
-      if (position < guard[2] || position >= guard[3]) return false;
+    const Range* range = x_.ranges.data() + c.first_range;
+    for (const Range* end = range + c.ranges; range != end; ++range) {
+      const Word index = index_[range->slot];
+      const Word position = range->from_end ? count_[range->slot] - 1 - index : index;
+      if (position < range->lo || position >= range->hi) return false;
     }
     return true;
   }
@@ -486,35 +546,91 @@ class Evaluator {
 
   void set_index(int slot, Word index) {
     index_[slot] = index;
-    ends_ &= ~(first_of(slot) | last_of(slot));
-    if (index == 0) ends_ |= first_of(slot);
-    if (index == count_[slot] - 1) ends_ |= last_of(slot);
+    ends_ = (ends_ & ~(first_of(slot) | last_of(slot))) | Ends{index == 0} << slot |
+            Ends{index == count_[slot] - 1} << (32 + slot);
   }
 
   // ---- Walking the kernel ----------------------------------------------------------------------
 
   void run(int node) {
-    while (node >= 0 && status == kOk) {
+    for (; node >= 0 && status == kOk; node = sites_[node].next) {
       Site& site = sites_[node];
-      if (site.kind == kInstructionNode) {
-        if (holds(site.when)) issue(site);
-      } else if (site.kind == kLoopNode) {
-        const int slot = site.slot, child = site.child;
-        const Word count = count_[slot] = value(site.repeats);
-        if (count == 1) {
-          ++depth_;
-          set_index(slot, 0);
-          run(child);
-          --depth_;
-        } else {
-          repeat(k_.nodes[node], slot, count, 0, kStride, x_.loop_cuts[node],
-                 [&](Word) { run(child); }, [](Word) {});
-        }
-      } else {
+      if (site.kind == kPipelineNode) {
         pipeline(k_.nodes[node]);
+      } else if (site.kind == kLoopNode) {
+        loop(k_.nodes[node], site);
+      } else if (holds(site.when)) {
+        x_.steps.steps = x_.steps.tokens = 0;
+        add_step(site, x_.steps);
+        issue(x_.steps);
       }
-      node = site.next;
     }
+  }
+
+  void loop(const Node& n, const Site& site) {
+    const int slot = site.slot, child = site.child;
+    const Word count = count_[slot] = value(site.repeats);
+    const auto iteration = [&](Word i) {
+      set_index(slot, i);
+      run(child);
+    };
+    if (!skip_ || count <= 2) {
+      ++depth_;
+      for (Word i = 0; i < count && status == kOk; ++i) iteration(i);
+      --depth_;
+      return;
+    }
+    const std::vector<Word>& cuts = segments(n, slot, count, x_.cuts[n.cuts]);
+    bool flat = unrolled(site, 0, x_.steps);
+    Word begin = 0;
+    for (std::size_t s = 0; s < cuts.size() && status == kOk;) {
+      if (!flat) {
+        repeat(begin, cuts[s], 0, kFew, iteration, [](Word) {});
+        begin = cuts[s++];
+        flat = s < cuts.size() && unrolled(site, begin, x_.steps);
+        continue;
+      }
+      // Where the same is issued behind a cut, other guards rule out what changes there.
+      bool next_flat = false, same = true;
+      Word end = begin;
+      while (same) {
+        end = cuts[s++];
+        next_flat = s < cuts.size() && unrolled(site, end, x_.next);
+        same = next_flat && x_.next == x_.steps;
+      }
+      repeat(begin, end, 0, kFewUnrolled, [&](Word) { issue(x_.steps); }, [](Word) {});
+      std::swap(x_.steps, x_.next);
+      flat = next_flat;
+      begin = end;
+    }
+    set_index(slot, count - 1);
+  }
+
+  // Whether iteration `i` of a loop, those inside it unrolled, is short. Its instructions are then
+  // in `steps`.
+  bool unrolled(const Site& site, Word i, Steps& steps) {
+    steps.steps = steps.tokens = 0;
+    budget_ = kUnrolled;
+    set_index(site.slot, i);
+    return unroll(site.child, steps);
+  }
+
+  bool unroll(int node, Steps& to) {
+    for (; node >= 0; node = sites_[node].next) {
+      Site& site = sites_[node];
+      if (--budget_ < 0 || site.kind == kPipelineNode) return false;
+      if (site.kind == kInstructionNode) {
+        if (holds(site.when)) add_step(site, to);
+        continue;
+      }
+      const Word count = count_[site.slot] = value(site.repeats);
+      if (count * site.inside > budget_) return false;
+      for (Word i = 0; i < count; ++i) {
+        set_index(site.slot, i);
+        if (!unroll(site.child, to)) return false;
+      }
+    }
+    return true;
   }
 
   // Where a threshold cuts [0, count); 0 where it does not.
@@ -546,65 +662,23 @@ class Evaluator {
     return cuts.at;
   }
 
-  // Runs `iteration` for every index of a loop, skipping repetitions. `lag` is for how many
-  // iterations pipelined stages still see what came before a change of guards; `advance` is told
-  // how many iterations were skipped. States are compared every `stride` iterations: comparing costs
-  // as much as a few instructions.
-  template <class Iteration, class Advance>
-  void repeat(const Node& n, int slot, Word count, Word lag, Word stride, Cuts& cuts,
-              Iteration iteration, Advance advance) {
-    if (!skip_ || count <= lag + stride + 1) {
-      ++depth_;
-      for (Word i = 0; i < count && status == kOk; ++i) {
-        set_index(slot, i);
-        iteration(i);
-      }
-      --depth_;
-      return;
-    }
-    Level& level = x_.levels[depth_++];
-    Word i = 0;
-    for (const Word end : segments(n, slot, count, cuts)) {
-      const Word watch_from = i + lag;
-      const bool watched = end - watch_from > stride + 1;
-      Word next = watch_from + stride - 1;
-      for (; i < end && status == kOk; ++i) {
-        if (watched && i == watch_from) {
-          signature(level.signature);
-          remember(level);
-        }
-        set_index(slot, i);
-        iteration(i);
-        if (!watched || i != next || end - 1 - i < stride) continue;
-        next += stride;
-        signature(x_.scratch);
-        if (x_.scratch == level.signature) {
-          const Word times = (end - 1 - i) / stride;
-          skip(times, level);
-          advance(times * stride);
-          i += times * stride;
-          next += times * stride;
-        } else {
-          std::swap(x_.scratch, level.signature);
-          remember(level);
-        }
-      }
-    }
-    --depth_;
-  }
+  struct Change {  // of a guard: at this index of the pipeline's loop at this level
+    int level;
+    Word at;
+  };
 
-  struct History {  // a pipeline that runs: where its stages are, and where its loops change
+  struct History {  // a pipeline that runs: where its stages are, and where its guards change
+    Word entering[kMaxLoops];            // index of the step that enters
     Word index[kMaxStages][kMaxLoops];
     bool valid[kMaxStages] = {};
-    Word per_iteration[kMaxLoops];  // steps in one iteration of each loop
-    bool outermost;                 // no loop around the pipeline, whose guards could differ
-    Cuts cuts[kMaxLoops];
-    std::vector<std::pair<int, Word>> stage_cuts[kMaxStages];  // loop and index
+    Word per_iteration[kMaxLoops];       // steps in one iteration of each loop
+    bool memoized = false;
+    int changes[kMaxStages] = {};
+    Change change[kMaxStages][kMaxChanges];
   };
 
   void pipeline(const Node& n) {
     History history;
-    history.outermost = depth_ == 0;
     Word steps = 1;
     for (int l = n.loops - 1; l >= 0; --l) {
       history.per_iteration[l] = steps;
@@ -612,17 +686,60 @@ class Evaluator {
       steps *= w_[n.count_at[l]];
     }
     if (steps == 0) return;
+    // Where it is inside a loop, the guards of that loop could tell two steps apart.
+    history.memoized = skip_ && depth_ == 0 && n.inner_loops && find_changes(n, history);
+    if (history.memoized) {
+      x_.states_used = x_.transitions_used = 0;
+      known_ = know_state();
+    }
+    nest(n, 0, history);
+    ++depth_;
+    for (int flush = 1; flush < n.stages; ++flush) step(n, history, false);
+    --depth_;
+    if (history.memoized) catch_up();
+  }
+
+  // Notes where the guards inside each stage change; false if one word cannot tell them all.
+  bool find_changes(const Node& n, History& history) const {
+    int total = n.stages;
     for (int s = 0; s < n.stages; ++s) {
       for (int i = n.stage_first[s]; i < n.stage_first[s] + n.stage_thresholds[s]; ++i) {
         const Threshold& t = k_.thresholds[i];
-        const std::pair<int, Word> change(t.slot, cut(t, count_[t.slot]));
-        auto& cuts = history.stage_cuts[s];
-        if (change.second && std::find(cuts.begin(), cuts.end(), change) == cuts.end())
-          cuts.push_back(change);
+        const Word at = cut(t, count_[t.slot]);
+        const int level = static_cast<int>(std::find(n.slots, n.slots + n.loops, t.slot) - n.slots);
+        Change *begin = history.change[s], *end = begin + history.changes[s];
+        const auto same = [&](const Change& c) { return c.level == level && c.at == at; };
+        if (at == 0 || std::any_of(begin, end, same)) continue;
+        if (++total > kMaxChanges) return false;
+        *end = {level, at};
+        ++history.changes[s];
       }
     }
-    nest(n, 0, history);
-    for (int flush = 1; flush < n.stages; ++flush) step(n, history, false);
+    return true;
+  }
+
+  void nest(const Node& n, int level, History& history) {
+    const Word lag = ceil_div(n.stages - 1, history.per_iteration[level]);
+    const auto iteration = [&](Word i) {
+      history.entering[level] = i;
+      if (level + 1 < n.loops) nest(n, level + 1, history);
+      else step(n, history, true);
+    };
+    const int slot = n.slots[level];
+    const Word count = count_[slot];
+    if (!skip_ || count <= lag + 2) {
+      ++depth_;
+      for (Word i = 0; i < count && status == kOk; ++i) iteration(i);
+      --depth_;
+      return;
+    }
+    Word begin = 0;
+    for (const Word end : segments(n, slot, count, x_.cuts[n.cuts + level])) {
+      repeat(begin, end, lag, kFew, iteration, [&](Word times) {
+        for (int s = 0; s < n.stages; ++s) history.index[s][level] += times;
+      });
+      begin = end;
+    }
   }
 
   void step(const Node& n, History& history, bool enter) {
@@ -630,161 +747,223 @@ class Evaluator {
       std::copy_n(history.index[s - 1], n.loops, history.index[s]);
       history.valid[s] = history.valid[s - 1];
     }
-    for (int l = 0; l < n.loops; ++l) history.index[0][l] = index_[n.slots[l]];
+    std::copy_n(history.entering, n.loops, history.index[0]);
     history.valid[0] = enter;
+    if (history.memoized) step_once(n, history);
+    else run_stages(n, history);
+  }
+
+  void run_stages(const Node& n, const History& history) {
     for (int s = 0; s < n.stages; ++s) {
       if (!history.valid[s]) continue;
       for (int l = 0; l < n.loops; ++l) set_index(n.slots[l], history.index[s][l]);
-      if (skip_ && history.outermost && n.stage_loops[s]) run_once(n, s, history);
-      else run(n.stage[s]);
+      run(n.stage[s]);
     }
   }
 
-  // Runs a stage, or replays what it did from the same state under the same guards.
-  void run_once(const Node& n, int s, const History& history) {
-    Words& key = x_.key;
-    Word* to = signature(key, history.stage_cuts[s].size() + 1);
-    *to++ = n.stage[s];
-    for (const auto& [slot, at] : history.stage_cuts[s]) *to++ = index_[slot] >= at;
-    key.ends_at(to);
-    std::uint64_t hash = 0;
-    for (Word word : key) hash = (hash ^ static_cast<std::uint64_t>(word)) * 0x9E3779B97F4A7C15u;
-    for (std::size_t i = 0; i < x_.replays_used; ++i)
-      if (x_.replays[i].hash == hash && x_.replays[i].key == key) return replay(x_.replays[i]);
-    if (x_.replays_used == x_.replays.size()) x_.replays.emplace_back();
-    const std::size_t mine = x_.replays_used++;
-    x_.replays[mine].hash = hash;
-    x_.replays[mine].key = key;
-    x_.replays[mine].counts = x_.counts;
-    const Word clock = s_.clock;
-    run(n.stage[s]);
-    Replay& record = x_.replays[mine];
-    record.clock = s_.clock - clock;
-    signature(record.state);
-    for (std::size_t e = 0; e < record.counts.size(); ++e)
-      record.counts[e] = x_.counts[e] - record.counts[e];
-    record.counts.insert(record.counts.end(), x_.counts.begin() + record.counts.size(), x_.counts.end());
+  // Runs a step, or repeats what one did from the same state under the same guards.
+  void step_once(const Node& n, const History& history) {
+    const std::uint64_t guards = guards_of(n, history);
+    for (std::size_t i = 0; i < x_.transitions_used; ++i) {
+      const Transition& t = x_.transitions[i];
+      if (t.from != known_ || t.guards != guards) continue;
+      known_ = t.to;
+      behind_ = true;
+      skipped_ += t.time;
+      for (std::size_t e = 0; e < t.counts.size(); ++e) x_.counts[e] += t.counts[e];
+      return;
+    }
+    if (x_.transitions_used == x_.transitions.size()) x_.transitions.emplace_back();
+    Transition& t = x_.transitions[x_.transitions_used++];
+    t.from = known_;
+    t.guards = guards;
+    t.counts = x_.counts;
+    catch_up();
+    t.time = now();
+    run_stages(n, history);
+    t.time = now() - t.time;
+    t.to = known_ = know_state();
+    t.counts.resize(x_.counts.size());
+    for (std::size_t e = 0; e < x_.counts.size(); ++e) t.counts[e] = x_.counts[e] - t.counts[e];
   }
 
-  void replay(const Replay& record) {
-    s_.clock += record.clock;
-    restore(record.state);
-    for (std::size_t e = 0; e < record.counts.size(); ++e) x_.counts[e] += record.counts[e];
+  // Which stages run, and which of their guards have changed since the pipeline began.
+  static std::uint64_t guards_of(const Node& n, const History& history) {
+    std::uint64_t bits = 0;
+    for (int s = 0; s < n.stages; ++s) {
+      bits = 2 * bits + history.valid[s];
+      const Change* change = history.change[s];
+      for (int i = 0; i < history.changes[s]; ++i)
+        bits = 2 * bits + (history.valid[s] && history.index[s][change[i].level] >= change[i].at);
+    }
+    return bits;
   }
 
-  void nest(const Node& n, int level, History& history) {
-    const Word lag = ceil_div(n.stages - 1, history.per_iteration[level]);
-    Word outer[kMaxLoops];
-    for (int l = 0; l < level; ++l) outer[l] = index_[n.slots[l]];
-    const auto iteration = [&](Word i) {
-      for (int l = 0; l < level; ++l) set_index(n.slots[l], outer[l]);
-      set_index(n.slots[level], i);
-      if (level + 1 < n.loops) nest(n, level + 1, history);
-      else step(n, history, true);
-    };
-    const int slot = n.slots[level];
-    repeat(n, slot, count_[slot], lag, 1, history.cuts[level], iteration, [&](Word times) {
-      for (int s = 0; s < n.stages; ++s) history.index[s][level] += times;
-    });
+  // Which of x_.states the state is; it is added if new.
+  int know_state() {
+    for (std::size_t i = 0; i < x_.states_used; ++i)
+      if (in_state(x_.states[i])) return static_cast<int>(i);
+    if (x_.states_used == x_.states.size()) x_.states.emplace_back();
+    save_state(x_.states[x_.states_used]);
+    return static_cast<int>(x_.states_used++);
+  }
+
+  // Makes s_ the known state, which may change from here on.
+  void catch_up() {
+    if (behind_) restore_state(x_.states[known_]);
+    behind_ = false;
+    known_ = -1;
   }
 
   // ---- Repetition ------------------------------------------------------------------------------
 
-  Word relative(Word time) const { return std::max<Word>(time - s_.clock, 0); }
-
-  // Times still ahead of the clock, newest first; those before them are past, and a 0 ends the list.
-  template <class At>
-  Word* ahead(Word* to, int count, At at) const {
-    for (int i = count - 1; i >= 0; --i) {
-      const Word time = at(i) - s_.clock;
-      if (time <= 0) break;
-      *to++ = time;
+  // Runs `iteration` for every index in [begin, end), where no guard changes, skipping repetitions
+  // of the state. Snapshots begin `lag` iterations later, since pipelined stages may still see
+  // guards from before, and end with the last `few`. `advance` is told how many iterations were
+  // skipped.
+  template <class Iteration, class Advance>
+  void repeat(Word begin, Word end, Word lag, Word few, Iteration iteration, Advance advance) {
+    Snapshot& snapshot = x_.snapshots[depth_++];
+    Word next = begin + lag, before = -1;
+    bool taken = false;
+    for (Word i = begin; i < end && status == kOk; ++i) {
+      if (i >= next && end - i > few && (known_ >= 0 || settled(before))) {
+        take(snapshot, i);
+        taken = true;
+        if (known_ < 0) next = i + 2 + (i - begin) / 4;
+      }
+      iteration(i);
+      if (!taken || !same_state(snapshot)) continue;
+      const Word period = i + 1 - snapshot.iteration, times = (end - 1 - i) / period;
+      skip(times, snapshot);
+      advance(times * period);
+      i += times * period;
+      taken = false;
+      next = end;
     }
-    *to++ = 0;
-    return to;
+    --depth_;
   }
 
-  // Everything the future depends on, relative to the clock. Leaves `extra` words of room behind.
-  Word* signature(Words& out, std::size_t extra = 0) {
-    std::size_t most = 4 + extra;
-    for (int u = 0; u < kUnits; ++u) most += static_cast<std::size_t>(m_.queue_depth[u]) + 5;
-    for (const Channel& c : s_.channel) most += 2 + c.pending;
-    Word* to = out.room(most);
-    for (int u = 0; u < kUnits; ++u) {
-      const int depth = static_cast<int>(m_.queue_depth[u]), head = s_.queue_head[u];
-      const Word* queue = s_.queue[u];
-      to = ahead(to, depth, [&](int i) { return queue[head + i < depth ? head + i : head + i - depth]; });
-      *to++ = relative(s_.bound[u]);
-      *to++ = relative(s_.free[u]);
-      *to++ = relative(s_.release[u]);
-      *to++ = relative(s_.complete[u]);
-    }
-    *to++ = relative(s_.pop);
-    *to++ = relative(s_.preload_start + m_.dim);
-    *to++ = relative(s_.compute_start);
-    *to++ = s_.loaded;
-    for (Channel& c : s_.channel) {
-      *to++ = c.pending;
-      to = ahead(to, static_cast<int>(c.pending), [&](int i) { return c.at(static_cast<unsigned>(i)); });
-    }
-    out.ends_at(to);
-    return to;
+  // How far the units are behind the front end, in cycles.
+  Word backlog() const {
+    Word sum = relative(s_.pop);
+    for (const UnitState& unit : s_.unit) sum += relative(unit.complete);
+    return sum;
   }
 
-  // The inverse of `ahead`: the newest of `count` times; the rest are set to the clock.
-  template <class At>
-  const Word* behind(const Word* from, int count, At at) const {
-    int i = count - 1;
-    for (; *from != 0; --i) at(i) = s_.clock + *from++;
-    for (; i >= 0; --i) at(i) = s_.clock;
-    return from + 1;
+  // Whether the backlog is that of the last call. Until then the state is not worth a snapshot,
+  // which costs as much as several instructions.
+  bool settled(Word& before) const {
+    const Word last = before;
+    before = backlog();
+    return before == last;
   }
 
-  // The inverse of `signature`, up to entries that can bind nothing any more.
-  void restore(const Words& state) {
-    const Word* from = state.begin();
-    for (int u = 0; u < kUnits; ++u) {
-      s_.queue_head[u] = 0;
-      Word* queue = s_.queue[u];
-      from = behind(from, static_cast<int>(m_.queue_depth[u]), [&](int i) -> Word& { return queue[i]; });
-      s_.bound[u] = s_.clock + *from++;
-      s_.free[u] = s_.clock + *from++;
-      s_.release[u] = s_.clock + *from++;
-      s_.complete[u] = s_.clock + *from++;
+  void take(Snapshot& snapshot, Word iteration) {
+    snapshot.known = known_;
+    if (known_ < 0) save_state(snapshot.state);
+    snapshot.counts = x_.counts;
+    snapshot.iteration = iteration;
+    snapshot.time = now();
+  }
+
+  // Repeats what happened since the snapshot. All times grow alike, so that none needs to change.
+  void skip(Word times, const Snapshot& snapshot) {
+    skipped_ += times * (now() - snapshot.time);
+    for (std::size_t e = 0; e < x_.counts.size(); ++e) {
+      const Word before = e < snapshot.counts.size() ? snapshot.counts[e] : 0;
+      x_.counts[e] += times * (x_.counts[e] - before);
     }
+  }
+
+  bool same_state(const Snapshot& snapshot) const {
+    return snapshot.known < 0 ? in_state(snapshot.state) : snapshot.known == known_;
+  }
+
+  Word now() const { return skipped_ + s_.clock; }
+
+  Word relative(Word time) const { return later(time - s_.clock, 0); }
+
+  // Gives `to` everything the future depends on, relative to the clock, until it refuses a word:
+  // of lists of times those still ahead of the clock, newest first, and a 0. No sequence is the
+  // beginning of another's. What is most likely to differ comes first.
+  template <class To>
+  bool tell_state(To to) const {
+    if (!to(relative(s_.pop)) || !to(relative(s_.compute_start)) ||
+        !to(relative(s_.preload_start + m_.dim)) || !to(s_.loaded))
+      return false;
+    Word pending;
+    static_assert(sizeof pending == sizeof s_.pending, "one word holds the counts of all channels");
+    std::memcpy(&pending, s_.pending, sizeof pending);
+    if (!to(pending)) return false;
+    for (const UnitState& unit : s_.unit) {
+      if (!to(relative(unit.free)) || !to(relative(unit.release)) || !to(relative(unit.complete)))
+        return false;
+      for (int i = unit.depth, at = unit.head; i > 0; --i) {
+        at = (at == 0 ? unit.depth : at) - 1;
+        const Word time = unit.left[at] - s_.clock;
+        if (time <= 0) break;
+        if (!to(time)) return false;
+      }
+      if (!to(0)) return false;
+    }
+    for (int c = 0; c < kChannels; ++c) {
+      if (s_.pending[c] == 0) continue;
+      for (unsigned i = s_.pending[c]; i > 0; --i) {
+        const Word time = s_.token[c][(s_.head[c] + i - 1) & kMaxTokens] - s_.clock;
+        if (time <= 0) break;
+        if (!to(time)) return false;
+      }
+      if (!to(0)) return false;
+    }
+    return true;
+  }
+
+  void save_state(SavedState& out) const {
+    out.backlog = backlog();
+    std::size_t most = 5 + 4 * kUnits + kChannels;
+    for (const UnitState& unit : s_.unit) most += static_cast<std::size_t>(unit.depth);
+    for (const std::uint8_t pending : s_.pending) most += pending;
+    Word* at = out.words.room(most);
+    tell_state([&](Word word) {
+      *at++ = word;
+      return true;
+    });
+  }
+
+  bool in_state(const SavedState& saved) const {
+    if (saved.backlog != backlog()) return false;
+    const Word* at = saved.words.begin();
+    return tell_state([&](Word word) { return word == *at++; });
+  }
+
+  // The inverse of `save_state`, up to entries that can bind nothing any more.
+  void restore_state(const SavedState& saved) {
+    const Word* from = saved.words.begin();
     s_.pop = s_.clock + *from++;
-    s_.preload_start = s_.clock + *from++ - m_.dim;
     s_.compute_start = s_.clock + *from++;
+    s_.preload_start = s_.clock + *from++ - m_.dim;
     s_.loaded = *from++ != 0;
-    for (Channel& c : s_.channel) {
-      c.head = 0;
-      c.pending = static_cast<unsigned>(*from++);
-      from = behind(from, static_cast<int>(c.pending), [&](int i) -> Word& { return c.time[i]; });
+    std::memcpy(s_.pending, from++, sizeof s_.pending);
+    for (UnitState& unit : s_.unit) {
+      unit.free = s_.clock + *from++;
+      unit.release = s_.clock + *from++;
+      unit.complete = s_.clock + *from++;
+      unit.head = 0;
+      from = restore_times(from, unit.left, unit.depth);
+    }
+    for (int c = 0; c < kChannels; ++c) {
+      s_.head[c] = 0;
+      if (s_.pending[c]) from = restore_times(from, s_.token[c], s_.pending[c]);
     }
   }
 
-  void remember(Level& level) {
-    level.clock = s_.clock;
-    level.counts = x_.counts;
-  }
-
-  void skip(Word times, const Level& level) {
-    const Word by = times * (s_.clock - level.clock);
-    s_.clock += by;
-    for (int u = 0; u < kUnits; ++u) {
-      for (int i = 0; i < m_.queue_depth[u]; ++i) s_.queue[u][i] += by;
-      s_.bound[u] += by;
-      s_.free[u] += by;
-      s_.release[u] += by;
-      s_.complete[u] += by;
-    }
-    s_.pop += by;
-    s_.preload_start += by;
-    s_.compute_start += by;
-    for (Channel& c : s_.channel)
-      for (unsigned i = 0; i < c.pending; ++i) c.at(i) += by;
-    for (std::size_t e = 0; e < x_.counts.size(); ++e)
-      x_.counts[e] += times * (x_.counts[e] - (e < level.counts.size() ? level.counts[e] : 0));
+  // Of `count` times, those ahead of the clock; the others become the clock.
+  const Word* restore_times(const Word* from, Word* times, int count) const {
+    int i = count - 1;
+    for (; *from != 0; --i) times[i] = s_.clock + *from++;
+    for (; i >= 0; --i) times[i] = s_.clock;
+    return from + 1;
   }
 
   // ---- One instruction -------------------------------------------------------------------------
@@ -795,15 +974,14 @@ class Evaluator {
     return kExecute;
   }
 
-  const Effect& effect(Site& site) {
+  int effect(Site& site) {
     unsigned key = holds(site.flag);
     for (int i = 0; i < site.cases; ++i) key = 2 * key + reached(site.case_ends[i]);
     if (key != site.last_key) {
       site.last_key = key;
       site.last_effect = find_effect(site, key);
     }
-    ++counts_[site.last_effect];
-    return effects_[site.last_effect];
+    return site.last_effect;
   }
 
   int find_effect(Site& site, unsigned key) {
@@ -842,53 +1020,92 @@ class Evaluator {
     }
   }
 
-  void issue(Site& site) {
-    const Unit unit = site.unit;
-    Word* slot = &s_.queue[unit][s_.queue_head[unit]];
-    s_.clock = later(s_.clock, *slot) + 1;
-    if (++s_.queue_head[unit] == m_.queue_depth[unit]) s_.queue_head[unit] = 0;
-    for (const TokenRule* token = site.waits; token != site.waits_end; ++token)
-      if (holds(token->when)) wait(site, *token, unit);
-    if (status != kOk) return;
-    const Effect& e = effect(site);
+  // Adds what an instruction does at the current indices.
+  void add_step(Site& site, Steps& to) {
+    const int e = effect(site);
+    Step& step = to.step[to.steps++];
+    step.site = &site;
+    step.unit = &s_.unit[site.unit];
+    step.op = site.op;
+    step.effect = e;
+    step.busy = effects_[e].busy;
+    step.latency = effects_[e].latency;
+    step.waits = to.tokens;
+    step.signals = to.tokens = add_tokens(site.waits, site.waits_end, to.token.data(), to.tokens);
+    step.end = to.tokens = add_tokens(site.signals, site.signals_end, to.token.data(), to.tokens);
+  }
+
+  int add_tokens(const TokenRule* rule, const TokenRule* end, TokenUse* to, int at) const {
+    for (; rule != end; ++rule)
+      if (holds(rule->when)) to[at++] = {rule->channel, rule->count};
+    return at;
+  }
+
+  void issue(const Steps& steps) {
+    const TokenUse* tokens = steps.token.data();
+    const Step* end = steps.step.data() + steps.steps;
+    for (const Step* step = steps.step.data(); step != end; ++step) issue(*step, tokens);
+  }
+
+  void issue(const Step& step, const TokenUse* tokens) {
+    UnitState& unit = *step.unit;
+    Word& left = unit.left[unit.head];
+    if (++unit.head == unit.depth) unit.head = 0;
+    s_.clock = later(s_.clock, left) + 1;
+    const Word bound = step.waits == step.signals ? -1 : wait(step, tokens);
+    ++counts_[step.effect];
     Word start;
-    if (unit == kExecute) {
-      *slot = execute(site, e, start);
+    if (step.op == kPreload || step.op == kCompute || step.op == kExecuteSync) {
+      left = execute(step, bound, start);
     } else {
-      start = *slot = later(later(s_.clock + 1, s_.free[unit]), s_.bound[unit]);
-      s_.free[unit] = start + e.busy;
+      left = start = later(later(s_.clock + 1, unit.free), bound);
+      unit.free = start + step.busy;
     }
-    s_.bound[unit] = -1;
-    s_.release[unit] = later(s_.release[unit], start + e.busy);
-    s_.complete[unit] = later(s_.complete[unit], start + e.busy + e.latency);
-    for (const TokenRule* token = site.signals; token != site.signals_end; ++token)
-      if (holds(token->when)) signal(site, *token, unit);
-    if (trace_ && trace_->used < trace_->capacity) {
-      const Word row[6] = {site.number, unit, s_.clock, start, start + e.busy, s_.complete[unit]};
-      std::memcpy(trace_->rows + 6 * trace_->used++, row, sizeof row);
+    const Word free = start + step.busy;
+    unit.release = later(unit.release + 1, free);
+    unit.complete = later(unit.complete + 1, free + step.latency);
+    if (step.signals != step.end) signal(step, tokens);
+    if (trace_) record(step, start);
+  }
+
+  void record(const Step& step, Word start) {
+    if (trace_->used == trace_->capacity) return;
+    const Site& site = *step.site;
+    const Word free = start + step.busy, complete = step.unit->complete;
+    const Word row[6] = {site.number, site.unit, s_.clock, start, free, complete};
+    std::memcpy(trace_->rows + 6 * trace_->used++, row, sizeof row);
+  }
+
+  // Takes the tokens that an instruction waits for; it starts no earlier than the result.
+  Word wait(const Step& step, const TokenUse* tokens) {
+    Word bound = -1;
+    for (int t = step.waits; t < step.signals; ++t) {
+      const auto [channel, count] = tokens[t];
+      for (Word i = count; i > 0; --i) {
+        if (s_.pending[channel] == 0) {
+          fail(kTokenUnderflow, *step.site);
+          return bound;
+        }
+        bound = later(bound, s_.token[channel][s_.head[channel]++] + 1);
+        --s_.pending[channel];
+      }
+    }
+    return bound;
+  }
+
+  void signal(const Step& step, const TokenUse* tokens) {
+    for (int t = step.signals; t < step.end; ++t) {
+      const auto [channel, count] = tokens[t];
+      const Word time = kChannelAtComplete[channel] ? step.unit->complete : step.unit->release;
+      for (Word i = count; i > 0; --i) {
+        if (s_.pending[channel] == kMaxTokens) return fail(kTokenOverflow, *step.site);
+        s_.token[channel][(s_.head[channel] + s_.pending[channel]++) & kMaxTokens] = time;
+      }
     }
   }
 
-  void wait(const Site& site, const TokenRule& token, Unit unit) {
-    Channel& c = s_.channel[token.channel];
-    for (Word i = token.count; i > 0; --i) {
-      if (c.pending == 0) return fail(kTokenUnderflow, site);
-      s_.bound[unit] = later(s_.bound[unit], c.time[c.head] + 1);
-      c.head = (c.head + 1) & kMaxTokens;
-      --c.pending;
-    }
-  }
-
-  void signal(const Site& site, const TokenRule& token, Unit unit) {
-    Channel& c = s_.channel[token.channel];
-    const Word time = kChannelAtComplete[token.channel] ? s_.complete[unit] : s_.release[unit];
-    for (Word i = token.count; i > 0; --i) {
-      if (c.pending == kMaxTokens) return fail(kTokenOverflow, site);
-      c.at(c.pending++) = time;
-    }
-  }
-
-  void fail(Status why, const Site& site) {
+  void fail(Status why, const Site& site) {  // the first failure counts
+    if (status != kOk) return;
     status = why;
     failed_site = site.number;
   }
@@ -896,23 +1113,23 @@ class Evaluator {
   static Word later(Word a, Word b) { return a > b ? a : b; }
 
   // Returns the cycle in which the instruction leaves the queue for its port's holding register.
-  Word execute(const Site& site, const Effect& e, Word& start) {
+  Word execute(const Step& step, Word bound, Word& start) {
     Word pop = later(s_.clock, s_.pop) + 1;
-    const Word ready = later(s_.preload_start + m_.dim, s_.bound[kExecute]);
-    if (site.op == kPreload) {
-      if (s_.loaded) fail(kPreloadUnused, site);
+    const Word ready = later(s_.preload_start + m_.dim, bound);
+    if (step.op == kPreload) {
+      if (s_.loaded) fail(kPreloadUnused, *step.site);
       pop = later(pop, s_.preload_start);
       start = later(later(pop + 1, ready), s_.compute_start);
       s_.preload_start = start;
       s_.loaded = true;
-    } else if (site.op == kCompute) {
+    } else if (step.op == kCompute) {
       pop = later(pop, s_.compute_start);
-      start = later(later(pop + 1, ready), s_.free[kExecute]);
+      start = later(later(pop + 1, ready), step.unit->free);
       s_.compute_start = start;
-      s_.free[kExecute] = start + e.busy;
+      step.unit->free = start + step.busy;
       s_.loaded = false;
-    } else {  // a sync holds the queue until it starts
-      start = pop = later(later(pop, s_.bound[kExecute]), later(s_.preload_start, s_.compute_start));
+    } else {  // a sync holds the queue until all before it are released
+      start = pop = later(later(pop, bound), step.unit->release + 1);
     }
     return s_.pop = pop;
   }
@@ -981,8 +1198,8 @@ class Evaluator {
   Word row_batch(Word rows, Word blocks, Word function, Word beats) const {
     const Word pass = rows * blocks, out = blocks * beats;
     Word cycles = 0;
-    if (function == 3) cycles = pass + std::max<Word>(0, m_.pass_latency - (rows - 1) * blocks);
-    const Word ready = blocks + m_.pass_latency + m_.divide_latency * (function == 3 ? 1 : 2);
+    if (function == 3) cycles = pass + std::max<Word>(0, m_.maximum_latency - (rows - 1) * blocks);
+    const Word ready = blocks + (function == 3 ? m_.softmax_latency : m_.norm_latency);
     const Word last = ready + (rows - 1) * (std::max(blocks, m_.divide_interval) - out);
     return cycles + std::max({pass, ready, last}) + rows * out;
   }
@@ -997,7 +1214,7 @@ extern "C" int codesign_evaluate(const Word* machine, const Word* words, Word si
                                  int skip, Word* cycles, Word* events, Word* trace,
                                  Word trace_capacity, Word* failure) {
   Machine m;
-  static_assert(sizeof m == 14 * sizeof(Word), "fast_timing.py builds this array");
+  static_assert(sizeof m == 15 * sizeof(Word), "fast_timing.py builds this array");
   std::memcpy(&m, machine, sizeof m);
   const Parser kernel(words, static_cast<int>(size));
   static thread_local Workspace space;

@@ -10,8 +10,10 @@ traceback.
     ├── ModelError            a model configuration or ONNX file that cannot be read
     │   └── UnsupportedError  ONNX nodes that the importer does not know (all at once)
     ├── MappingError          an operator that fits no tile of the machine
+    ├── SimulatorError        RTL that cannot be simulated here (defined in hw/verilator.py)
     ├── OutputError           a place that cannot be written (defined in search/output.py)
-    └── FailedMachines        machines of a sweep lost to a bug: leave them out (search/sweep.py)
+    ├── FailedMachines        machines of a sweep lost to a bug: leave them out (search/sweep.py)
+    └── Disagreement          kernels that do not run as printed, a bug (search/verify.py)
 """
 
 from collections.abc import Sequence

@@ -48,11 +48,15 @@ class Field:
     name: str
     bits: int
     meaning: str
+    signed: bool = False
 
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of the machine; `values` shape its timing, `addresses` and `flags` do not."""
+    """An operation of the machine; `values` shape its timing, `addresses` and `flags` do not.
+
+    `addresses` also holds the numbers that only shape results: factors, shifts, valid columns.
+    """
 
     name: str
     opcode: int
@@ -80,7 +84,13 @@ OPERATIONS = (
         1,
         "load",
         (_ROWS, _BLOCKS, Field("target", 2, "index into TARGETS")),
-        (_DRAM, _DRAM_STRIDE, Field("local", ADDRESS_BITS, "first local row"), _LOCAL_STRIDE),
+        (
+            _DRAM,
+            _DRAM_STRIDE,
+            Field("local", ADDRESS_BITS, "first local row"),
+            _LOCAL_STRIDE,
+            Field("scale", 24, "factor of int8 values that enter the accumulator"),
+        ),
         (Field("accumulate", 1, "add to the accumulator rows instead of overwriting them"),),
         "DRAM to scratchpad, accumulator (scaled) or the drain's parameter memory",
     ),
@@ -123,8 +133,19 @@ OPERATIONS = (
             Field("local", ADDRESS_BITS, "first scratchpad row, when that is the destination"),
             Field("local_stride", ADDRESS_BITS, "scratchpad rows from one block to the next"),
             Field("parameters", PARAMETER_ADDRESS_BITS, "first row of the parameter memory"),
+            Field("multiplier", 24, "of the first requantizer, without channel_scale", signed=True),
+            Field("shift", 6, "of the first requantizer, without channel_scale"),
+            Field("out_multiplier", 24, "of the last one, without channel_affine", signed=True),
+            Field("out_shift", 6, "of the last one, without channel_affine"),
+            Field("columns", 16, "valid columns of all blocks together, for row functions"),
+            Field("diagonal", ADDRESS_BITS, "last column that row 0 sees, if causal", signed=True),
+            Field("inverse", 24, "reciprocal of columns (see arithmetic.inverse), for LayerNorm"),
         ),
-        (Field("masked", 1, "add the mask of the row to the scores"),),
+        (
+            Field("channel_scale", 1, "first requantizer per channel, from the parameter memory"),
+            Field("channel_affine", 1, "gamma and beta per channel, from the parameter memory"),
+            Field("causal", 1, "row r sees columns up to diagonal + r"),
+        ),
         "accumulator through a row function and the requantizer to DRAM or scratchpad",
     ),
     Operation("load_sync", 5, "load", (), (), (), "pass tokens, move nothing"),

@@ -11,9 +11,9 @@ of a kernel follows from its instructions and the HardwareConfig alone:
 - Execute has two ports, for weights (preload) and for A rows (compute). Each has a holding
   register that takes the next instruction from the queue once the previous one has started. A
   preload takes dim cycles and may run under the compute that swapped in the weights before it.
-  An execute_sync has no register: it holds the queue until all before it have started.
-- Waiting for a token, an instruction starts no earlier than the cycle after its signal. Release
-  and completion signals leave each unit in program order.
+  An execute_sync has no register: it holds the queue until all before it are released.
+- Waiting for a token, an instruction starts no earlier than the cycle after its signal. A unit
+  releases, and completes, its instructions in program order, at most one a cycle.
 
 `evaluate_unrolled` applies this to every instruction in turn. `fast_timing` gives the same
 numbers from the rolled form; tests hold the two equal.
@@ -48,19 +48,27 @@ DRAIN_LATENCY = 16  # accumulator read, nonlinear unit, requantizer, write
 
 # The statistics of row functions (softmax, LayerNorm, RMSNorm).
 STATISTIC_ROWS = 16  # rows whose statistics are held at once
-PASS_LATENCY = 8  # last read of a row's pass to its statistic
-DIVIDE_LATENCY = 24  # statistic to reciprocal; a square root before it takes as long again
+# Slots between the last read of a row in one pass and the first of its next: the row's maximum,
+# the reciprocal of its sum, and the reciprocal of its standard deviation have to be known.
+MAXIMUM_LATENCY = 2
+SOFTMAX_LATENCY = 13
+NORM_LATENCY = 24
 DIVIDE_INTERVAL = 8  # one row's division or square root after another's
 
 
 @dataclass(frozen=True)
 class Step:
-    """One issued instruction and when it happened, in cycles."""
+    """One issued instruction and when it happened, in cycles.
+
+    It occupies its port until `free`; from `release` on its sources may be overwritten, from
+    `complete` on its results may be read.
+    """
 
     issued: Issued
     dispatch: int
     start: int
     free: int
+    release: int
     complete: int
 
 
@@ -104,9 +112,8 @@ def row_batch_cycles(
     one_pass = rows * blocks
     maximum = 0
     if function == "softmax":
-        maximum = one_pass + max(0, PASS_LATENCY - (rows - 1) * blocks)
-    divisions = 1 if function == "softmax" else 2
-    first_ready = blocks + PASS_LATENCY + divisions * DIVIDE_LATENCY
+        maximum = one_pass + max(0, MAXIMUM_LATENCY - (rows - 1) * blocks)
+    first_ready = blocks + (SOFTMAX_LATENCY if function == "softmax" else NORM_LATENCY)
     last_ready = first_ready + (rows - 1) * max(blocks, DIVIDE_INTERVAL)
     output_start = max(one_pass, first_ready, last_ready - (rows - 1) * blocks * beats)
     return maximum + output_start + one_pass * beats
@@ -229,10 +236,10 @@ class _Machine:
             free, complete = self._transfer(issued, start)
             unit.free = free
         unit.left_queue.append(leaves)
-        unit.release = max(unit.release, free)
-        unit.complete = max(unit.complete, complete)
+        unit.release = max(unit.release + 1, free)
+        unit.complete = max(unit.complete + 1, complete)
         self._signal(issued, unit)
-        return Step(issued, self.clock, start, free, unit.complete)
+        return Step(issued, self.clock, start, free, unit.release, unit.complete)
 
     def _wait(self, issued: Issued) -> int:
         bound = -1
@@ -293,7 +300,7 @@ class _Machine:
                 self.compute_start = start
                 unit.free = free
             case _:
-                start = pop = max(pop, self.preload_start, self.compute_start, bound)
+                start = pop = max(pop, unit.release + 1, bound)
                 free = complete = start + 1
         if issued.op != "execute_sync":
             self.weights_pending = issued.op == "preload"

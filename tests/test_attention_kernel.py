@@ -100,7 +100,7 @@ def assert_mask_is_loaded_before_use(problem: AttentionProblem, steps: tuple[Ste
     """Mask rows are complete when the first softmax starts, and every softmax uses them."""
     target = TARGETS.index("parameters")
     loads = [s for s in steps if s.issued.op == "mvin" and s.issued.values["target"] == target]
-    masked = [s for s in steps if s.issued.flags.get("masked", False)]
+    masked = [s for s in steps if s.issued.flags.get("channel_scale", False)]
     assert sum(s.issued.values["rows"] for s in loads) == problem.mask_rows
     if problem.mask_rows:
         assert len(masked) == sum(step.issued.op == "mvout" for step in steps) / 2

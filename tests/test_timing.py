@@ -92,12 +92,12 @@ class Ticker:
                 self.tokens[channel].popleft()
         unit = unit_of(issued)
         for at, time in (("release", free), ("complete", complete)):
-            self.signalled[unit, at] = max(self.signalled[unit, at], time)
+            self.signalled[unit, at] = max(self.signalled[unit, at] + 1, time)
         for name, count in issued.signals:
             at = next(channel.at for channel in CHANNELS if channel.name == name)
             self.tokens[name].extend([self.signalled[unit, at]] * count)
         self.starts[waiting.number] = cycle
-        self.end = max(self.end, complete + 1)
+        self.end = max(self.end, self.signalled[unit, "complete"] + 1)
 
     def transfer(self, unit: str, cycle: int) -> None:
         queue = self.queues[unit]
@@ -147,14 +147,15 @@ class Ticker:
     def take(self, cycle: int) -> None:
         """Move the head of the queue into the empty holding register of its port.
 
-        A sync needs no port: it stays at the head until all before it have started.
+        A sync needs no port: it stays at the head until all before it are released.
         """
         queue = self.queues["execute"]
         if not queue or queue[0].since >= cycle:
             return
         port = queue[0].issued.op
         if port not in self.port:
-            if not self.open and self.ready(queue[0], cycle):
+            released = not self.open and self.signalled["execute", "release"] < cycle
+            if released and self.ready(queue[0], cycle):
                 self.begin(queue.popleft(), cycle, cycle + 1, cycle + 1)
         elif self.port[port] is None:
             waiting = replace(queue.popleft(), since=cycle)
@@ -331,7 +332,7 @@ def test_row_functions_take_their_passes(
     cycles = timing.mvout_cycles(CONFIG, rows, blocks, function, destination)
     assert cycles >= passes * rows * blocks
     batches = -(-rows // timing.STATISTIC_ROWS)
-    exposed = 2 * timing.PASS_LATENCY + 2 * timing.DIVIDE_LATENCY + blocks
+    exposed = timing.MAXIMUM_LATENCY + timing.NORM_LATENCY + blocks
     exposed += timing.STATISTIC_ROWS * timing.DIVIDE_INTERVAL
     assert cycles <= passes * rows * blocks + batches * exposed
     if rows % timing.STATISTIC_ROWS == 0 and blocks >= timing.DIVIDE_INTERVAL:
@@ -342,15 +343,13 @@ def row_by_row(rows: int, blocks: int, beats: int, softmax: bool) -> int:
     """Row functions from their description: passes over all rows, a divider, outputs in order."""
     time = 0
     if softmax:  # pass 1: the maximum of row 0 must be known when pass 2 meets row 0 again
-        known = [(r + 1) * blocks + timing.PASS_LATENCY for r in range(rows)]
+        known = [(r + 1) * blocks + timing.MAXIMUM_LATENCY for r in range(rows)]
         time = max(rows * blocks, *(known[r] - r * blocks for r in range(rows)))
     divider_free, ready = 0, []
-    divisions = 1 if softmax else 2
     for r in range(rows):
-        sums = time + (r + 1) * blocks + timing.PASS_LATENCY
-        enter = max(sums, divider_free)
+        enter = max(time + (r + 1) * blocks, divider_free)
         divider_free = enter + timing.DIVIDE_INTERVAL
-        ready.append(enter + divisions * timing.DIVIDE_LATENCY)
+        ready.append(enter + (timing.SOFTMAX_LATENCY if softmax else timing.NORM_LATENCY))
     out = time + rows * blocks
     first_out = max(out, *(ready[r] - r * blocks * beats for r in range(rows)))
     return first_out + rows * blocks * beats

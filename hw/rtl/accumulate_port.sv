@@ -1,0 +1,102 @@
+// Adds rows to the accumulator, or writes them: read, add and write of a row in a pipeline.
+//
+// A row that enters in cycle t is read in t (if it accumulates); its sum is written in t + 2, from
+// the adder. Sums wrap. A row may enter in every cycle and may repeat at any distance: sums written
+// in t and t + 1, which the read did not see, are taken from registers.
+
+module accumulate_port #(
+  parameter int unsigned Dim = 16
+) (
+  input  logic              clk_i,
+  input  logic              rst_ni,
+  // row
+  input  logic              valid_i,
+  input  logic [19:0]       row_i,
+  input  logic [Dim*32-1:0] data_i,
+  input  logic              accumulate_i,
+  input  logic              last_i,
+  input  logic [31:0]       tag_i,
+  // accumulator read port, data two cycles later
+  output logic              read_o,
+  output logic [19:0]       read_row_o,
+  output logic [31:0]       read_tag_o,
+  input  logic [Dim*32-1:0] read_data_i,
+  // accumulator write port
+  output logic              write_o,
+  output logic [19:0]       write_row_o,
+  output logic [Dim*32-1:0] write_data_o,
+  output logic [31:0]       write_tag_o,
+  // the row written is one that entered with last_i
+  output logic              last_o
+);
+
+  typedef struct packed {
+    logic        valid;
+    logic        accumulate;
+    logic        last;
+    logic        repeats_1;  // the row is the one that entered a cycle before, or two before
+    logic        repeats_2;
+    logic [19:0] row;
+    logic [31:0] tag;
+  } stage_t;
+
+  stage_t            in, stage_1_q, stage_2_q;
+  logic [Dim*32-1:0] data_1_q, data_2_q;  // rows that entered one and two cycles ago
+  logic [Dim*32-1:0] sum_1_q, sum_2_q;    // sums written one and two cycles ago, where a row repeats
+  logic              keep_1, keep_2_q;
+
+  assign in = '{
+    valid:      valid_i,
+    accumulate: valid_i && accumulate_i,
+    last:       valid_i && last_i,
+    repeats_1:  valid_i && accumulate_i && stage_1_q.valid && stage_1_q.row == row_i,
+    repeats_2:  valid_i && accumulate_i && stage_2_q.valid && stage_2_q.row == row_i,
+    row:        row_i,
+    tag:        tag_i
+  };
+  assign keep_1 = stage_1_q.repeats_1 || in.repeats_2;
+
+  assign read_o     = in.accumulate;
+  assign read_row_o = row_i;
+  assign read_tag_o = tag_i;
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) begin
+      stage_1_q <= '0;
+      stage_2_q <= '0;
+      keep_2_q  <= 1'b0;
+    end else begin
+      stage_1_q <= in;
+      stage_2_q <= stage_1_q;
+      keep_2_q  <= in.repeats_2;
+    end
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (valid_i) data_1_q <= data_i;
+    if (stage_1_q.valid) data_2_q <= data_1_q;
+    if (keep_1) sum_1_q <= write_data_o;
+    if (keep_2_q) sum_2_q <= sum_1_q;
+  end
+
+  // add
+  logic [Dim*32-1:0] old;
+
+  always_comb begin
+    old = read_data_i;
+    if (stage_2_q.repeats_2) old = sum_2_q;
+    if (stage_2_q.repeats_1) old = sum_1_q;
+    write_data_o = data_2_q;
+    if (stage_2_q.accumulate) begin
+      for (int unsigned c = 0; c < Dim; c++) begin
+        write_data_o[c*32 +: 32] = data_2_q[c*32 +: 32] + old[c*32 +: 32];
+      end
+    end
+  end
+
+  assign write_o     = stage_2_q.valid;
+  assign write_row_o = stage_2_q.row;
+  assign write_tag_o = stage_2_q.tag;
+  assign last_o      = stage_2_q.last;
+
+endmodule

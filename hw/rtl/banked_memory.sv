@@ -1,0 +1,165 @@
+// Memory of Banks x BankRows rows behind several read and write ports.
+//
+// Every bank has one read and one write port, so that ports that read (or write) in one cycle must
+// do so in different banks. A read presented in cycle t gives its data in cycle t + 2: the output
+// of the bank, then a register behind the multiplexer; it keeps its value until the next read of
+// that port. A write presented in cycle t is seen by reads presented from t + 1 on.
+//
+// The first Updates write ports write back rows that the read port of the same number has read two
+// cycles before, with rows between the two bypassed (see race_checker).
+
+module banked_memory #(
+  parameter string Name = "memory",
+  parameter int unsigned Width = 128,
+  parameter int unsigned Banks = 4,
+  parameter int unsigned BankRows = 1024,
+  parameter int unsigned Reads = 1,
+  parameter int unsigned Writes = 1,
+  parameter int unsigned Updates = 0,
+  parameter int unsigned CheckRaces = 1
+) (
+  input  logic                    clk_i,
+  input  logic                    rst_ni,
+  // read ports
+  input  logic [Reads-1:0]        read_i,
+  input  logic [Reads-1:0][19:0]  read_row_i,
+  input  logic [Reads-1:0][31:0]  read_tag_i,
+  output logic [Width-1:0]        read_data_o [Reads],
+  // write ports
+  input  logic [Writes-1:0]       write_i,
+  input  logic [Writes-1:0][19:0] write_row_i,
+  input  logic [Writes-1:0][31:0] write_tag_i,
+  input  logic [Width-1:0]        write_data_i [Writes]
+);
+
+  localparam int unsigned BankBits = Banks > 1 ? $clog2(Banks) : 1;
+  localparam int unsigned LocalBits = BankRows > 1 ? $clog2(BankRows) : 1;
+
+  logic [Reads-1:0][BankBits-1:0]   read_bank;
+  logic [Reads-1:0][LocalBits-1:0]  read_local;
+  logic [Writes-1:0][BankBits-1:0]  write_bank;
+  logic [Writes-1:0][LocalBits-1:0] write_local;
+
+  for (genvar p = 0; p < Reads; p++) begin : gen_read_select
+    bank_select #(.Banks(Banks), .BankRows(BankRows)) u_select (
+      .row_i(read_row_i[p]), .bank_o(read_bank[p]), .local_o(read_local[p])
+    );
+  end
+  for (genvar p = 0; p < Writes; p++) begin : gen_write_select
+    bank_select #(.Banks(Banks), .BankRows(BankRows)) u_select (
+      .row_i(write_row_i[p]), .bank_o(write_bank[p]), .local_o(write_local[p])
+    );
+  end
+
+  // banks
+
+  logic [Width-1:0] bank_data [Banks];
+
+  for (genvar b = 0; b < Banks; b++) begin : gen_bank
+    logic                 read, write;
+    logic [LocalBits-1:0] read_at, write_at;
+    logic [Width-1:0]     write_data;
+
+    always_comb begin
+      read    = 1'b0;
+      read_at = '0;
+      for (int unsigned p = 0; p < Reads; p++) begin
+        if (read_i[p] && read_bank[p] == BankBits'(b)) begin
+          read    = 1'b1;
+          read_at = read_local[p];
+        end
+      end
+    end
+
+    always_comb begin
+      write    = 1'b0;
+      write_at = write_local[0];
+      for (int unsigned p = 0; p < Writes; p++) begin
+        if (write_i[p] && write_bank[p] == BankBits'(b)) begin
+          write    = 1'b1;
+          write_at = write_local[p];
+        end
+      end
+    end
+
+    if (Writes == 1) begin : gen_one_writer
+      assign write_data = write_data_i[0];
+    end else begin : gen_two_writers
+      assign write_data =
+        write_i[1] && write_bank[1] == BankBits'(b) ? write_data_i[1] : write_data_i[0];
+    end
+
+    sram_1r1w #(.Width(Width), .Rows(BankRows)) u_sram (
+      .clk_i,
+      .read_i(read), .read_row_i(read_at), .read_data_o(bank_data[b]),
+      .write_i(write), .write_row_i(write_at), .write_data_i(write_data)
+    );
+  end
+
+  // output registers, each behind a multiplexer of the bank that was read in the cycle before
+
+  logic [Reads-1:0] read_q;
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) read_q <= '0;
+    else read_q <= read_i;
+  end
+
+  for (genvar p = 0; p < Reads; p++) begin : gen_output
+    logic [BankBits-1:0] bank_q;
+    logic [Width-1:0]    data_q;
+
+    always_ff @(posedge clk_i) begin
+      if (read_i[p]) bank_q <= read_bank[p];
+      if (read_q[p]) data_q <= bank_data[bank_q];
+    end
+    assign read_data_o[p] = data_q;
+  end
+
+  if (Writes > 2) begin : gen_bad_writes
+    $error("Writes=%0d: there are at most two write ports", Writes);
+  end
+
+  logic unused_tags;
+  assign unused_tags = ^{read_tag_i, write_tag_i};
+
+`ifndef SYNTHESIS
+  localparam int unsigned Rows = Banks * BankRows;
+
+  for (genvar p = 0; p < Reads; p++) begin : gen_check_read
+    row_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
+        read_i[p] |-> 32'(read_row_i[p]) < Rows)
+      else $error("instruction %0d reads %s row %0d of %0d", read_tag_i[p], Name, read_row_i[p],
+                  Rows);
+    for (genvar q = 0; q < p; q++) begin : gen_other
+      one_reader_a_bank : assert property (@(posedge clk_i) disable iff (!rst_ni)
+          read_i[p] && read_i[q] |-> read_bank[p] != read_bank[q])
+        else $error("instruction %0d and instruction %0d read %s bank %0d in one cycle", read_tag_i[q],
+                    read_tag_i[p], Name, read_bank[p]);
+    end
+  end
+  for (genvar p = 0; p < Writes; p++) begin : gen_check_write
+    row_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
+        write_i[p] |-> 32'(write_row_i[p]) < Rows)
+      else $error("instruction %0d writes %s row %0d of %0d", write_tag_i[p], Name,
+                  write_row_i[p], Rows);
+    for (genvar q = 0; q < p; q++) begin : gen_other
+      one_writer_a_bank : assert property (@(posedge clk_i) disable iff (!rst_ni)
+          write_i[p] && write_i[q] |-> write_bank[p] != write_bank[q])
+        else $error("instruction %0d and instruction %0d write %s bank %0d in one cycle", write_tag_i[q],
+                    write_tag_i[p], Name, write_bank[p]);
+    end
+  end
+
+  if (CheckRaces != 0) begin : gen_check_races
+    race_checker #(
+      .Name(Name), .Rows(Rows), .Reads(Reads), .Writes(Writes), .Updates(Updates)
+    ) u_checker (
+      .clk_i, .rst_ni,
+      .read_i, .read_row_i, .read_tag_i,
+      .write_i, .write_row_i, .write_tag_i
+    );
+  end
+`endif
+
+endmodule

@@ -1,0 +1,25 @@
+// Delays a word by Depth cycles; a wire when Depth is 0. Not reset.
+
+module delay_line #(
+  parameter int unsigned Width = 1,
+  parameter int unsigned Depth = 1
+) (
+  input  logic             clk_i,
+  input  logic [Width-1:0] d_i,
+  output logic [Width-1:0] q_o
+);
+
+  if (Depth == 0) begin : gen_wire
+    logic unused_clk;
+    assign unused_clk = clk_i;
+    assign q_o = d_i;
+  end else begin : gen_registers
+    logic [Depth-1:0][Width-1:0] stages_q;
+    always_ff @(posedge clk_i) begin
+      stages_q[0] <= d_i;
+      for (int unsigned i = 1; i < Depth; i++) stages_q[i] <= stages_q[i-1];
+    end
+    assign q_o = stages_q[Depth-1];
+  end
+
+endmodule

@@ -1,0 +1,86 @@
+// What travels down the drain's pipeline with a row, and the arithmetic that its stages share.
+
+package drain_pkg;
+
+  // How a lane treats its values. WORD leaves the accumulator untouched; NORM serves both norms.
+  typedef enum logic [2:0] {
+    MODE_COPY, MODE_RELU, MODE_WORD, MODE_GELU, MODE_SOFTMAX, MODE_NORM
+  } mode_e;
+
+  typedef enum logic [1:0] { PASS_MAXIMUM, PASS_STATISTICS, PASS_OUTPUT } pass_e;
+
+  // A row read of the accumulator: what the stages behind it need to know.
+  typedef struct packed {
+    mode_e              mode;
+    pass_e              pass;
+    logic [3:0]         row;            // in its batch, selects the statistics
+    logic               first;          // first block of its row in this pass
+    logic               last;           // last block of its row in this pass
+    logic               to_scratchpad;
+    logic               segment_last;   // last row of its DRAM segment
+    logic [19:0]        scratchpad_row;
+    logic               channel_scale;
+    logic signed [23:0] multiplier;
+    logic [5:0]         shift;
+    logic               channel_affine;
+    logic [9:0]         affine_row;
+    logic signed [23:0] out_multiplier;
+    logic [5:0]         out_shift;
+    logic [31:0]        tag;
+  } slot_t;
+
+  // Factors of a channel as they lie in the parameter memory.
+  typedef struct packed {
+    logic [7:0]         shift;
+    logic signed [23:0] multiplier;
+    logic signed [31:0] bias;
+  } parameters_t;
+
+  // Whether a row's values pass by everything behind the first requantizer.
+  function automatic logic is_direct(input mode_e mode);
+    return mode inside {MODE_COPY, MODE_RELU, MODE_WORD};
+  endfunction
+
+  // Rounds x / 2^n half up and clamps the result to 20 bits.
+  function automatic logic signed [19:0] round_saturate(
+    input logic signed [62:0] x, input logic [5:0] n
+  );
+    logic signed [63:0] scaled;  // floor and, in bit 0, the bit that rounds it
+    logic signed [20:0] rounded;
+    scaled  = $signed({x, 1'b0}) >>> n;
+    rounded = 21'($signed(scaled[20:1])) + $signed({20'b0, scaled[0]});
+    if (scaled[63:20] != {44{scaled[63]}}) return scaled[63] ? 20'sh80000 : 20'sh7ffff;
+    return rounded == 21'sh80000 ? 20'sh7ffff : rounded[19:0];
+  endfunction
+
+  // Clamps to 8 bits, sign-extended.
+  function automatic logic signed [19:0] saturate8(input logic signed [19:0] x);
+    if (x[19:7] == {13{x[19]}}) return x;
+    return x[19] ? -20'sd128 : 20'sd127;
+  endfunction
+
+  // Clamps to 16 bits, sign-extended.
+  function automatic logic signed [19:0] saturate16(input logic signed [19:0] x);
+    if (x[19:15] == {5{x[19]}}) return x;
+    return x[19] ? -20'sd32768 : 20'sd32767;
+  endfunction
+
+  // GELU: the distance of |v| to the point beyond which it is linear (2^-10 per LSB).
+  function automatic logic [15:0] gelu_distance(input logic signed [19:0] v);
+    logic [19:0] magnitude;
+    magnitude = v[19] ? -v : v;
+    return magnitude > 20'd2562 ? 16'd0 : 16'd2562 - magnitude[15:0];
+  endfunction
+
+  // GELU: the factor of v from the squared distance, 2^-16 per LSB.
+  function automatic logic [16:0] gelu_factor(input logic [23:0] square, input logic negative);
+    return 17'((negative ? square : 24'd14523224 - square) >> 7);
+  endfunction
+
+  // 2^-(d / 1024), rounded: the exponential of a squared operand (1959 - d % 1024) and z = d / 1024.
+  function automatic logic [15:0] exponential(input logic [22:0] square, input logic [4:0] z);
+    automatic logic [16:0] halves = 17'((square + 23'd2108000) >> 6) >> z;
+    return 16'((halves + 17'd1) >> 1);
+  endfunction
+
+endpackage

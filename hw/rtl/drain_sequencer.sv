@@ -1,0 +1,358 @@
+// Walks the rows of a mvout: which accumulator row is read in which slot, and where it goes.
+//
+// start_i in cycle s (only when ready_o) takes an instruction; its slots are s+1 to the one in
+// which last_o is raised, N of them unless the store stalls. A drain_sync is one empty slot. All
+// but the row functions go block by block through the rows. Row functions go by batches of 16 rows
+// through passes: softmax maximum, statistics and output, the norms statistics and output; in a
+// pass row by row through the blocks. An output row for DRAM takes a slot for each of its beats, of
+// which the first reads. A row's statistics start 3 cycles after the last read of its maximum
+// (MAXIMUM_LATENCY 2), its output 2 cycles after reciprocal_i for it. Only reads for DRAM stall.
+
+module drain_sequencer
+  import isa_pkg::*;
+  import drain_pkg::*;
+#(
+  parameter int unsigned Dim = 16,
+  parameter int unsigned BusBytes = 16,
+  parameter bit Normalization = 1'b1,
+  parameter int unsigned AccumulatorRows = 1024,
+  parameter int unsigned ScratchpadRows = 4096,
+  parameter int unsigned ParameterRows = 64,
+  localparam int unsigned LaneBits = $clog2(Dim) + 1
+) (
+  input  logic                clk_i,
+  input  logic                rst_ni,
+  // instruction
+  output logic                ready_o,
+  input  logic                start_i,
+  input  mvout_t              instr_i,
+  input  logic [31:0]         tag_i,
+  output logic                last_o,
+  output logic                last_store_o,  // with last_o: not a drain_sync
+  output logic                last_scratchpad_o,
+  // row reads; lanes_o two cycles later
+  input  logic                slot_ready_i,
+  output logic                slot_valid_o,
+  output slot_t               slot_o,
+  output logic [LaneBits-1:0] lanes_o,
+  output logic [19:0]         acc_row_o,
+  output logic                p0_read_o,
+  output logic [9:0]          p0_row_o,
+  // segments of DRAM
+  output logic                seg_valid_o,
+  output logic [39:0]         seg_addr_o,
+  output logic [27:0]         seg_beats_o,
+  output logic                seg_last_o,
+  // statistics
+  output logic                center_o,
+  output logic [15:0]         columns_o,
+  output logic [23:0]         inverse_o,
+  input  logic                reciprocal_i
+);
+
+  localparam int unsigned StatisticRows = 16;
+  // Beats of a row, and rows of a beat, of int8 and of int32.
+  localparam int unsigned ByteBeats = Dim > BusBytes ? Dim / BusBytes : 1;
+  localparam int unsigned WordBeats = 4 * Dim > BusBytes ? 4 * Dim / BusBytes : 1;
+  localparam int unsigned ByteRows  = BusBytes > Dim ? BusBytes / Dim : 1;
+  localparam int unsigned WordRows  = BusBytes > 4 * Dim ? BusBytes / (4 * Dim) : 1;
+  localparam int unsigned BeatBits  = WordBeats > 1 ? $clog2(WordBeats) : 1;
+
+  // -- The instruction ----------------------------------------------------------------------------
+
+  mvout_t      instr_q;
+  logic [31:0] tag_q;
+  logic        sync, row_function, softmax, word, to_scratchpad;
+
+  assign sync          = instr_q.header.opcode == DRAIN_SYNC;
+  assign softmax       = Normalization && instr_q.function_ == FUNCTION_SOFTMAX;
+  assign row_function  = Normalization && is_row_function(instr_q.function_);
+  assign word          = instr_q.destination == DESTINATION_DRAM_INT32;
+  assign to_scratchpad = instr_q.destination == DESTINATION_SCRATCHPAD;
+
+  function automatic logic is_row_function(input logic [2:0] function_of_row);
+    return function_of_row inside {FUNCTION_SOFTMAX, FUNCTION_LAYERNORM, FUNCTION_RMSNORM};
+  endfunction
+
+  // -- Where it is --------------------------------------------------------------------------------
+  // The outer loop goes over the rows of a batch, the inner over blocks, for row functions; else
+  // the outer over blocks, the inner over rows. Addresses are those of the next read, and of the
+  // next round of the inner loop's start.
+
+  typedef struct packed {
+    logic [19:0] accumulator;
+    logic [19:0] scratchpad;
+    logic [39:0] dram;
+  } address_t;
+
+  logic                busy_q;
+  pass_e               pass_q;
+  logic [15:0]         inner_q;
+  logic [11:0]         outer_q;
+  logic [BeatBits-1:0] beat_q;
+  logic [15:0]         row_q;        // first row of the batch
+  logic [15:0]         rows_left_q;  // from that row on
+  logic [19:0]         batch_accumulator_q;
+  address_t            address_q, inner_address_q;
+  logic [9:0]          parameter_row_q;
+
+  logic [BeatBits-1:0] last_beat;
+  logic                beat_end, inner_end, outer_end, batch_end, output_pass, rows_end;
+  logic                allowed, issue, step;
+  address_t            step_inner, next, step_outer, next_inner;
+
+  assign output_pass = !row_function || pass_q == PASS_OUTPUT;
+  assign last_beat   = !output_pass || to_scratchpad ? '0
+                     : word ? BeatBits'(WordBeats - 1) : BeatBits'(ByteBeats - 1);
+  assign beat_end    = beat_q == last_beat;
+  assign inner_end   = inner_q == (row_function ? 16'(instr_q.blocks) : instr_q.rows) - 16'd1;
+  assign batch_end   = !row_function || rows_left_q <= 16'(StatisticRows);
+  assign outer_end   = outer_q == (!row_function ? instr_q.blocks - 12'd1
+                     : batch_end ? 12'(rows_left_q) - 12'd1 : 12'(StatisticRows - 1));
+
+  assign issue    = busy_q && (beat_q != '0 || allowed);
+  assign step     = issue && beat_end;
+  assign rows_end = inner_end && outer_end && output_pass;
+  assign last_o   = issue && (sync || (beat_end && rows_end && batch_end));
+  assign ready_o  = !busy_q || last_o;
+
+  assign last_store_o      = last_o && !sync;
+  assign last_scratchpad_o = last_store_o && to_scratchpad;
+
+  // Steps of the addresses; scratchpad and DRAM only move in the output pass.
+  always_comb begin
+    if (row_function) begin
+      step_inner = '{accumulator: instr_q.stride, scratchpad: instr_q.local_stride,
+                     dram: 40'(instr_q.dram_stride)};
+      step_outer = '{accumulator: 20'd1, scratchpad: 20'd1, dram: 40'(Dim)};
+    end else begin
+      step_inner = '{accumulator: 20'd1, scratchpad: 20'd1, dram: '0};
+      step_outer = '{accumulator: instr_q.stride, scratchpad: instr_q.local_stride,
+                     dram: 40'(instr_q.dram_stride)};
+    end
+    next       = sum(address_q, step_inner, output_pass);
+    next_inner = sum(inner_address_q, step_outer, output_pass);
+  end
+
+  function automatic address_t sum(input address_t a, input address_t b, input logic stored);
+    sum.accumulator = a.accumulator + b.accumulator;
+    sum.scratchpad  = stored ? a.scratchpad + b.scratchpad : a.scratchpad;
+    sum.dram        = stored ? a.dram + b.dram : a.dram;
+  endfunction
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) busy_q <= 1'b0;
+    else if (start_i) busy_q <= 1'b1;
+    else if (last_o) busy_q <= 1'b0;
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (start_i) begin
+      instr_q             <= instr_i;
+      tag_q               <= tag_i;
+      pass_q              <= instr_i.function_ == FUNCTION_SOFTMAX ? PASS_MAXIMUM
+                           : is_row_function(instr_i.function_) ? PASS_STATISTICS : PASS_OUTPUT;
+      inner_q             <= '0;
+      outer_q             <= '0;
+      beat_q              <= '0;
+      row_q               <= '0;
+      rows_left_q         <= instr_i.rows;
+      batch_accumulator_q <= instr_i.accumulator;
+      parameter_row_q     <= instr_i.parameters;
+      address_q           <= '{accumulator: instr_i.accumulator, scratchpad: instr_i.local_,
+                               dram: instr_i.dram};
+      inner_address_q     <= '{accumulator: instr_i.accumulator, scratchpad: instr_i.local_,
+                               dram: instr_i.dram};
+    end else if (step) begin
+      beat_q          <= '0;
+      inner_q         <= inner_end ? '0 : inner_q + 1'b1;
+      address_q       <= inner_end ? next_inner : next;
+      parameter_row_q <= parameter_row_q + 10'(row_function || inner_end);
+      if (inner_end) begin
+        outer_q         <= outer_end ? '0 : outer_q + 1'b1;
+        inner_address_q <= next_inner;
+        if (row_function) parameter_row_q <= instr_q.parameters;
+        if (outer_end && !output_pass) begin  // the next pass over the same rows
+          pass_q                      <= pass_q == PASS_MAXIMUM ? PASS_STATISTICS : PASS_OUTPUT;
+          address_q.accumulator       <= batch_accumulator_q;
+          inner_address_q.accumulator <= batch_accumulator_q;
+        end else if (outer_end) begin  // the next rows
+          pass_q              <= softmax ? PASS_MAXIMUM : PASS_STATISTICS;
+          row_q               <= row_q + 16'(StatisticRows);
+          rows_left_q         <= rows_left_q - 16'(StatisticRows);
+          batch_accumulator_q <= next_inner.accumulator;
+        end
+      end
+    end else if (issue) begin
+      beat_q <= beat_q + 1'b1;
+    end
+  end
+
+  // -- What may go on -----------------------------------------------------------------------------
+
+  logic       maximum_q, maximum_q2, reciprocal_q;
+  logic [4:0] maxima_q, factors_q;  // rows of this batch whose maximum, whose factor is known
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni || last_o || (step && rows_end)) begin
+      maximum_q    <= 1'b0;
+      maximum_q2   <= 1'b0;
+      maxima_q     <= '0;
+      reciprocal_q <= 1'b0;
+      factors_q    <= '0;
+    end else begin
+      maximum_q    <= step && inner_end && pass_q == PASS_MAXIMUM;
+      maximum_q2   <= maximum_q;
+      maxima_q     <= maxima_q + 5'(maximum_q2);
+      reciprocal_q <= reciprocal_i;
+      factors_q    <= factors_q + 5'(reciprocal_q);
+    end
+  end
+
+  always_comb begin
+    allowed = 1'b1;
+    if (row_function && softmax && pass_q == PASS_STATISTICS) allowed = maxima_q > outer_q[4:0];
+    if (row_function && pass_q == PASS_OUTPUT) allowed = factors_q > outer_q[4:0];
+    if (output_pass && !to_scratchpad && !slot_ready_i) allowed = 1'b0;
+    if (sync) allowed = 1'b1;
+  end
+
+  // -- Reads and segments -------------------------------------------------------------------------
+
+  logic [11:0] block;
+
+  assign block        = row_function ? inner_q[11:0] : outer_q;
+  assign slot_valid_o = issue && !sync && beat_q == '0;
+  assign acc_row_o    = address_q.accumulator;
+  assign p0_read_o    = slot_valid_o && instr_q.channel_scale;
+  assign p0_row_o     = parameter_row_q;
+
+  always_comb begin
+    unique case (instr_q.function_)
+      FUNCTION_RELU:                        slot_o.mode = MODE_RELU;
+      FUNCTION_GELU:                        slot_o.mode = MODE_GELU;
+      FUNCTION_SOFTMAX:                     slot_o.mode = MODE_SOFTMAX;
+      FUNCTION_LAYERNORM, FUNCTION_RMSNORM: slot_o.mode = MODE_NORM;
+      default:                              slot_o.mode = word ? MODE_WORD : MODE_COPY;
+    endcase
+    slot_o.pass           = row_function ? pass_q : PASS_OUTPUT;
+    slot_o.row            = outer_q[3:0];
+    slot_o.first          = inner_q == '0;
+    slot_o.last           = inner_end;
+    slot_o.to_scratchpad  = to_scratchpad;
+    slot_o.segment_last   = row_function || inner_end;
+    slot_o.scratchpad_row = address_q.scratchpad;
+    slot_o.channel_scale  = instr_q.channel_scale;
+    slot_o.multiplier     = instr_q.multiplier;
+    slot_o.shift          = instr_q.shift;
+    slot_o.channel_affine = instr_q.channel_affine;
+    slot_o.affine_row     = parameter_row_q + (instr_q.channel_scale ? instr_q.blocks[9:0] : 10'd0);
+    slot_o.out_multiplier = instr_q.out_multiplier;
+    slot_o.out_shift      = instr_q.out_shift;
+    slot_o.tag            = tag_q;
+  end
+
+  assign seg_valid_o = slot_valid_o && output_pass && !to_scratchpad
+                       && (row_function || inner_q == '0);
+  assign seg_addr_o  = address_q.dram;
+  assign seg_last_o  = outer_end && batch_end && (!row_function || inner_end);
+  // Of the two shifts for a width, one is by 0.
+  assign seg_beats_o = row_function ? 28'(ByteBeats)
+    : word ? ((28'(instr_q.rows) + 28'(WordRows - 1)) >> $clog2(WordRows)) << $clog2(WordBeats)
+           : ((28'(instr_q.rows) + 28'(ByteRows - 1)) >> $clog2(ByteRows)) << $clog2(ByteBeats);
+
+  column_limit #(
+    .Dim(Dim)
+  ) u_column_limit (
+    .clk_i,
+    .causal_i  (instr_q.causal),
+    .columns_i (instr_q.columns),
+    .diagonal_i(instr_q.diagonal),
+    .row_i     (row_q + 16'(outer_q[3:0])),
+    .block_i   (block),
+    .lanes_o
+  );
+
+  assign center_o  = instr_q.function_ == FUNCTION_LAYERNORM;
+  assign columns_o = instr_q.columns;
+  assign inverse_o = instr_q.inverse;
+
+  logic unused_instr;
+  assign unused_instr = &{1'b0, instr_q};
+
+`ifndef SYNTHESIS
+  logic        start_store;
+  logic [39:0] alignment;  // of the DRAM addresses of its segments
+  assign start_store = start_i && instr_i.header.opcode == MVOUT;
+  assign alignment   = is_row_function(instr_i.function_) && Dim < BusBytes
+                       ? 40'(Dim) : 40'(BusBytes);
+
+  // 2^(23 + a) / columns to the nearest, a the position of its highest bit.
+  logic [23:0] inverse_of_columns;
+  always_comb begin
+    inverse_of_columns = '0;
+    if (start_store && instr_i.function_ == FUNCTION_LAYERNORM && instr_i.columns != '0) begin
+      automatic logic [39:0] one = 40'd1 << 24;
+      for (int unsigned i = 1; i < 16; i++) if (instr_i.columns >> i != '0) one <<= 1;
+      inverse_of_columns = 24'((one + 40'(instr_i.columns)) / (40'(instr_i.columns) << 1));
+    end
+  end
+
+  ready : assert property (@(posedge clk_i) disable iff (!rst_ni) start_i |-> ready_o)
+    else $error("instruction %0d starts while instruction %0d runs", tag_i, tag_q);
+  sizes : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store |-> instr_i.rows != '0 && instr_i.blocks != '0)
+    else $error("instruction %0d: %0d rows of %0d blocks", tag_i, instr_i.rows, instr_i.blocks);
+  functions : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store |-> instr_i.function_ <= (Normalization ? FUNCTION_RMSNORM : FUNCTION_RELU))
+    else $error("instruction %0d: this machine has no function %0d", tag_i, instr_i.function_);
+  destinations : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store |-> instr_i.destination <= DESTINATION_SCRATCHPAD)
+    else $error("instruction %0d: there is no destination %0d", tag_i, instr_i.destination);
+  words : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.destination == DESTINATION_DRAM_INT32
+    |-> instr_i.function_ == FUNCTION_COPY && !instr_i.channel_scale)
+    else $error("instruction %0d: int32 with function %0d, channel_scale %0d", tag_i,
+                instr_i.function_, instr_i.channel_scale);
+  affinity : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.channel_affine
+    |-> !(instr_i.function_ inside {FUNCTION_COPY, FUNCTION_RELU}))
+    else $error("instruction %0d: channel_affine, but function %0d", tag_i, instr_i.function_);
+  causality : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.causal |-> instr_i.function_ == FUNCTION_SOFTMAX)
+    else $error("instruction %0d: causal, but function %0d", tag_i, instr_i.function_);
+  columns : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && is_row_function(instr_i.function_)
+    |-> instr_i.columns != '0 && 32'(instr_i.columns) <= 32'(instr_i.blocks) * Dim)
+    else $error("instruction %0d: %0d valid columns in %0d blocks of %0d",
+                tag_i, instr_i.columns, instr_i.blocks, Dim);
+  inverses : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.function_ == FUNCTION_LAYERNORM |-> instr_i.inverse == inverse_of_columns)
+    else $error("instruction %0d: the inverse of %0d columns is %0d, not %0d",
+                tag_i, instr_i.columns, inverse_of_columns, instr_i.inverse);
+  shifts : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store |-> instr_i.shift != '1 && instr_i.out_shift != '1)
+    else $error("instruction %0d: a shift of 63", tag_i);
+  parameter_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store |-> 32'(instr_i.parameters)
+      + 32'(instr_i.blocks) * (32'(instr_i.channel_scale) + 32'(instr_i.channel_affine))
+      <= ParameterRows || !(instr_i.channel_scale || instr_i.channel_affine))
+    else $error("instruction %0d: parameters of %0d blocks from row %0d are out of range",
+                tag_i, instr_i.blocks, instr_i.parameters);
+  accumulator_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    slot_valid_o |-> 32'(acc_row_o) < AccumulatorRows)
+    else $error("instruction %0d: accumulator row %0d is out of range", tag_q, acc_row_o);
+  scratchpad_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    slot_valid_o && output_pass && to_scratchpad
+    |-> 32'(slot_o.scratchpad_row) < ScratchpadRows)
+    else $error("instruction %0d: scratchpad row %0d is out of range", tag_q,
+                slot_o.scratchpad_row);
+  alignments : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.destination != DESTINATION_SCRATCHPAD
+    |-> instr_i.dram % alignment == '0
+        && (instr_i.blocks == 12'd1 || 40'(instr_i.dram_stride) % alignment == '0))
+    else $error("instruction %0d: DRAM address %0h or stride %0h is not aligned to %0d bytes",
+                tag_i, instr_i.dram, instr_i.dram_stride, alignment);
+`endif
+
+endmodule

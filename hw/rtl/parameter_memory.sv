@@ -1,0 +1,89 @@
+// Parameter memory of the drain: rows of Dim channels, 8 bytes each (see row_pipeline).
+//
+// A read presented in cycle t gives its data in cycle t + 2; a write is seen by reads presented
+// from the next cycle on. The two read ports are independent: each has a copy of the memory.
+
+module parameter_memory #(
+  parameter int unsigned Dim = 16,
+  parameter int unsigned Rows = 64,
+  parameter int unsigned CheckRaces = 1
+) (
+  input  logic              clk_i,
+  input  logic              rst_ni,
+  // read ports
+  input  logic              p0_read_i,
+  input  logic [9:0]        p0_read_row_i,
+  input  logic [31:0]       p0_read_tag_i,
+  output logic [64*Dim-1:0] p0_read_data_o,
+  input  logic              p1_read_i,
+  input  logic [9:0]        p1_read_row_i,
+  input  logic [31:0]       p1_read_tag_i,
+  output logic [64*Dim-1:0] p1_read_data_o,
+  // write port
+  input  logic              load_write_i,
+  input  logic [19:0]       load_write_row_i,
+  input  logic [31:0]       load_write_tag_i,
+  input  logic [64*Dim-1:0] load_write_data_i
+);
+
+  localparam int unsigned RowBits = Rows > 1 ? $clog2(Rows) : 1;
+
+  logic [1:0]             read;
+  logic [1:0][9:0]        read_row;
+  logic [1:0][31:0]       read_tag;
+  logic [64*Dim-1:0]      read_data [2];
+
+  assign read     = {p1_read_i, p0_read_i};
+  assign read_row = {p1_read_row_i, p0_read_row_i};
+  assign read_tag = {p1_read_tag_i, p0_read_tag_i};
+
+  for (genvar p = 0; p < 2; p++) begin : gen_port
+    logic              read_q;
+    logic [64*Dim-1:0] copy_data, data_q;
+
+    sram_1r1w #(.Width(64 * Dim), .Rows(Rows)) u_copy (
+      .clk_i,
+      .read_i(read[p]), .read_row_i(RowBits'(read_row[p])), .read_data_o(copy_data),
+      .write_i(load_write_i), .write_row_i(RowBits'(load_write_row_i)),
+      .write_data_i(load_write_data_i)
+    );
+
+    always_ff @(posedge clk_i) begin
+      read_q <= rst_ni && read[p];
+      if (read_q) data_q <= copy_data;
+    end
+    assign read_data[p] = data_q;
+  end
+
+  assign p0_read_data_o = read_data[0];
+  assign p1_read_data_o = read_data[1];
+
+  logic unused_bits;
+  assign unused_bits = ^{read_tag, load_write_tag_i, load_write_row_i, read_row};
+
+`ifndef SYNTHESIS
+  for (genvar p = 0; p < 2; p++) begin : gen_check
+    read_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
+        read[p] |-> 32'(read_row[p]) < Rows)
+      else $error("instruction %0d reads parameter row %0d of %0d", read_tag[p], read_row[p],
+                  Rows);
+  end
+  write_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
+      load_write_i |-> 32'(load_write_row_i) < Rows)
+    else $error("instruction %0d writes parameter row %0d of %0d", load_write_tag_i,
+                load_write_row_i, Rows);
+
+  if (CheckRaces != 0) begin : gen_check_races
+    race_checker #(.Name("parameter memory"), .Rows(Rows), .Reads(2), .Writes(1)) u_checker (
+      .clk_i, .rst_ni,
+      .read_i(read),
+      .read_row_i({20'(read_row[1]), 20'(read_row[0])}),
+      .read_tag_i(read_tag),
+      .write_i(load_write_i),
+      .write_row_i(load_write_row_i),
+      .write_tag_i(load_write_tag_i)
+    );
+  end
+`endif
+
+endmodule

@@ -1,0 +1,202 @@
+// The row pipeline: from an accumulator row in cycle x+2 to an int8 or int32 row in cycle x+12.
+//
+// A row read is announced by slot_valid_i and slot_i in cycle x; acc_data_i and p0_data_i, and
+// lanes_i, the number of its valid columns (for row functions), follow in x+2. It never stalls.
+// Reads of a statistics pass end in `statistics`; others leave in x+12. The second parameter set is
+// read in cycle x+5, before the parameters may be overwritten.
+
+module row_pipeline
+  import drain_pkg::*;
+#(
+  parameter int unsigned Dim = 16,
+  parameter bit Normalization = 1'b1,
+  localparam int unsigned LaneBits = $clog2(Dim) + 1
+) (
+  input  logic                clk_i,
+  input  logic                rst_ni,
+  // row reads
+  input  logic                slot_valid_i,
+  input  slot_t               slot_i,
+  input  logic [LaneBits-1:0] lanes_i,
+  input  logic [32*Dim-1:0]   acc_data_i,
+  input  logic [64*Dim-1:0]   p0_data_i,
+  // second parameter set
+  output logic                p1_read_o,
+  output logic [9:0]          p1_row_o,
+  output logic [31:0]         p1_tag_o,
+  input  logic [64*Dim-1:0]   p1_data_i,
+  // of the instruction in the statistics passes
+  input  logic                center_i,
+  input  logic [15:0]         columns_i,
+  input  logic [23:0]         inverse_i,
+  output logic                reciprocal_o,
+  // rows
+  output logic                row_valid_o,
+  output slot_t               row_slot_o,
+  output logic [32*Dim-1:0]   row_data_o
+);
+
+  // -- Control: word k belongs to the row that was read k cycles ago ------------------------------
+
+  logic [12:1] valid_q;  // rows in cycles 1 to 12; statistics end behind cycle 8
+  slot_t       slot_q [1:12];
+  mode_e       mode [12];
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) valid_q <= '0;
+    else begin
+      valid_q    <= {valid_q[11:1], slot_valid_i};
+      valid_q[6] <= valid_q[5] && slot_q[5].pass != PASS_MAXIMUM;
+      valid_q[9] <= valid_q[8] && slot_q[8].pass == PASS_OUTPUT;
+    end
+    slot_q[1] <= slot_i;
+    for (int unsigned k = 2; k <= 12; k++) slot_q[k] <= slot_q[k-1];
+  end
+
+  assign mode[0] = slot_i.mode;
+  for (genvar k = 1; k < 12; k++) begin : gen_mode
+    assign mode[k] = slot_q[k].mode;
+  end
+
+  logic [11:2] stage_valid;
+  always_comb begin
+    stage_valid    = valid_q[11:2];
+    stage_valid[5] = valid_q[5] && slot_q[5].pass != PASS_MAXIMUM;
+    stage_valid[8] = valid_q[8] && slot_q[8].pass == PASS_OUTPUT;
+  end
+
+  assign row_valid_o = valid_q[12];
+  assign row_slot_o  = slot_q[12];
+
+  // -- Valid columns and second parameter set -----------------------------------------------------
+
+  logic [LaneBits-1:0] lanes_q, lanes_q2;  // in cycles 3 and 4
+  logic [Dim-1:0]      lane_q [5:11];
+
+  if (Normalization) begin : gen_lanes
+    always_ff @(posedge clk_i) begin
+      lanes_q  <= lanes_i;
+      lanes_q2 <= lanes_q;
+      if (valid_q[4]) begin
+        for (int unsigned j = 0; j < Dim; j++) begin
+          lane_q[5][j] <= LaneBits'(j) < lanes_q2 || !masked(slot_q[4].mode);
+        end
+      end
+      for (int unsigned k = 6; k < 12; k++) lane_q[k] <= lane_q[k-1];
+    end
+
+    assign p1_read_o = valid_q[5] && slot_q[5].pass == PASS_OUTPUT && slot_q[5].channel_affine
+                       && slot_q[5].mode inside {MODE_GELU, MODE_SOFTMAX, MODE_NORM};
+  end else begin : gen_no_lanes
+    assign lanes_q   = lanes_i;
+    assign lanes_q2  = lanes_q;
+    assign p1_read_o = 1'b0;
+    for (genvar k = 5; k < 12; k++) begin : gen_lane
+      assign lane_q[k] = '1;
+    end
+    logic unused_lanes;
+    assign unused_lanes = &{1'b0, lanes_q2};
+  end
+
+  assign p1_row_o = slot_q[5].affine_row;
+  assign p1_tag_o = slot_q[5].tag;
+
+  function automatic logic masked(input mode_e mode_of_row);
+    return mode_of_row inside {MODE_SOFTMAX, MODE_NORM};
+  endfunction
+
+  // -- Lanes --------------------------------------------------------------------------------------
+
+  logic signed [19:0] v [Dim];
+  logic signed [31:0] square [Dim];
+  logic signed [16:0] value [Dim];
+  logic signed [20:0] offset;
+  logic        [16:0] reciprocal;
+  logic        [5:0]  normalizer_shift;
+
+  for (genvar j = 0; j < Dim; j++) begin : gen_lane
+    logic [11:5] lane;
+    for (genvar k = 5; k < 12; k++) begin : gen_stage
+      assign lane[k] = lane_q[k][j];
+    end
+
+    drain_lane #(
+      .Normalization(Normalization)
+    ) u_lane (
+      .clk_i,
+      .valid_i           (stage_valid),
+      .mode_i            (mode),
+      .lane_i            (lane),
+      .per_channel_i     (slot_q[2].channel_scale),
+      .acc_i             (acc_data_i[32*j+:32]),
+      .parameters_i      (p0_data_i[64*j+:64]),
+      .multiplier_i      (slot_q[2].multiplier),
+      .shift_i           (slot_q[2].shift),
+      .moments_i         (slot_q[5].pass == PASS_STATISTICS),
+      .offset_i          (offset),
+      .reciprocal_i      (reciprocal),
+      .out_per_channel_i (slot_q[7].channel_affine),
+      .out_parameters_i  (p1_data_i[64*j+:64]),
+      .out_multiplier_i  (slot_q[7].out_multiplier),
+      .out_shift_i       (slot_q[7].out_shift),
+      .normalizer_shift_i(normalizer_shift),
+      .v_o               (v[j]),
+      .square_o          (square[j]),
+      .value_o           (value[j]),
+      .word_o            (row_data_o[32*j+:32])
+    );
+  end
+
+  // -- Statistics ---------------------------------------------------------------------------------
+
+  if (Normalization) begin : gen_statistics
+    logic [5:0] shift, shift_q, shift_q2;  // in cycles 7, 8 and 9
+
+    statistics #(
+      .Dim(Dim)
+    ) u_statistics (
+      .clk_i,
+      .rst_ni,
+      .v_valid_i     (valid_q[5] && slot_q[5].pass == PASS_MAXIMUM),
+      .v_first_i     (slot_q[5].first),
+      .v_row_i       (slot_q[5].row),
+      .v_lane_i      (lane_q[5]),
+      .v_i           (v),
+      .square_valid_i(valid_q[7] && slot_q[7].pass == PASS_STATISTICS && mode[7] == MODE_NORM),
+      .square_i      (square),
+      .term_valid_i  (valid_q[8] && slot_q[8].pass == PASS_STATISTICS),
+      .term_first_i  (slot_q[8].first),
+      .term_last_i   (slot_q[8].last),
+      .term_row_i    (slot_q[8].row),
+      .term_softmax_i(mode[8] == MODE_SOFTMAX),
+      .term_i        (value),
+      .center_i,
+      .columns_i,
+      .inverse_i,
+      .reciprocal_o,
+      .offset_row_i  (slot_q[5].row),
+      .offset_o      (offset),
+      .factor_row_i  (slot_q[7].row),
+      .factor_o      (reciprocal),
+      .shift_o       (shift)
+    );
+
+    always_ff @(posedge clk_i) begin
+      shift_q  <= mode[7] == MODE_GELU ? 6'd16 : shift;
+      shift_q2 <= shift_q;
+    end
+    assign normalizer_shift = shift_q2;
+  end else begin : gen_no_statistics
+    assign offset           = '0;
+    assign reciprocal       = '0;
+    assign normalizer_shift = '0;
+    assign reciprocal_o     = 1'b0;
+    logic unused_statistics;
+    assign unused_statistics = &{1'b0, center_i, columns_i, inverse_i};
+    for (genvar j = 0; j < Dim; j++) begin : gen_unused
+      logic unused_lane;
+      assign unused_lane = &{1'b0, v[j], square[j], value[j]};
+    end
+  end
+
+endmodule

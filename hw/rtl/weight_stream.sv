@@ -1,0 +1,93 @@
+// Reads the weight tile of a preload from the scratchpad, a row a cycle, and announces it to the mesh.
+//
+// Started in cycle s, it has Dim slots, s + 1 to s + Dim: slot i reads row local + i while i is below
+// the number of rows, and stands for a row of zeros after that. The mesh is told of a slot two
+// cycles later, when the row comes out of the scratchpad. It may be started when ready_o is set:
+// when idle or in its last slot.
+
+module weight_stream #(
+  parameter int unsigned Dim = 16
+) (
+  input  logic        clk_i,
+  input  logic        rst_ni,
+  // preload
+  output logic        ready_o,
+  input  logic        start_i,
+  input  logic [7:0]  rows_i,
+  input  logic [19:0] local_i,
+  input  logic        transposed_i,
+  input  logic [31:0] tag_i,
+  output logic        done_o,  // in the last slot
+  // scratchpad
+  output logic        read_o,
+  output logic [19:0] row_o,
+  output logic [31:0] tag_o,
+  // mesh
+  output logic        slot_valid_o,
+  output logic        slot_first_o,
+  output logic        slot_zero_o,
+  output logic        slot_transposed_o
+);
+
+  localparam int unsigned SlotBits = $clog2(Dim);
+
+  logic                busy_q, transposed_q, last;
+  logic [SlotBits-1:0] slot_q;
+  logic [7:0]          rows_left_q;
+  logic [19:0]         row_q;
+  logic [31:0]         tag_q;
+
+  assign last    = slot_q == '1;
+  assign done_o  = busy_q && last;
+  assign ready_o = !busy_q || last;
+  assign read_o  = busy_q && rows_left_q != '0;
+  assign row_o   = row_q;
+  assign tag_o   = tag_q;
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) busy_q <= 1'b0;
+    else if (start_i) busy_q <= 1'b1;
+    else if (last) busy_q <= 1'b0;
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (start_i) begin
+      slot_q       <= '0;
+      rows_left_q  <= rows_i;
+      row_q        <= local_i;
+      transposed_q <= transposed_i;
+      tag_q        <= tag_i;
+    end else if (busy_q) begin
+      slot_q <= slot_q + 1'b1;
+      if (read_o) begin
+        rows_left_q <= rows_left_q - 1'b1;
+        row_q       <= row_q + 1'b1;
+      end
+    end
+  end
+
+  // to the mesh, two cycles later
+  logic [1:0] valid_q;
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) valid_q <= '0;
+    else valid_q <= {valid_q[0], busy_q};
+  end
+
+  delay_line #(
+    .Width(3),
+    .Depth(2)
+  ) u_slot (
+    .clk_i,
+    .d_i({slot_q == '0, !read_o, transposed_q}),
+    .q_o({slot_first_o, slot_zero_o, slot_transposed_o})
+  );
+
+  assign slot_valid_o = valid_q[1];
+
+`ifndef SYNTHESIS
+  start_when_ready : assert property (@(posedge clk_i) disable iff (!rst_ni) start_i |-> ready_o)
+    else $error("instruction %0d preloads while instruction %0d still does", tag_i, tag_q);
+`endif
+
+endmodule

@@ -1,0 +1,159 @@
+// Stands in for the machine in tests of its surroundings: one instruction at a time. A mvin reads a
+// beat at its address, a mvout writes the beat read last; anything else takes five cycles, but a
+// preload of 98 rows hangs and one of 99 rows fails an assertion.
+
+module machine
+  import isa_pkg::*;
+#(
+  parameter int unsigned Dim                = 16,
+  parameter int unsigned ScratchpadBytes    = 65536,
+  parameter int unsigned ScratchpadBanks    = 16,
+  parameter int unsigned AccumulatorBytes   = 262144,
+  parameter int unsigned AccumulatorBanks   = 8,
+  parameter int unsigned ParameterChannels  = 2048,
+  parameter int unsigned BusBytes           = 16,
+  parameter int unsigned DramLatencyCycles  = 50,
+  parameter int unsigned LoadQueueDepth     = 8,
+  parameter int unsigned ExecuteQueueDepth  = 16,
+  parameter int unsigned DrainQueueDepth    = 8,
+  parameter int unsigned Normalization      = 1
+) (
+  input  logic                  clk_i,
+  input  logic                  rst_ni,
+  input  logic                  instr_valid_i,
+  input  instruction_t          instr_i,
+  output logic                  instr_ready_o,
+  output logic                  m_axi_awvalid_o,
+  input  logic                  m_axi_awready_i,
+  output logic [39:0]           m_axi_awaddr_o,
+  output logic [7:0]            m_axi_awlen_o,
+  output logic [2:0]            m_axi_awsize_o,
+  output logic [1:0]            m_axi_awburst_o,
+  output logic                  m_axi_wvalid_o,
+  input  logic                  m_axi_wready_i,
+  output logic [8*BusBytes-1:0] m_axi_wdata_o,
+  output logic [BusBytes-1:0]   m_axi_wstrb_o,
+  output logic                  m_axi_wlast_o,
+  input  logic                  m_axi_bvalid_i,
+  output logic                  m_axi_bready_o,
+  input  logic [1:0]            m_axi_bresp_i,
+  output logic                  m_axi_arvalid_o,
+  input  logic                  m_axi_arready_i,
+  output logic [39:0]           m_axi_araddr_o,
+  output logic [7:0]            m_axi_arlen_o,
+  output logic [2:0]            m_axi_arsize_o,
+  output logic [1:0]            m_axi_arburst_o,
+  input  logic                  m_axi_rvalid_i,
+  output logic                  m_axi_rready_o,
+  input  logic [8*BusBytes-1:0] m_axi_rdata_i,
+  input  logic [1:0]            m_axi_rresp_i,
+  input  logic                  m_axi_rlast_i,
+  output logic [12:0]           events_o,
+  output logic                  idle_o,
+  output logic                  no_tokens_o,
+  input  logic [4:0]            counter_select_i,
+  output logic [47:0]           counter_value_o
+);
+
+  function automatic logic [31:0] leftover();  // see the true one
+    return '0;
+  endfunction
+
+  typedef enum logic [2:0] { IDLE, START, ADDRESS, DATA, RESPONSE, COUNT, RELEASE, COMPLETE } state_e;
+
+  state_e                state_q;
+  instruction_t          instr_q;
+  logic [8*BusBytes-1:0] beat_q;
+  logic [2:0]            count_q;
+  logic [31:0]           tag_q;
+  header_t               header;
+  mvin_t                 mvin;
+  mvout_t                mvout;
+  logic [1:0]            unit;
+  logic [4:0]            start;
+  logic                  hangs;
+
+  assign header = instr_q[$bits(header_t)-1:0];
+  assign mvin   = instr_q[$bits(mvin_t)-1:0];
+  assign mvout  = instr_q[$bits(mvout_t)-1:0];
+
+  assign hangs = header.opcode == PRELOAD && instr_q[$bits(header_t)+:8] == 8'd98;
+
+  always_comb begin
+    unique case (header.opcode)
+      MVIN, LOAD_SYNC:   {unit, start} = {2'd0, 5'b00001};
+      PRELOAD:           {unit, start} = {2'd1, 5'b00010};
+      COMPUTE:           {unit, start} = {2'd1, 5'b00100};
+      EXECUTE_SYNC:      {unit, start} = {2'd1, 5'b01000};
+      default:           {unit, start} = {2'd2, 5'b10000};
+    endcase
+  end
+
+  always_ff @(posedge clk_i) begin
+    if (!rst_ni) begin
+      state_q <= IDLE;
+      tag_q   <= '1;
+    end else begin
+      unique case (state_q)
+        IDLE:
+          if (instr_valid_i) begin
+            instr_q <= instr_i;
+            tag_q   <= tag_q + 1;
+            state_q <= START;
+          end
+        START: begin
+          count_q <= '0;
+          state_q <= header.opcode inside {MVIN, MVOUT} ? ADDRESS : COUNT;
+        end
+        ADDRESS:
+          if (header.opcode == MVIN ? m_axi_arready_i : m_axi_awready_i)
+            state_q <= header.opcode == MVIN ? RESPONSE : DATA;
+        DATA: if (m_axi_wready_i) state_q <= RESPONSE;
+        RESPONSE:
+          if (header.opcode == MVIN ? m_axi_rvalid_i : m_axi_bvalid_i) begin
+            if (header.opcode == MVIN) beat_q <= m_axi_rdata_i;
+            state_q <= RELEASE;
+          end
+        COUNT: begin
+          count_q <= count_q + 1'b1;
+          if (hangs) count_q <= '0;
+          if (count_q == 3'd4) state_q <= RELEASE;
+        end
+        RELEASE: state_q <= COMPLETE;
+        default: state_q <= IDLE;
+      endcase
+    end
+  end
+
+  assign instr_ready_o   = state_q == IDLE;
+  assign idle_o          = state_q == IDLE;
+  assign no_tokens_o     = 1'b1;
+  assign m_axi_arvalid_o = state_q == ADDRESS && header.opcode == MVIN;
+  assign m_axi_awvalid_o = state_q == ADDRESS && header.opcode == MVOUT;
+  assign m_axi_araddr_o  = mvin.dram;
+  assign m_axi_awaddr_o  = mvout.dram;
+  assign m_axi_wvalid_o  = state_q == DATA;
+  assign m_axi_wdata_o   = beat_q;
+  assign m_axi_wstrb_o   = '1;
+  assign m_axi_wlast_o   = 1'b1;
+  assign m_axi_bready_o  = state_q == RESPONSE;
+  assign m_axi_rready_o  = state_q == RESPONSE;
+  assign m_axi_arlen_o   = '0;
+  assign m_axi_awlen_o   = '0;
+  assign m_axi_arsize_o  = 3'($clog2(BusBytes));
+  assign m_axi_awsize_o  = 3'($clog2(BusBytes));
+  assign m_axi_arburst_o = 2'b01;
+  assign m_axi_awburst_o = 2'b01;
+
+  assign events_o = {
+    1'b0, state_q == COMPLETE ? 3'b001 << unit : 3'b0, state_q == RELEASE ? 3'b001 << unit : 3'b0,
+    state_q == START ? start : 5'b0, instr_valid_i && instr_ready_o};
+  assign counter_value_o = 48'(tag_q) + 48'd1 + 48'd1000 * 48'(counter_select_i);
+
+`ifndef SYNTHESIS
+  no_wide_preload : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    state_q == START && header.opcode == PRELOAD |-> instr_q[$bits(header_t)+:8] != 8'd99)
+    else $error("instruction %0d is one that instruction %0d would not follow", tag_q, tag_q - 1);
+`endif
+
+endmodule

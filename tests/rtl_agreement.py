@@ -1,0 +1,146 @@
+"""What the three views of one machine must agree on, and the machines that it is tried with."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import assume
+from hypothesis import strategies as st
+from machine_model import matmul_mappings, matmul_problems
+from test_attention_kernel import mappings as attention_mappings
+from test_attention_kernel import problems as attention_problems
+from test_row_kernel import row_problems
+
+from codesign.compiler.attention_kernel import AttentionAddresses, attention_kernel
+from codesign.compiler.matmul_kernel import MatmulAddresses, matmul_kernel
+from codesign.compiler.numbers import Numbers
+from codesign.compiler.row_kernel import RowAddresses, RowSpace, row_kernel
+from codesign.hw.arithmetic import pack_parameters
+from codesign.hw.config import HardwareConfig
+from codesign.hw.functional import Machine
+from codesign.hw.isa import ROW_FUNCTIONS
+from codesign.hw.program import Body
+from codesign.hw.simulator import Simulation, simulate
+from codesign.hw.timing import evaluate_unrolled
+
+# Few machines, since each is a build: every dim, ragged and whole banks, narrow and wide buses,
+# short and long queues.
+MACHINES = {
+    "dim4": HardwareConfig(
+        name="dim4",
+        dim=4,
+        scratchpad_bytes=8 * 4 * 28,
+        scratchpad_banks=8,
+        accumulator_bytes=4 * 16 * 44,
+        accumulator_banks=4,
+        parameter_channels=64,
+        bus_bytes=16,
+        dram_latency_cycles=7,
+        load_queue_depth=2,
+        execute_queue_depth=3,
+        drain_queue_depth=2,
+    ),
+    "dim8": HardwareConfig(
+        name="dim8",
+        dim=8,
+        scratchpad_bytes=16 * 8 * 24,
+        scratchpad_banks=16,
+        accumulator_bytes=8 * 32 * 32,
+        accumulator_banks=8,
+        parameter_channels=256,
+        bus_bytes=4,
+        dram_latency_cycles=1,
+        load_queue_depth=3,
+        execute_queue_depth=4,
+        drain_queue_depth=3,
+    ),
+    "dim16": HardwareConfig(
+        name="dim16",
+        dim=16,
+        scratchpad_bytes=16 << 10,
+        accumulator_bytes=32 << 10,
+        parameter_channels=1024,
+    ),
+}
+
+
+def check_agreement(
+    bodies: Sequence[Body],
+    config: HardwareConfig,
+    dram: npt.NDArray[np.uint8],
+    *,
+    seed: int = 1,
+    backpressure: float = 0.0,
+) -> Simulation:
+    """Run kernels one after another: RTL, functional model and timing model must say the same."""
+    machine = Machine(config, dram.copy())
+    for body in bodies:
+        machine.run(body)
+    result = simulate(bodies, config, dram, seed=seed, backpressure=backpressure)
+    different = np.flatnonzero(result.memory != machine.dram)
+    assert not len(different), f"{len(different)} bytes of DRAM differ, first {different[:8]}"
+    if backpressure:
+        return result
+    for body, kernel in zip(bodies, result.kernels, strict=True):
+        expected = evaluate_unrolled(body, config, trace=True)
+        for step, seen in zip(expected.steps, kernel.steps, strict=True):
+            model = (step.dispatch, step.start, step.release, step.complete)
+            rtl = (seen.dispatch, seen.start, seen.release, seen.complete)
+            assert rtl == model, f"{step.issued}: RTL {rtl}, timing model {model}"
+        assert kernel.cycles == expected.cycles
+    return result
+
+
+def legal_dram(size: int, config: HardwareConfig, seed: int) -> npt.NDArray[np.uint8]:
+    """Random bytes that are legal parameters too: every eighth is a shift.
+
+    So a kernel may take its parameters from anywhere.
+    """
+    rng = np.random.default_rng(seed)
+    channels = size // 8
+    bias = rng.integers(-(1 << 31), 1 << 31, channels) >> rng.choice([0, 12, 18], channels)
+    multiplier = rng.integers(-(1 << 23), 1 << 23, channels)
+    shift = rng.integers(0, 40, channels)
+    return pack_parameters(bias, multiplier, shift).reshape(-1)
+
+
+@st.composite
+def numbers(draw: st.DrawFn) -> Numbers:
+    """Factors and shifts of an epilogue, extremes among them."""
+    factor = st.one_of(
+        st.sampled_from((0, 1, -1, (1 << 23) - 1, -(1 << 23))), st.integers(1, (1 << 23) - 1)
+    )
+    shift = st.integers(0, 40)
+    scale = st.sampled_from((0, 1, 77, (1 << 24) - 1))
+    return Numbers(
+        draw(factor),
+        draw(shift),
+        draw(factor),
+        draw(shift),
+        (draw(scale), draw(scale)),
+        draw(st.booleans()),
+    )
+
+
+@st.composite
+def compiled_kernels(draw: st.DrawFn, config: HardwareConfig, most_computes: int = 60) -> Body:
+    """Any kernel that the compiler writes: matmul, row function or attention, any mapping."""
+    kind = draw(st.sampled_from(("matmul", "row", "attention")))
+    step = 1 << 18
+    if kind == "row":
+        problem = draw(row_problems(config))
+        space = RowSpace.build(problem, config)
+        assume(len(space))
+        mapping = space.mapping(draw(st.integers(0, len(space) - 1)))
+        places = RowAddresses(x=0, y=step, out=2 * step, parameters=3 * step)
+        return row_kernel(problem, mapping, config, places, draw(numbers()))
+    if kind == "attention":
+        heads = draw(attention_problems(config))
+        tiles = draw(attention_mappings(heads, config))
+        at = AttentionAddresses(0, step, 2 * step, 3 * step, 4 * step, 5 * step)
+        return attention_kernel(heads, tiles, config, at, draw(numbers()), draw(numbers()))
+    functions = draw(st.sampled_from((("copy", "relu", "gelu"), ROW_FUNCTIONS)))
+    matmul = draw(matmul_problems(config, functions, most_computes))
+    chosen = draw(matmul_mappings(matmul, config, most_computes))
+    addresses = MatmulAddresses(0, step, 2 * step, 3 * step, 4 * step)
+    return matmul_kernel(matmul, chosen, config, addresses, draw(numbers()))

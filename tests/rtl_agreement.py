@@ -63,6 +63,19 @@ MACHINES = {
     ),
 }
 
+# Its build takes a minute: for the long tests.
+LARGE_MACHINE = HardwareConfig(
+    name="dim32",
+    dim=32,
+    scratchpad_bytes=16 * 32 * 96,
+    scratchpad_banks=16,
+    accumulator_bytes=8 * 128 * 96,
+    accumulator_banks=8,
+    parameter_channels=2048,
+    bus_bytes=64,
+    dram_latency_cycles=20,
+)
+
 
 def check_agreement(
     bodies: Sequence[Body],

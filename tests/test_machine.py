@@ -6,45 +6,81 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from random_programs import random_programs
-from rtl_agreement import MACHINES, check_agreement, compiled_kernels, legal_dram
+from rtl_agreement import (
+    LARGE_MACHINE,
+    MACHINES,
+    check_agreement,
+    compiled_kernels,
+    legal_dram,
+)
+
+from codesign.hw.config import HardwareConfig
 
 CONFIGS = pytest.mark.parametrize("config", MACHINES.values(), ids=MACHINES)
+ALL_CONFIGS = pytest.mark.parametrize(
+    "config", [*MACHINES.values(), LARGE_MACHINE], ids=[*MACHINES, "dim32"]
+)
+DRAM_BYTES = 6 << 18
 QUICK = settings(
     max_examples=40,
     derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
-LONG = settings(QUICK, max_examples=850, derandomize=False)
+LONG = settings(QUICK, max_examples=850)
 
 
-@CONFIGS
-@QUICK
-@given(data=st.data())
-def test_random_instructions(config, data) -> None:  # type: ignore[no-untyped-def]
+def check_instructions(config: HardwareConfig, data: st.DataObject) -> None:
     program = data.draw(random_programs(config))
-    check_agreement([program.body], config, program.dram, seed=data.draw(st.integers(1, 1000)))
+    seed = data.draw(st.integers(1, 1000))
+    check_agreement([program.body], config, program.dram, seed=seed)
+
+
+def check_kernels(config: HardwareConfig, data: st.DataObject) -> None:
+    body = data.draw(compiled_kernels(config))
+    seed = data.draw(st.integers(1, 1000))
+    check_agreement([body], config, legal_dram(DRAM_BYTES, config, seed), seed=seed)
 
 
 @CONFIGS
 @QUICK
 @given(data=st.data())
-def test_compiled_kernels(config, data) -> None:  # type: ignore[no-untyped-def]
-    body = data.draw(compiled_kernels(config))
-    dram = legal_dram(6 << 18, config, data.draw(st.integers(0, 1000)))
-    check_agreement([body], config, dram)
+def test_random_instructions(config: HardwareConfig, data: st.DataObject) -> None:
+    check_instructions(config, data)
+
+
+@CONFIGS
+@QUICK
+@given(data=st.data())
+def test_compiled_kernels(config: HardwareConfig, data: st.DataObject) -> None:
+    check_kernels(config, data)
 
 
 @CONFIGS
 @settings(QUICK, max_examples=10)
 @given(data=st.data())
-def test_random_back_pressure(config, data) -> None:  # type: ignore[no-untyped-def]
-    """Cycles differ, results do not."""
+def test_random_back_pressure(config: HardwareConfig, data: st.DataObject) -> None:
+    """Every channel of the memory stalls at random: cycles differ, results do not."""
     program = data.draw(random_programs(config))
     body = data.draw(compiled_kernels(config))
     share = data.draw(st.sampled_from((0.1, 0.5, 0.9)))
     seed = data.draw(st.integers(1, 1000))
     check_agreement([program.body], config, program.dram, seed=seed, backpressure=share)
-    check_agreement(
-        [body], config, legal_dram(6 << 18, config, seed), seed=seed, backpressure=share
-    )
+    dram = legal_dram(DRAM_BYTES, config, seed)
+    check_agreement([body], config, dram, seed=seed, backpressure=share)
+
+
+@pytest.mark.long
+@ALL_CONFIGS
+@LONG
+@given(data=st.data())
+def test_many_random_instructions(config: HardwareConfig, data: st.DataObject) -> None:
+    check_instructions(config, data)
+
+
+@pytest.mark.long
+@ALL_CONFIGS
+@LONG
+@given(data=st.data())
+def test_many_compiled_kernels(config: HardwareConfig, data: st.DataObject) -> None:
+    check_kernels(config, data)

@@ -55,7 +55,8 @@ class Machine:
 
     All memories outlive a kernel. Raises ProgramError, naming the instruction, for a field that is
     unknown, out of range or contradicts another, a row or DRAM byte outside its memory, a row read
-    that was never written, a block that starts inside a beat, and weights that are missing.
+    that was never written, a block that starts inside a beat, weights that are missing, and a token
+    that its unit cannot pass.
     """
 
     def __init__(self, config: HardwareConfig, dram: Bytes) -> None:

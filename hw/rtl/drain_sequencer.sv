@@ -311,13 +311,8 @@ module drain_sequencer
     else $error("instruction %0d: there is no destination %0d", tag_i, instr_i.destination);
   words : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store && instr_i.destination == DESTINATION_DRAM_INT32
-    |-> instr_i.function_ == FUNCTION_COPY && !instr_i.channel_scale)
-    else $error("instruction %0d: int32 with function %0d, channel_scale %0d", tag_i,
-                instr_i.function_, instr_i.channel_scale);
-  affinity : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    start_store && instr_i.channel_affine
-    |-> !(instr_i.function_ inside {FUNCTION_COPY, FUNCTION_RELU}))
-    else $error("instruction %0d: channel_affine, but function %0d", tag_i, instr_i.function_);
+    |-> instr_i.function_ == FUNCTION_COPY)
+    else $error("instruction %0d: function %0d gives no int32", tag_i, instr_i.function_);
   causality : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store && instr_i.causal |-> instr_i.function_ == FUNCTION_SOFTMAX)
     else $error("instruction %0d: causal, but function %0d", tag_i, instr_i.function_);
@@ -326,10 +321,6 @@ module drain_sequencer
     |-> instr_i.columns != '0 && 32'(instr_i.columns) <= 32'(instr_i.blocks) * Dim)
     else $error("instruction %0d: %0d valid columns in %0d blocks of %0d",
                 tag_i, instr_i.columns, instr_i.blocks, Dim);
-  inverses : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    start_store && instr_i.function_ == FUNCTION_LAYERNORM |-> instr_i.inverse == inverse_of_columns)
-    else $error("instruction %0d: the inverse of %0d columns is %0d, not %0d",
-                tag_i, instr_i.columns, inverse_of_columns, instr_i.inverse);
   shifts : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store |-> instr_i.shift != '1 && instr_i.out_shift != '1)
     else $error("instruction %0d: a shift of 63", tag_i);
@@ -353,6 +344,17 @@ module drain_sequencer
         && (instr_i.blocks == 12'd1 || 40'(instr_i.dram_stride) % alignment == '0))
     else $error("instruction %0d: DRAM address %0h or stride %0h is not aligned to %0d bytes",
                 tag_i, instr_i.dram, instr_i.dram_stride, alignment);
+  scales : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.destination == DESTINATION_DRAM_INT32 |-> !instr_i.channel_scale)
+    else $error("instruction %0d: channel_scale, but int32", tag_i);
+  affinity : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.channel_affine
+    |-> !(instr_i.function_ inside {FUNCTION_COPY, FUNCTION_RELU}))
+    else $error("instruction %0d: channel_affine, but function %0d", tag_i, instr_i.function_);
+  inverses : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.function_ == FUNCTION_LAYERNORM |-> instr_i.inverse == inverse_of_columns)
+    else $error("instruction %0d: the inverse of %0d columns is %0d, not %0d",
+                tag_i, instr_i.columns, inverse_of_columns, instr_i.inverse);
 `endif
 
 endmodule

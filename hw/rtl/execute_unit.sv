@@ -287,9 +287,6 @@ module execute_unit
     preload_pop |-> !preload_last_q)
     else $error("instruction %0d overwrites the weights of instruction %0d, which no compute used",
                 instr_tag_i, preload_q.tag);
-  weights_there : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    compute_pop |-> preloaded_q)
-    else $error("instruction %0d computes, but no weights were preloaded", instr_tag_i);
   compute_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
     compute_pop |-> compute.rows != '0)
     else $error("instruction %0d computes no rows", instr_tag_i);
@@ -306,6 +303,9 @@ module execute_unit
     compute_pop |-> 32'(compute.accumulator) + 32'(compute.rows) <= AccumulatorRows)
     else $error("instruction %0d writes %0d rows at %0d, beyond the accumulator", instr_tag_i,
                 compute.rows, compute.accumulator);
+  weights_there : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    compute_pop |-> preloaded_q)
+    else $error("instruction %0d computes, but no weights were preloaded", instr_tag_i);
 `endif
 
 endmodule

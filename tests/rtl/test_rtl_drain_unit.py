@@ -73,7 +73,8 @@ def random_fields(config: HardwareConfig) -> Fields:
     dram_stride = size + random.choice([0, 0, 1, 5]) * bus
     dram = random.randint(0, (DRAM_BYTES - blocks * dram_stride) // alignment) * alignment
     columns = random.randint(1, blocks * dim)
-    channel_scale, channel_affine = random.randint(0, 1), random.randint(0, 1)
+    channel_scale = random.randint(0, int(destination != "dram_int32"))
+    channel_affine = random.randint(0, int(function not in ("copy", "relu")))
     sets = channel_scale + channel_affine
     fields = {
         "rows": rows,
@@ -415,7 +416,6 @@ async def illegal(dut: Any) -> None:
         "dram_stride": 512,
         "columns": 3,
         "channel_scale": 1,
-        "channel_affine": 1,
     }
     for change in os.environ["CHANGES"].split():
         name, value = change.split("=")
@@ -470,14 +470,19 @@ SOFTMAX = FUNCTIONS.index("softmax")
         ("rows=0", "instruction 0: 0 rows of 2 blocks"),
         ("function=6", "instruction 0: this machine has no function 6"),
         ("destination=3", "instruction 0: there is no destination 3"),
-        ("destination=1 function=1", "instruction 0: function 1 gives no int32"),
+        ("destination=1 function=1 channel_scale=0", "instruction 0: function 1 gives no int32"),
+        ("destination=1", "instruction 0: channel_scale, but int32"),
+        ("channel_affine=1", "instruction 0: channel_affine, but function 0"),
         ("causal=1", "instruction 0: causal, but function 0"),
         (f"function={SOFTMAX} columns=9", "instruction 0: 9 valid columns in 2 blocks of 4"),
         (f"function={SOFTMAX} dram=2", "instruction 0: DRAM address 2 or stride 200 is not"),
         ("dram=4", "instruction 0: DRAM address 4 or stride 200 is not aligned to 8"),
         ("dram_stride=12", "instruction 0: DRAM address 0 or stride c is not aligned to 8"),
         ("shift=63", "instruction 0: a shift of 63"),
-        ("parameters=21", "instruction 0: parameters of 2 blocks from row 21 are out of range"),
+        (
+            "parameters=21 function=2 channel_affine=1",
+            "instruction 0: parameters of 2 blocks from row 21 are out of range",
+        ),
         ("accumulator=399", "instruction 0: accumulator row 400 is out of range"),
         ("destination=2 local=299", "instruction 0: scratchpad row 300 is out of range"),
     ],

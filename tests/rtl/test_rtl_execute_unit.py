@@ -68,7 +68,8 @@ def schedule(dim: int, count: int, rng: random.Random) -> Schedule:
                 rng.random() < 0.5,
                 rng.randrange(4),
             )
-        ops = ["compute"] * 4 + ["preload"] * (0 if pending else 4) + ["execute_sync"] * (syncs < 6)
+        ops = ["preload"] * (0 if pending else 4) + ["execute_sync"] * (syncs < 6)
+        ops += ["compute"] * (4 if preload_start >= 0 else 0)
         op = rng.choice(ops)
         syncs = syncs + 1 if op == "execute_sync" else 0 if op == "compute" else syncs
         at = {"local": rng.getrandbits(18)}
@@ -102,7 +103,7 @@ def schedule(dim: int, count: int, rng: random.Random) -> Schedule:
                 own_complete = free + 2 * dim + 4
                 compute_start, pending = start, False
             case _:
-                start = pop = max(pop, preload_start + 1, compute_start + 1, bound)
+                start = pop = max(pop, release + 1, bound)
                 own_release = own_complete = start + 1
         release, complete = max(release + 1, own_release), max(complete + 1, own_complete)
         made.steps.append(Step(issued, clock, pop, start, release, complete))
@@ -226,15 +227,23 @@ async def follows_the_recurrence(dut: Any) -> None:
     assert head == len(steps)
 
 
+PRELOAD = instruction("preload", rows=4)
 MISUSES = {
-    "no_rows": ([instruction("compute", depth=1, width=1)], "instruction 1000 computes no rows"),
+    "no_weights": (
+        [instruction("compute", rows=1, depth=1, width=1)],
+        "instruction 1000 computes, but no weights were preloaded",
+    ),
+    "no_rows": (
+        [PRELOAD, instruction("compute", depth=1, width=1)],
+        "instruction 1001 computes no rows",
+    ),
     "deep_tile": (
-        [instruction("compute", rows=1, depth=5, width=1)],
-        "instruction 1000 uses 5 rows and 1 columns of a tile",
+        [PRELOAD, instruction("compute", rows=1, depth=5, width=1)],
+        "instruction 1001 uses 5 rows and 1 columns of a tile",
     ),
     "many_preload_rows": ([instruction("preload", rows=5)], "instruction 1000 preloads 5 rows"),
     "unused_weights": (
-        [instruction("preload", rows=4), instruction("preload", rows=4)],
+        [PRELOAD, PRELOAD],
         "instruction 1001 overwrites the weights of instruction 1000, which no compute used",
     ),
     "preload_outside": (
@@ -242,12 +251,12 @@ MISUSES = {
         "instruction 1000 preloads 2 rows at 1048575, beyond the scratchpad",
     ),
     "rows_outside": (
-        [instruction("compute", rows=9, depth=1, width=1, local=(1 << 20) - 8)],
-        "instruction 1000 reads 9 rows at 1048568, beyond the scratchpad",
+        [PRELOAD, instruction("compute", rows=9, depth=1, width=1, local=(1 << 20) - 8)],
+        "instruction 1001 reads 9 rows at 1048568, beyond the scratchpad",
     ),
     "sums_outside": (
-        [instruction("compute", rows=9, depth=1, width=1, accumulator=(1 << 20) - 8)],
-        "instruction 1000 writes 9 rows at 1048568, beyond the accumulator",
+        [PRELOAD, instruction("compute", rows=9, depth=1, width=1, accumulator=(1 << 20) - 8)],
+        "instruction 1001 writes 9 rows at 1048568, beyond the accumulator",
     ),
     "mvin": ([Issued(0, "mvin", {}, {}, {}, (), ())], "has opcode 1, which is not for execute"),
 }

@@ -105,7 +105,7 @@ def random_load(config: HardwareConfig) -> Issued:
             "stride": stride,
             "scale": random.choice([1, (1 << 24) - 1, random.getrandbits(24)]),
         },
-        {"accumulate": random.random() < 0.5},
+        {"accumulate": TARGETS[target].startswith("accumulator") and random.random() < 0.5},
         *tokens,
     )
 

@@ -39,6 +39,7 @@ def run_bench(
     sources: Sequence[Path] = (),
     public: Sequence[str] | None = None,
     waves: Path | None = None,
+    fast: bool = False,
 ) -> None:
     """Build module `top` with `parameters` and run the cocotb tests of `test_module` on it.
 
@@ -47,11 +48,11 @@ def run_bench(
     values that registers have before reset. With `fails_with`, the bench must instead be stopped by
     an assertion of these words. `folders` hold further modules, `sources` are further C++ or
     control files. Coroutines see the signals of the modules named in `public` (default: only those
-    of `top`). `waves` names a VCD file to write. Fails the pytest with the end of the log.
+    of `top`). `waves` names a VCD file to write. `fast` is for long runs: it builds for minutes, with
+    the optimizations of hw.simulator. Fails the pytest with the end of the log.
     """
-    executable = _build(
-        top, parameters or {}, folders, sources, (top,) if public is None else public, bool(waves)
-    )
+    visible = (top,) if public is None else public
+    executable = _build(top, parameters or {}, folders, sources, visible, bool(waves), fast)
     file = sys.modules[test_module].__file__
     assert file is not None
     with tempfile.TemporaryDirectory(prefix=f"bench-{top}-") as folder:
@@ -127,6 +128,7 @@ def _build(
     sources: Sequence[Path],
     public: Sequence[str],
     waves: bool,
+    fast: bool,
 ) -> Path:
     modules = verilator.sources_of(top, (verilator.RTL, SIMULATION, *folders))
     libraries = cocotb_tools.config.libs_dir
@@ -148,7 +150,9 @@ def _build(
                 *("--timescale", "1ns/1ps"),
                 *("-LDFLAGS", f"-Wl,-rpath,{libraries} -L{libraries} -lcocotbvpi_verilator"),
                 *(["--trace"] if waves else []),
+                *(["-O3"] if fast else []),
             ],
+            optimize="-O3" if fast else "-O1",
             key=os.fspath(libraries),
         )
 

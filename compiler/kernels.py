@@ -5,13 +5,16 @@ from typing import Any, TypeAlias
 
 from codesign.compiler.attention_kernel import AttentionProblem, attention_kernel
 from codesign.compiler.attention_space import attention_spaces
+from codesign.compiler.blocks import ceil_div, matrix_bytes
 from codesign.compiler.mapping import Choice, Prices, Space, best_mapping
 from codesign.compiler.matmul_kernel import matmul_kernel
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.matmul_space import matmul_spaces
+from codesign.compiler.numbers import Numbers
 from codesign.compiler.row_kernel import RowProblem, RowSpace, flattened, row_kernel
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
+from codesign.hw.isa import PARAMETER_BYTES
 from codesign.hw.program import Body
 
 Problem: TypeAlias = MatmulProblem | AttentionProblem | RowProblem
@@ -39,15 +42,70 @@ def spaces(problem: Problem, config: HardwareConfig) -> list[Any]:
     return found
 
 
-def body(problem: Problem, mapping: Any, config: HardwareConfig, addresses: Any = None) -> Body:
-    """The kernel of a problem under a mapping, at the given DRAM addresses."""
+def body(
+    problem: Problem,
+    mapping: Any,
+    config: HardwareConfig,
+    addresses: Any = None,
+    *numbers: Numbers,
+) -> Body:
+    """The kernel of a problem under a mapping, at the given DRAM addresses.
+
+    `numbers` are those of its drains: two of an attention (scores, outputs), else one.
+    """
     match problem:
         case MatmulProblem():
-            return matmul_kernel(problem, mapping, config, addresses)
+            return matmul_kernel(problem, mapping, config, addresses, *numbers)
         case AttentionProblem():
-            return attention_kernel(problem, mapping, config, addresses)
+            return attention_kernel(problem, mapping, config, addresses, *numbers)
         case RowProblem():
-            return row_kernel(flattened(problem, config), mapping, config, addresses)
+            return row_kernel(flattened(problem, config), mapping, config, addresses, *numbers)
+
+
+def operand_bytes(problem: Problem, config: HardwareConfig) -> dict[str, int]:
+    """Bytes in DRAM of what a kernel reads and writes, by the names of its addresses."""
+    record_bytes = config.dim * PARAMETER_BYTES
+    match problem:
+        case MatmulProblem() as p:
+            blocks = int(ceil_div(p.n, config.dim))
+            word = 4 if p.destination == "dram_int32" else 1
+            b = (p.n, p.k) if p.transposed_b else (p.k, p.n)
+            c = p.batch * matrix_bytes(p.m, p.n, config)
+            found = {
+                "a": p.batch * matrix_bytes(p.m, p.k, config),
+                "b": p.batch * matrix_bytes(*b, config),
+                "parameters": p.batch * blocks * p.parameter_sets * record_bytes,
+                "residual": c if p.residual else 0,
+                "c": c * word,
+            }
+        case AttentionProblem() as p:
+            q = p.heads * matrix_bytes(p.queries, p.head_dim, config)
+            kv = p.heads * matrix_bytes(p.keys, p.head_dim, config)
+            scores = p.heads * matrix_bytes(p.queries, p.keys, config)
+            found = {"q": q, "k": kv, "v": kv, "bias": scores if p.bias else 0}
+            found |= {"mask": p.mask_rows * record_bytes, "out": q}
+        case RowProblem() as p:
+            matrix = p.batch * matrix_bytes(p.rows, p.cols, config)
+            records = int(ceil_div(p.cols, config.dim)) * p.parameters * record_bytes
+            found = {"x": matrix, "y": matrix if p.operands > 1 else 0}
+            found |= {"parameters": records, "out": matrix}
+    return {name: size for name, size in found.items() if size}
+
+
+def shape(problem: Problem) -> str:
+    """What a problem computes, in one line for people."""
+    match problem:
+        case MatmulProblem() as p:
+            text = f"{p.m}x{p.k}x{p.n}" if p.batch == 1 else f"{p.batch} of {p.m}x{p.k}x{p.n}"
+            said = {"B transposed": p.transposed_b, "residual": p.residual}
+            said |= {p.function: p.function != "copy"}
+        case AttentionProblem() as p:
+            text = f"{p.heads} heads of {p.queries}x{p.head_dim}, {p.keys} keys"
+            said = {"bias": p.bias, "mask": p.mask_rows > 0}
+        case RowProblem() as p:
+            text = f"{p.rows}x{p.cols}" if p.batch == 1 else f"{p.batch} of {p.rows}x{p.cols}"
+            said = {"sum of two": p.operands == 2, p.function: p.function != "copy"}
+    return ", ".join([text, *(words for words, so in said.items() if so)])
 
 
 def describe(problem: Problem, mapping: Any, config: HardwareConfig) -> str:

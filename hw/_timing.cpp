@@ -1153,9 +1153,10 @@ class Evaluator {
   void mvin(const Word* v, bool accumulate, Effect& e) const {
     const Word bytes[] = {m_.dim, m_.dim, 4 * m_.dim, m_.parameter_bytes * m_.dim};
     const Word rows = v[0], target = v[2], moved = rows * v[1], row_bytes = bytes[target];
-    e.busy = v[1] * std::max(rows, ceil_div(rows * row_bytes, m_.bus_bytes));
+    const Word beats = ceil_div(rows * row_bytes, m_.bus_bytes);
+    e.busy = v[1] * std::max(rows, beats);
     e.latency = m_.dram_latency + m_.load_latency;
-    e.events[kDramRead] = moved * row_bytes;
+    e.events[kDramRead] = v[1] * beats * m_.bus_bytes;
     if (target == 0) e.events[kScratchpadWrites] = moved;
     if (target == 1 || target == 2) {
       e.events[kAccumulatorWrites] = moved;
@@ -1173,20 +1174,21 @@ class Evaluator {
     const Word rows = v[0], blocks = v[1], function = v[2], destination = v[3];
     const Word row_bytes = destination == 1 ? 4 * m_.dim : m_.dim;
     const bool row_function = function >= 3;
+    Word beats = 0;  // of a block, or of a row of it where rows of several blocks take turns
     if (row_function) {
       const Word full = rows / m_.statistic_rows, rest = rows % m_.statistic_rows;
-      const Word beats = destination == 2 ? 1 : ceil_div(row_bytes, m_.bus_bytes);
+      beats = destination == 2 ? 1 : ceil_div(row_bytes, m_.bus_bytes);
       e.busy = full * row_batch(m_.statistic_rows, blocks, function, beats) +
                (rest ? row_batch(rest, blocks, function, beats) : 0);
     } else {
-      const Word beats = destination == 2 ? 0 : ceil_div(rows * row_bytes, m_.bus_bytes);
+      beats = destination == 2 ? 0 : ceil_div(rows * row_bytes, m_.bus_bytes);
       e.busy = blocks * std::max(rows, beats);
     }
     e.latency = m_.drain_latency + (destination == 2 ? 0 : m_.dram_latency);
     const Word moved = rows * blocks, elements = moved * m_.dim;
     e.events[kAccumulatorReads] = moved * (function == 3 ? 3 : row_function ? 2 : 1);
     if (destination == 2) e.events[kScratchpadWrites] = moved;
-    else e.events[kDramWrite] = moved * row_bytes;
+    else e.events[kDramWrite] = (row_function ? moved : blocks) * beats * m_.bus_bytes;
     if (destination != 1) e.events[kRequantize] = elements;
     if (function == 2) e.events[kGelu] = elements;
     if (function == 3) e.events[kCompare] = elements, e.events[kExp] = 2 * elements;

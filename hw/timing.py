@@ -91,13 +91,17 @@ def row_bytes(config: HardwareConfig, target: str) -> int:
     return config.dim * {"accumulator_int32": 4, "parameters": PARAMETER_BYTES}.get(target, 1)
 
 
+def run_beats(config: HardwareConfig, rows: int, bytes_per_row: int) -> int:
+    """Beats of `rows` rows that lie one after another in DRAM."""
+    return ceil_div(rows * bytes_per_row, config.bus_bytes)
+
+
 def mvin_cycles(config: HardwareConfig, rows: int, blocks: int, target: str) -> int:
     """Cycles that a mvin occupies the load unit: one beat and one row per cycle.
 
     Every block starts on a beat of its own.
     """
-    beats = ceil_div(rows * row_bytes(config, target), config.bus_bytes)
-    return blocks * max(rows, beats)
+    return blocks * max(rows, run_beats(config, rows, row_bytes(config, target)))
 
 
 def row_batch_cycles(
@@ -126,9 +130,9 @@ def mvout_cycles(
     bytes_per_row = config.dim * (4 if destination == "dram_int32" else 1)
     on_chip = destination == "scratchpad"
     if function not in ROW_FUNCTIONS:
-        beats = 0 if on_chip else ceil_div(rows * bytes_per_row, config.bus_bytes)
+        beats = 0 if on_chip else run_beats(config, rows, bytes_per_row)
         return blocks * max(rows, beats)
-    beats = 1 if on_chip else ceil_div(bytes_per_row, config.bus_bytes)
+    beats = 1 if on_chip else run_beats(config, 1, bytes_per_row)
     batches = [STATISTIC_ROWS] * (rows // STATISTIC_ROWS)
     if rows % STATISTIC_ROWS:
         batches.append(rows % STATISTIC_ROWS)
@@ -144,7 +148,8 @@ def count_events(config: HardwareConfig, issued: Issued) -> dict[str, int]:
         case "mvin":
             target = TARGETS[values["target"]]
             moved = rows * values["blocks"]
-            events["dram_read_bytes"] = moved * row_bytes(config, target)
+            beats = run_beats(config, rows, row_bytes(config, target))
+            events["dram_read_bytes"] = values["blocks"] * beats * config.bus_bytes
             if target == "scratchpad":
                 events["scratchpad_writes"] = moved
             elif target != "parameters":
@@ -176,13 +181,15 @@ def _mvout_events(config: HardwareConfig, rows: int, issued: Issued) -> dict[str
     elements = moved * config.dim
     passes = {"softmax": 3, "layernorm": 2, "rmsnorm": 2}.get(function, 1)
     events = {"accumulator_reads": moved * passes}
-    match destination:
-        case "scratchpad":
-            events["scratchpad_writes"] = moved
-        case "dram":
-            events["dram_write_bytes"] = elements
-        case "dram_int32":
-            events["dram_write_bytes"] = 4 * elements
+    if destination == "scratchpad":
+        events["scratchpad_writes"] = moved
+    else:
+        bytes_per_row = config.dim * (4 if destination == "dram_int32" else 1)
+        if function in ROW_FUNCTIONS:  # rows of several blocks take turns
+            beats = moved * run_beats(config, 1, bytes_per_row)
+        else:
+            beats = issued.values["blocks"] * run_beats(config, rows, bytes_per_row)
+        events["dram_write_bytes"] = beats * config.bus_bytes
     if destination != "dram_int32":
         events["requantize"] = elements
     if function == "gelu":

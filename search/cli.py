@@ -25,7 +25,9 @@ Value = TypeVar("Value")
 INTERRUPTED, BAD_INPUT, BROKEN_PIPE = 130, 2, 141
 
 # Options that do not change results, with the number of values they take.
-_NOT_IN_COMMAND = {"--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--json": 0, "--debug": 0}
+_NOT_IN_COMMAND = {
+    "--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--waves": 1, "--json": 0, "--debug": 0
+}  # fmt: skip
 
 
 def _reader(read: Callable[[str], Value]) -> Callable[[str], Value]:
@@ -190,19 +192,36 @@ def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
 @_area_option
 @click.option("--backend", type=click.Choice(["timing", "functional", "rtl"]), default="timing",
               show_default=True, help="Which view of the machine runs the model.")  # fmt: skip
+@click.option("--kernel", metavar="NAME", help="functional, rtl: kernels with this in their names.")
+@click.option("--seed", type=click.IntRange(0, (1 << 31) - 2),
+              help="functional, rtl: of the random operands.  [default: 0]")  # fmt: skip
+@click.option("--waves", type=_reader(_path), metavar="FILE.vcd|.fst",
+              help="rtl: waves of one kernel; as .vcd some 20 KB a cycle.")  # fmt: skip
 @_out("--out", "-o")
 @_json
 @_debug
 @click.pass_obj
-def simulate(command: str, /, backend: str, **options: Any) -> None:
-    """Break MODEL on one machine down: kernels, energy, roofline, timeline."""
-    if backend != "timing":
-        raise CodesignError(
-            f"--backend {backend}: this version has the timing backend only; drop the option"
-        )
-    from codesign.search.commands import run_simulate
+def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None,
+             waves: Path | None, **options: Any) -> None:  # fmt: skip
+    """Break MODEL on one machine down: kernels, energy, roofline, timeline.
 
-    run_simulate(_request(command, **options))
+    With --backend functional or rtl check it instead: every distinct kernel runs on random operands,
+    and the RTL must agree in every byte of memory and in the cycles of every instruction.
+    """
+    from codesign.search.commands import run_simulate, run_verify
+
+    given = {"--kernel": kernel, "--seed": seed, "--waves": waves}
+    meant = {"timing": (), "functional": ("--kernel", "--seed"), "rtl": tuple(given)}[backend]
+    for option, value in given.items():
+        if value is not None and option not in meant:
+            raise click.UsageError(f"{option} has no meaning with --backend {backend}")
+    request = _request(command, **options)
+    if backend == "timing":
+        run_simulate(request)
+        return
+    from codesign.search.verify import Options
+
+    run_verify(request, Options(backend, kernel, seed or 0, waves))
 
 
 @cli.command("compile")

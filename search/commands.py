@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig, to_toml
@@ -20,6 +20,9 @@ from codesign.search.grid import Point
 from codesign.search.inputs import Model
 from codesign.search.output import RunDirectory
 from codesign.search.sweep import FailedMachines, Job, Row, best, feasible_row, sweep
+
+if TYPE_CHECKING:
+    from codesign.search.verify import Checked, Distinct, Options
 
 MOST_WARNINGS = 4
 _MAPPED = {"cycles": "fewest cycles", "energy": "least energy", "edp": "least EDP"}
@@ -55,8 +58,8 @@ class _Prepared:
     area_tables: str | AreaOverrides
     model: Model
 
-    def describe(self, action: str) -> dict[str, Any]:
-        """What `run.json` says of it."""
+    def describe(self, action: str, **more: Any) -> dict[str, Any]:
+        """What `run.json` says of it; `more` decides results too."""
         run_inputs = {
             "action": action,
             "model": self.request.model,
@@ -68,8 +71,9 @@ class _Prepared:
             "objective": self.request.objective,
             "energy_table": _recorded(self.tables),
             "area_table": _recorded(self.area_tables),
+            **more,
         }
-        return output.describe_run(self.request.command, run_inputs)
+        return output.describe_run(self.request.command, run_inputs, more.get("seed"))
 
 
 def run_sweep(request: Request, jobs: int) -> None:
@@ -140,6 +144,45 @@ def run_simulate(request: Request) -> None:
     console.print()
     console.print(tables.totals_table(priced))
     _say_where(request.out)
+
+
+def run_verify(request: Request, options: "Options") -> None:
+    """Hold every kernel of one inference against the functional model or the RTL.
+
+    Raises Disagreement when they differ. Its KeyboardInterrupt comes after the kernels that were
+    done are printed, and kept.
+    """
+    from codesign.compiler.lower import lower
+    from codesign.hw.energy import cost_table
+    from codesign.search import verify
+
+    prepared = _prepare(request)
+    config = _only_machine(prepared.points)
+    table = cost_table(config, prepared.tables)
+    plan = lower(prepared.model.graph, config, request.objective, table)
+    chosen = verify.select(verify.distinct(plan), options)
+    if options.waves is not None:
+        output.require_writable(options.waves)
+    asked = {"backend": options.backend, "kernel": options.kernel, "seed": options.seed}
+    run = prepared.describe("verify", **asked)
+    with _directory(request.out, run) as directory:
+        verify.build(config, options, _say)
+        results, interrupted = _verify(chosen, config, options)
+        checks = [result.check for result in results]
+        if directory is not None and checks:
+            directory.write_records("verification", checks)
+            directory.log(f"checked {len(checks)} of {len(chosen)} kernels")
+    summary = verify.summary(checks, plan, options)
+    if request.as_json:
+        output.print_json({**run, "summary": summary, "kernels": checks})
+    elif checks:
+        console = tables.console()
+        console.print(tables.machine_title(config), style="dim")
+        console.print(tables.verification_table(results, summary, _title(prepared), console.width))
+        _say_where(request.out, options.waves)
+    if interrupted:
+        raise KeyboardInterrupt(f"{len(checks)} of {len(chosen)} kernels were done")
+    verify.require_agreement(checks, summary)
 
 
 def run_compile(request: Request) -> None:
@@ -295,8 +338,38 @@ def _write_sweep(directory: RunDirectory, rows: Sequence[Row], prepared: _Prepar
     directory.log(f"swept {len(rows)} machines")
 
 
+def _verify(
+    chosen: "Sequence[Distinct]", config: HardwareConfig, options: "Options"
+) -> "tuple[list[Checked], bool]":
+    """The checked kernels, and whether an interrupt has kept the others from being checked."""
+    from codesign.search import verify
+
+    results: list[Checked] = []
+    with _progress(len(chosen), 0, "kernels") as advance:
+
+        def take(result: "Checked") -> None:
+            results.append(result)
+            advance()
+
+        try:
+            verify.check_all(chosen, config, options, take)
+        except KeyboardInterrupt:
+            return results, True
+    return results, False
+
+
 @contextmanager
-def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
+def _directory(out: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory | None]:
+    """The run directory of a command, where one was asked for."""
+    if out is None:
+        yield None
+        return
+    with output.run_directory(out, run) as directory:
+        yield directory
+
+
+@contextmanager
+def _progress(total: int, done: int, what: str = "machines") -> Iterator[Callable[[], None]]:
     """A bar with an estimate on standard error, where that is a terminal and there is a wait."""
     console = tables.console(stderr=True)
     if total - done <= 1 or not console.is_terminal:
@@ -304,7 +377,7 @@ def _progress(total: int, done: int) -> Iterator[Callable[[], None]]:
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-    columns = ("machines", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total, completed=done)
         yield lambda: bar.advance(task)
@@ -329,12 +402,17 @@ def _warn(
         if not isinstance(table, str) and len(points) > 1:
             shown.append(f"{table.source}: every machine of the grid gets the same {quantity}")
     for warning in shown:
-        print(f"codesign: warning: {warning}", file=sys.stderr)
+        _say(f"warning: {warning}")
 
 
-def _say_where(out: Path | None) -> None:
-    if out is not None:
-        print(f"files are in {out}", file=sys.stderr)
+def _say(message: str) -> None:
+    print(f"codesign: {message}", file=sys.stderr)
+
+
+def _say_where(out: Path | None, waves: Path | None = None) -> None:
+    for what, path in (("files", out), ("waves", waves)):
+        if path is not None:
+            print(f"{what} are in {path}", file=sys.stderr)
 
 
 def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:

@@ -136,6 +136,17 @@ def write_atomic(path: Path, content: bytes) -> None:
         raise OutputError(f"cannot write {path}: {error.strerror}") from error
 
 
+def require_writable(path: Path) -> None:
+    """Raise OutputError where no file can be written as `path`; leaves everything as it was."""
+    try:
+        new = not path.exists()
+        path.open("ab").close()
+        if new:
+            path.unlink()
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}") from error
+
+
 def json_text(document: Any) -> str:
     """Return a JSON document, one for people to read; dataclasses become objects."""
     return json.dumps(document, indent=2, default=_plain, allow_nan=False) + "\n"

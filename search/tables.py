@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import Box
 from rich.console import Console, Group, RenderableType
@@ -22,6 +22,9 @@ from codesign.hw.sizes import format_size
 from codesign.search.breakdown import groups
 from codesign.search.evaluate import Result
 from codesign.search.sweep import Row, best
+
+if TYPE_CHECKING:
+    from codesign.search.verify import Checked, Summary
 
 MOST_ROWS = 60
 MOST_REASONS = 3
@@ -203,6 +206,56 @@ def mapping_table(result: Result, title: str, width: int) -> RenderableType:
         _Column("mapping", "", [row.mapping for row in rows], left=True),
     ]
     return _fit(columns, title, width, [""] * len(rows))
+
+
+def verification_table(
+    results: "Sequence[Checked]", total: "Summary", title: str, width: int
+) -> RenderableType:
+    """Return the checked kernels with what was found, and below them what it comes to."""
+    checks = [result.check for result in results]
+
+    def counts(field: str) -> list[str]:
+        values = [getattr(check, field) for check in checks]
+        return ["" if value is None else f"{value:,}" for value in values]
+
+    short = _short_names([check.name for check in checks], width)
+    names = [f"{name}, …" if c.also else name for name, c in zip(short, checks, strict=True)]
+    speeds = [result.kcycles_per_s for result in results]
+    columns = [
+        _Column("kernel", "", names, left=True),
+        _Column("shape", "", ["host" if c.on_host else c.shape for c in checks], 2, left=True),
+        _Column("count", "", [f"{check.count}×" for check in checks], 1),
+        _Column("instr.", "", counts("instructions"), 3),
+        _Column("cycles", "timing", counts("cycles")),
+    ]
+    if total.backend == "rtl":
+        columns.append(_Column("cycles", "RTL", counts("rtl_cycles")))
+        columns.append(_Column("times", "differ", counts("times_differing")))
+        columns.append(_Column("bytes", "differ", counts("bytes_differing")))
+        columns.append(_Column("counts", "differ", counts("counts_differing")))
+    columns.append(
+        _Column("speed", "kcycles/s", ["" if s is None else f"{s:,.0f}" for s in speeds], 4)
+    )
+    styles = ["bold red" if c.difference else "dim" if c.on_host else "" for c in checks]
+    return _with_notes(_fit(columns, title, width, styles), _verdict(total))
+
+
+def _verdict(total: "Summary") -> list[str]:
+    """What all checks come to, in plain words."""
+    if not total.kernels:
+        return ["no kernel was checked"]
+    agrees = "differs" if total.differing else "agrees"
+    found = f"{total.differing} of them differ" if total.differing else "0 differences"
+    factor, si = prefix([total.cycles])
+    cycles = f"{significant(total.cycles * factor, 3)} {si}".rstrip()
+    kernels = "1 kernel" if total.kernels == 1 else f"{total.kernels:,} kernels"
+    ran = f"{kernels}, {total.instructions:,} instructions, {cycles} cycles"
+    lines = [f"{total.view} {agrees}: {ran}, {found}"]
+    if total.network_cycles is not None:
+        host = f", {total.host_cycles:,} of them on the host, where nothing is checked"
+        network = f"{total.network_kernels:,} kernels, {total.network_cycles:,} cycles"
+        lines.append(f"the network: {network}{host if total.host_cycles else ''}")
+    return lines
 
 
 def hardware_table(

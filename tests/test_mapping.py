@@ -125,7 +125,9 @@ def test_ties_go_to_the_lower_energy(data: st.DataObject) -> None:
 @settings(max_examples=250, derandomize=True, deadline=None)
 @given(st.data())
 def test_bounds_hold_for_every_mapping(data: st.DataObject) -> None:
-    """Cycles are bounded from below; events are exact, but for instructions that only pass tokens."""
+    """Cycles are bounded from below; events are exact, but for instructions that only pass tokens
+    and for beats that a bus wider than a row does not fill.
+    """
     config = data.draw(machines())
     functions = data.draw(st.sampled_from((FUNCTIONS, ROW_FUNCTIONS)))
     problem = data.draw(matmul_problems(config, functions))
@@ -141,7 +143,9 @@ def test_bounds_hold_for_every_mapping(data: st.DataObject) -> None:
             exact.cycles[short[0]],
         )
         for name in EVENTS:
-            if name == "instructions":
+            if name == "instructions" or (
+                name.startswith("dram") and config.bus_bytes > config.dim
+            ):
                 assert (event(counts, name) <= event(exact.events, name)).all()
             else:
                 np.testing.assert_array_equal(event(counts, name), event(exact.events, name), name)
@@ -172,11 +176,14 @@ def test_first_principles(data: st.DataObject) -> None:
     for direction in ("dram_read_bytes", "dram_write_bytes"):
         assert (cycles * config.bus_bytes >= event(events, direction)).all()
     word = 4 if p.destination == "dram_int32" else 1
-    assert (event(events, "dram_write_bytes") == p.batch * p.m * blocks_n * dim * word).all()
+    whole = config.bus_bytes <= dim  # a wider bus may leave part of a run's last beat unused
+    written, useful = event(events, "dram_write_bytes"), p.batch * p.m * blocks_n * dim * word
+    assert (written == useful if whole else written >= useful).all()
     if not p.parameter_sets:
         residual_rows = p.m * blocks_n if p.residual else 0
         rows_in = event(events, "scratchpad_writes") + residual_rows
-        assert (event(events, "dram_read_bytes") == rows_in * dim).all()
+        read = event(events, "dram_read_bytes")
+        assert (read == rows_in * dim if whole else read >= rows_in * dim).all()
     # Compulsory traffic: every operand row comes in at least once.
     k_blocks = -(-p.k // dim)
     b_rows = p.n * k_blocks if p.transposed_b else p.k * blocks_n

@@ -8,8 +8,10 @@ import pytest
 
 from codesign.compiler.onnx_import import import_onnx
 from codesign.hw.config import preset
+from codesign.hw.events import EVENT_INDEX
 from codesign.models.export import export
 from codesign.models.families import family
+from codesign.search import verify
 from codesign.search.cli import main
 from codesign.search.evaluate import Result, evaluate
 
@@ -50,6 +52,50 @@ def test_first_command_prints_its_row(
     row = re.search(r"^ +64K +256K .*$", README, re.MULTILINE)
     assert row is not None
     assert row[0].split() in [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def _verification() -> tuple[list[str], list[str]]:
+    """The command that holds a network against the RTL, and what it printed."""
+    blocks = re.search(
+        r"^## Check it\n\n```\ncodesign (.*)\n```\n\n```\n(.*?)```",
+        README,
+        re.MULTILINE | re.DOTALL,
+    )
+    assert blocks is not None
+    return blocks[1].split(), blocks[2].splitlines()
+
+
+def _printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_verification_prints_what_was_priced(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All of it but the agreement, which takes the RTL."""
+
+    def agree(self: verify._Checker) -> None:
+        if self.kernel.problem is not None:
+            instructions = int(self.step.events[EVENT_INDEX["instructions"]])
+            self.found = {"instructions": instructions, "rtl_cycles": self.step.cycles}
+            self.found |= {f"{what}_differing": 0 for what in ("times", "bytes", "counts")}
+
+    command, lines = _verification()
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(verify._Checker, "run", agree)
+    monkeypatch.setattr(verify, "build", lambda *arguments: None)
+    assert main(command) == 0
+    assert _printed(capsys) == lines
+
+
+@pytest.mark.long
+def test_the_verification_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, lines = _verification()
+    monkeypatch.setenv("COLUMNS", "120")
+    assert main(command) == 0
+    assert _printed(capsys) == lines
 
 
 def test_cost_of_an_idle_start_and_end() -> None:

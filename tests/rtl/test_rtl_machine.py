@@ -30,7 +30,8 @@ from codesign.hw.program import Body, unroll
 from codesign.hw.simulator import parameters
 
 CONFIG = MACHINES["dim4"]
-PLACE = 1 << 12  # bytes between operands in DRAM
+PAGE = 1 << 12
+A, B, C, PARAMETERS, OUT = (page * PAGE - 32 for page in range(1, 6))  # bursts stop at page ends
 MATMUL = MatmulProblem(14, 22, 18, function="gelu", parameters=True)
 SOFTMAX = RowProblem(9, 18, "softmax")
 WORD_BYTES = 4 * LANES
@@ -100,8 +101,8 @@ def kernels() -> list[Body]:
     matmul, softmax = (choose(problem, CONFIG, "cycles", table) for problem in (MATMUL, SOFTMAX))
     assert matmul is not None
     assert softmax is not None
-    places = MatmulAddresses(a=0, b=PLACE, c=2 * PLACE, parameters=3 * PLACE)
-    rows = RowAddresses(x=2 * PLACE, out=4 * PLACE)
+    places = MatmulAddresses(a=A, b=B, c=C, parameters=PARAMETERS)
+    rows = RowAddresses(x=C, out=OUT)
     return [
         body(MATMUL, matmul.mapping, CONFIG, places),
         body(SOFTMAX, softmax.mapping, CONFIG, rows),
@@ -112,7 +113,7 @@ def write_files(folder: Path, bodies: list[Body]) -> npt.NDArray[np.uint8]:
     """Write `program` and `memory`; returns DRAM as the functional model leaves it."""
     words = [encode_all(unroll(kernel)).tobytes() for kernel in bodies]
     (folder / "program").write_bytes(bytes(WORD_BYTES).join(words))
-    dram = legal_dram(5 * PLACE, CONFIG, seed=1)
+    dram = legal_dram(6 * PAGE, CONFIG, seed=1)
     dram.tofile(folder / "memory")
     machine = Machine(CONFIG, dram)
     for kernel in bodies:

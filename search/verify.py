@@ -1,0 +1,387 @@
+"""A plan held against the machine itself: every kernel of a network on the functional model or the RTL.
+
+Kernels of one problem and mapping are one kernel: it runs once, on random operands in a memory of
+its own. The functional backend checks that it keeps the contract of the machine, has no races and
+takes the cycles that were priced; the RTL backend, beyond that, that the hardware leaves the same
+bytes in DRAM and does every instruction in the same cycles.
+"""
+
+import difflib
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from codesign.compiler import kernels
+from codesign.compiler.kernels import Problem
+from codesign.compiler.lower import Plan, Step
+from codesign.hw import fast_timing, simulator
+from codesign.hw.arithmetic import Bytes
+from codesign.hw.config import HardwareConfig
+from codesign.hw.errors import CodesignError, ProgramError
+from codesign.hw.events import EVENT_INDEX
+from codesign.hw.functional import Machine
+from codesign.hw.program import Kernel, Program
+from codesign.hw.races import check_races
+from codesign.hw.simulator import KernelRun, Observed
+from codesign.hw.timing import Step as TimedStep
+from codesign.hw.timing import Timing, evaluate_unrolled
+from codesign.hw.verilator import SimulatorError
+from codesign.search.breakdown import common_name
+from codesign.search.operands import random_operands
+
+MOST_NAMED = 8  # kernels, in a message
+
+# Events and their counters in the RTL (counters.sv).
+COUNTERS = {
+    "instructions": 1,
+    "dram_read_bytes": 2,  # beats
+    "dram_write_bytes": 3,
+    "scratchpad_reads": 4,
+    "scratchpad_writes": 5,
+    "accumulator_reads": 6,
+    "accumulator_writes": 7,
+    "pe_active": 8,  # rows that enter the mesh
+}
+
+
+class Disagreement(CodesignError):
+    """A kernel that the machine does not run as printed: a bug of ours."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to check: on which view of the machine, which kernels, and with which random operands."""
+
+    backend: str  # functional, rtl
+    kernel: str | None = None
+    seed: int = 0
+    waves: Path | None = None
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """All kernels of a plan that are of one problem and mapping; `index` counts them in the plan."""
+
+    index: int
+    steps: tuple[Step, ...]
+
+    @property
+    def problem(self) -> Problem | None:
+        """What they compute; None on the host."""
+        return self.steps[0].work.problem
+
+    @property
+    def names(self) -> list[str]:
+        """Their names, those that differ in numbers as one."""
+        alike: dict[str, list[str]] = {}
+        for step in self.steps:
+            alike.setdefault(_numberless(step.name), []).append(step.name)
+        return [common_name(names) for names in alike.values()]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What came of one of `count` equal kernels.
+
+    What the backend does not tell, or an error has kept from us, is None.
+    """
+
+    name: str
+    also: str  # further names
+    kind: str
+    shape: str
+    count: int
+    cycles: int  # as priced, the host's included
+    host_cycles: int
+    instructions: int | None = None
+    rtl_cycles: int | None = None
+    times_differing: int | None = None  # instructions
+    bytes_differing: int | None = None  # of DRAM
+    counts_differing: int | None = None  # of events that the RTL has counters for
+    difference: str = ""  # the first, in words
+
+    @property
+    def on_host(self) -> bool:
+        """Whether there was nothing to check: no part of it runs on the accelerator."""
+        return self.kind == "host"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A check, and how long the functional model or the RTL ran for it."""
+
+    check: Check
+    seconds: float
+
+    @property
+    def kcycles_per_s(self) -> float | None:
+        """Simulated cycles in thousands a second; None where nothing was simulated."""
+        cycles = self.check.cycles - self.check.host_cycles
+        return cycles / self.seconds / 1e3 if self.seconds else None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What all checks come to. The network's numbers are None where not all of it was checked."""
+
+    backend: str
+    kernels: int  # on the accelerator
+    instructions: int
+    cycles: int  # of those kernels, each once
+    differing: int  # kernels
+    network_kernels: int | None
+    network_cycles: int | None  # the sum over all its kernels, as priced
+    host_cycles: int | None  # of them
+
+    @property
+    def view(self) -> str:
+        """The view of the machine in words."""
+        return {"functional": "functional model", "rtl": "RTL"}[self.backend]
+
+
+def distinct(plan: Plan) -> list[Distinct]:
+    """The distinct kernels of a plan in order of the first; those of the host by name and cycles."""
+    alike: dict[object, list[Step]] = {}
+    for step in plan.steps:
+        key: object = (step.work.problem, step.mapping)
+        if step.work.problem is None:
+            key = (_numberless(step.name), step.cycles)
+        alike.setdefault(key, []).append(step)
+    return [Distinct(index, tuple(steps)) for index, steps in enumerate(alike.values())]
+
+
+def select(found: Sequence[Distinct], options: Options) -> list[Distinct]:
+    """Those with the name that `options` give, or else with it in their names.
+
+    Braces, as in printed names, stand for any number. Raises CodesignError when there is none, when
+    none of them runs on the accelerator, and when waves are to be of several.
+    """
+    chosen = list(found)
+    if options.kernel is not None:
+        parts = re.split(r"\{[^{}]*\}", options.kernel)
+        wanted = re.compile(r"\d+".join(map(re.escape, parts)))
+        exact = [d for d in found if any(wanted.fullmatch(step.name) for step in d.steps)]
+        chosen = exact or [d for d in found if any(wanted.search(step.name) for step in d.steps)]
+        if not chosen:
+            raise CodesignError(_unknown(options.kernel, found))
+    running = [d for d in chosen if d.problem is not None]
+    if not running:
+        names = [d.names[0] for d in found if d.problem is not None]
+        others = f": on the accelerator are {_listed(names)}" if names else ""
+        raise CodesignError(f"{_listed([d.names[0] for d in chosen])} runs on the host{others}")
+    if options.waves is not None and len(running) != 1:
+        names = [d.names[0] for d in running]
+        raise CodesignError(
+            f"waves are of one kernel, not of {len(running)}: choose it with --kernel, for example "
+            f"{_listed(names)}"
+        )
+    return chosen
+
+
+def build(config: HardwareConfig, options: Options, announce: Callable[[str], None]) -> None:
+    """Make sure that the RTL can run; `announce` gets a line when it has to be built first.
+
+    Raises SimulatorError when it cannot be built here.
+    """
+    if options.backend == "rtl":
+        line = f"building the RTL of machine {config.name}, about a minute, kept for next time"
+        simulator.build(config, waves=options.waves, on_build=lambda: announce(line))
+
+
+def check_all(
+    chosen: Iterable[Distinct],
+    config: HardwareConfig,
+    options: Options,
+    keep: Callable[[Checked], None],
+) -> None:
+    """Check kernel after kernel and hand each to `keep` as it finishes."""
+    for kernel in chosen:
+        keep(check(kernel, config, options))
+
+
+def check(kernel: Distinct, config: HardwareConfig, options: Options) -> Checked:
+    """Run one kernel. What goes wrong with it is a difference, not an exception."""
+    checker = _Checker(kernel, config, options)
+    try:
+        checker.run()
+    except (ProgramError, SimulatorError) as error:
+        checker.differs(str(error))
+    return checker.result()
+
+
+def summary(checks: Sequence[Check], plan: Plan, options: Options) -> Summary:
+    """Add the checks up."""
+    ran = [check for check in checks if not check.on_host]
+    count = sum(check.count for check in checks)
+    whole = count == len(plan.steps)
+    return Summary(
+        backend=options.backend,
+        kernels=len(ran),
+        instructions=sum(check.instructions or 0 for check in ran),
+        cycles=sum(check.cycles - check.host_cycles for check in ran),
+        differing=sum(bool(check.difference) for check in ran),
+        network_kernels=count if whole else None,
+        network_cycles=sum(c.count * c.cycles for c in checks) if whole else None,
+        host_cycles=sum(c.count * c.host_cycles for c in checks) if whole else None,
+    )
+
+
+def require_agreement(checks: Sequence[Check], total: Summary) -> None:
+    """Raise Disagreement for the first kernel that differs, if one does."""
+    for check in checks:
+        if check.difference:
+            raise Disagreement(
+                f"{total.view}: {total.differing} of {total.kernels} kernels differ from what is "
+                f"printed, the first is {check.name}: {check.difference}"
+            )
+
+
+class _Checker:
+    """Runs one kernel on every view of the machine and notes what differs."""
+
+    def __init__(self, kernel: Distinct, config: HardwareConfig, options: Options) -> None:
+        self.kernel, self.config, self.options = kernel, config, options
+        self.step = kernel.steps[0]
+        self.found: dict[str, int] = {}  # fields of Check
+        self.difference = ""
+        self.seconds = 0.0
+
+    def differs(self, words: str) -> None:
+        """Note a difference, if it is the first."""
+        self.difference = self.difference or " ".join(words.split())
+
+    def result(self) -> Checked:
+        problem = self.kernel.problem
+        name, *others = self.kernel.names
+        check = Check(
+            name=name,
+            also=", ".join(others),
+            kind=self.step.kind,
+            shape="" if problem is None else kernels.shape(problem),
+            count=len(self.kernel.steps),
+            cycles=self.step.cycles,
+            host_cycles=self.step.host_cycles,
+            difference=self.difference,
+            **self.found,
+        )
+        return Checked(check, self.seconds)
+
+    def run(self) -> None:
+        problem, config = self.kernel.problem, self.config
+        if problem is None:
+            return
+        seed = (self.options.seed, self.kernel.index)
+        self.operands = random_operands(problem, config, seed)
+        addresses, numbers = self.operands.addresses, self.operands.numbers
+        self.body = kernels.body(problem, self.step.mapping, config, addresses, *numbers)
+        timing = evaluate_unrolled(self.body, config, trace=True)
+        self.found["instructions"] = len(timing.steps)
+        self._check_price(timing)
+        check_races(self.body, config)
+        memory = self._functional()
+        if self.options.backend == "rtl":
+            self._rtl(timing, memory)
+
+    def _check_price(self, timing: Timing) -> None:
+        """What was printed, the fast evaluator and the definition of timing say the same."""
+        fast = fast_timing.evaluate(self.body, self.config)
+        priced = self.step.cycles - self.step.host_cycles
+        if not priced == fast.cycles == timing.cycles:
+            self.differs(
+                f"{priced:,} cycles were priced, but the fast evaluator counts {fast.cycles:,} and "
+                f"the timing model {timing.cycles:,}"
+            )
+        if any((found != timing.events).any() for found in (self.step.events, fast.events)):
+            self.differs("other events were priced than the timing model counts")
+
+    def _functional(self) -> Bytes:
+        """DRAM after the functional model, which may write the output only."""
+        machine = Machine(self.config, self.operands.dram.copy())
+        began = time.perf_counter()
+        machine.run(self.body)
+        self.seconds = time.perf_counter() - began
+        changed = machine.dram != self.operands.dram
+        changed[self.operands.output] = False
+        if changed.any():
+            self.differs(f"byte {int(changed.argmax())} of DRAM is written, outside the output")
+        return machine.dram
+
+    def _rtl(self, timing: Timing, memory: Bytes) -> None:
+        name = self.step.name
+        began = time.perf_counter()
+        simulation = simulator.simulate(
+            Program(name, (Kernel(name, self.body),)),
+            self.config,
+            self.operands.dram,
+            seed=self.options.seed + 1,  # Verilator takes 0 for a seed of its own
+            waves=self.options.waves,
+        )
+        self.seconds = time.perf_counter() - began
+        self._compare_memory(simulation.memory, memory)
+        self._compare_times(simulation.kernels[0], timing)
+        self._compare_counts(simulation.counters, timing)
+
+    def _compare_memory(self, rtl: Bytes, model: Bytes) -> None:
+        wrong = np.flatnonzero(rtl != model)
+        self.found["bytes_differing"] = len(wrong)
+        if len(wrong):
+            at = wrong[0]
+            self.differs(
+                f"byte {at} of DRAM is {rtl[at]} on the RTL, {model[at]} on the functional model"
+            )
+
+    def _compare_times(self, rtl: KernelRun, timing: Timing) -> None:
+        self.found["rtl_cycles"] = rtl.cycles
+        pairs = zip(timing.steps, rtl.steps, strict=True)
+        wrong = [(said, seen) for said, seen in pairs if _times(said) != _times(seen)]
+        self.found["times_differing"] = len(wrong)
+        if wrong:
+            said, seen = wrong[0]
+            self.differs(
+                f"{said.issued.op} at site {said.issued.site} is dispatched, started, released "
+                f"and completed in cycles {_times(seen)} on the RTL, {_times(said)} by the timing "
+                "model"
+            )
+        if rtl.cycles != timing.cycles:
+            self.differs(f"{rtl.cycles:,} cycles on the RTL, {timing.cycles:,} by the timing model")
+
+    def _compare_counts(self, rtl: Sequence[int], timing: Timing) -> None:
+        """The counters of the RTL are the events that energy is charged for."""
+        config = self.config
+        units = {"pe_active": config.macs_per_cycle}
+        units |= {"dram_read_bytes": config.bus_bytes, "dram_write_bytes": config.bus_bytes}
+        self.found["counts_differing"] = 0
+        for event, counter in COUNTERS.items():
+            seen, said = rtl[counter] * units.get(event, 1), int(timing.events[EVENT_INDEX[event]])
+            if seen != said:
+                self.found["counts_differing"] += 1
+                self.differs(f"{seen:,} {event} on the RTL, {said:,} by the timing model")
+
+
+def _times(step: TimedStep | Observed) -> tuple[int, int, int, int]:
+    return step.dispatch, step.start, step.release, step.complete
+
+
+def _numberless(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+def _unknown(name: str, found: Sequence[Distinct]) -> str:
+    """No kernel has the name: the nearest, or what there is."""
+    names = [step.name for kernel in found for step in kernel.steps]
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {near[0]}?" if near else f"there are {_listed([d.names[0] for d in found])}"
+    )
+    return f"no kernel is called {name!r}: {hint}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(names[:MOST_NAMED])
+    return f"{shown} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else shown

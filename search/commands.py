@@ -325,6 +325,8 @@ def _report_failures(rows: Sequence[Row]) -> None:
 def _kept(out: Path | None, done: int, total: int) -> str:
     if out is None:
         return f"{done} of {total} machines were done: give --out DIR to keep and resume them"
+    # The interrupt may have come between a row's end and its place in the journal.
+    done = (out / output.JOURNAL_FILE).read_text(encoding="utf-8").count("\n") if done else 0
     return f"{done} of {total} machines are kept in {out}: repeat the command to go on"
 
 

@@ -387,7 +387,10 @@ def models_for_rtl(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPat
 COMMAND = ["simulate", "bert-tiny", "--seq", str(SEQ), "--hw", "dim16.toml", "--backend"]
 
 
-def test_the_rtl_agrees(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_rtl_agrees(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     assert cli.main([*COMMAND, "rtl", "--kernel", "{0-1}.ffn"]) == 0
     printed = capsys.readouterr().out.splitlines()
     up, down = (line.split() for line in printed if line.startswith("layer{0-1}.ffn"))
@@ -401,7 +404,10 @@ def test_the_rtl_agrees(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     )
 
 
-def test_a_whole_network_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_whole_network_is_summed_up(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     assert cli.main([*COMMAND, "functional"]) == 0
     said, network = capsys.readouterr().out.splitlines()[-2:]
     result = evaluate(load_model("bert-tiny", SEQ).graph, MACHINES["dim16"])

@@ -99,7 +99,8 @@ def simulate(
     lines that ran. Modules in `folders` replace those of the
     same name.
 
-    Raises ProgramError where an assertion of the RTL fails, naming the instruction, and
+    Raises ProgramError where an assertion of the RTL fails, naming the instruction, or an
+    instruction leaves no trace, and
     SimulatorError when the RTL cannot be built or run here.
     """
     if not 0 <= backpressure < 1:
@@ -108,8 +109,15 @@ def simulate(
     kernels = program.kernels if isinstance(program, Program) else _kernels(program)
     issued = [list(unroll(kernel.body)) for kernel in kernels]
     with tempfile.TemporaryDirectory(prefix="codesign-rtl-") as temporary:
-        files = _Files(Path(temporary), dram)
-        _write_program(files.program, issued)
+        try:
+            files = _Files(Path(temporary), dram)
+            _write_program(files.program, issued)
+        except OSError as error:
+            reason = error.strerror or error  # numpy's have no strerror
+            raise SimulatorError(
+                f"cannot write the simulator's files in {temporary}: {reason}; set TMPDIR to a "
+                "folder with room"
+            ) from None
         plusargs = [
             f"+memory={files.memory}",
             f"+program={files.program}",
@@ -328,7 +336,7 @@ def _start_pulse(op: str) -> str:
 
 def _matched(cycles: npt.NDArray[np.int64], count: int, name: str) -> npt.NDArray[np.int64]:
     if len(cycles) != count:
-        raise SimulatorError(f"the RTL made {len(cycles)} {name} pulses for {count} instructions")
+        raise ProgramError(f"the RTL made {len(cycles)} {name} pulses for {count} instructions")
     return cycles
 
 

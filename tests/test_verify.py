@@ -323,16 +323,34 @@ def test_what_differs_is_found_and_named(fault: str, monkeypatch: pytest.MonkeyP
     assert re.match(words, check.difference) and bool(words) == bool(check.difference)
 
 
+def failing(error: Exception) -> Callable[..., Simulation]:
+    def fail(*arguments: Any, **options: Any) -> Simulation:
+        raise error
+
+    return fail
+
+
 def test_a_failed_assertion_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    for error in (ProgramError("mvin at site 3 reads\nnothing"), SimulatorError("it hangs")):
+    error = ProgramError("mvin at site 3 reads\nnothing")
+    monkeypatch.setattr(simulator, "simulate", failing(error))
+    check = verify.check(kernel("pooler/Gemm"), MACHINES["dim16"], RTL).check
+    assert check.difference == "mvin at site 3 reads nothing"
+    assert check.instructions and check.rtl_cycles is None
 
-        def fail(*arguments: Any, error: Exception = error, **options: Any) -> Simulation:
-            raise error
 
-        monkeypatch.setattr(simulator, "simulate", fail)
-        check = verify.check(kernel("pooler/Gemm"), MACHINES["dim16"], RTL).check
-        assert check.difference == " ".join(str(error).split())
-        assert check.instructions and check.rtl_cycles is None
+def test_a_simulator_that_cannot_run_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(simulator, "simulate", failing(SimulatorError("no room")))
+    with pytest.raises(SimulatorError, match="no room"):
+        verify.check(kernel("pooler/Gemm"), MACHINES["dim16"], RTL)
+
+
+def test_padded_heads_are_no_difference(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their padding is computed, but not among the MACs that are printed."""
+    shape = ["--layers", "2", "--d-model", "48", "--heads", "5,1", "--ffn", "36,12"]
+    assert cli.main(["export", "lm", *shape, "-o", "lm.onnx"]) == 0
+    machine = ["--seq", "7", "--hw", "edge", "--backend", "functional"]
+    assert cli.main(["simulate", "lm.onnx", *machine]) == 0
+    assert "functional model agrees" in capsys.readouterr().out
 
 
 def test_a_wrong_price_is_a_difference() -> None:
@@ -341,7 +359,7 @@ def test_a_wrong_price_is_a_difference() -> None:
     (step,) = right.steps
     for wrong, words in (
         (replace(step, cycles=step.cycles + 1), "1,552 cycles were priced, but the fast evaluator"),
-        (replace(step, events=step.events + 1), "other events were priced"),
+        (replace(step, events=step.events + 1), "other instructions were priced"),
     ):
         check = verify.check(replace(right, steps=(wrong,)), config, FUNCTIONAL).check
         assert check.difference.startswith(words)

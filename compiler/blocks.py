@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import TARGETS
 from codesign.hw.program import Affine, Instruction, Value
@@ -28,3 +32,25 @@ def mvin(
 ) -> Instruction:
     """A load of `values["blocks"]` blocks of `values["rows"]` rows into one of `isa.TARGETS`."""
     return Instruction("mvin", {**values, "target": TARGETS.index(target)}, addresses, **rest)
+
+
+def blocked(matrix: npt.NDArray[np.int8], config: HardwareConfig) -> Bytes:
+    """The bytes of an int8 matrix [rows, columns] in DRAM, zeros beyond its columns."""
+    rows, columns = matrix.shape
+    blocks = int(ceil_div(columns, config.dim))
+    wide = np.zeros((rows, blocks * config.dim), dtype=np.int8)
+    wide[:, :columns] = matrix
+    planes = np.zeros((blocks, plane_bytes(rows, config)), dtype=np.uint8)
+    parts = wide.reshape(rows, blocks, config.dim).transpose(1, 0, 2)
+    planes[:, : rows * config.dim] = parts.reshape(blocks, -1).view(np.uint8)
+    return planes.ravel()
+
+
+def unblocked(
+    data: Bytes, rows: int, columns: int, config: HardwareConfig
+) -> npt.NDArray[np.int8]:
+    """The int8 matrix [rows, columns] of bytes in DRAM; more bytes may follow."""
+    blocks, plane = int(ceil_div(columns, config.dim)), plane_bytes(rows, config)
+    planes = data[: blocks * plane].reshape(blocks, plane)[:, : rows * config.dim]
+    parts = np.ascontiguousarray(planes).view(np.int8).reshape(blocks, rows, config.dim)
+    return parts.transpose(1, 0, 2).reshape(rows, -1)[:, :columns]

@@ -5,6 +5,7 @@ place is free again once its last reader has run. All matrices are in the blocke
 [columns / dim][rows][dim].
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from codesign.compiler.kernels import body
 from codesign.compiler.lower import Plan, Step
 from codesign.compiler.matmul_kernel import MatmulAddresses
 from codesign.compiler.matmul_shape import MatmulProblem
+from codesign.compiler.numbers import StepNumbers
 from codesign.compiler.row_kernel import RowAddresses, RowProblem
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import PARAMETER_BYTES
@@ -32,13 +34,16 @@ class _Tensor:
     last_read: int
 
 
-def emit(plan: Plan) -> Program:
-    """The Program of a plan, with its memory map."""
-    memory = _Memory(plan)
+def emit(plan: Plan, numbers: Mapping[int, StepNumbers] | None = None) -> Program:
+    """The Program of a plan, with its memory map; `numbers` by step, from quantization.
+
+    Without them it takes the same cycles and computes nothing useful.
+    """
+    memory = _Memory(plan, numbers or {})
     kernels = tuple(
         Kernel(
             name=step.name,
-            body=_body(step, index, plan.config, memory),
+            body=_body(step, index, memory),
             host_cycles=step.host_cycles,
             note=step.mapping_text,
         )
@@ -47,18 +52,24 @@ def emit(plan: Plan) -> Program:
     return Program(plan.model, kernels, tuple(memory.regions))
 
 
-def _body(step: Step, index: int, config: HardwareConfig, memory: "_Memory") -> Any:
+def places(plan: Plan) -> dict[str, int]:
+    """DRAM addresses of every tensor and constant, by name; side-by-side outputs have their own."""
+    return _Memory(plan, {}).place
+
+
+def _body(step: Step, index: int, memory: "_Memory") -> Any:
     problem = step.work.problem
     if problem is None:
         return ()
-    return body(problem, step.mapping, config, memory.addresses(step, index))
+    epilogues = memory.of_step(index).epilogues
+    return body(problem, step.mapping, memory.config, memory.addresses(step, index), *epilogues)
 
 
 class _Memory:
     """Places for everything a plan keeps in DRAM."""
 
-    def __init__(self, plan: Plan) -> None:
-        self.config = plan.config
+    def __init__(self, plan: Plan, numbers: Mapping[int, StepNumbers]) -> None:
+        self.config, self.numbers = plan.config, numbers
         self.regions: list[Region] = []
         self.place: dict[str, int] = {}
         self.end = 0
@@ -66,6 +77,10 @@ class _Memory:
             for suffix, size in _constants(step.work, plan.config):
                 self._fixed(f"{index}:{step.name}/{suffix}", size)
         self._activations(plan)
+
+    def of_step(self, index: int) -> StepNumbers:
+        """The numbers of a step, or none."""
+        return self.numbers.get(index, StepNumbers())
 
     def addresses(self, step: Step, index: int) -> Any:
         """Operand addresses of a step, in the form its kernel takes."""
@@ -84,7 +99,10 @@ class _Memory:
                     width = p.batch * matrix_bytes(*shape, self.config)
                     b = inputs[1] + step.work.b_range * width
                 residual = inputs[-1] if p.residual else 0
-                return MatmulAddresses(inputs[0], b, out, constant["parameters"], residual)
+                part = self.of_step(index)
+                a = inputs[0] + part.first_row * self.config.dim
+                rows = part.source_rows
+                return MatmulAddresses(a, b, out, constant["parameters"], residual, rows)
             case AttentionProblem() as p:
                 q, k, v = self._heads(step.work.inputs[:3], p)
                 bias = inputs[3] if p.bias and len(inputs) > 3 else constant["bias"]

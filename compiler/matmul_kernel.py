@@ -47,13 +47,14 @@ DIM_LOOPS = {"mn": ("tm", "tn"), "nm": ("tn", "tm")}
 
 @dataclass(frozen=True)
 class MatmulAddresses:
-    """DRAM byte addresses of the operands."""
+    """DRAM byte addresses of the operands; `a_rows` of the matrix that A is part of, 0: all of it."""
 
     a: int = 0
     b: int = 0
     c: int = 0
     parameters: int = 0
     residual: int = 0
+    a_rows: int = 0
 
 
 def matmul_kernel(
@@ -153,7 +154,7 @@ class _MatmulWriter:
         return tuple(loads)
 
     def _load_a(self, when: Guards, signals: tuple[Token, ...]) -> Instruction:
-        s, plane = self.s, plane_bytes(self.p.m, self.config)
+        s, plane = self.s, plane_bytes(self.at.a_rows or self.p.m, self.config)
         return mvin(
             "scratchpad",
             {

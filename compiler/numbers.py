@@ -65,4 +65,16 @@ class Fields:
     flags: Mapping[str, Guards]
 
 
+@dataclass(frozen=True)
+class StepNumbers:
+    """Of one kernel: its epilogues in order, and which rows of its first operand it reads.
+
+    The operand is `source_rows` long and read from `first_row` on; 0: it is as long as it is read.
+    """
+
+    epilogues: tuple[Numbers, ...] = ()
+    first_row: int = 0
+    source_rows: int = 0
+
+
 PLAIN = Numbers()

@@ -37,7 +37,7 @@ def read_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
     Raises ModelError for a file that is missing, unreadable, empty or not an ONNX model.
     """
     if isinstance(source, onnx.ModelProto):
-        return _inlined(_skeleton(source, None), "the model")
+        return inlined(_skeleton(source, None), "the model")
     if source.is_dir():
         raise ModelError(f"{source} is a folder: give the .onnx file in it")
     try:
@@ -52,10 +52,10 @@ def read_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
         ) from error
     if not model.graph.node:
         raise ModelError(f"{source} is not an ONNX model or has no nodes: export it again")
-    return _inlined(_skeleton(model, source.parent), str(source))
+    return inlined(_skeleton(model, source.parent), str(source))
 
 
-def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
+def inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     """Return the model with its local functions (torch's dynamo exporter) replaced by their bodies."""
     if not model.graph.node:
         raise ModelError(f"{where} has no nodes: export it again")

@@ -1,0 +1,125 @@
+"""Calibration: the float model on a user's data, and how far each of its tensors reaches.
+
+A `Histogram` of magnitudes per tensor, from which a `Method` chooses the range that int8 covers.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.compiler.onnx_float import Array, Feeds, FloatModel
+from codesign.hw.errors import CodesignError
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+BINS = 4096
+LEVELS = 127  # of int8, on either side of zero
+
+
+class CalibrationError(CodesignError):
+    """Calibration data that says nothing about a tensor."""
+
+
+@dataclass
+class Histogram:
+    """Magnitudes of a tensor in BINS bins of `width`, a power of two that doubles when they grow."""
+
+    width: float = 0.0
+    counts: Floats = field(default_factory=lambda: np.zeros(BINS))
+    largest: float = 0.0
+
+    def add(self, values: Array) -> None:
+        """Count the values of one sample, which must be finite."""
+        magnitudes = np.abs(values.astype(np.float64)).ravel()
+        top = float(magnitudes.max(initial=0.0))
+        if top == 0.0:
+            self.counts[0] += magnitudes.size
+            return
+        self.largest = max(self.largest, top)
+        if self.width == 0.0:
+            self.width = 2.0 ** (np.frexp(top)[1]) / BINS
+        while top >= self.width * BINS:
+            self.counts = np.concatenate(
+                [self.counts.reshape(-1, 2).sum(axis=1), np.zeros(BINS // 2)]
+            )
+            self.width *= 2
+        self.counts += np.bincount((magnitudes / self.width).astype(np.int64), minlength=BINS)
+
+
+def largest(histogram: Histogram) -> float:
+    """Min-max: everything seen is covered."""
+    return histogram.largest
+
+
+def percentile(histogram: Histogram, share: float = 0.9999) -> float:
+    """The magnitude that `share` of the values stay below."""
+    below = np.cumsum(histogram.counts)
+    index = int(np.searchsorted(below, share * below[-1]))
+    return min(histogram.largest, (index + 1) * histogram.width)
+
+
+def least_square(histogram: Histogram) -> float:
+    """The range whose int8 values have the least mean squared error over the histogram."""
+    centers = (np.arange(BINS) + 0.5) * histogram.width
+    ranges = histogram.largest * np.linspace(0.2, 1.0, 81)
+    steps = (ranges / LEVELS)[:, np.newaxis]
+    rebuilt = np.clip(np.round(centers / steps), 0, LEVELS) * steps
+    errors = ((rebuilt - centers) ** 2 * histogram.counts).sum(axis=1)
+    return float(ranges[int(errors.argmin())])
+
+
+Method: TypeAlias = Callable[[Histogram], float]
+METHODS: Mapping[str, Method] = {
+    "minmax": largest,
+    "percentile": percentile,
+    "mse": least_square,
+}
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What calibration saw: a histogram and the shape of every tensor, and one sample to probe with."""
+
+    histograms: Mapping[str, Histogram]
+    shapes: Mapping[str, tuple[int, ...]]
+    feeds: Feeds
+
+    def range(self, tensor: str, method: Method = largest) -> float:
+        """How far int8 must reach. Raises CalibrationError for a tensor that is 0 throughout."""
+        histogram = self.histograms[tensor]
+        if histogram.largest == 0.0:
+            raise CalibrationError(
+                f"tensor {tensor!r} is 0 in all of the calibration data: use data that exercises it"
+            )
+        return method(histogram)
+
+
+def observe(model: FloatModel, tensors: Iterable[str], samples: Iterable[Feeds]) -> Observed:
+    """Run the samples and observe `tensors`, all of them float.
+
+    Raises CalibrationError without samples and for a tensor that is not finite.
+    """
+    names = tuple(dict.fromkeys(tensors))
+    part = model.part((), names)
+    histograms = {name: Histogram() for name in names}
+    shapes: dict[str, tuple[int, ...]] = {}
+    first: Feeds | None = None
+    for index, feeds in enumerate(samples):
+        first = feeds if first is None else first
+        for name, value in part(feeds).items():
+            if not np.isfinite(value).all():
+                raise CalibrationError(
+                    f"tensor {name!r} is not finite on calibration sample {index}: "
+                    "remove the sample, or mend the model"
+                )
+            if shapes.setdefault(name, value.shape) != value.shape:
+                raise CalibrationError(
+                    f"calibration sample {index} has another shape than those before it: "
+                    "pad all to one sequence length"
+                )
+            histograms[name].add(value)
+    if first is None:
+        raise CalibrationError("there is no calibration data: give at least one sample")
+    return Observed(histograms, shapes, first)

@@ -1,0 +1,144 @@
+"""The float model itself, whole or in parts, run by onnxruntime.
+
+Quantization needs what the importer leaves behind: values. A `Part` is the piece of the ONNX graph
+between some of its tensors and others, plumbing included, so that constants can be probed
+(`constants`), ranges observed (`calibrate`) and the host's share of a network run (`inference`).
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from codesign.compiler.onnx_load import inlined, read_model
+from codesign.hw.errors import ModelError
+
+Array = npt.NDArray[Any]
+Feeds = Mapping[str, Array]
+
+
+class FloatModel:
+    """An ONNX model with its weights. Raises ModelError for one that cannot be read."""
+
+    def __init__(self, source: Path | onnx.ModelProto) -> None:
+        if isinstance(source, Path):
+            read_model(source)  # says in one line what is wrong with the file
+            source = onnx.load(source)
+        self.proto = inlined(source, "the model")
+        graph = self.proto.graph
+        self.nodes = tuple(graph.node)
+        self.writers = {
+            name: index for index, node in enumerate(self.nodes) for name in node.output if name
+        }
+        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self.inputs = {
+            value.name: value for value in graph.input if value.name not in self.initializers
+        }
+        self.outputs = tuple(value.name for value in graph.output)
+        self._parts: dict[tuple[tuple[str, ...], tuple[str, ...]], Part] = {}
+
+    def has(self, tensor: str) -> bool:
+        """Whether the ONNX graph has a tensor of this name."""
+        return tensor in self.writers or tensor in self.inputs
+
+    def part(self, given: Sequence[str], wanted: Sequence[str]) -> "Part":
+        """The piece of the graph that computes `wanted` where the tensors `given` are known.
+
+        Raises ModelError for a tensor that the ONNX graph does not have.
+        """
+        key = (tuple(dict.fromkeys(given)), tuple(dict.fromkeys(wanted)))
+        if key not in self._parts:
+            self._parts[key] = Part(self, *key)
+        return self._parts[key]
+
+
+class Part:
+    """A piece of a FloatModel: call it with the values of its `inputs`."""
+
+    def __init__(
+        self, model: FloatModel, given: tuple[str, ...], wanted: tuple[str, ...]
+    ) -> None:
+        missing = [name for name in (*given, *wanted) if not model.has(name)]
+        if missing:
+            raise ModelError(
+                f"tensor {missing[0]!r} is made by the import and is not in the ONNX file: "
+                "export the model with standard operators"
+            )
+        self.wanted = wanted
+        nodes, names = _needed(model, set(given), [w for w in wanted if w not in given])
+        self.inputs = tuple(
+            name for name in (*given, *model.inputs) if name in names or name in wanted
+        )
+        graph = onnx.GraphProto(name="part")
+        graph.node.extend(model.nodes[index] for index in sorted(nodes))
+        graph.initializer.extend(
+            tensor for name, tensor in model.initializers.items() if name in names
+        )
+        for name in self.inputs:
+            declared = name in model.inputs and name not in given
+            graph.input.append(model.inputs[name] if declared else _float_tensor(name))
+        graph.output.extend(
+            onnx.ValueInfoProto(name=name) for name in wanted if name not in self.inputs
+        )
+        self._session = _session(model, graph) if graph.node else None
+        self._computed = tuple(output.name for output in graph.output)
+
+    def __call__(self, feeds: Feeds) -> dict[str, Array]:
+        """Values of the wanted tensors. Raises ModelError where onnxruntime cannot compute them."""
+        lacking = [name for name in self.inputs if name not in feeds]
+        if lacking:
+            raise ModelError(f"input {lacking[0]!r} of the model is missing from the data")
+        known = {name: feeds[name] for name in self.inputs}
+        if self._session is not None:
+            try:
+                results = self._session.run(list(self._computed), known)
+            except Exception as error:  # onnxruntime's own types derive from Exception alone
+                raise ModelError(f"onnxruntime: {str(error).splitlines()[0]}") from error
+            known |= dict(zip(self._computed, results, strict=True))
+        return {name: np.asarray(known[name]) for name in self.wanted}
+
+
+def _needed(
+    model: FloatModel, given: set[str], wanted: list[str]
+) -> tuple[set[int], set[str]]:
+    """Numbers of the nodes, and all tensors they read, between `given` and `wanted`."""
+    nodes: set[int] = set()
+    names: set[str] = set()
+    open_names = list(wanted)
+    while open_names:
+        name = open_names.pop()
+        if name in names:
+            continue
+        names.add(name)
+        index = model.writers.get(name)
+        if name not in given and index is not None and index not in nodes:
+            nodes.add(index)
+            open_names += [read for read in model.nodes[index].input if read]
+    return nodes, names
+
+
+def _float_tensor(name: str) -> onnx.ValueInfoProto:
+    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+
+
+def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError("running a float model needs onnxruntime: pip install onnxruntime") from error
+    proto = onnx.ModelProto(
+        ir_version=model.proto.ir_version, opset_import=model.proto.opset_import, graph=graph
+    )
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise ModelError(f"onnxruntime: {str(error).splitlines()[0]}") from error

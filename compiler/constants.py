@@ -142,8 +142,9 @@ class _Prober:
     def affine(self, op: LayerNorm) -> Affine:
         """Gamma and beta, by a row whose normalized values are known, and its opposite."""
         (x,) = op.inputs
-        signs = np.where(np.arange(op.cols) % 2, -1.0, 1.0) * (2 - np.arange(op.cols) % 3)
-        row = 1e3 * np.broadcast_to(signs, (op.rows, op.cols))
+        places = np.arange(op.cols)
+        away = np.where(places % 2, -1.0, 1.0) * (2 + places % 3)  # from a mean near 0, each of them
+        row = 1e3 * np.broadcast_to(away, (op.rows, op.cols))
         up, down = self.ask(op, {x: row})[0], self.ask(op, {x: -row})[0]
         beta, gamma = (up + down) / 2, (up - down) / 2 / _normalized(row, op.rms)[0]
         sample = 1e2 * self.random(x)

@@ -61,9 +61,16 @@ class Group:
     alternatives: tuple[Alternative, ...]
 
 
-def fuse(graph: Graph, config: HardwareConfig) -> list[Group]:
-    """Groups of the whole graph in an order in which inputs come before their readers."""
-    matcher = _Matcher(graph, config)
+LOW = "/low"  # behind a tensor's name: what its int8 values leave, in steps 256 times as fine
+
+
+def fuse(graph: Graph, config: HardwareConfig, accurate: bool = False) -> list[Group]:
+    """Groups of the whole graph in an order in which inputs come before their readers.
+
+    With `accurate` the host sums embeddings in float, and a norm of what the host wrote reads it as
+    two int8 matrices, values and remainders.
+    """
+    matcher = _Matcher(graph, config, accurate)
     groups = list(matcher.groups())
     owner = {op.name: index for index, group in enumerate(groups) for op in group.operators}
     order: nx.DiGraph[int] = nx.DiGraph()
@@ -86,8 +93,8 @@ def _function(op: Operator | None) -> str:
 class _Matcher:
     """Walks the operators in order and claims those that belong together."""
 
-    def __init__(self, graph: Graph, config: HardwareConfig) -> None:
-        self.graph, self.config = graph, config
+    def __init__(self, graph: Graph, config: HardwareConfig, accurate: bool) -> None:
+        self.graph, self.config, self.accurate = graph, config, accurate
         self.order = list(graph.operators())
         self.claimed: set[str] = set()
         self.wide_outputs, self.wide_inputs = self._padded_heads()
@@ -119,7 +126,7 @@ class _Matcher:
                 return self._single(op, op.function, op.inputs[:1])
             case Add():
                 return self._sum(op)
-            case HostOp(function="add") if self.config.normalization and len(op.inputs) <= 2:
+            case HostOp(function="add") if self._adds_on_chip(op):
                 problem = RowProblem(
                     ceil_div(op.count, self.config.dim), self.config.dim, "copy", 2
                 )
@@ -129,6 +136,9 @@ class _Matcher:
                 return Group((op,), ((self._host(op, op.function),),))
             case _:  # pragma: no cover - the importer makes no other kinds
                 raise AssertionError(op.kind)
+
+    def _adds_on_chip(self, op: HostOp) -> bool:
+        return self.config.normalization and len(op.inputs) <= 2 and not self.accurate
 
     # -- Graph queries -----------------------------------------------------------------------------
 
@@ -289,7 +299,10 @@ class _Matcher:
         return Group(tuple(members), ((fused,), apart) if fusable else (apart,))
 
     def _norm(self, op: LayerNorm) -> Group:
-        return self._single(op, "rmsnorm" if op.rms else "layernorm", op.inputs[:1])
+        inputs = op.inputs[:1]
+        if self.accurate and isinstance(self._operator(inputs[0]), HostOp):
+            inputs += (inputs[0] + LOW,)
+        return self._single(op, "rmsnorm" if op.rms else "layernorm", inputs)
 
     def _sum(self, op: Add) -> Group:
         """A residual sum, with the norm or activation that alone reads it."""

@@ -19,14 +19,14 @@ from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.calibrate import METHODS, CalibrationError, observe
 from codesign.compiler.constants import Constants, probe
 from codesign.compiler.emit import emit, places
-from codesign.compiler.fusion import Work
+from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.graph import Graph, HostOp, Operator, Softmax
 from codesign.compiler.image import mask_records, pack, step_numbers
 from codesign.compiler.lower import Plan, lower
 from codesign.compiler.matrices import Matrices
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel
 from codesign.compiler.onnx_import import import_onnx
-from codesign.compiler.quantize import Attention, Quantized, key_mask, quantize, to_int8
+from codesign.compiler.quantize import LOW_STEPS, Attention, Quantized, key_mask, quantize, to_int8
 from codesign.hw.arithmetic import Bytes, Ints
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import cost_table
@@ -56,6 +56,7 @@ def compile_network(
     seq: int | None = None,
     objective: str = "cycles",
     method: str = "minmax",
+    accurate: bool = True,
 ) -> Network:
     """Quantize a float model, batch 1, on calibration samples and compile it.
 
@@ -66,7 +67,7 @@ def compile_network(
         raise CalibrationError(f"unknown calibration {method!r}: choose {', '.join(METHODS)}")
     graph = import_onnx(source, batch=1, seq=seq)
     model = FloatModel(source)
-    plan = lower(graph, config, objective, cost_table(config))
+    plan = lower(graph, config, objective, cost_table(config), accurate)
     observed = observe(model, _observed_tensors(graph, model), samples)
     _check_shapes(graph, dict(observed.shapes))
     matrices = Matrices(graph, dict(observed.shapes))
@@ -213,8 +214,12 @@ class _Run:
                 f"tensor {tensor!r} is {list(value.shape)} but the network was compiled for "
                 f"{list(shape)}: pad the input to that length, or compile for another"
             )
-        integers_ = to_int8(value, self.n.quantized.scales[tensor])
-        self.backend.write(tensor, self.n.matrices[tensor].of(integers_))
+        scale, matrix = self.n.quantized.scales[tensor], self.n.matrices[tensor]
+        high = to_int8(value, scale)
+        self.backend.write(tensor, matrix.of(high))
+        if tensor + LOW in self.on_chip:
+            low = to_int8(value - high * scale, scale / LOW_STEPS)
+            self.backend.write(tensor + LOW, matrix.of(low))
 
 
 def _data(work: Work) -> tuple[str, ...]:

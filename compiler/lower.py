@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign.compiler.fusion import Group, Work, fuse
-from codesign.compiler.graph import Graph, Matmul
+from codesign.compiler.graph import Add, Graph, LayerNorm, Matmul
 from codesign.compiler.kernels import describe
 from codesign.compiler.mapping import OBJECTIVES, Ints
 from codesign.compiler.pricing import GroupShape, PriceTables, price_tables
@@ -67,24 +67,37 @@ class Plan:
     steps: tuple[Step, ...]
 
 
-def lower(graph: Graph, config: HardwareConfig, objective: str, table: CostTable) -> Plan:
+def lower(
+    graph: Graph,
+    config: HardwareConfig,
+    objective: str,
+    table: CostTable,
+    accurate: bool = False,
+) -> Plan:
     """Fuse, map and price every operator of `graph` for the objective.
 
+    With `accurate`, sums of activations stay in the accumulator wherever that fits, whatever it
+    costs: between a matmul and a sum or norm there is no rounding to int8 (see also `fuse`).
     Raises MappingError naming the operator that fits no tile of the machine.
     """
     if objective not in OBJECTIVES:
         raise MappingError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
     tables = price_tables(config, objective, table)
-    steps = [step for group in fuse(graph, config) for step in _steps(group, tables)]
+    groups = fuse(graph, config, accurate)
+    steps = [step for group in groups for step in _steps(group, tables, accurate)]
     return Plan(graph.name, config, objective, graph, tuple(steps))
 
 
-def _steps(group: Group, tables: PriceTables) -> Iterator[Step]:
-    """The kernels of a group's cheapest alternative."""
-    price = tables.group(GroupShape.of(group.alternatives))
+def _steps(group: Group, tables: PriceTables, accurate: bool) -> Iterator[Step]:
+    """The kernels of a group's cheapest alternative; of the most fused one for an accurate sum."""
+    alternatives = group.alternatives
+    price = None
+    if accurate and any(isinstance(op, Add | LayerNorm) for op in group.operators):
+        price = tables.group(GroupShape.of(alternatives[:1]))
+    price = price or tables.group(GroupShape.of(alternatives))
     if price is None:
         raise MappingError(_misfit(group, tables.config))
-    works = group.alternatives[price.alternative]
+    works = alternatives[price.alternative]
     for work, choice, cycles, events in zip(
         works, price.choices, price.cycles, price.events, strict=True
     ):

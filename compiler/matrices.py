@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.compiler.blocks import blocked, ceil_div, unblocked
+from codesign.compiler.fusion import LOW
 from codesign.compiler.graph import Activation, Add, Graph, LayerNorm, Matmul, Softmax
 from codesign.compiler.onnx_float import Array
 from codesign.hw.arithmetic import Bytes
@@ -51,6 +52,7 @@ class Matrices:
                     self.head_width[op.inputs[1]] = op.n
 
     def __getitem__(self, tensor: str) -> Matrix:
+        tensor = tensor.removesuffix(LOW)
         name = self.graph.producer(tensor)
         op = None if name is None else self.graph.dag.nodes[name]["op"]
         match op:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.calibrate import LEVELS, CalibrationError, Method, Observed
 from codesign.compiler.constants import Affine, Constants, Floats
-from codesign.compiler.fusion import Work
+from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.graph import Graph, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.lower import Plan
 from codesign.compiler.matmul_shape import MatmulProblem
@@ -25,6 +25,7 @@ from codesign.hw import arithmetic
 from codesign.hw.arithmetic import Ints
 from codesign.hw.errors import CodesignError
 
+LOW_STEPS = 256  # of a remainder to one of its value
 INT32 = (1 << 31) - 1
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
 HEADROOM = 1.125  # of sums before a norm, beyond what calibration saw
@@ -150,6 +151,8 @@ class _Quantizer:
 
     def scale(self, tensor: str) -> float:
         """The scale of an int8 tensor: probabilities have a fixed one, others a calibrated one."""
+        if tensor.endswith(LOW):
+            return self.scale(tensor.removesuffix(LOW)) / LOW_STEPS
         if tensor not in self.scales:
             producer = self.graph.producer(tensor)
             if producer is not None and isinstance(self._operator(producer), Softmax):

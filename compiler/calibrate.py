@@ -83,6 +83,7 @@ class Observed:
     """What calibration saw: a histogram and the shape of every tensor, and one sample to probe with."""
 
     histograms: Mapping[str, Histogram]
+    channels: Mapping[str, Floats]  # the largest magnitude along the last axis
     shapes: Mapping[str, tuple[int, ...]]
     feeds: Feeds
 
@@ -104,6 +105,7 @@ def observe(model: FloatModel, tensors: Iterable[str], samples: Iterable[Feeds])
     names = tuple(dict.fromkeys(tensors))
     part = model.part((), names)
     histograms = {name: Histogram() for name in names}
+    channels: dict[str, Floats] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     first: Feeds | None = None
     for index, feeds in enumerate(samples):
@@ -120,6 +122,8 @@ def observe(model: FloatModel, tensors: Iterable[str], samples: Iterable[Feeds])
                     "pad all to one sequence length"
                 )
             histograms[name].add(value)
+            seen = np.abs(value.astype(np.float64)).reshape(-1, *value.shape[-1:]).max(axis=0)
+            channels[name] = np.maximum(channels.get(name, 0.0), seen)
     if first is None:
         raise CalibrationError("there is no calibration data: give at least one sample")
-    return Observed(histograms, shapes, first)
+    return Observed(histograms, channels, shapes, first)

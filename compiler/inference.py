@@ -204,8 +204,8 @@ class _Run:
             return self.floats.get(tensor, self.feeds.get(tensor))  # type: ignore[return-value]
         matrix = self.backend.read(tensor)
         shape = self.n.matrices.shapes[tensor]
-        value = self.n.matrices[tensor].array(matrix, shape)
-        return (value * self.n.quantized.scales[tensor]).astype(np.float32)
+        values = (matrix * self.n.quantized.scales[tensor]).astype(np.float32)
+        return self.n.matrices[tensor].array(values, shape)
 
     def _to_chip(self, tensor: str, value: Array) -> None:
         shape = self.n.matrices.shapes[tensor]
@@ -215,11 +215,12 @@ class _Run:
                 f"{list(shape)}: pad the input to that length, or compile for another"
             )
         scale, matrix = self.n.quantized.scales[tensor], self.n.matrices[tensor]
+        value = matrix.of(value)
         high = to_int8(value, scale)
-        self.backend.write(tensor, matrix.of(high))
+        self.backend.write(tensor, high)
         if tensor + LOW in self.on_chip:
             low = to_int8(value - high * scale, scale / LOW_STEPS)
-            self.backend.write(tensor + LOW, matrix.of(low))
+            self.backend.write(tensor + LOW, low)
 
 
 def _data(work: Work) -> tuple[str, ...]:

@@ -1,7 +1,9 @@
 """Post-training quantization: a plan, float constants and ranges become integers for every kernel.
 
-int8 activations have one scale a tensor, int8 weights one a channel (one in all where a residual
-rides behind the matmul). What a kernel does to its accumulators is two requantizers, before and
+int8 weights have one scale a channel. Activations have one a tensor; where only weights and sums behind
+them read it, one a channel, smoothed between the two (SmoothQuant, arXiv 2211.10438): a reader takes
+it into the rows of its weights. A residual rides behind a matmul in units of the matmul's sums, a
+whole number of them, so the scales of its channels and of the weights' agree. What a kernel does to its accumulators is two requantizers, before and
 behind the function; docs/numerics.md has their widths. Everything that would not fit its width is a
 QuantizationError that names the operator. Masks are the run's, see `key_mask`.
 """
@@ -17,7 +19,7 @@ from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.calibrate import LEVELS, CalibrationError, Method, Observed
 from codesign.compiler.constants import Affine, Constants, Floats
 from codesign.compiler.fusion import LOW, Work
-from codesign.compiler.graph import Graph, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.graph import LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.lower import Plan
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.row_kernel import RowProblem
@@ -29,6 +31,8 @@ LOW_STEPS = 256  # of a remainder to one of its value
 INT32 = (1 << 31) - 1
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
 HEADROOM = 1.125  # of sums before a norm, beyond what calibration saw
+SMOOTHING = 0.5
+COARSENED = 0.25  # the share of a residual's channels whose weights make them coarser
 PROBABILITY_SCALE = 1 / LEVELS
 Int8: TypeAlias = npt.NDArray[np.int8]
 
@@ -99,10 +103,10 @@ QuantizedStep: TypeAlias = Projection | Product | Attention | Rows
 
 @dataclass(frozen=True)
 class Quantized:
-    """The steps of a plan by index, and the scale of every int8 tensor."""
+    """The steps of a plan by index, and the scale of every int8 tensor: [1] or [columns]."""
 
     steps: Mapping[int, QuantizedStep]
-    scales: Mapping[str, float]
+    scales: Mapping[str, Floats]
 
 
 def quantize(plan: Plan, constants: Constants, observed: Observed, method: Method) -> Quantized:
@@ -110,7 +114,7 @@ def quantize(plan: Plan, constants: Constants, observed: Observed, method: Metho
 
     Raises QuantizationError and CalibrationError naming the operator or tensor.
     """
-    quantizer = _Quantizer(plan.graph, constants, observed, method)
+    quantizer = _Quantizer(plan, constants, observed, method)
     steps = {
         index: quantizer.step(step.work)
         for index, step in enumerate(plan.steps)
@@ -143,23 +147,64 @@ class _Quantizer:
     """Quantizes step after step; scales of tensors are settled at first use."""
 
     def __init__(
-        self, graph: Graph, constants: Constants, observed: Observed, method: Method
+        self, plan: Plan, constants: Constants, observed: Observed, method: Method
     ) -> None:
-        self.graph, self.constants, self.observed = graph, constants, observed
+        self.graph, self.constants, self.observed = plan.graph, constants, observed
         self.method = method
-        self.scales: dict[str, float] = {}
+        self.works = [step.work for step in plan.steps]
+        self.scales: dict[str, Floats] = {}
 
-    def scale(self, tensor: str) -> float:
-        """The scale of an int8 tensor: probabilities have a fixed one, others a calibrated one."""
+    def scales_of(self, tensor: str) -> Floats:
+        """The scales [columns] or [1] of an int8 tensor; those of probabilities are fixed."""
         if tensor.endswith(LOW):
-            return self.scale(tensor.removesuffix(LOW)) / LOW_STEPS
+            return self.scales_of(tensor.removesuffix(LOW)) / LOW_STEPS
         if tensor not in self.scales:
             producer = self.graph.producer(tensor)
             if producer is not None and isinstance(self._operator(producer), Softmax):
-                self.scales[tensor] = PROBABILITY_SCALE
+                self.scales[tensor] = np.array([PROBABILITY_SCALE])
+            elif self._has_channels(tensor):
+                self.scales[tensor] = self._channel_scales(tensor)
             else:
-                self.scales[tensor] = self._range(tensor, self.method) / LEVELS
+                self.scales[tensor] = np.array([self._range(tensor, self.method) / LEVELS])
         return self.scales[tensor]
+
+    def scale(self, tensor: str) -> float:
+        """The scale of an int8 tensor that has one."""
+        (scale,) = self.scales_of(tensor)
+        return float(scale)
+
+    def _has_channels(self, tensor: str) -> bool:
+        """Whether the writer scales channel by channel, and all readers on chip can follow."""
+        writers = [work for work in self.works if tensor in work.outputs]
+        if len(writers) != 1 or not _writes_channels(writers[0]):
+            return False
+        readers = [work for work in self.works if work.problem and tensor in work.inputs]
+        return all(
+            isinstance(work.problem, MatmulProblem) and work.problem.parameters for work in readers
+        )
+
+    def _channel_scales(self, tensor: str) -> Floats:
+        """Half way, in the exponent, between a scale a tensor and one a channel.
+
+        Where the tensor is a residual, no finer than the weights of that channel allow.
+        """
+        largest = self._range(tensor, self.method)
+        channels = np.clip(self.observed.channels[tensor], 2.0**-16 * largest, largest)
+        scales = channels**SMOOTHING * largest ** (1 - SMOOTHING) / LEVELS
+        for work in self.works:
+            p = work.problem
+            if isinstance(p, MatmulProblem) and p.residual and work.inputs[-1] == tensor:
+                op = self._operator(work.operators[0])
+                assert isinstance(op, Matmul)
+                finest = self._sum_units(work, self.constants.linear[op.name].weights)
+                ratio = max(1, int(np.quantile(scales / finest, COARSENED)))
+                scales = np.maximum(scales, ratio * finest)
+        return scales
+
+    def _sum_units(self, work: Work, weights: Floats) -> Floats:
+        """The least unit of each channel's sums: that of its weights in +-127."""
+        units = np.abs(weights * self.scales_of(work.inputs[0])[:, np.newaxis]).max(axis=0) / LEVELS
+        return np.maximum(units, max(float(units.max()), 1e-30) * 2.0**-12)
 
     def step(self, work: Work) -> QuantizedStep:
         """The integers of one kernel."""
@@ -182,43 +227,37 @@ class _Quantizer:
         linear = [self.constants.linear[op.name] for op in matmuls]
         weights = np.concatenate([each.weights for each in linear], axis=1)
         bias = np.concatenate([each.bias for each in linear])
-        name, unit_x = work.name, self.scale(work.inputs[0])
-        unit_w = np.maximum(np.abs(weights).max(axis=0) / LEVELS, np.abs(bias) / unit_x / 2**30)
-        unit_w = np.maximum(unit_w, unit_w.max() * 2.0**-12)
-        if not unit_w.all():
-            unit_w = np.ones_like(unit_w)  # weights and biases are 0 throughout
+        name = work.name
+        unit = np.maximum(self._sum_units(work, weights), np.abs(bias) / 2**30)
         residual_scale = 0
         if p.residual:
-            unit_w, residual_scale = self._residual(name, work.inputs[-1], unit_x, unit_w)
-        integers = to_int8(weights, unit_w)
-        unit = unit_x * unit_w
+            unit, residual_scale = self._residual(name, work.inputs[-1], unit)
+        integers = to_int8(weights * self.scales_of(work.inputs[0])[:, np.newaxis], unit)
         offset = _within(np.round(bias / unit), INT32, name, "bias")
         most = np.abs(integers.astype(np.int64)).sum(axis=0) * 128 + 128 * residual_scale
         _within(most + np.abs(offset), INT32, name, "sum")
         if len(linear) > 1:
             units_out = np.concatenate(
-                [np.full(op.n, self.scale(op.output)) for op in matmuls]
+                [np.broadcast_to(self.scales_of(op.output), (op.n,)) for op in matmuls]
             )
         else:
-            units_out = np.full(len(unit), self._inner_scale(p.function, work, ops))
+            units_out = np.broadcast_to(self._inner_scale(p.function, work, ops), unit.shape)
         first = _requantizer(unit / units_out, offset, name)
         last = self._last(p.function, work, ops)
         return Projection(
             integers, first, p.function, last, residual_scale, linear[0].first_row
         )
 
-    def _residual(
-        self, name: str, tensor: str, unit_x: float, unit_w: Floats
-    ) -> tuple[Floats, int]:
-        """One scale for all weights, such that a unit of the residual is a whole number of sums'."""
-        wanted = self.scale(tensor) / (unit_x * float(unit_w.max()))
+    def _residual(self, name: str, tensor: str, unit: Floats) -> tuple[Floats, int]:
+        """Units of sums, no finer than `unit`, such that the residual's are a whole number of them."""
+        wanted = float((self.scales_of(tensor) / unit).min())
         ratio = int(wanted)
         if not 1 <= ratio < 1 << arithmetic.MULTIPLIER_BITS:
             raise QuantizationError(
                 f"{name!r}: the residual's scale is {wanted:.3g} of its sums' and must be from 1 to "
                 f"2^{arithmetic.MULTIPLIER_BITS}: calibrate on other data, or scale the weights"
             )
-        return np.full_like(unit_w, self.scale(tensor) / (unit_x * ratio)), ratio
+        return np.broadcast_to(self.scales_of(tensor) / ratio, unit.shape), ratio
 
     def _product(self, work: Work, p: MatmulProblem, ops: list[Operator]) -> Product:
         a, b = work.inputs[:2]
@@ -271,8 +310,8 @@ class _Quantizer:
 
     # -- The two requantizers ------------------------------------------------------------------------
 
-    def _inner_scale(self, function: str, work: Work, ops: list[Operator]) -> float:
-        """What a unit before the function stands for."""
+    def _inner_scale(self, function: str, work: Work, ops: list[Operator]) -> Floats | float:
+        """What a unit before the function stands for, of a channel where they differ."""
         match function:
             case "gelu":
                 return arithmetic.GELU_INPUT_SCALE
@@ -281,7 +320,7 @@ class _Quantizer:
             case "layernorm" | "rmsnorm":
                 reach = HEADROOM * self._range(ops[-1].inputs[0], lambda seen: seen.largest)
                 return reach / ((1 << (arithmetic.NORM_BITS - 1)) - 1)
-        return self.scale(work.outputs[0])
+        return self.scales_of(work.outputs[0])
 
     def _last(self, function: str, work: Work, ops: list[Operator]) -> Requantizer | None:
         match function:
@@ -294,7 +333,7 @@ class _Quantizer:
                 norm = ops[-1]
                 assert isinstance(norm, LayerNorm)
                 found = self.constants.affine[norm.name]
-                return _affine(found, self.scale(work.outputs[0]), work.name)
+                return _affine(found, self.scales_of(work.outputs[0]), work.name)
         return None
 
     def _unmasked(self, softmax: Softmax) -> Any:
@@ -319,6 +358,16 @@ class _Quantizer:
         return op
 
 
+def _writes_channels(work: Work) -> bool:
+    """Whether a kernel's last step before int8 has a factor for each channel."""
+    match work.problem:
+        case MatmulProblem() as p:
+            return p.parameters and p.function not in ("gelu", "softmax")
+        case RowProblem() as p:
+            return p.function in ("layernorm", "rmsnorm")
+    return False
+
+
 def _probabilities() -> Requantizer:
     """From 2^-16 to 1 / 127: a probability of 1 becomes 127."""
     one = np.ones(1, dtype=np.int64)
@@ -336,7 +385,7 @@ def _requantizer(real: Floats | float, offset: Ints | int, name: str) -> Requant
     return Requantizer(pairs[:, 0], pairs[:, 1], offsets)
 
 
-def _affine(found: Affine, unit_out: float, name: str) -> Requantizer:
+def _affine(found: Affine, unit_out: Floats, name: str) -> Requantizer:
     """Gamma and beta in int8 units: the largest shift at which multiplier and offset both fit."""
     factor, added = arithmetic.NORM_SCALE * found.gamma / unit_out, found.beta / unit_out
     bits = arithmetic.MULTIPLIER_BITS - 1

@@ -46,9 +46,7 @@ def blocked(matrix: npt.NDArray[np.int8], config: HardwareConfig) -> Bytes:
     return planes.ravel()
 
 
-def unblocked(
-    data: Bytes, rows: int, columns: int, config: HardwareConfig
-) -> npt.NDArray[np.int8]:
+def unblocked(data: Bytes, rows: int, columns: int, config: HardwareConfig) -> npt.NDArray[np.int8]:
     """The int8 matrix [rows, columns] of bytes in DRAM; more bytes may follow."""
     blocks, plane = int(ceil_div(columns, config.dim)), plane_bytes(rows, config)
     planes = data[: blocks * plane].reshape(blocks, plane)[:, : rows * config.dim]

@@ -6,7 +6,6 @@ rows. Transposes and reshapes in between are included, hence columns come out in
 Every answer is checked on random data; UnsupportedError names an operator that is something else.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -86,9 +85,7 @@ def probe(model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> 
 class _Prober:
     """Asks one model."""
 
-    def __init__(
-        self, model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds
-    ) -> None:
+    def __init__(self, model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> None:
         self.model, self.graph, self.matrices, self.feeds = model, graph, matrices, feeds
         self.rng = np.random.default_rng(0)
 
@@ -143,8 +140,10 @@ class _Prober:
         """Gamma and beta, by a row whose normalized values are known, and its opposite."""
         (x,) = op.inputs
         places = np.arange(op.cols)
-        away = np.where(places % 2, -1.0, 1.0) * (2 + places % 3)  # from a mean near 0, each of them
-        row = 1e3 * np.broadcast_to(away, (op.rows, op.cols))
+        away = np.where(places % 2, -1.0, 1.0) * (
+            2 + places % 3
+        )  # from a mean near 0, each of them
+        row: Floats = np.tile(1e3 * away, (op.rows, 1)).astype(np.float64)
         up, down = self.ask(op, {x: row})[0], self.ask(op, {x: -row})[0]
         beta, gamma = (up + down) / 2, (up - down) / 2 / _normalized(row, op.rms)[0]
         sample = 1e2 * self.random(x)
@@ -244,7 +243,8 @@ def column_ranges(
 
 def _normalized(x: Floats, rms: bool) -> Floats:
     centered = x if rms else x - x.mean(axis=1, keepdims=True)
-    return centered / np.sqrt((centered**2).mean(axis=1, keepdims=True))
+    result: Floats = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True))
+    return result
 
 
 def _unlike(op: Operator, kind: str) -> UnsupportedError:

@@ -6,7 +6,7 @@
 The host's share is the float model's own: pieces of its ONNX graph, run by onnxruntime.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -147,7 +147,10 @@ class Integers:
         self.known |= integers.evaluate(step, work, graph, matrices, self.known, mask)
 
 
-BACKENDS = {"functional": Functional, "integers": Integers}
+BACKENDS: Mapping[str, Callable[[Network], Backend]] = {
+    "functional": Functional,
+    "integers": Integers,
+}
 
 
 class _Run:
@@ -190,7 +193,8 @@ class _Run:
             return
         tensor = self.n.constants.scores[step.softmax].tensor
         zeros = {
-            name: np.zeros(self.n.matrices.shapes[name], dtype=np.float32) for name in work.inputs[:2]
+            name: np.zeros(self.n.matrices.shapes[name], dtype=np.float32)
+            for name in work.inputs[:2]
         }
         added = self.n.model.part(tuple(zeros), (tensor,))({**self.feeds, **zeros})[tensor]
         self.backend.mask(index, key_mask(step, added.astype(np.float64)))

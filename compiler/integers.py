@@ -22,7 +22,7 @@ from codesign.compiler.quantize import (
     Rows,
 )
 from codesign.hw import arithmetic
-from codesign.hw.arithmetic import Ints
+from codesign.hw.arithmetic import Bools, Ints
 
 Tensors = Mapping[str, Array]  # int8 matrices [rows, heads * columns]
 
@@ -72,9 +72,7 @@ def _product(step: Product, work: Work, graph: Graph, known: Tensors) -> Array:
     return np.concatenate(heads, axis=1)
 
 
-def _attention(
-    step: Attention, work: Work, graph: Graph, known: Tensors, mask: Ints
-) -> Array:
+def _attention(step: Attention, work: Work, graph: Graph, known: Tensors, mask: Ints) -> Array:
     op = graph.dag.nodes[work.operators[0]]["op"]
     q, k, v = column_ranges(work.inputs[:3], op.batch * op.k, known)
     heads = []
@@ -114,7 +112,7 @@ def _epilogue(
     v = arithmetic.requantize(acc, first.offset, first.multiplier, first.shift)
     if last is None:
         return arithmetic.saturate(np.maximum(v, 0) if function == "relu" else v, 8).astype(np.int8)
-    valid = np.ones(acc.shape, dtype=np.bool_)
+    valid: Bools = np.ones(acc.shape, dtype=np.bool_)
     match function:
         case "gelu":
             value = arithmetic.gelu(v)

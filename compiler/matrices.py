@@ -69,9 +69,11 @@ class Matrices:
         return Matrix(math.prod(shape) // columns, columns)
 
     def heads(self, tensor: str, config: HardwareConfig) -> tuple[int, int]:
-        """Width of a head in the matrix of `tensor` and in DRAM; the whole width without heads."""
+        """Width of a head in the matrix of `tensor` and in DRAM; twice the whole one without heads."""
         matrix = self[tensor]
-        width = self.head_width.get(tensor, matrix.columns * matrix.heads)
+        if tensor not in self.head_width:
+            return matrix.columns * matrix.heads, matrix.columns * matrix.heads
+        width = self.head_width[tensor]
         return width, int(ceil_div(width, config.dim)) * config.dim
 
     def pack(self, tensor: str, matrix: Array, config: HardwareConfig) -> Bytes:

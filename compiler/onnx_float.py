@@ -58,9 +58,7 @@ class FloatModel:
 class Part:
     """A piece of a FloatModel: call it with the values of its `inputs`."""
 
-    def __init__(
-        self, model: FloatModel, given: tuple[str, ...], wanted: tuple[str, ...]
-    ) -> None:
+    def __init__(self, model: FloatModel, given: tuple[str, ...], wanted: tuple[str, ...]) -> None:
         missing = [name for name in (*given, *wanted) if not model.has(name)]
         if missing:
             raise ModelError(
@@ -101,9 +99,7 @@ class Part:
         return {name: np.asarray(known[name]) for name in self.wanted}
 
 
-def _needed(
-    model: FloatModel, given: set[str], wanted: list[str]
-) -> tuple[set[int], set[str]]:
+def _needed(model: FloatModel, given: set[str], wanted: list[str]) -> tuple[set[int], set[str]]:
     """Numbers of the nodes, and all tensors they read, between `given` and `wanted`."""
     nodes: set[int] = set()
     names: set[str] = set()
@@ -128,7 +124,9 @@ def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise ModelError("running a float model needs onnxruntime: pip install onnxruntime") from error
+        raise ModelError(
+            "running a float model needs onnxruntime: pip install onnxruntime"
+        ) from error
     proto = onnx.ModelProto(
         ir_version=model.proto.ir_version, opset_import=model.proto.opset_import, graph=graph
     )

@@ -140,7 +140,8 @@ def key_mask(step: Attention, added: Floats) -> Ints:
             "masks over keys run on the machine"
         )
     units = np.clip(np.nan_to_num(rows[0] / step.score_scale), -INT32, INT32)
-    return np.round(units).astype(np.int64)
+    offsets: Ints = np.round(units).astype(np.int64)
+    return offsets
 
 
 class _Quantizer:
@@ -199,12 +200,14 @@ class _Quantizer:
                 finest = self._sum_units(work, self.constants.linear[op.name].weights)
                 ratio = max(1, int(np.quantile(scales / finest, COARSENED)))
                 scales = np.maximum(scales, ratio * finest)
-        return scales
+        settled: Floats = np.asarray(scales, dtype=np.float64)
+        return settled
 
     def _sum_units(self, work: Work, weights: Floats) -> Floats:
         """The least unit of each channel's sums: that of its weights in +-127."""
         units = np.abs(weights * self.scales_of(work.inputs[0])[:, np.newaxis]).max(axis=0) / LEVELS
-        return np.maximum(units, max(float(units.max()), 1e-30) * 2.0**-12)
+        least: Floats = np.maximum(units, max(float(units.max()), 1e-30) * 2.0**-12)
+        return least
 
     def step(self, work: Work) -> QuantizedStep:
         """The integers of one kernel."""
@@ -244,9 +247,7 @@ class _Quantizer:
             units_out = np.broadcast_to(self._inner_scale(p.function, work, ops), unit.shape)
         first = _requantizer(unit / units_out, offset, name)
         last = self._last(p.function, work, ops)
-        return Projection(
-            integers, first, p.function, last, residual_scale, linear[0].first_row
-        )
+        return Projection(integers, first, p.function, last, residual_scale, linear[0].first_row)
 
     def _residual(self, name: str, tensor: str, unit: Floats) -> tuple[Floats, int]:
         """Units of sums, no finer than `unit`, such that the residual's are a whole number of them."""

@@ -1,0 +1,134 @@
+"""int8 from a float model to its outputs: the machine equals plain integers, and both are near float."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from codesign.compiler.calibrate import METHODS, CalibrationError
+from codesign.compiler.inference import Network, compile_network, run
+from codesign.compiler.onnx_float import Array, Feeds
+from codesign.compiler.quantize import Attention, QuantizationError, key_mask
+from codesign.hw.config import HardwareConfig, preset
+from codesign.models.export import export
+from codesign.models.families import BertConfig, DecoderConfig, ModelConfig
+from codesign.models.reference import random_inputs
+
+SEQ = 20
+BERT = BertConfig("bert", layers=2, d_model=64, heads=4, d_ff=128, vocab_size=50, max_positions=32)
+NARROW = replace(BERT, d_model=48, d_ff=112)  # heads of 12 columns, no multiple of dim
+DECODER = DecoderConfig("lm", 96, (12, 12), (128, 128), vocab_size=48, max_positions=32)
+
+
+def inputs(config: ModelConfig, seed: int, seq: int = SEQ) -> dict[str, Array]:
+    """Random tokens; every other seed hides the last keys."""
+    feeds = random_inputs(config, batch=1, seq=seq, seed=seed)
+    if "attention_mask" in feeds and seed % 2:
+        feeds["attention_mask"][:, seq - 1 - seed % (seq // 2) :] = 0
+    return feeds
+
+
+def samples(config: ModelConfig, seq: int = SEQ) -> Iterator[Feeds]:
+    return (inputs(config, seed, seq) for seed in range(8))
+
+
+def network(config: ModelConfig, machine: HardwareConfig, **options: object) -> Network:
+    model = export(config, batch=1, seq=SEQ)
+    return compile_network(model, machine, samples(config), **options)  # type: ignore[arg-type]
+
+
+def cosine(a: Array, b: Array) -> float:
+    return float((a * b).sum() / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+@pytest.mark.parametrize("accurate", (True, False))
+@pytest.mark.parametrize("machine", ("edge", "ibert", "large"))
+@pytest.mark.parametrize("config", (BERT, NARROW, DECODER), ids=("bert", "narrow", "decoder"))
+def test_the_machine_equals_plain_integers(
+    config: ModelConfig, machine: str, accurate: bool
+) -> None:
+    """Tiling, fusion and placement change no bit; and the result is near the float model's."""
+    hardware = preset(machine)
+    if config == NARROW and config.d_model % hardware.dim and not accurate:
+        with pytest.raises(QuantizationError, match="layout is not supported"):
+            network(config, hardware, accurate=accurate)
+        return
+    net = network(config, hardware, accurate=accurate)
+    for seed in (100, 101):
+        feeds = inputs(config, seed)
+        on_machine, plain = run(net, feeds), run(net, feeds, "integers")
+        wanted = net.model.part((), net.model.outputs)(feeds)
+        for name, value in wanted.items():
+            np.testing.assert_array_equal(on_machine[name], plain[name])
+            assert cosine(on_machine[name], value) > 0.99
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_calibrations(method: str) -> None:
+    net = network(BERT, preset("ibert"), method=method)
+    feeds = inputs(BERT, 100)
+    wanted = net.model.part((), net.model.outputs)(feeds)
+    for name, value in run(net, feeds, "integers").items():
+        assert cosine(value, wanted[name]) > 0.98
+
+
+def test_a_residual_is_a_whole_number_of_units() -> None:
+    """Outlying channels of weights and residual share their scale, and nothing is lost in the sum."""
+    model = export(BERT, batch=1, seq=SEQ)
+    for weights in model.graph.initializer:
+        if weights.name == "layer0.ffn.down.weight":
+            values = onnx.numpy_helper.to_array(weights).copy()
+            values[:, 5] *= 60
+            weights.CopyFrom(onnx.numpy_helper.from_array(values, weights.name))
+    net = compile_network(model, preset("ibert"), samples(BERT))
+    feeds = inputs(BERT, 100)
+    wanted = net.model.part((), net.model.outputs)(feeds)["last_hidden_state"]
+    assert cosine(run(net, feeds)["last_hidden_state"], wanted) > 0.98
+
+
+def one_line(error: pytest.ExceptionInfo[Exception]) -> str:
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_calibration_errors() -> None:
+    model = export(BERT, batch=1, seq=SEQ)
+    machine = preset("ibert")
+    with pytest.raises(CalibrationError, match="no calibration data") as error:
+        compile_network(model, machine, [])
+    one_line(error)
+    with pytest.raises(CalibrationError, match="unknown calibration 'most'") as error:
+        compile_network(model, machine, samples(BERT), method="most")
+    one_line(error)
+    dynamic = export(BERT, batch=1, seq=None)
+    with pytest.raises(CalibrationError, match="that sequence length") as error:
+        compile_network(dynamic, machine, samples(BERT, 12), seq=SEQ)
+    one_line(error)
+    with pytest.raises(CalibrationError, match="another shape") as error:
+        compile_network(dynamic, machine, [*samples(BERT), inputs(BERT, 0, 12)], seq=SEQ)
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"), ((np.nan, "is not finite on calibration sample 0"), (0.0, "is 0 in all"))
+)
+def test_data_that_says_nothing(value: float, message: str) -> None:
+    model = export(BERT, batch=1, seq=SEQ)
+    for weights in model.graph.initializer:
+        if weights.name.startswith("layer1.attention.value."):
+            shape = tuple(weights.dims)
+            filled = np.full(shape, value, dtype=np.float32)
+            weights.CopyFrom(onnx.numpy_helper.from_array(filled, weights.name))
+    with pytest.raises(CalibrationError, match=message) as error:
+        compile_network(model, preset("ibert"), samples(BERT))
+    assert "layer1.attention" in one_line(error)
+
+
+def test_masks_that_differ_from_query_to_query() -> None:
+    net = network(BERT, preset("ibert"))
+    step = next(s for s in net.quantized.steps.values() if isinstance(s, Attention))
+    with pytest.raises(QuantizationError, match="differs from query to query") as error:
+        key_mask(step, np.tril(np.full((4, 4), -1e9)))
+    one_line(error)

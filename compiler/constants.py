@@ -13,14 +13,26 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.fusion import role
+from codesign.compiler.graph import (
+    Activation,
+    Add,
+    Graph,
+    HostOp,
+    LayerNorm,
+    Matmul,
+    Operator,
+    Softmax,
+)
+from codesign.compiler.masks import HIDDEN, take_apart
 from codesign.compiler.matrices import Matrices
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel
-from codesign.hw.errors import UnsupportedError
+from codesign.hw.errors import ModelError, UnsupportedError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 TOLERANCE = 1e-3  # of the largest value: float32 sums differ by less, anything else by more
-HIDDEN = -1e3  # scores lowered by this have no probability
+EPSILON_SHARE = 1 / 127  # of the largest output of a norm: what its epsilon may change
+GELU_TOLERANCE = 0.025  # between the forms of GELU that one unit computes: erf, tanh, sigmoid
 
 
 @dataclass(frozen=True)
@@ -42,22 +54,25 @@ class Affine:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a softmax reads: factor * Q.K^T plus a mask; `tensor` is their sum's name in the file."""
+    """What a softmax reads: factor * its input plus a mask; `tensor` is their sum's name in the file."""
 
     factor: float
     tensor: str
     causal: bool = False
-    keys_hidden: bool = False  # the mask, computed from inputs, hides keys
+    keys_hidden: bool = False  # the mask adds to each key by itself
+    matrix: Floats | None = None  # added [queries, heads * keys] in the first sample, -inf: hidden
+    computed: bool = False  # the mask depends on the model's inputs
 
 
 @dataclass(frozen=True)
 class Constants:
-    """By operator name."""
+    """By operator name. `factors` are those of a sum's operands, an activation's, or a product's."""
 
     linear: Mapping[str, Linear] = field(default_factory=dict)
     affine: Mapping[str, Affine] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by the softmax
     operand: Mapping[str, Floats] = field(default_factory=dict)  # matrices added by a sum
+    factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
 
 
 def probe(model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> Constants:
@@ -66,19 +81,23 @@ def probe(model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> 
     Raises UnsupportedError for an operator that does not compute what its kind says.
     """
     prober = _Prober(model, graph, matrices, feeds)
-    found = Constants({}, {}, {}, {})
+    found = Constants({}, {}, {}, {}, {})
     for op in graph.operators():
         match op:
             case Matmul(constant_b=True):
                 found.linear[op.name] = prober.linear(op)  # type: ignore[index]
+            case Matmul():
+                found.factors[op.name] = (prober.product(op),)  # type: ignore[index]
             case LayerNorm():
                 found.affine[op.name] = prober.affine(op)  # type: ignore[index]
             case Softmax():
                 found.scores[op.name] = prober.scores(op)  # type: ignore[index]
+            case Activation():
+                found.factors[op.name] = (prober.activation(op),)  # type: ignore[index]
             case Add():
-                prober.check_sum(op)
-            case HostOp(function="add") if len(op.inputs) == 1:
-                found.operand[op.name] = prober.operand(op)  # type: ignore[index]
+                found.factors[op.name] = prober.sum(op)  # type: ignore[index]
+            case HostOp(function="add"):
+                prober.host_sum(op, found)
     return found
 
 
@@ -139,6 +158,10 @@ class _Prober:
     def affine(self, op: LayerNorm) -> Affine:
         """Gamma and beta, by a row whose normalized values are known, and its opposite."""
         (x,) = op.inputs
+        if self.random(x).shape[1] != op.cols:
+            raise _unlike(op, "a norm of whole rows")
+        if op.cols == 1 and not op.rms:  # nothing but beta, whatever comes in
+            return Affine(np.zeros(1), self.ask(op, {x: self.random(x)})[0])
         places = np.arange(op.cols)
         away = np.where(places % 2, -1.0, 1.0) * (
             2 + places % 3
@@ -150,7 +173,48 @@ class _Prober:
         expected = _normalized(sample, op.rms) * gamma + beta
         kind = "an RMSNorm" if op.rms else "a LayerNorm"
         self._check(op, self.ask(op, {x: sample}), expected, kind)
+        self._check_epsilon(op, Affine(gamma, beta))
         return Affine(gamma, beta)
+
+    def _check_epsilon(self, op: LayerNorm, affine: Affine) -> None:
+        """A norm's epsilon must not matter on real data: the machine has none."""
+        (x,) = op.inputs
+        real = self.matrices[x].of(self.model.part((), (x,))(self.feeds)[x].astype(np.float64))
+        spread = np.ptp(real, axis=1) > 0
+        if spread.any():
+            expected = (_normalized(real[spread], op.rms) * affine.gamma) + affine.beta
+            moved = np.abs(self.ask(op, {x: real})[spread] - expected).max()
+            if moved > EPSILON_SHARE * np.abs(expected).max():
+                raise _unlike(op, "a norm whose epsilon is small beside the variance of its rows")
+
+    def sum(self, op: Add | HostOp) -> tuple[float, float]:
+        """The factors of a sum's operands."""
+        kind = "a sum of two matrices of one size"
+        a, b = op.inputs
+        x, y = self.random(a), self.random(b)
+        if x.shape != y.shape:
+            raise _unlike(op, kind)
+        if a == b:
+            half = self._factor(op, self.ask(op, {a: x}), x, kind) / 2
+            return half, half
+        factors = (
+            self._factor(op, self.ask(op, {a: x, b: 0 * y}), x, kind),
+            self._factor(op, self.ask(op, {a: 0 * x, b: y}), y, kind),
+        )
+        self._check(op, self.ask(op, {a: x, b: y}), factors[0] * x + factors[1] * y, kind)
+        return factors
+
+    def host_sum(self, op: HostOp, found: Constants) -> None:
+        """A sum that the host or the machine may compute; nothing where only the host can."""
+        if any(name not in self.matrices.shapes for name in op.inputs):
+            return
+        try:
+            if len(op.inputs) == 2:
+                found.factors[op.name] = self.sum(op)  # type: ignore[index]
+            elif len(op.inputs) == 1:
+                found.operand[op.name] = self.operand(op)  # type: ignore[index]
+        except ModelError:
+            return
 
     def operand(self, op: HostOp) -> Floats:
         """What a sum adds to its one activation."""
@@ -160,65 +224,98 @@ class _Prober:
         self._check(op, self.ask(op, {x: sample}), sample + added, "a sum with a constant")
         return added
 
-    def check_sum(self, op: Add) -> None:
-        a, b = op.inputs
-        x, y = self.random(a), self.random(b)
-        if a == b or x.shape != y.shape:
-            raise _unlike(op, "a sum of two matrices of one size")
-        self._check(op, self.ask(op, {a: x, b: y}), x + y, "a sum of two matrices")
+    def activation(self, op: Activation) -> float:
+        """The factor of the argument."""
+        (x,) = op.inputs
+        sample = self.random(x)
+        kind = f"a {op.function} of one matrix"
+        if op.function == "relu":
+            sample.flat[0] = 1.0
+            found = self.ask(op, {x: sample})
+            return self._factor(op, found, np.maximum(sample, 0), kind)
+        large: Floats = np.full(sample.shape, 1e3)
+        factor = self._factor(op, self.ask(op, {x: large}), large, kind)
+        reach = 4 / factor
+        self._check_gelu(op, self.ask(op, {x: reach * sample}), 4 * sample)
+        return factor
+
+    def _check_gelu(self, op: Activation, found: Floats, argument: Floats) -> None:
+        cubic = argument + 0.044715 * argument**3  # the tanh form, arXiv 1606.08415
+        wanted = argument / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * cubic))
+        if found.shape != wanted.shape or not np.abs(found - wanted).max() <= GELU_TOLERANCE:
+            raise _unlike(op, "a gelu of one matrix")
+
+    def product(self, op: Matmul) -> float:
+        """The factor of a product of two activations, head by head."""
+        a, b = op.inputs[:2]
+        kind = "a product of heads"
+        known = {name: self.random(name) for name in (a, b)}
+        inner = op.k if op.transposed_b else op.n
+        turn = role(self.graph, op)
+        right = known[b][:, turn * op.batch * inner : (turn + 1) * op.batch * inner]
+        left = known[a][:, : op.batch * op.k]
+        rows = op.n if op.transposed_b else op.k
+        if left.shape != (op.m, op.batch * op.k) or right.shape != (rows, op.batch * inner):
+            raise _unlike(op, kind)
+        sides = left.reshape(op.m, op.batch, op.k), right.reshape(rows, op.batch, inner)
+        form = "mhk,nhk->mhn" if op.transposed_b else "mhk,khn->mhn"
+        expected = np.einsum(form, *sides).reshape(op.m, -1)
+        return self._factor(op, self.ask(op, known), expected, kind)
 
     def scores(self, op: Softmax) -> Scores:
-        """The factor on Q.K^T, what is added to it, and that P.V follows."""
-        product = self._producer(op.inputs[0])
+        """The factor on the scores and what is added to them."""
+        kind = "a softmax of one matrix and a mask"
+        source = op.inputs[0]
         node = self.model.writers.get(op.output)
-        if not isinstance(product, Matmul) or product.constant_b or node is None:
-            raise _unlike(op, "a softmax of Q.K^T")
+        if node is None or self.model.nodes[node].op_type != "Softmax":
+            raise _unlike(op, kind)
+        if any(isinstance(self._producer(name), Matmul | Activation) for name in op.inputs[1:]):
+            raise _unlike(op, kind)
         tensor = self.model.nodes[node].input[0]
-        heads, k = product.batch, product.k
-        known = {name: self.random(name) for name in product.inputs}
-        q, key = column_ranges(product.inputs, heads * k, known)
-        if q.shape[1] != heads * k or key.shape != (product.n, heads * k):
-            raise _unlike(op, "a softmax of Q.K^T of one sequence")
-        raw = np.einsum(
-            "mhk,nhk->hmn", q.reshape(product.m, heads, k), key.reshape(product.n, heads, k)
-        )
-        zeros = {name: np.zeros_like(value) for name, value in known.items()}
-        added = self.ask(op, zeros, tensor).reshape(raw.shape[0], -1, raw.shape[2])
-        seen = np.broadcast_to(added > HIDDEN, raw.shape)
-        total = self.ask(op, known, tensor).reshape(raw.shape)
+        matrix = self.matrices[op.output]
+        x = self.random(source)
+        added = self.ask(op, {source: 0 * x}, tensor)
+        total = self.ask(op, {source: x}, tensor)
+        if added.size != x.size or matrix.heads * matrix.columns != x.shape[1]:
+            raise _unlike(op, kind)
+        added, total = matrix.of(added), matrix.of(total)
+        seen = added > HIDDEN
         if not seen.any():
             raise _unlike(op, "a softmax that sees some keys of the first calibration sample")
-        above, below = ((total - added)[seen] * raw[seen]).sum(), (raw[seen] ** 2).sum()
-        factor = float(above / below)
-        self._check(op, total[seen], (factor * raw + added)[seen], "a softmax of Q.K^T")
-        self._check_context(op, heads)
-        if op.causal:
-            future = np.triu(np.ones(raw.shape[1:], bool), k=1 + raw.shape[2] - raw.shape[1])
-            if len(op.inputs) > 1 or (seen == future).any():
-                raise _unlike(op, "a softmax with a causal mask alone")
-        elif not op.masked and added.any():
-            raise _unlike(op, "a softmax without mask")
-        elif op.bias_elements:
-            raise _unlike(op, "a softmax without position bias, which is not quantized yet")
-        return Scores(factor, tensor, op.causal, op.masked and not op.causal)
-
-    def _check_context(self, op: Softmax, heads: int) -> None:
-        readers = [self.graph.dag.nodes[name]["op"] for name in self.graph.dag.successors(op.name)]
-        for context in readers:
-            p, v = context.inputs[:2]
-            width = heads * context.n
-            known = {name: self.random(name) for name in (p, v)}
-            value = known[v][:, -width:]  # the last of Q, K and V where they share a matrix
-            weights = known[p].reshape(context.m, heads, context.k)
-            expected = np.einsum(
-                "mhn,nhk->mhk", weights, value.reshape(context.k, heads, context.n)
-            )
-            found = self.ask(context, known)
-            self._check(context, found, expected.reshape(context.m, -1), "a product of heads")
+        shown = np.where(seen, added, 0.0)
+        factor = self._factor(op, np.where(seen, total - shown, 0.0), np.where(seen, x, 0.0), kind)
+        heads = added.reshape(matrix.rows, matrix.heads, matrix.columns).transpose(1, 0, 2)
+        apart = take_apart(heads, op.causal, op.bias_elements > 0)
+        if apart is None:
+            raise _unlike(op, "a softmax whose mask is causal or the same for every query")
+        hides = bool(np.any(apart.keys))
+        computed = len(op.inputs) > 1
+        if hides and not computed and (not op.masked or op.causal or op.bias_elements):
+            raise _unlike(op, "a softmax with one kind of constant mask")
+        whole = apart.matrix.transpose(1, 0, 2).reshape(added.shape)
+        return Scores(
+            factor,
+            tensor,
+            op.causal,
+            computed or hides,
+            whole if op.bias_elements else None,
+            computed,
+        )
 
     def _producer(self, tensor: str) -> Operator | None:
         name = self.graph.producer(tensor)
         return None if name is None else self.graph.dag.nodes[name]["op"]
+
+    def _factor(self, op: Operator, found: Floats, of: Floats, kind: str) -> float:
+        """The positive f with found == f * of."""
+        if found.shape != of.shape:
+            raise _unlike(op, kind)
+        with np.errstate(all="ignore"):
+            factor = float((found * of).sum() / (of**2).sum())
+        if not (np.isfinite(factor) and factor > 0):
+            raise _unlike(op, kind)
+        self._check(op, found, factor * of, kind)
+        return factor
 
     def _check(self, op: Operator, found: Floats, expected: Floats, kind: str) -> None:
         if found.shape != expected.shape:
@@ -226,19 +323,6 @@ class _Prober:
         scale = float(np.abs(expected).max(initial=1e-30))
         if not np.abs(found - expected).max(initial=0.0) <= TOLERANCE * scale:
             raise _unlike(op, kind)
-
-
-def column_ranges(
-    tensors: tuple[str, ...], width: int, matrices: Mapping[str, Array]
-) -> list[Array]:
-    """Q, K, ... by tensor name; a tensor named several times holds one after another."""
-    turns: dict[str, int] = {}
-    found = []
-    for tensor in tensors:
-        turn = turns.get(tensor, 0)
-        turns[tensor] = turn + 1
-        found.append(matrices[tensor][:, turn * width : (turn + 1) * width])
-    return found
 
 
 def _normalized(x: Floats, rms: bool) -> Floats:

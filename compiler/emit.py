@@ -92,9 +92,8 @@ class _Memory:
         out = self.place[step.work.outputs[0]]
         match step.work.problem:
             case MatmulProblem() as p:
-                activation_b = not p.parameters and not constant["weights"]
                 b = constant["weights"]
-                if activation_b:
+                if not step.work.constant_b:
                     shape = (p.n, p.k) if p.transposed_b else (p.k, p.n)
                     width = p.batch * matrix_bytes(*shape, self.config)
                     b = inputs[1] + step.work.b_range * width
@@ -104,24 +103,22 @@ class _Memory:
                 rows = part.source_rows
                 return MatmulAddresses(a, b, out, constant["parameters"], residual, rows)
             case AttentionProblem() as p:
-                q, k, v = self._heads(step.work.inputs[:3], p)
-                bias = inputs[3] if p.bias and len(inputs) > 3 else constant["bias"]
-                return AttentionAddresses(q, k, v, out, bias, constant["mask"])
-            case RowProblem():
-                y = inputs[1] if len(inputs) > 1 else constant["operand"]
+                q, k, v = self._heads(step.work, p)
+                return AttentionAddresses(q, k, v, out, constant["bias"], constant["mask"])
+            case RowProblem() as p:
+                added = len(inputs) > 1 and p.function != "softmax"
+                y = inputs[1] if added else constant["operand"]
                 return RowAddresses(inputs[0], y, out, constant["parameters"])
         return None
 
-    def _heads(self, tensors: tuple[str, ...], p: AttentionProblem) -> tuple[int, int, int]:
+    def _heads(self, work: Work, p: AttentionProblem) -> tuple[int, int, int]:
         """Q, K and V; where they are column ranges of one matrix, they lie one after another."""
         width = p.heads * ceil_div(p.head_dim, self.config.dim) * plane_bytes(p.keys, self.config)
-        seen: dict[str, int] = {}
-        places = []
-        for tensor in tensors:
-            turn = seen.get(tensor, 0)
-            seen[tensor] = turn + 1
-            places.append(self.place[tensor] + turn * width)
-        return places[0], places[1], places[2]
+        q, k, v = (
+            self.place[tensor] + turn * width
+            for tensor, turn in zip(work.inputs[:3], work.ranges, strict=True)
+        )
+        return q, k, v
 
     def _fixed(self, name: str, size: int) -> None:
         address = _aligned(self.end)
@@ -170,18 +167,18 @@ def _constants(work: Work, config: HardwareConfig) -> list[tuple[str, int]]:
     match work.problem:
         case MatmulProblem() as p:
             parameters = p.batch * ceil_div(p.n, dim) * p.parameter_sets * dim * PARAMETER_BYTES
-            if not p.parameters:
+            if not work.constant_b:
                 return [("parameters", parameters)] if parameters else []
             weights = p.batch * matrix_bytes(p.k, p.n, config)
             return [("weights", weights), ("parameters", parameters)]
         case AttentionProblem() as p:
             mask = [("mask", p.mask_rows * dim * PARAMETER_BYTES)] if p.mask_rows else []
             bias = p.heads * matrix_bytes(p.queries, p.keys, config)
-            return [*mask, ("bias", bias)] if p.bias and len(work.inputs) < 4 else mask
+            return [*mask, ("bias", bias)] if p.bias else mask
         case RowProblem() as p:
             parameters = ceil_div(p.cols, dim) * p.parameters * dim * PARAMETER_BYTES
             found = [("parameters", parameters)] if parameters else []
-            if p.operands > len(work.inputs):
+            if p.operands > (1 if p.function == "softmax" else len(work.inputs)):
                 found.append(("operand", p.batch * matrix_bytes(p.rows, p.cols, config)))
             return found
     return []

@@ -48,6 +48,13 @@ class Work:
     output_columns: tuple[int, ...] = ()
     elements: int = 0  # of the output, for the host
     b_range: int = 0  # of B in its tensor, where Q, K and V are column ranges of one
+    ranges: tuple[int, ...] = ()  # the same of Q, K and V, in attention
+
+    @property
+    def constant_b(self) -> bool:
+        """Whether it multiplies by weights."""
+        p = self.problem
+        return isinstance(p, MatmulProblem) and len(self.inputs) - p.residual == 1
 
 
 Alternative = tuple[Work, ...]
@@ -77,6 +84,28 @@ def fuse(graph: Graph, config: HardwareConfig, accurate: bool = False) -> list[G
     order.add_nodes_from(range(len(groups)))
     order.add_edges_from((owner[u], owner[v]) for u, v in graph.dag.edges if owner[u] != owner[v])
     return [groups[index] for index in nx.lexicographical_topological_sort(order)]
+
+
+def role(graph: Graph, op: Matmul) -> int:
+    """Which column range of its tensor B is, where Q, K and V share one: as many as it has roles
+    before this one. 0 where the tensor is no wider than one.
+    """
+    if op.constant_b:
+        return 0
+
+    def writer(tensor: str) -> Operator | None:
+        name = graph.producer(tensor)
+        return None if name is None else graph.dag.nodes[name]["op"]
+
+    a, b = op.inputs[:2]
+    softmax = writer(a)
+    scores = writer(softmax.inputs[0]) if isinstance(softmax, Softmax) else None
+    earlier = (a,) if op.transposed_b else scores.inputs[:2] if scores is not None else ()
+    source = writer(b)
+    width = op.batch * (op.k if op.transposed_b else op.n)
+    rows = op.n if op.transposed_b else op.k
+    ranges = source.elements // (rows * width) if source is not None else 1
+    return min(earlier.count(b), max(ranges - 1, 0))
 
 
 def _function(op: Operator | None) -> str:
@@ -119,7 +148,7 @@ class _Matcher:
             case Matmul():
                 return Group((op,), ((self._matmul_work((op,), op.output),),))
             case Softmax():
-                return self._single(op, "softmax", op.inputs[:1])
+                return self._softmax(op)
             case LayerNorm():
                 return self._norm(op)
             case Activation():
@@ -214,18 +243,8 @@ class _Matcher:
             problem,
             macs=macs,
             output_columns=columns if len(ops) > 1 else (),
-            b_range=self._b_range(op),
+            b_range=role(self.graph, op),
         )
-
-    def _b_range(self, op: Matmul) -> int:
-        """How many roles an activation B has in its attention before this one: K after Q, then V."""
-        if op.constant_b:
-            return 0
-        a, b = op.inputs[:2]
-        softmax = self._operator(a)
-        scores = self._operator(softmax.inputs[0]) if isinstance(softmax, Softmax) else None
-        earlier = (a,) if op.transposed_b else scores.inputs[:2] if scores is not None else ()
-        return earlier.count(b)
 
     # -- Patterns ----------------------------------------------------------------------------------
 
@@ -236,7 +255,7 @@ class _Matcher:
         if isinstance(reader, Activation):
             if self.config.normalization or reader.function == "relu":
                 fused = self._matmul_work((op,), reader.output, reader.function, (reader.name,))
-                return Group((op, reader), ((fused,),))
+                return Group((op, reader), ((self._by_channel(fused),),))
             return Group((op, reader), ((plain, self._host(reader, reader.function)),))
         if self.config.normalization and isinstance(reader, Add | LayerNorm):
             return self._projection_sum(op, plain, reader)
@@ -246,6 +265,13 @@ class _Matcher:
             apart = tuple(self._matmul_work((member,), member.output) for member in siblings)
             return Group(siblings, ((merged,), apart))
         return Group((op,), ((plain,),))
+
+    def _by_channel(self, work: Work) -> Work:
+        """The same work; an accurate GELU behind weights has a scale for each channel."""
+        p = work.problem
+        assert isinstance(p, MatmulProblem)
+        channels = self.accurate and p.parameters and p.function == "gelu"
+        return replace(work, problem=replace(p, channel_output=channels))
 
     def _siblings(self, op: Matmul) -> tuple[Matmul, ...]:
         """Unclaimed projections of the same input whose outputs can lie side by side."""
@@ -289,6 +315,7 @@ class _Matcher:
             replace(base, parameters=True, function=function, residual=total is not None),
             macs=op.macs,
         )
+        fused = self._by_channel(fused)
         end = last or total
         assert end is not None
         before = (total.name,) if total and last else ()
@@ -328,13 +355,13 @@ class _Matcher:
         scores = self._matmul_work((op,), op.output)
         apart = (
             scores,
-            self._row_batched(softmax, op),
+            self._row_batched(softmax, op.batch),
             self._matmul_work((context,), context.output),
         )
-        behind = (
-            self._matmul_work((op,), softmax.output, "softmax", (softmax.name,)),
-            apart[2],
-        )
+        fused = self._matmul_work((op,), softmax.output, "softmax", (softmax.name,))
+        assert isinstance(fused.problem, MatmulProblem)
+        masked = replace(fused.problem, parameters=self._mask_rows(softmax) > 0)
+        behind = (replace(fused, problem=masked), apart[2])
         bias = softmax.bias_elements > 0
         on_chip = Work(
             op.name.rsplit("/", 1)[0],
@@ -344,6 +371,7 @@ class _Matcher:
             (context.output,),
             AttentionProblem(op.batch, op.m, op.n, op.k, bias, self._mask_rows(softmax)),
             macs=op.macs + context.macs,
+            ranges=(0, role(self.graph, op), role(self.graph, context)),
         )
         same_heads = context.n == op.k and context.batch == op.batch
         alternatives: list[Alternative] = [apart]
@@ -353,17 +381,34 @@ class _Matcher:
             alternatives.insert(0, (on_chip,))
         return Group((op, softmax, context), tuple(alternatives))
 
-    def _row_batched(self, softmax: Softmax, scores: Matmul) -> Work:
-        """Softmax over the scores of every head; a bias matrix is a second operand."""
+    def _softmax(self, op: Softmax) -> Group:
+        """A softmax apart from any product: over the scores of every head where one wrote them."""
+        if not self.config.normalization:
+            return self._single(op, "softmax", op.inputs[:1])
+        source = self._operator(op.inputs[0])
+        product = isinstance(source, Matmul) and not source.constant_b and source.n == op.cols
+        heads = source.batch if isinstance(source, Matmul) and product else 1
+        return Group((op,), ((self._row_batched(op, heads),),))
+
+    def _row_batched(self, softmax: Softmax, heads: int) -> Work:
+        """Softmax over the scores of every head; a bias matrix is a second operand, a mask over keys
+        are parameters.
+        """
         operands = 2 if softmax.bias_elements else 1
-        problem = RowProblem(scores.m, softmax.cols, "softmax", operands, 0, scores.batch)
+        masked = int(self._mask_rows(softmax) > 0)
+        rows = softmax.rows // heads
+        problem = RowProblem(rows, softmax.cols, "softmax", operands, masked, heads)
         return Work(
             softmax.name, "softmax", (softmax.name,), softmax.inputs, (softmax.output,), problem
         )
 
     def _mask_rows(self, softmax: Softmax) -> int:
-        """Parameter rows of a mask over keys; causal masks come from row numbers."""
-        if not softmax.masked or softmax.causal or softmax.bias_elements:
+        """Parameter rows of a mask over keys, which is every computed one beside its bias matrix;
+        causal masks come from row numbers.
+        """
+        if not softmax.masked:
+            return 0
+        if len(softmax.inputs) == 1 and (softmax.causal or softmax.bias_elements):
             return 0
         return int(ceil_div(softmax.cols, self.config.dim))
 
@@ -375,18 +420,28 @@ class _Matcher:
         outputs: dict[str, int] = {}
         inputs: dict[str, int] = {}
         dim = self.config.dim
-        for op in self.order:
-            if not isinstance(op, Matmul) or op.constant_b or not op.transposed_b or not op.k % dim:
-                continue
-            wide = int(ceil_div(op.k, dim)) * dim
-            softmax = self._only_consumer(op)
-            context = self._only_consumer(softmax) if softmax is not None else None
-            tensors = (*op.inputs[:2], *(context.inputs[1:2] if context else ()))
-            for tensor in tensors:
-                source = self._operator(tensor)
-                if isinstance(source, Matmul) and source.constant_b and source.n % op.k == 0:
-                    outputs[source.name] = source.n // op.k * wide
-            reader = self._only_consumer(context) if context is not None else None
-            if isinstance(reader, Matmul) and reader.constant_b and reader.k % op.k == 0:
-                inputs[reader.name] = reader.k // op.k * wide
+        for tensor, width in self._head_widths():
+            wide = int(ceil_div(width, dim)) * dim
+            source = self._operator(tensor)
+            if isinstance(source, Matmul) and source.constant_b and source.n % width == 0:
+                outputs[source.name] = source.n // width * wide
+            for reader in self._readers(tensor):
+                if isinstance(reader, Matmul) and reader.constant_b and reader.k % width == 0:
+                    inputs[reader.name] = reader.k // width * wide
         return outputs, inputs
+
+    def _head_widths(self) -> Iterator[tuple[str, int]]:
+        """Tensors that hold heads whose width is no multiple of dim, and the width."""
+        for op in self.order:
+            if isinstance(op, Matmul) and not op.constant_b:
+                n = op.k if op.transposed_b else op.n
+                for tensor, width in zip((*op.inputs[:2], op.output), (op.k, n, op.n), strict=True):
+                    if width % self.config.dim:
+                        yield tensor, width
+
+    def _readers(self, tensor: str) -> list[Operator]:
+        name = self.graph.producer(tensor)
+        if name is None:
+            return [op for op in self.order if tensor in op.inputs]
+        readers = [self.graph.dag.nodes[reader]["op"] for reader in self.graph.dag.successors(name)]
+        return [op for op in readers if tensor in op.inputs]

@@ -1,19 +1,24 @@
 """The DRAM image of a Program: packed weights and parameters where its memory map has them.
 
 Weights are blocked [columns / dim][rows][dim], parameters lie [set][block][dim] (bias and scale, then
-gamma and beta), both with zeros where heads or the last block are padded.
+gamma and beta; drain after drain where tiles of C have several), both with zeros where heads or the last block are padded.
 """
+
+from typing import Any
 
 import numpy as np
 
 from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.blocks import blocked, ceil_div
 from codesign.compiler.fusion import Work
+from codesign.compiler.layout import check_layouts
 from codesign.compiler.lower import Plan
+from codesign.compiler.masks import Mask
+from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem
 from codesign.compiler.matrices import Matrices, padded_heads
 from codesign.compiler.numbers import Numbers, StepNumbers
 from codesign.compiler.onnx_float import Array
-from codesign.compiler.quantize import (
+from codesign.compiler.quantized import (
     Attention,
     Product,
     Projection,
@@ -23,7 +28,8 @@ from codesign.compiler.quantize import (
     Requantizer,
     Rows,
 )
-from codesign.hw.arithmetic import Bytes, Ints, pack_parameters
+from codesign.compiler.row_kernel import RowProblem
+from codesign.hw.arithmetic import Bytes, pack_parameters
 from codesign.hw.config import HardwareConfig
 from codesign.hw.program import Program
 
@@ -31,9 +37,11 @@ from codesign.hw.program import Program
 def step_numbers(plan: Plan, quantized: Quantized, matrices: Matrices) -> dict[int, StepNumbers]:
     """What `emit` writes into the instructions of every step.
 
-    Raises QuantizationError for a part of a matrix that does not start on a beat.
+    Raises QuantizationError for a part of a matrix that does not start on a beat, and for a matrix
+    that is not stored as it is read.
     """
     numbers = {}
+    check_layouts([plan.steps[index].work for index in quantized.steps], matrices, plan.config)
     for index, step in quantized.steps.items():
         work = plan.steps[index].work
         first_row = step.first_row if isinstance(step, Projection) else 0
@@ -54,7 +62,8 @@ def pack(plan: Plan, program: Program, quantized: Quantized, matrices: Matrices)
     regions = {region.name: region for region in program.memory}
     for index, step in quantized.steps.items():
         work = plan.steps[index].work
-        for suffix, data in _contents(step, work, matrices, plan.config).items():
+        mapping = plan.steps[index].mapping
+        for suffix, data in _contents(step, work, mapping, matrices, plan.config).items():
             region = regions[f"{index}:{work.name}/{suffix}"]
             if len(data) != region.size_bytes:
                 raise QuantizationError(
@@ -65,16 +74,41 @@ def pack(plan: Plan, program: Program, quantized: Quantized, matrices: Matrices)
     return dram
 
 
-def mask_records(step: Attention, offsets: Ints, problem: AttentionProblem, dim: int) -> Bytes:
-    """Parameter records of a mask over keys: offsets [keys] beside the scores' factor."""
-    scores = Requantizer(step.scores.multiplier, step.scores.shift, offsets)
-    return _records(scores, len(offsets), problem.mask_rows * dim)
+def mask_contents(
+    step: QuantizedStep, work: Work, mask: Mask, config: HardwareConfig
+) -> dict[str, Bytes]:
+    """The bytes of a run's mask, by the suffix of their region: parameter records that hold an offset
+    of each key beside the scores' factor, and the matrix.
+    """
+    found: dict[str, Bytes] = {}
+    first = step.scores if isinstance(step, Attention) else step.first
+    if mask.offsets is not None:
+        keys = len(mask.offsets)
+        wide = int(ceil_div(keys, config.dim)) * config.dim
+        records = _records(Requantizer(first.multiplier, first.shift, mask.offsets), keys, wide)
+        heads = work.problem.batch if isinstance(work.problem, MatmulProblem) else 1
+        suffix = "mask" if isinstance(step, Attention) else "parameters"
+        found[suffix] = np.tile(records, heads)
+    if mask.matrix is not None:
+        suffix = "bias" if isinstance(step, Attention) else "operand"
+        found[suffix] = _score_matrix(mask.matrix, work, config)
+    return found
+
+
+def _score_matrix(matrix: Array, work: Work, config: HardwareConfig) -> Bytes:
+    """An int8 matrix [queries, heads * keys] as the kernel of the scores reads it."""
+    p = work.problem
+    assert isinstance(p, AttentionProblem | RowProblem)
+    keys = p.keys if isinstance(p, AttentionProblem) else p.cols
+    wide = int(ceil_div(keys, config.dim)) * config.dim
+    return blocked(padded_heads(matrix, keys, wide), config)
 
 
 def _epilogues(step: QuantizedStep) -> tuple[Numbers, ...]:
     match step:
         case Attention():
-            scores = _numbers(step.scores, step.probabilities, causal=step.causal)
+            scales = (max(1, step.added.matrix_scale), 1)
+            scores = _numbers(step.scores, step.probabilities, scales, step.causal)
             return scores, _numbers(step.context, None)
         case Projection():
             scales = (step.residual_scale, 1)
@@ -97,15 +131,19 @@ def _numbers(
 
 
 def _contents(
-    step: QuantizedStep, work: Work, matrices: Matrices, config: HardwareConfig
+    step: QuantizedStep, work: Work, mapping: Any, matrices: Matrices, config: HardwareConfig
 ) -> dict[str, Bytes]:
     """The bytes of every constant of a step, by the suffix of its region."""
     match step:
         case Projection():
-            return _projection(step, work, matrices, config)
+            return _projection(step, work, mapping, matrices, config)
+        case Attention() if step.added.matrix is not None:
+            return {"bias": _score_matrix(step.added.matrix, work, config)}
         case Rows():
             found: dict[str, Bytes] = {}
-            if step.operand is not None:
+            if step.operand is not None and step.function == "softmax":
+                found["operand"] = _score_matrix(step.operand, work, config)
+            elif step.operand is not None:
                 found["operand"] = matrices.pack(work.outputs[0], step.operand, config)
             if step.last is not None and step.function in ("layernorm", "rmsnorm"):
                 columns = matrices[work.outputs[0]].columns
@@ -116,7 +154,11 @@ def _contents(
 
 
 def _projection(
-    step: Projection, work: Work, matrices: Matrices, config: HardwareConfig
+    step: Projection,
+    work: Work,
+    mapping: MatmulMapping,
+    matrices: Matrices,
+    config: HardwareConfig,
 ) -> dict[str, Bytes]:
     rows = padded_heads(step.weights.T, *matrices.heads(work.inputs[0], config)).T
     outputs = [(name, matrices[name].columns) for name in work.outputs]
@@ -134,10 +176,26 @@ def _projection(
     width = len(factors.shift)
     wide = int(ceil_div(width, config.dim)) * config.dim
     sets = [_records(factors, width, wide)]
-    if step.function in ("layernorm", "rmsnorm") and step.last is not None:
-        sets.append(_records(step.last, width, wide))
+    if step.last is not None and work.problem.parameter_sets > 1:  # type: ignore[union-attr]
+        last = (step.last.multiplier, step.last.shift, step.last.offset)
+        behind = (padded(np.broadcast_to(part, step.first.shift.shape)) for part in last)
+        sets.append(_records(Requantizer(*behind), width, wide))
     weights = padded(rows)
-    return {"weights": blocked(weights, config), "parameters": np.concatenate(sets)}
+    return {
+        "weights": blocked(weights, config),
+        "parameters": _by_drain(sets, wide // config.dim, mapping),
+    }
+
+
+def _by_drain(sets: list[Bytes], blocks: int, mapping: MatmulMapping) -> Bytes:
+    """Sets of records, of which each drain of a tile finds its blocks' one behind the other."""
+    found = []
+    width = int(ceil_div(mapping.tile_n, mapping.groups))
+    for tile in range(0, blocks, mapping.tile_n):
+        end = min(tile + mapping.tile_n, blocks)
+        for first in range(tile, end, width):
+            found += [s.reshape(blocks, -1)[first : min(first + width, end)] for s in sets]
+    return np.concatenate(found).ravel()
 
 
 def _records(numbers: Requantizer, count: int, wide: int) -> Bytes:

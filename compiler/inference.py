@@ -16,20 +16,32 @@ import onnx
 
 from codesign.compiler import integers
 from codesign.compiler.attention_kernel import AttentionProblem
-from codesign.compiler.calibrate import METHODS, CalibrationError, observe
+from codesign.compiler.calibrate import CalibrationError, observe
 from codesign.compiler.constants import Constants, probe
 from codesign.compiler.emit import emit, places
 from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.graph import Graph, HostOp, Operator, Softmax
-from codesign.compiler.image import mask_records, pack, step_numbers
+from codesign.compiler.image import mask_contents, pack, step_numbers
 from codesign.compiler.lower import Plan, lower
+from codesign.compiler.masks import Mask
 from codesign.compiler.matrices import Matrices
-from codesign.compiler.onnx_float import Array, Feeds, FloatModel
+from codesign.compiler.onnx_dequantize import dequantized
+from codesign.compiler.onnx_float import Array, Feeds, FloatModel, load_model
 from codesign.compiler.onnx_import import import_onnx
-from codesign.compiler.quantize import LOW_STEPS, Attention, Quantized, key_mask, quantize, to_int8
-from codesign.hw.arithmetic import Bytes, Ints
+from codesign.compiler.onnx_scales import given_scales, uneven
+from codesign.compiler.options import DEFAULT, Options
+from codesign.compiler.quantize import quantize
+from codesign.compiler.quantized import (
+    LOW_STEPS,
+    Projection,
+    Quantized,
+    added_to,
+    mask_of,
+    to_int8,
+)
+from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
-from codesign.hw.energy import cost_table
+from codesign.hw.energy import CostTable, cost_table
 from codesign.hw.errors import ModelError
 from codesign.hw.functional import Machine
 from codesign.hw.program import Program
@@ -46,6 +58,7 @@ class Network:
     constants: Constants
     matrices: Matrices
     model: FloatModel
+    notes: tuple[str, ...] = ()  # what of a quantized file's scales could not be kept
 
 
 def compile_network(
@@ -54,35 +67,44 @@ def compile_network(
     samples: Iterable[Feeds],
     *,
     seq: int | None = None,
+    batch: int | None = 1,
+    dims: Mapping[str, int] | None = None,
     objective: str = "cycles",
-    method: str = "minmax",
+    table: CostTable | None = None,
+    options: Options = DEFAULT,
     accurate: bool = True,
 ) -> Network:
-    """Quantize a float model, batch 1, on calibration samples and compile it.
+    """Quantize a float model on calibration samples and compile it; a quantized one keeps its scales.
 
-    Samples are inputs by name, all of the sequence length of the Program. Raises ModelError,
+    Samples are inputs by name, all of the sequence length of the Program. `seq`, `batch` (1, or None
+    where the file fixes it) and `dims` are `import_onnx`'s. Raises ModelError,
     UnsupportedError, MappingError, CalibrationError or QuantizationError, each one line.
     """
-    if method not in METHODS:
-        raise CalibrationError(f"unknown calibration {method!r}: choose {', '.join(METHODS)}")
-    graph = import_onnx(source, batch=1, seq=seq)
-    model = FloatModel(source)
-    plan = lower(graph, config, objective, cost_table(config), accurate)
+    name = source.stem if isinstance(source, Path) else None
+    found = dequantized(load_model(source))
+    graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
+    model = FloatModel(found.model)
     observed = observe(model, _observed_tensors(graph, model), samples)
     _check_shapes(graph, dict(observed.shapes))
     matrices = Matrices(graph, dict(observed.shapes))
     constants = probe(model, graph, matrices, observed.feeds)
-    quantized = quantize(plan, constants, observed, METHODS[method])
+    given, notes = given_scales(found, graph, constants, matrices, observed.feeds)
+    apart = uneven(given, graph)
+    plan = lower(graph, config, objective, table or cost_table(config), accurate, apart)
+    quantized = quantize(plan, constants, observed, options, given)
     program = emit(plan, step_numbers(plan, quantized, matrices))
     image = pack(plan, program, quantized, matrices)
-    return Network(plan, program, image, quantized, constants, matrices, model)
+    return Network(plan, program, image, quantized, constants, matrices, model, notes)
 
 
-def run(network: Network, feeds: Feeds, backend: str = "functional") -> dict[str, Array]:
-    """Outputs by name of one input. `backend`: "functional", the machine, or "integers", the same
-    in plain numpy and faster.
+def run(
+    network: Network, feeds: Feeds, backend: "str | Backend" = "functional"
+) -> dict[str, Array]:
+    """Outputs by name of one input. `backend`: "functional", the machine, "integers", the same in
+    plain numpy and faster, or one at hand that has run nothing yet (see `rtl_backend`).
     """
-    return _Run(network, feeds, BACKENDS[backend](network)).outputs()
+    ready = BACKENDS[backend](network) if isinstance(backend, str) else backend
+    return _Run(network, feeds, ready).outputs()
 
 
 class Backend(Protocol):
@@ -90,7 +112,7 @@ class Backend(Protocol):
 
     def read(self, tensor: str) -> Array: ...  # an int8 matrix
     def write(self, tensor: str, matrix: Array) -> None: ...
-    def mask(self, index: int, offsets: Ints) -> None: ...  # of the attention that step `index` is
+    def mask(self, index: int, mask: Mask) -> None: ...  # of the softmax in step `index`
     def step(self, index: int) -> None: ...
 
 
@@ -102,18 +124,21 @@ class Functional:
         self.machine = Machine(self.config, network.image.copy())
         self.places = places(network.plan)
 
+    @property
+    def dram(self) -> Bytes:
+        """What the host reads."""
+        return self.machine.dram
+
     def read(self, tensor: str) -> Array:
-        data = self.machine.dram[self.places[tensor] :]
-        return self.network.matrices.unpack(tensor, data, self.config)
+        return self.network.matrices.unpack(tensor, self.dram[self.places[tensor] :], self.config)
 
     def write(self, tensor: str, matrix: Array) -> None:
         self._store(self.places[tensor], self.network.matrices.pack(tensor, matrix, self.config))
 
-    def mask(self, index: int, offsets: Ints) -> None:
+    def mask(self, index: int, mask: Mask) -> None:
         work, step = self.network.plan.steps[index].work, self.network.quantized.steps[index]
-        assert isinstance(work.problem, AttentionProblem) and isinstance(step, Attention)
-        records = mask_records(step, offsets, work.problem, self.config.dim)
-        self._store(self.places[f"{index}:{work.name}/mask"], records)
+        for suffix, data in mask_contents(step, work, mask, self.config).items():
+            self._store(self.places[f"{index}:{work.name}/{suffix}"], data)
 
     def step(self, index: int) -> None:
         self.machine.run(self.network.program.kernels[index].body)
@@ -128,7 +153,7 @@ class Integers:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.known: dict[str, Array] = {}
-        self.masks: dict[int, Ints] = {}
+        self.masks: dict[int, Mask] = {}
 
     def read(self, tensor: str) -> Array:
         return self.known[tensor]
@@ -136,13 +161,13 @@ class Integers:
     def write(self, tensor: str, matrix: Array) -> None:
         self.known[tensor] = matrix
 
-    def mask(self, index: int, offsets: Ints) -> None:
-        self.masks[index] = offsets
+    def mask(self, index: int, mask: Mask) -> None:
+        self.masks[index] = mask
 
     def step(self, index: int) -> None:
         n = self.network
         step, work = n.quantized.steps[index], n.plan.steps[index].work
-        mask = self.masks.get(index, np.zeros(1, dtype=np.int64))
+        mask = self.masks.get(index, Mask())
         graph, matrices = n.plan.graph, n.matrices
         self.known |= integers.evaluate(step, work, graph, matrices, self.known, mask)
 
@@ -180,24 +205,31 @@ class _Run:
         (output,) = work.outputs
         if not self.n.model.has(output) or not _wanted(self.n.plan.graph, output):
             return
-        given = tuple(name for name in work.inputs if name not in self.n.model.inputs)
+        # A mask that a host softmax reads is part of what the host computes.
+        given = tuple(
+            name
+            for name in work.inputs
+            if name not in self.n.model.inputs and _wanted(self.n.plan.graph, name)
+        )
         value = self.n.model.part(given, (output,))(self._known(given))[output]
         self.floats[output] = value
         if output in self.on_chip:
             self._to_chip(output, value)
 
     def _mask(self, index: int) -> None:
-        """What is added to the scores of an attention: the scores where Q and K are zero."""
-        step, work = self.n.quantized.steps[index], self.n.plan.steps[index].work
-        if not isinstance(step, Attention) or not self.n.constants.scores[step.softmax].keys_hidden:
+        """What is added to the scores of a softmax: the scores where the matrix before it is zero."""
+        step = self.n.quantized.steps[index]
+        added = added_to(step)
+        if added is None or not (added.keys or added.computed):
             return
-        tensor = self.n.constants.scores[step.softmax].tensor
-        zeros = {
-            name: np.zeros(self.n.matrices.shapes[name], dtype=np.float32)
-            for name in work.inputs[:2]
-        }
-        added = self.n.model.part(tuple(zeros), (tensor,))({**self.feeds, **zeros})[tensor]
-        self.backend.mask(index, key_mask(step, added.astype(np.float64)))
+        op = self.n.plan.graph.dag.nodes[added.softmax]["op"]
+        source, matrix = op.inputs[0], self.n.matrices[op.output]
+        zeros = np.zeros(self.n.matrices.shapes[source], dtype=np.float32)
+        tensor = self.n.constants.scores[added.softmax].tensor
+        values = self.n.model.part((source,), (tensor,))({**self.feeds, source: zeros})[tensor]
+        heads = matrix.of(values.astype(np.float64)).reshape(matrix.rows, matrix.heads, -1)
+        causal = not isinstance(step, Projection) and step.causal
+        self.backend.mask(index, mask_of(added, causal, heads.transpose(1, 0, 2)))
 
     def _known(self, tensors: Iterable[str]) -> Mapping[str, Array]:
         """Float values of graph tensors, and the model's inputs."""

@@ -1,19 +1,27 @@
 """A quantized network in plain numpy integers: step after step, whole matrices, no tiles, no kernels.
 
-It knows `hw.arithmetic` and nothing of mappings, layouts or instructions; what the machine computes
-must equal it bit for bit. It is also the fast way to measure quality over many inputs.
+What a quantized network computes is settled by which of the graph's tensors are int8, and by their
+scales. From int8 tensors to the next, all is exact: sums of products, the summands that enter with
+them, a requantizer, a function of `hw.arithmetic`, a requantizer. Fusion settles which tensors are
+int8, before mapping: what feeds an activation never is; nor does what feeds a residual sum or a norm
+behind a matmul, where the sum stays in the accumulator; scores are where attention takes three
+kernels, not where it takes one or two. Probabilities always are, in steps of 1 / 127. Nothing else of a plan
+changes a bit: no tile, order, place, objective, memory or dim, nor projections that are merged.
+
+It knows nothing of mappings, layouts or instructions; what the machine computes must equal it bit for
+bit. It is also the fast way to measure quality over many inputs.
 """
 
 from collections.abc import Mapping
 
 import numpy as np
 
-from codesign.compiler.constants import column_ranges
 from codesign.compiler.fusion import Work
 from codesign.compiler.graph import Graph
+from codesign.compiler.masks import Mask
 from codesign.compiler.matrices import Matrices
 from codesign.compiler.onnx_float import Array
-from codesign.compiler.quantize import (
+from codesign.compiler.quantized import (
     Attention,
     Product,
     Projection,
@@ -28,18 +36,18 @@ Tensors = Mapping[str, Array]  # int8 matrices [rows, heads * columns]
 
 
 def evaluate(
-    step: QuantizedStep, work: Work, graph: Graph, matrices: Matrices, known: Tensors, mask: Ints
+    step: QuantizedStep, work: Work, graph: Graph, matrices: Matrices, known: Tensors, mask: Mask
 ) -> dict[str, Array]:
-    """The int8 matrices that a step writes. `mask`: offsets [keys] of an attention's scores."""
+    """The int8 matrices that a step writes. `mask`: what the run adds to its scores."""
     match step:
         case Projection():
             out = _projection(step, work, known)
         case Product():
-            out = _product(step, work, graph, known)
+            out = _product(step, work, graph, known, mask)
         case Attention():
             out = _attention(step, work, graph, known, mask)
         case Rows():
-            out = _rows(step, work, matrices, known)
+            out = _rows(step, work, matrices, known, mask)
     if not work.output_columns:
         return {work.outputs[0]: out}
     widths = [matrices[name].columns for name in work.outputs]
@@ -56,47 +64,59 @@ def _projection(step: Projection, work: Work, known: Tensors) -> Array:
     return _epilogue(acc, step.first, step.function, step.last)
 
 
-def _product(step: Product, work: Work, graph: Graph, known: Tensors) -> Array:
+def _product(step: Product, work: Work, graph: Graph, known: Tensors, mask: Mask) -> Array:
     op = graph.dag.nodes[work.operators[0]]["op"]
-    a = known[op.inputs[0]]
-    turns = (*[op.inputs[1]] * work.b_range, op.inputs[1])
-    width = op.batch * (op.k if op.transposed_b else op.n)
-    b = column_ranges(turns, width, known)[-1]
+    wide = op.k if op.transposed_b else op.n
+    a, b = known[op.inputs[0]], _range(known[op.inputs[1]], work.b_range, op.batch * wide)
     heads = []
     for h in range(op.batch):
-        left = a[:, h * op.k : (h + 1) * op.k]
-        wide = op.k if op.transposed_b else op.n
-        right = b[:, h * wide : (h + 1) * wide]
-        acc = _matmul(left, right.T if op.transposed_b else right)
-        heads.append(_epilogue(acc, step.first, step.function, step.last, step.causal))
+        right = _range(b, h, wide)
+        acc = _matmul(_range(a, h, op.k), right.T if op.transposed_b else right)
+        heads.append(_scores(acc, step, h, mask))
     return np.concatenate(heads, axis=1)
 
 
-def _attention(step: Attention, work: Work, graph: Graph, known: Tensors, mask: Ints) -> Array:
+def _attention(step: Attention, work: Work, graph: Graph, known: Tensors, mask: Mask) -> Array:
     op = graph.dag.nodes[work.operators[0]]["op"]
-    q, k, v = column_ranges(work.inputs[:3], op.batch * op.k, known)
+    q, k, v = (
+        _range(known[tensor], turn, op.batch * op.k)
+        for tensor, turn in zip(work.inputs[:3], work.ranges, strict=True)
+    )
+    scores = Product(step.scores, "softmax", step.probabilities, step.causal, step.added)
     heads = []
     for h in range(op.batch):
-        columns = slice(h * op.k, (h + 1) * op.k)
-        acc = _matmul(q[:, columns], k[:, columns].T) + mask
-        scores = step.scores
-        p = _epilogue(acc, scores, "softmax", step.probabilities, step.causal)
-        heads.append(_epilogue(_matmul(p, v[:, columns]), step.context, "copy", None))
+        p = _scores(_matmul(_range(q, h, op.k), _range(k, h, op.k).T), scores, h, mask)
+        heads.append(_epilogue(_matmul(p, _range(v, h, op.k)), step.context, "copy", None))
     return np.concatenate(heads, axis=1)
 
 
-def _rows(step: Rows, work: Work, matrices: Matrices, known: Tensors) -> Array:
+def _rows(step: Rows, work: Work, matrices: Matrices, known: Tensors, mask: Mask) -> Array:
     acc = known[work.inputs[0]].astype(np.int64) * step.scales[0]
+    if step.function == "softmax":
+        parts = np.split(acc, matrices[work.outputs[0]].heads, axis=1)
+        heads = [_scores(part, step, h, mask) for h, part in enumerate(parts)]
+        return np.concatenate(heads, axis=1)
     if step.operand is not None:
         acc = acc + step.operand.astype(np.int64) * step.scales[1]
-    elif len(work.inputs) > 1 and step.function != "softmax":
+    elif len(work.inputs) > 1:
         acc = acc + known[work.inputs[1]].astype(np.int64) * step.scales[1]
-    if step.function != "softmax":
-        return _epilogue(acc, step.first, step.function, step.last)
-    parts = np.split(acc, matrices[work.inputs[0]].heads, axis=1)
-    return np.concatenate(
-        [_epilogue(part, step.first, "softmax", step.last, step.causal) for part in parts], axis=1
-    )
+    return _epilogue(acc, step.first, step.function, step.last)
+
+
+def _scores(acc: Ints, step: Product | Rows, head: int, mask: Mask) -> Array:
+    """The epilogue of one head's sums, with what is added to them."""
+    added = step.added
+    if added is not None and added.matrix is not None:
+        matrix = added.matrix if mask.matrix is None else mask.matrix
+        acc = acc + _range(matrix, head, acc.shape[1]).astype(np.int64) * added.matrix_scale
+    if mask.offsets is not None:
+        acc = acc + mask.offsets
+    return _epilogue(acc, step.first, step.function, step.last, step.causal)
+
+
+def _range(matrix: Array, turn: int, width: int) -> Array:
+    """Columns of one head, or of one of Q, K and V."""
+    return matrix[:, turn * width : (turn + 1) * width]
 
 
 def _matmul(a: Array, b: Array) -> Ints:

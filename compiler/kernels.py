@@ -98,13 +98,15 @@ def shape(problem: Problem) -> str:
         case MatmulProblem() as p:
             text = f"{p.m}x{p.k}x{p.n}" if p.batch == 1 else f"{p.batch} of {p.m}x{p.k}x{p.n}"
             said = {"B transposed": p.transposed_b, "residual": p.residual}
-            said |= {p.function: p.function != "copy"}
+            masked = p.parameters and p.function == "softmax"
+            said |= {p.function: p.function != "copy", "mask": masked}
         case AttentionProblem() as p:
             text = f"{p.heads} heads of {p.queries}x{p.head_dim}, {p.keys} keys"
             said = {"bias": p.bias, "mask": p.mask_rows > 0}
         case RowProblem() as p:
             text = f"{p.rows}x{p.cols}" if p.batch == 1 else f"{p.batch} of {p.rows}x{p.cols}"
             said = {"sum of two": p.operands == 2, p.function: p.function != "copy"}
+            said |= {"mask": p.parameters > 0 and p.function == "softmax"}
     return ", ".join([text, *(words for words, so in said.items() if so)])
 
 

@@ -4,7 +4,7 @@ Kernels run one after another, each from an idle machine to an idle machine, so 
 a network is the sum of its kernels' and the mapping of one does not depend on its neighbours.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,24 +73,30 @@ def lower(
     objective: str,
     table: CostTable,
     accurate: bool = False,
+    apart: Collection[str] = (),
 ) -> Plan:
     """Fuse, map and price every operator of `graph` for the objective.
 
     With `accurate`, sums of activations stay in the accumulator wherever that fits, whatever it
     costs: between a matmul and a sum or norm there is no rounding to int8 (see also `fuse`).
+    A matmul named in `apart` writes int8 all the same: no sum follows it in its kernel.
     Raises MappingError naming the operator that fits no tile of the machine.
     """
     if objective not in OBJECTIVES:
         raise MappingError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
     tables = price_tables(config, objective, table)
     groups = fuse(graph, config, accurate)
-    steps = [step for group in groups for step in _steps(group, tables, accurate)]
+    steps = [step for group in groups for step in _steps(group, tables, accurate, apart)]
     return Plan(graph.name, config, objective, graph, tuple(steps))
 
 
-def _steps(group: Group, tables: PriceTables, accurate: bool) -> Iterator[Step]:
+def _steps(
+    group: Group, tables: PriceTables, accurate: bool, apart: Collection[str]
+) -> Iterator[Step]:
     """The kernels of a group's cheapest alternative; of the most fused one for an accurate sum."""
     alternatives = group.alternatives
+    if not {op.name for op in group.operators}.isdisjoint(apart):
+        alternatives = alternatives[-1:]
     price = None
     if accurate and any(isinstance(op, Add | LayerNorm) for op in group.operators):
         price = tables.group(GroupShape.of(alternatives[:1]))

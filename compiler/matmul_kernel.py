@@ -357,7 +357,7 @@ class _MatmulWriter:
                 "dram_stride": Affine(plane * word),
                 "parameters": Affine(
                     0,
-                    {"q": s.width},
+                    {"q": s.width * p.parameter_sets},
                     self._parameter_ring(self.map.tile_n * p.parameter_sets),
                 ),
                 **numbers.addresses,

@@ -17,7 +17,9 @@ SLOTS = 2  # rotating buffers of streamed chunks
 
 @dataclass(frozen=True)
 class MatmulProblem:
-    """What a matmul kernel computes. `parameters`: per-channel bias and scale are loaded."""
+    """What a matmul kernel computes. `parameters`: per-channel bias and scale are loaded;
+    `channel_output`: so are the factors behind a function, as they are behind a norm in any case.
+    """
 
     m: int
     k: int
@@ -28,6 +30,7 @@ class MatmulProblem:
     function: str = "copy"
     residual: bool = False  # an int8 matrix is added before the function
     destination: str = "dram"
+    channel_output: bool = False
 
     @property
     def row_function(self) -> bool:
@@ -43,7 +46,7 @@ class MatmulProblem:
     def parameter_sets(self) -> int:
         """Parameter rows per block of C: bias and scale, gamma and beta."""
         norm = self.function in ("layernorm", "rmsnorm")
-        return int(self.parameters) + int(norm)
+        return int(self.parameters) + int(norm or self.channel_output)
 
 
 @dataclass(frozen=True)

@@ -15,23 +15,42 @@ from codesign.compiler.graph import Activation, Add, Graph, LayerNorm, Matmul, S
 from codesign.compiler.onnx_float import Array
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
+from codesign.hw.errors import UnsupportedError
 
 
 @dataclass(frozen=True)
 class Matrix:
-    """How a tensor is stored: `rows` of `heads` times `columns` values; ONNX has heads outermost."""
+    """How a tensor is stored: `rows` of `heads` times `columns` values; ONNX has heads outermost.
+
+    `channels_first`: ONNX has the columns before the rows, [1, channels, ...]. `patch`: the array is
+    an image [1, channels, height, width] whose patches of this height and width are the rows.
+    """
 
     rows: int
     columns: int
     heads: int = 1
+    channels_first: bool = False
+    patch: tuple[int, int] = (0, 0)
 
     def of(self, array: Array) -> Array:
         """The matrix [rows, heads * columns] of an ONNX array."""
+        if self.channels_first:
+            return array.reshape(self.columns, self.rows).T
+        if self.patch != (0, 0):
+            (_, channels, high, wide), (p, q) = array.shape, self.patch
+            patches = array.reshape(channels, high // p, p, wide // q, q)
+            return patches.transpose(1, 3, 0, 2, 4).reshape(self.rows, self.columns)
         parts = array.reshape(self.heads, self.rows, self.columns)
         return parts.transpose(1, 0, 2).reshape(self.rows, self.heads * self.columns)
 
     def array(self, matrix: Array, shape: tuple[int, ...]) -> Array:
         """The ONNX array of a matrix [rows, heads * columns]."""
+        if self.channels_first:
+            return matrix.T.reshape(shape)
+        if self.patch != (0, 0):
+            (_, channels, high, wide), (p, q) = shape, self.patch
+            patches = matrix.reshape(high // p, wide // q, channels, p, q)
+            return patches.transpose(2, 0, 3, 1, 4).reshape(shape)
         parts = matrix.reshape(self.rows, self.heads, self.columns)
         return parts.transpose(1, 0, 2).reshape(shape)
 
@@ -42,14 +61,24 @@ class Matrices:
     def __init__(self, graph: Graph, shapes: dict[str, tuple[int, ...]]) -> None:
         self.graph, self.shapes = graph, shapes
         self.head_width: dict[str, int] = {}
+        self.headed: dict[str, Matrix] = {}  # what products of heads read
+        self.normed: dict[str, int] = {}
+        self.convolved: dict[str, Matmul] = {}  # what convolutions read
         for op in graph.operators():
+            if isinstance(op, LayerNorm):
+                self.normed[op.inputs[0]] = op.cols  # several axes at once
+            if isinstance(op, Matmul) and op.im2col_bytes:
+                self.convolved[op.inputs[0]] = op
             if isinstance(op, Matmul) and not op.constant_b:
                 self.head_width[op.output] = op.n
-                for tensor in op.inputs[:2]:
-                    if op.transposed_b:
-                        self.head_width[tensor] = op.k
-                if not op.transposed_b:
-                    self.head_width[op.inputs[1]] = op.n
+                self.head_width[op.inputs[0]] = op.k
+                self.head_width[op.inputs[1]] = op.k if op.transposed_b else op.n
+                b = (
+                    Matrix(op.n, op.k, op.batch)
+                    if op.transposed_b
+                    else Matrix(op.k, op.n, op.batch)
+                )
+                self.headed |= {op.inputs[0]: Matrix(op.m, op.k, op.batch), op.inputs[1]: b}
 
     def __getitem__(self, tensor: str) -> Matrix:
         tensor = tensor.removesuffix(LOW)
@@ -59,14 +88,52 @@ class Matrices:
             case Matmul(constant_b=False):
                 return Matrix(op.m, op.n, op.batch)
             case Matmul():
-                return Matrix(op.m, op.n)
+                return Matrix(op.m, op.n, 1, self._channels_first(op))
             case Softmax():
+                scores = self[op.inputs[0]]
+                whole = scores.columns != op.cols
+                return Matrix(op.rows, op.cols) if whole else scores
+            case Activation() | Add() if self._like_input(op):
                 return self[op.inputs[0]]
             case Activation() | Add() | LayerNorm():
                 return Matrix(op.rows, op.cols)
+        if tensor not in self.shapes:
+            raise UnsupportedError(
+                f"tensor {tensor!r} is not in the ONNX file but made by the import, for an operator "
+                "whose columns another has as rows: such a transpose of int8 data is not supported"
+            )
         shape = self.shapes[tensor]
-        columns = shape[-1] if shape else 1
+        if tensor in self.convolved and len(shape) == 4:
+            return self._patches(self.convolved[tensor], shape)
+        head = self.headed.get(tensor)
+        if head is not None and (math.prod(shape[:-2]), *shape[-2:]) == (
+            head.heads,
+            head.rows,
+            head.columns,
+        ):
+            return head
+        columns = self.normed.get(tensor, shape[-1] if shape else 1)
         return Matrix(math.prod(shape) // columns, columns)
+
+    def _channels_first(self, op: Matmul) -> bool:
+        """Whether the output is that of a convolution, in its own order of axes."""
+        shape = self.shapes.get(op.output, ())
+        return op.im2col_bytes > 0 and shape[1:2] == (op.n,) and math.prod(shape[2:]) == op.m
+
+    def _like_input(self, op: Activation | Add) -> bool:
+        """Whether an elementwise operator keeps heads or channels where its input has them."""
+        shapes = [self.shapes.get(tensor, ()) for tensor in (op.output, op.inputs[0])]
+        return len(shapes[0]) > 2 and shapes[0] == shapes[1]
+
+    def _patches(self, op: Matmul, shape: tuple[int, ...]) -> Matrix:
+        """The input of a convolution whose patches do not overlap, as its product reads it."""
+        out = self.shapes.get(op.output, ())
+        if len(out) != 4 or op.batch != 1 or op.m * op.k != math.prod(shape):
+            raise UnsupportedError(
+                f"convolution {op.name!r} runs on the machine only over whole patches: kernel equal "
+                "to stride, no padding, one group"
+            )
+        return Matrix(op.m, op.k, 1, patch=(shape[2] // out[2], shape[3] // out[3]))
 
     def heads(self, tensor: str, config: HardwareConfig) -> tuple[int, int]:
         """Width of a head in the matrix of `tensor` and in DRAM; twice the whole one without heads."""

@@ -285,7 +285,8 @@ class Emitter:
         rank = len(self.shape(output))
         wide, other = (a, b) if len(self.shape(a)) == rank else (b, a)
         column = self.views[wide].column
-        host = self.on_host(a) and self.on_host(b)
+        whole = {self.tensor(name).elements for name in (a, b, output)}
+        host = self.on_host(a) and self.on_host(b) or len(whole) > 1  # one is repeated
         narrow_axis = column - rank + len(self.shape(other))
         second = self.aligned(other, narrow_axis) if narrow_axis >= 0 else self.source(other)
         inputs = (self.source(wide), second)

@@ -6,6 +6,7 @@ between some of its tensors and others, plumbing included, so that constants can
 """
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,19 @@ Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
 
 
+def load_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
+    """The model with its weights. Raises ModelError for a file that cannot be read."""
+    if isinstance(source, Path):
+        read_model(source)  # says in one line what is wrong with the file
+        return onnx.load(source)
+    return source
+
+
 class FloatModel:
     """An ONNX model with its weights. Raises ModelError for one that cannot be read."""
 
     def __init__(self, source: Path | onnx.ModelProto) -> None:
-        if isinstance(source, Path):
-            read_model(source)  # says in one line what is wrong with the file
-            source = onnx.load(source)
+        source = load_model(source)
         self.proto = inlined(source, "the model")
         graph = self.proto.graph
         self.nodes = tuple(graph.node)
@@ -39,6 +46,16 @@ class FloatModel:
         }
         self.outputs = tuple(value.name for value in graph.output)
         self._parts: dict[tuple[tuple[str, ...], tuple[str, ...]], Part] = {}
+
+    @cached_property
+    def types(self) -> Mapping[str, int]:
+        """Element types by tensor, as far as ONNX's inference tells them."""
+        try:
+            inferred = onnx.shape_inference.infer_shapes(read_model(self.proto)).graph
+        except (RuntimeError, ValueError):  # an operator that ONNX does not know in that form
+            inferred = self.proto.graph
+        values = (*inferred.value_info, *inferred.input, *inferred.output)
+        return {value.name: value.type.tensor_type.elem_type for value in values}
 
     def has(self, tensor: str) -> bool:
         """Whether the ONNX graph has a tensor of this name."""
@@ -68,7 +85,9 @@ class Part:
         self.wanted = wanted
         nodes, names = _needed(model, set(given), [w for w in wanted if w not in given])
         self.inputs = tuple(
-            name for name in (*given, *model.inputs) if name in names or name in wanted
+            name
+            for name in dict.fromkeys((*given, *model.inputs))
+            if name in names or name in wanted
         )
         graph = onnx.GraphProto(name="part")
         graph.node.extend(model.nodes[index] for index in sorted(nodes))
@@ -77,7 +96,11 @@ class Part:
         )
         for name in self.inputs:
             declared = name in model.inputs and name not in given
-            graph.input.append(model.inputs[name] if declared else _float_tensor(name))
+            graph.input.append(model.inputs[name] if declared else _tensor(name, model))
+        self._dtypes = {
+            value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            for value in graph.input
+        }
         graph.output.extend(
             onnx.ValueInfoProto(name=name) for name in wanted if name not in self.inputs
         )
@@ -89,7 +112,7 @@ class Part:
         lacking = [name for name in self.inputs if name not in feeds]
         if lacking:
             raise ModelError(f"input {lacking[0]!r} of the model is missing from the data")
-        known = {name: feeds[name] for name in self.inputs}
+        known = {name: self._typed(name, feeds[name]) for name in self.inputs}
         if self._session is not None:
             try:
                 results = self._session.run(list(self._computed), known)
@@ -97,6 +120,11 @@ class Part:
                 raise ModelError(f"onnxruntime: {str(error).splitlines()[0]}") from error
             known |= dict(zip(self._computed, results, strict=True))
         return {name: np.asarray(known[name]) for name in self.wanted}
+
+    def _typed(self, name: str, value: Array) -> Array:
+        """Floats in the model's own width."""
+        wanted = self._dtypes[name]
+        return value.astype(wanted) if wanted != value.dtype and value.dtype.kind == "f" else value
 
 
 def _needed(model: FloatModel, given: set[str], wanted: list[str]) -> tuple[set[int], set[str]]:
@@ -116,8 +144,9 @@ def _needed(model: FloatModel, given: set[str], wanted: list[str]) -> tuple[set[
     return nodes, names
 
 
-def _float_tensor(name: str) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+def _tensor(name: str, model: FloatModel) -> onnx.ValueInfoProto:
+    kind = model.types.get(name) or onnx.TensorProto.FLOAT
+    return onnx.helper.make_tensor_value_info(name, kind, None)
 
 
 def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:

@@ -165,7 +165,7 @@ class _Folder:
         """True for nodes that leave a tensor's float values as they are."""
         if node.op_type in ("Identity", "Dropout"):
             return True
-        origin = self.graph.tensors[node.inputs[0]].origin if node.inputs else Origin.CONSTANT
+        origin = self.graph.tensors[node.inputs[0]].origin if node.input(0) else Origin.CONSTANT
         if node.op_type == "Cast" and origin == Origin.ACTIVATION:
             source = self.graph.tensors[node.inputs[0]].dtype
             return source == FLOAT and node.attribute("to") in FLOAT_TYPES
@@ -225,7 +225,8 @@ class _Folder:
     def _compute(self, node: Node, proto: onnx.NodeProto) -> None:
         tensors = self.graph.tensors
         given = [tensors[name] for name in node.inputs if name]
-        origin = max((tensor.origin for tensor in given), default=Origin.CONSTANT)
+        values = given[:1] if node.op_type == "CastLike" else given
+        origin = max((tensor.origin for tensor in values), default=Origin.CONSTANT)
         types = output_types(node, proto, tensors, self.graph.opset)
         if origin == Origin.CONSTANT:
             self._constant_result(node, proto, types)
@@ -251,6 +252,8 @@ class _Folder:
     def _constant_result(
         self, node: Node, proto: onnx.NodeProto, types: Sequence[tuple[int, tuple[int, ...]]]
     ) -> None:
+        if node.op_type == "CastLike":
+            node, proto = _cast(node, types[0][0])
         given = [self.graph.tensors[name] for name in node.inputs if name]
         root = next((tensor.root for tensor in given if tensor.root), "")
         parts = summands(node)
@@ -281,6 +284,13 @@ class _Folder:
             candidate = f"{name}.{count}"
         self.names.add(candidate)
         return candidate
+
+
+def _cast(node: Node, dtype: int) -> tuple[Node, onnx.NodeProto]:
+    """A CastLike as the Cast that it is where types are known."""
+    inputs = node.inputs[:1]
+    proto = onnx.helper.make_node("Cast", inputs, node.outputs, name=node.name, to=dtype)
+    return replace(node, op_type="Cast", inputs=inputs, attributes={"to": dtype}), proto
 
 
 def _embeds(node: Node, given: Sequence[Tensor]) -> bool:

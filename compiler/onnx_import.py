@@ -32,6 +32,10 @@ _LISTED_NODES = 8
 _REMEDY = "replace them by standard ONNX operators, or export the part of the model without them"
 
 
+class NothingToCompute(ModelError):
+    """A model whose outputs depend on no activation: constants and indices alone."""
+
+
 def import_onnx(
     source: Path | onnx.ModelProto,
     *,
@@ -61,7 +65,9 @@ def import_onnx(
         raise UnsupportedError(_message(title, unsupported))
     graph = emitter.finish(title)
     if not graph.dag:
-        raise ModelError(f"{title} has nothing to compute: no output depends on an activation")
+        raise NothingToCompute(
+            f"{title} has nothing to compute: no output depends on an activation"
+        )
     return graph
 
 

@@ -132,7 +132,11 @@ def _own_bias(emitter: Emitter, constant: str, output: str) -> None:
     if isinstance(op, Matmul) and op.constant_b and emitter.along_columns(constant, output):
         emitter.operators[op.output] = replace(op, bias=True)
     else:
-        emitter.views[output] = replace(view, pending=(emitter.pending("add", constant),))
+        product = f"{output}/product"  # apart from the sum that the host makes of it
+        emitter.graph.tensors[product] = emitter.tensor(output)
+        emitter.operators[product] = replace(emitter.operators.pop(op.output), output=product)
+        left = (emitter.pending("add", constant),)
+        emitter.views[output] = replace(view, source=product, pending=left)
 
 
 def bias(emitter: Emitter, node: Node, name: str, constant: str, output: str) -> None:

@@ -172,6 +172,9 @@ def norm(emitter: Emitter, node: Node) -> None:
     rms = node.op_type != "LayerNormalization"
     cols = math.prod(emitter.shape(x)[axis:])
     emitter.layernorm(node.name, x, node.outputs[0], rank - 1, cols, rms)
+    for moment in filter(None, node.outputs[1:]):
+        if emitter.uses(moment):
+            emitter.host(node, "reducemean", [x], moment, count=emitter.tensor(x).elements)
 
 
 def recognised_norm(emitter: Emitter, node: Node) -> None:
@@ -277,6 +280,8 @@ def batch_norm(emitter: Emitter, node: Node) -> None:
     """BatchNormalization folds into the convolution or linear layer before it."""
     x, output = node.inputs[0], node.outputs[0]
     channels = 1 if len(emitter.shape(x)) > 1 else 0
+    if any(node.outputs[1:]):
+        raise UnknownShape("it is in training mode")
     if emitter.views[x].column == channels and emitter.fold_into_weights(node, x, output, True):
         return
     emitter.host(node, "batchnormalization", [x], output)

@@ -54,5 +54,6 @@ def dequantize(
     if value is None or scale is None:
         return None
     offset = 0.0 if zero is None else zero.astype(np.float32)
-    floats: Array = (value.astype(np.float32) - offset) * scale
+    with np.errstate(over="ignore"):  # the lowest float as a mask
+        floats: Array = (value.astype(np.float32) - offset) * scale
     return floats

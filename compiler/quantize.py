@@ -1,219 +1,87 @@
 """Post-training quantization: a plan, float constants and ranges become integers for every kernel.
 
-int8 weights have one scale a channel. Activations have one a tensor; where only weights and sums behind
-them read it, one a channel, smoothed between the two (SmoothQuant, arXiv 2211.10438): a reader takes
-it into the rows of its weights. A residual rides behind a matmul in units of the matmul's sums, a
-whole number of them, so the scales of its channels and of the weights' agree. What a kernel does to its accumulators is two requantizers, before and
-behind the function; docs/numerics.md has their widths. Everything that would not fit its width is a
-QuantizationError that names the operator. Masks are the run's, see `key_mask`.
+int8 weights have one scale a channel, activations those of `tensor_scales`. A residual rides behind a
+matmul in units of the matmul's sums, a whole number of them, so the scales of its channels and of the
+weights' agree. What a kernel does to its accumulators is two requantizers, before and behind the
+function; docs/numerics.md has their widths. Everything that would not fit its width is a
+QuantizationError that names the operator. Masks are the run's, see `quantized.mask_of`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from codesign.compiler.attention_kernel import AttentionProblem
-from codesign.compiler.calibrate import LEVELS, CalibrationError, Method, Observed
-from codesign.compiler.constants import Affine, Constants, Floats
-from codesign.compiler.fusion import LOW, Work
-from codesign.compiler.graph import LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.calibrate import LEVELS, Observed
+from codesign.compiler.constants import Constants, Floats
+from codesign.compiler.fusion import Work
+from codesign.compiler.given_scales import GivenScales
+from codesign.compiler.graph import Activation, Add, HostOp, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.lower import Plan
 from codesign.compiler.matmul_shape import MatmulProblem
+from codesign.compiler.options import DEFAULT, Options
+from codesign.compiler.quantized import (
+    INT32,
+    Added,
+    Attention,
+    Int8,
+    Product,
+    Projection,
+    QuantizationError,
+    Quantized,
+    QuantizedStep,
+    Requantizer,
+    Rows,
+    matrix_of,
+    to_int8,
+)
+from codesign.compiler.requantizers import affine, probabilities, requantizer, within
 from codesign.compiler.row_kernel import RowProblem
+from codesign.compiler.tensor_scales import PROBABILITY_SCALE, TensorScales
 from codesign.hw import arithmetic
-from codesign.hw.arithmetic import Ints
-from codesign.hw.errors import CodesignError
 
-LOW_STEPS = 256  # of a remainder to one of its value
-INT32 = (1 << 31) - 1
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
 HEADROOM = 1.125  # of sums before a norm, beyond what calibration saw
-SMOOTHING = 0.5
-COARSENED = 0.25  # the share of a residual's channels whose weights make them coarser
-PROBABILITY_SCALE = 1 / LEVELS
-Int8: TypeAlias = npt.NDArray[np.int8]
+NOTHING = 12.0  # a score this far below another, in nats, has no probability in int8
+FREE = GivenScales()
 
 
-class QuantizationError(CodesignError):
-    """An operator whose numbers do not fit the machine's widths."""
-
-
-@dataclass(frozen=True)
-class Requantizer:
-    """(x * multiplier + offset) / 2^shift, or (x + offset) * multiplier / 2^shift before a function;
-    arrays of one number or one per channel.
-    """
-
-    multiplier: Ints
-    shift: Ints
-    offset: Ints
-
-
-@dataclass(frozen=True)
-class Projection:
-    """f(x[first_row:][:m] @ weights + residual * residual_scale)."""
-
-    weights: Int8
-    first: Requantizer
-    function: str
-    last: Requantizer | None
-    residual_scale: int = 0
-    first_row: int = 0
-
-
-@dataclass(frozen=True)
-class Product:
-    """f(A @ B) of every head, both activations."""
-
-    first: Requantizer
-    function: str
-    last: Requantizer | None
-    causal: bool = False
-
-
-@dataclass(frozen=True)
-class Attention:
-    """softmax(Q.K^T).V of every head; `score_scale` is what one unit of Q.K^T adds to a score."""
-
-    scores: Requantizer
-    probabilities: Requantizer
-    context: Requantizer
-    score_scale: float
-    causal: bool
-    softmax: str
-
-
-@dataclass(frozen=True)
-class Rows:
-    """f(x * scales[0] + y * scales[1]); `operand` is y where it is constant."""
-
-    scales: tuple[int, int]
-    first: Requantizer
-    function: str
-    last: Requantizer | None
-    operand: Int8 | None = None
-    causal: bool = False
-
-
-QuantizedStep: TypeAlias = Projection | Product | Attention | Rows
-
-
-@dataclass(frozen=True)
-class Quantized:
-    """The steps of a plan by index, and the scale of every int8 tensor: [1] or [columns]."""
-
-    steps: Mapping[int, QuantizedStep]
-    scales: Mapping[str, Floats]
-
-
-def quantize(plan: Plan, constants: Constants, observed: Observed, method: Method) -> Quantized:
-    """Integers for every kernel of a plan.
+def quantize(
+    plan: Plan,
+    constants: Constants,
+    observed: Observed,
+    options: Options = DEFAULT,
+    given: GivenScales = FREE,
+) -> Quantized:
+    """Integers for every kernel of a plan; `given` scales are kept, the others chosen.
 
     Raises QuantizationError and CalibrationError naming the operator or tensor.
     """
-    quantizer = _Quantizer(plan, constants, observed, method)
+    tensors = TensorScales(plan, constants, observed, options, given)
+    quantizer = _Quantizer(tensors, constants)
     steps = {
         index: quantizer.step(step.work)
         for index, step in enumerate(plan.steps)
         if step.work.problem is not None
     }
-    return Quantized(steps, quantizer.scales)
-
-
-def to_int8(values: Any, scale: Floats | float) -> Int8:
-    """Values in units of `scale`, to nearest even and clamped to +-127."""
-    return np.clip(np.round(np.asarray(values) / scale), -LEVELS, LEVELS).astype(np.int8)
-
-
-def key_mask(step: Attention, added: Floats) -> Ints:
-    """Offsets [keys] of a mask `added` to the scores [..., queries, keys], clamped to int32.
-
-    Raises QuantizationError for one that is not the same for every query.
-    """
-    rows = added.reshape(-1, added.shape[-1])
-    if (rows != rows[0]).any():
-        raise QuantizationError(
-            f"softmax {step.softmax!r}: its mask differs from query to query; only causal masks and "
-            "masks over keys run on the machine"
-        )
-    units = np.clip(np.nan_to_num(rows[0] / step.score_scale), -INT32, INT32)
-    offsets: Ints = np.round(units).astype(np.int64)
-    return offsets
+    return Quantized(steps, tensors.scales)
 
 
 class _Quantizer:
-    """Quantizes step after step; scales of tensors are settled at first use."""
+    """Quantizes step after step."""
 
-    def __init__(
-        self, plan: Plan, constants: Constants, observed: Observed, method: Method
-    ) -> None:
-        self.graph, self.constants, self.observed = plan.graph, constants, observed
-        self.method = method
-        self.works = [step.work for step in plan.steps]
-        self.scales: dict[str, Floats] = {}
-
-    def scales_of(self, tensor: str) -> Floats:
-        """The scales [columns] or [1] of an int8 tensor; those of probabilities are fixed."""
-        if tensor.endswith(LOW):
-            return self.scales_of(tensor.removesuffix(LOW)) / LOW_STEPS
-        if tensor not in self.scales:
-            producer = self.graph.producer(tensor)
-            if producer is not None and isinstance(self._operator(producer), Softmax):
-                self.scales[tensor] = np.array([PROBABILITY_SCALE])
-            elif self._has_channels(tensor):
-                self.scales[tensor] = self._channel_scales(tensor)
-            else:
-                self.scales[tensor] = np.array([self._range(tensor, self.method) / LEVELS])
-        return self.scales[tensor]
-
-    def scale(self, tensor: str) -> float:
-        """The scale of an int8 tensor that has one."""
-        (scale,) = self.scales_of(tensor)
-        return float(scale)
-
-    def _has_channels(self, tensor: str) -> bool:
-        """Whether the writer scales channel by channel, and all readers on chip can follow."""
-        writers = [work for work in self.works if tensor in work.outputs]
-        if len(writers) != 1 or not _writes_channels(writers[0]):
-            return False
-        readers = [work for work in self.works if work.problem and tensor in work.inputs]
-        return all(
-            isinstance(work.problem, MatmulProblem) and work.problem.parameters for work in readers
-        )
-
-    def _channel_scales(self, tensor: str) -> Floats:
-        """Half way, in the exponent, between a scale a tensor and one a channel.
-
-        Where the tensor is a residual, no finer than the weights of that channel allow.
-        """
-        largest = self._range(tensor, self.method)
-        channels = np.clip(self.observed.channels[tensor], 2.0**-16 * largest, largest)
-        scales = channels**SMOOTHING * largest ** (1 - SMOOTHING) / LEVELS
-        for work in self.works:
-            p = work.problem
-            if isinstance(p, MatmulProblem) and p.residual and work.inputs[-1] == tensor:
-                op = self._operator(work.operators[0])
-                assert isinstance(op, Matmul)
-                finest = self._sum_units(work, self.constants.linear[op.name].weights)
-                ratio = max(1, int(np.quantile(scales / finest, COARSENED)))
-                scales = np.maximum(scales, ratio * finest)
-        settled: Floats = np.asarray(scales, dtype=np.float64)
-        return settled
-
-    def _sum_units(self, work: Work, weights: Floats) -> Floats:
-        """The least unit of each channel's sums: that of its weights in +-127."""
-        units = np.abs(weights * self.scales_of(work.inputs[0])[:, np.newaxis]).max(axis=0) / LEVELS
-        least: Floats = np.maximum(units, max(float(units.max()), 1e-30) * 2.0**-12)
-        return least
+    def __init__(self, tensors: TensorScales, constants: Constants) -> None:
+        self.tensors, self.constants = tensors, constants
 
     def step(self, work: Work) -> QuantizedStep:
-        """The integers of one kernel."""
-        ops = [self._operator(name) for name in work.operators]
+        """The integers of one kernel, and the scales of what it writes."""
+        for tensor in work.outputs:
+            self.tensors.of(tensor)
+        ops = [self.tensors.operator(name) for name in work.operators]
         match work.problem:
-            case MatmulProblem(parameters=True):
+            case MatmulProblem() if work.constant_b:
                 return self._projection(work, work.problem, ops)
             case MatmulProblem():
                 return self._product(work, work.problem, ops)
@@ -231,182 +99,166 @@ class _Quantizer:
         weights = np.concatenate([each.weights for each in linear], axis=1)
         bias = np.concatenate([each.bias for each in linear])
         name = work.name
-        unit = np.maximum(self._sum_units(work, weights), np.abs(bias) / 2**30)
+        unit = np.maximum(self.tensors.sum_units(work, weights), np.abs(bias) / 2**30)
         residual_scale = 0
         if p.residual:
-            unit, residual_scale = self._residual(name, work.inputs[-1], unit)
-        integers = to_int8(weights * self.scales_of(work.inputs[0])[:, np.newaxis], unit)
-        offset = _within(np.round(bias / unit), INT32, name, "bias")
+            unit, residual_scale = self._residual(work, unit)
+        integers = to_int8(weights * self.tensors.of(work.inputs[0])[:, np.newaxis], unit)
+        offset = within(np.round(bias / unit), INT32, name, "bias")
         most = np.abs(integers.astype(np.int64)).sum(axis=0) * 128 + 128 * residual_scale
-        _within(most + np.abs(offset), INT32, name, "sum")
+        within(most + np.abs(offset), INT32, name, "sum")
         if len(linear) > 1:
             units_out = np.concatenate(
-                [np.broadcast_to(self.scales_of(op.output), (op.n,)) for op in matmuls]
+                [np.broadcast_to(self.tensors.of(op.output), (op.n,)) for op in matmuls]
             )
         else:
-            units_out = np.broadcast_to(self._inner_scale(p.function, work, ops), unit.shape)
-        first = _requantizer(unit / units_out, offset, name)
+            factor = self.tensors.sum_factors(work)[0] if p.residual else 1.0
+            inner = self._inner_scale(p.function, work, ops) / factor
+            units_out = np.broadcast_to(inner, unit.shape)
+        first = requantizer(unit / units_out, offset, name)
         last = self._last(p.function, work, ops)
         return Projection(integers, first, p.function, last, residual_scale, linear[0].first_row)
 
-    def _residual(self, name: str, tensor: str, unit: Floats) -> tuple[Floats, int]:
+    def _residual(self, work: Work, unit: Floats) -> tuple[Floats, int]:
         """Units of sums, no finer than `unit`, such that the residual's are a whole number of them."""
-        wanted = float((self.scales_of(tensor) / unit).min())
-        ratio = int(wanted)
+        name = work.name
+        scales = self.tensors.of(work.inputs[-1]) * self.tensors.residual_factor(work)
+        wanted = float((scales / unit).min())
+        given = bool(self.tensors.given_units(work))  # the nearest: exact weights come first
+        ratio = round(wanted) if given else int(wanted * (1 + 1e-9))  # 1 stays 1
         if not 1 <= ratio < 1 << arithmetic.MULTIPLIER_BITS:
             raise QuantizationError(
                 f"{name!r}: the residual's scale is {wanted:.3g} of its sums' and must be from 1 to "
                 f"2^{arithmetic.MULTIPLIER_BITS}: calibrate on other data, or scale the weights"
             )
-        return np.broadcast_to(self.scales_of(tensor) / ratio, unit.shape), ratio
+        return unit if given else np.broadcast_to(scales / ratio, unit.shape), ratio
 
     def _product(self, work: Work, p: MatmulProblem, ops: list[Operator]) -> Product:
         a, b = work.inputs[:2]
-        unit = self.scale(a) * self.scale(b)
-        _within(np.array([p.k * 2.0**14]), INT32, work.name, "sum")
-        softmax = ops[-1] if isinstance(ops[-1], Softmax) else None
-        if softmax is not None:
-            scores = self._unmasked(softmax)
-            unit *= scores.factor
-        first = _requantizer(unit / self._inner_scale(p.function, work, ops), 0, work.name)
-        causal = softmax is not None and softmax.causal
-        return Product(first, p.function, self._last(p.function, work, ops), causal)
+        unit = self.tensors.one(a) * self.tensors.one(b) * self.constants.factors[ops[0].name][0]
+        within(np.array([p.k * 2.0**14]), INT32, work.name, "sum")
+        first = requantizer(unit / self._inner_scale(p.function, work, ops), 0, work.name)
+        last = self._last(p.function, work, ops)
+        if not isinstance(ops[-1], Softmax):
+            return Product(first, p.function, last)
+        added = self._added(ops[-1], unit, work.name)
+        return Product(first, p.function, last, ops[-1].causal, added)
 
     def _attention(self, work: Work, ops: list[Operator]) -> Attention:
         q, k, v = work.inputs[:3]
         softmax, context = ops[1], ops[2]
         assert isinstance(softmax, Softmax) and isinstance(work.problem, AttentionProblem)
         found = self.constants.scores[softmax.name]
-        depth = max(work.problem.head_dim, work.problem.keys)
-        _within(np.array([depth * 2.0**14]), INT32, work.name, "sum")
-        unit = self.scale(q) * self.scale(k) * found.factor
-        outputs = PROBABILITY_SCALE * self.scale(v) / self.scale(context.output)
-        return Attention(
-            scores=_requantizer(unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name),
-            probabilities=_probabilities(),
-            context=_requantizer(outputs, 0, work.name),
-            score_scale=unit,
-            causal=found.causal,
-            softmax=softmax.name,
+        factors = [self.constants.factors[op.name][0] for op in (ops[0], context)]
+        unit = self.tensors.one(q) * self.tensors.one(k) * factors[0]
+        added = self._added(softmax, unit, work.name)
+        most = work.problem.head_dim * 2.0**14 + 128 * added.matrix_scale
+        within(np.array([most, work.problem.keys * 2.0**14]), INT32, work.name, "sum")
+        outputs = (
+            PROBABILITY_SCALE * self.tensors.one(v) * factors[1] / self.tensors.one(context.output)
         )
+        return Attention(
+            scores=requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name),
+            probabilities=probabilities(),
+            context=requantizer(outputs, 0, work.name),
+            causal=found.causal,
+            added=added,
+        )
+
+    def _added(self, softmax: Softmax, unit: float, name: str, step: int = 0) -> Added:
+        """What a softmax adds to scores, of whose sums a unit is one of the softmax's input.
+
+        `step`: the units of the matrix's scale, where the kernel says so; 0: the least that do.
+        """
+        found = self.constants.scores[softmax.name]
+        unit *= found.factor
+        added = Added(softmax.name, unit, found.keys_hidden, computed=found.computed)
+        if found.matrix is None:
+            return added
+        reach = self._matrix_reach(softmax)
+        step = step or max(1, int(np.ceil(reach / LEVELS / unit)))
+        within(np.array([step]), (1 << arithmetic.MULTIPLIER_BITS) - 1, name, "bias scale")
+        added = replace(added, matrix_scale=step)
+        return replace(added, matrix=matrix_of(added, found.matrix))
+
+    def _matrix_reach(self, softmax: Softmax) -> float:
+        """How far the matrix added to scores reaches, down to where it hides one of them."""
+        found = self.constants.scores[softmax.name]
+        assert found.matrix is not None
+        shown = found.matrix[np.isfinite(found.matrix)]
+        largest = float(np.abs(shown).max(initial=0.0))
+        if shown.size == found.matrix.size:
+            return max(largest, 2.0**-10)
+        scores = found.factor * self.tensors.range(softmax.inputs[0], lambda seen: seen.largest)
+        return 2 * scores + 2 * largest + NOTHING
 
     def _rows(self, work: Work, p: RowProblem, ops: list[Operator]) -> Rows:
         operand: Int8 | None = None
-        units = [self.scale(tensor) for tensor in work.inputs[:2]]
+        softmax = ops[-1] if isinstance(ops[-1], Softmax) else None
+        if softmax is not None:
+            return self._softmax(work, p, softmax)
+        units = [self.tensors.one(tensor) for tensor in work.inputs]
         if p.operands > len(work.inputs):
-            added = self.constants.operand[ops[0].name]
+            added = self._summand(self.constants.operand, ops[0])
             units.append(max(float(np.abs(added).max()) / LEVELS, units[0] * 2.0**-SUM_BITS))
             operand = to_int8(added, units[1])
+        elif isinstance(ops[0], Add | HostOp):
+            factors = self._summand(self.constants.factors, ops[0])
+            units = [unit * factor for unit, factor in zip(units, factors, strict=True)]
         unit, scales = units[0], (1, 1)
         if p.operands == 2:
             unit = max(units) / 2**SUM_BITS
             scales = (round(units[0] / unit), round(units[1] / unit))
-        softmax = ops[-1] if isinstance(ops[-1], Softmax) else None
-        if softmax is not None:
-            unit *= self._unmasked(softmax).factor
-        first = _requantizer(unit / self._inner_scale(p.function, work, ops), 0, work.name)
-        last = self._last(p.function, work, ops)
-        causal = softmax is not None and softmax.causal
-        return Rows(scales, first, p.function, last, operand, causal)
+        first = requantizer(unit / self._inner_scale(p.function, work, ops), 0, work.name)
+        return Rows(scales, first, p.function, self._last(p.function, work, ops), operand)
+
+    def _softmax(self, work: Work, p: RowProblem, softmax: Softmax) -> Rows:
+        """A softmax of int8 scores; the matrix under them enters with a scale of its own."""
+        unit, scales = self.tensors.one(work.inputs[0]), (1, 1)
+        if p.operands == 2:
+            factor = self.constants.scores[softmax.name].factor
+            step = self._matrix_reach(softmax) / LEVELS / factor
+            finest = max(unit, step) / 2**SUM_BITS
+            scales = (max(1, round(unit / finest)), max(1, round(step / finest)))
+            unit = finest
+        added = self._added(softmax, unit, work.name, scales[1] if p.operands == 2 else 0)
+        first = requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name)
+        last = probabilities()
+        return Rows(scales, first, "softmax", last, added.matrix, softmax.causal, added)
+
+    def _summand(self, found: Mapping[str, Any], op: Operator) -> Any:
+        if op.name not in found:
+            raise QuantizationError(
+                f"sum {op.name!r} is not one of two matrices of one size: let the host compute it"
+            )
+        return found[op.name]
 
     # -- The two requantizers ------------------------------------------------------------------------
 
     def _inner_scale(self, function: str, work: Work, ops: list[Operator]) -> Floats | float:
         """What a unit before the function stands for, of a channel where they differ."""
+        last = ops[-1]
+        factor = self.constants.factors[last.name][0] if isinstance(last, Activation) else 1.0
         match function:
             case "gelu":
-                return arithmetic.GELU_INPUT_SCALE
+                return arithmetic.GELU_INPUT_SCALE / factor
             case "softmax":
-                return arithmetic.SOFTMAX_INPUT_SCALE
+                return arithmetic.SOFTMAX_INPUT_SCALE / self.constants.scores[last.name].factor
             case "layernorm" | "rmsnorm":
-                reach = HEADROOM * self._range(ops[-1].inputs[0], lambda seen: seen.largest)
+                reach = HEADROOM * self.tensors.range(ops[-1].inputs[0], lambda seen: seen.largest)
                 return reach / ((1 << (arithmetic.NORM_BITS - 1)) - 1)
-        return self.scales_of(work.outputs[0])
+        return self.tensors.of(work.outputs[0]) / factor
 
     def _last(self, function: str, work: Work, ops: list[Operator]) -> Requantizer | None:
         match function:
             case "gelu":
-                unit = arithmetic.GELU_SCALE / self.scale(work.outputs[0])
-                return _requantizer(unit, 0, work.name)
+                unit = arithmetic.GELU_SCALE / self.tensors.of(work.outputs[0])
+                return requantizer(unit, 0, work.name)
             case "softmax":
-                return _probabilities()
+                return probabilities()
             case "layernorm" | "rmsnorm":
                 norm = ops[-1]
                 assert isinstance(norm, LayerNorm)
                 found = self.constants.affine[norm.name]
-                return _affine(found, self.scales_of(work.outputs[0]), work.name)
+                return affine(found, self.tensors.of(work.outputs[0]), work.name)
         return None
-
-    def _unmasked(self, softmax: Softmax) -> Any:
-        found = self.constants.scores[softmax.name]
-        if found.keys_hidden:
-            raise QuantizationError(
-                f"softmax {softmax.name!r}: a mask over keys needs attention on chip, for which this "
-                "machine's memories are too small"
-            )
-        return found
-
-    def _range(self, tensor: str, method: Method) -> float:
-        if tensor not in self.observed.histograms:
-            raise CalibrationError(
-                f"tensor {tensor!r} is not in the ONNX file, so its range cannot be observed: "
-                "export the model with standard operators"
-            )
-        return self.observed.range(tensor, method)
-
-    def _operator(self, name: str) -> Operator:
-        op: Operator = self.graph.dag.nodes[name]["op"]
-        return op
-
-
-def _writes_channels(work: Work) -> bool:
-    """Whether a kernel's last step before int8 has a factor for each channel."""
-    match work.problem:
-        case MatmulProblem() as p:
-            return p.parameters and p.function not in ("gelu", "softmax")
-        case RowProblem() as p:
-            return p.function in ("layernorm", "rmsnorm")
-    return False
-
-
-def _probabilities() -> Requantizer:
-    """From 2^-16 to 1 / 127: a probability of 1 becomes 127."""
-    one = np.ones(1, dtype=np.int64)
-    return Requantizer(LEVELS * one, 16 * one, 0 * one)
-
-
-def _requantizer(real: Floats | float, offset: Ints | int, name: str) -> Requantizer:
-    """The requantizers of positive factors. Raises QuantizationError where one is out of range."""
-    factors = np.atleast_1d(np.asarray(real, dtype=np.float64))
-    try:
-        pairs = np.array([arithmetic.dyadic(float(f)) for f in factors], dtype=np.int64)
-    except ValueError as error:
-        raise QuantizationError(f"{name!r}: requantizer {error}") from error
-    offsets = np.broadcast_to(np.asarray(offset, dtype=np.int64), factors.shape)
-    return Requantizer(pairs[:, 0], pairs[:, 1], offsets)
-
-
-def _affine(found: Affine, unit_out: Floats, name: str) -> Requantizer:
-    """Gamma and beta in int8 units: the largest shift at which multiplier and offset both fit."""
-    factor, added = arithmetic.NORM_SCALE * found.gamma / unit_out, found.beta / unit_out
-    bits = arithmetic.MULTIPLIER_BITS - 1
-    multiplier_room = bits - 1 - np.frexp(factor)[1]
-    offset_room = 30 - np.frexp(added)[1]
-    shift = np.minimum(np.minimum(multiplier_room, offset_room), 40).astype(np.int64)
-    if (shift < 0).any():
-        raise QuantizationError(f"{name!r}: gamma or beta is too large for the range of its output")
-    power = np.ldexp(1.0, shift)
-    return Requantizer(
-        np.round(factor * power).astype(np.int64), shift, np.round(added * power).astype(np.int64)
-    )
-
-
-def _within(values: Floats | Ints, largest: int, name: str, what: str) -> Ints:
-    """The values as integers; QuantizationError when one's magnitude is above `largest`."""
-    worst = float(np.abs(values).max(initial=0))
-    if not worst <= largest:
-        raise QuantizationError(
-            f"{name!r}: a {what} reaches {worst:.3g} but an int32 holds {largest}: "
-            "split the operator, or calibrate on data with a wider range"
-        )
-    return np.asarray(values).astype(np.int64)

@@ -23,7 +23,7 @@ from codesign.hw.program import Affine, Body, Cases, Instruction, Pipeline, Ring
 @dataclass(frozen=True)
 class RowProblem:
     """`batch` matrices of rows x cols int8 values; `operands` of them added; `parameters` rows per
-    block are loaded.
+    block are loaded: gamma and beta of a norm, a softmax's mask over its columns.
     """
 
     rows: int
@@ -111,7 +111,8 @@ def row_kernel(
         problem.rows,
         problem.cols,
         {"t": mapping.tile_rows},
-        affine=problem.parameters > 0,
+        scaled=problem.parameters > 0 and problem.function == "softmax",
+        affine=problem.parameters > 0 and problem.function != "softmax",
     )
     drain = Instruction(
         "mvout",

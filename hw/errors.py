@@ -8,12 +8,17 @@ traceback.
     ├── ProgramError          a Program that breaks the machine's contract
     ├── TableError            an energy or area table that cannot be used
     ├── ModelError            a model configuration or ONNX file that cannot be read
+    │   ├── NothingToCompute  a model without a tensor to compute (compiler/onnx_import.py)
     │   └── UnsupportedError  ONNX nodes that the importer does not know (all at once)
     ├── MappingError          an operator that fits no tile of the machine
     ├── SimulatorError        RTL that cannot be simulated here (defined in hw/verilator.py)
+    ├── CalibrationError      calibration data that says nothing (compiler/calibrate.py)
+    ├── QuantizationError     numbers beyond the machine's widths (compiler/quantized.py)
+    ├── SampleError           data that does not fit the inputs of a model (search/samples.py)
+    ├── TextError             a tokenizer or text that cannot be used (search/tokens.py)
     ├── OutputError           a place that cannot be written (defined in search/output.py)
     ├── FailedMachines        machines of a sweep lost to a bug: leave them out (search/sweep.py)
-    └── Disagreement          kernels that do not run as printed, a bug (search/verify.py)
+    └── Disagreement          kernels that do not run as printed, a bug (hw/agreement.py)
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,8 @@ import click
 from codesign.hw.errors import CodesignError
 
 if TYPE_CHECKING:
-    from codesign.search.commands import Request
+    from codesign.search.network import Quantization
+    from codesign.search.request import Request
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -135,6 +136,23 @@ _machine_options = _options(
                  help="Energy costs: shipped ones, or an Accelergy ERT."),
 )  # fmt: skip
 
+_quantization_options = _options(
+    click.option("--calibration", type=_reader(_path), metavar="FILE|DIR",
+                 help="Data to calibrate on: sentences (.txt, one a line), samples (.npz), or a folder of them."),
+    click.option("--samples", type=_positive, default=64, show_default=True,
+                 help="Calibrate on so many at most."),
+    click.option("--method", metavar="NAME",
+                 help="How ranges are chosen: minmax, percentile, mse or entropy.  [default: minmax]"),
+    click.option("--smoothing", type=float, metavar="0..1",
+                 help="How far scales follow channels; 0 is one scale a tensor.  [default: least error]"),
+    click.option("--tensor-weights", is_flag=True,
+                 help="One scale a weight matrix, not one a channel."),
+    click.option("--tokenizer", type=_reader(_path), metavar="FILE|DIR",
+                 help="tokenizer.json, or BERT's vocab.txt.  [default: beside MODEL]"),
+    click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
+                 help="Of random weights and inputs."),
+)  # fmt: skip
+
 _area_option = click.option(
     "--area-table", default="default", show_default=True, metavar="default|FILE.yaml",
     help="Areas: shipped ones, or an Accelergy ART.",
@@ -224,18 +242,72 @@ def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None
     run_verify(request, Options(backend, kernel, seed or 0, waves))
 
 
+@cli.command()
+@_model_options
+@_machine_options
+@_quantization_options
+@click.option("--text", "texts", multiple=True, help="An input as text; may be repeated.")
+@click.option(
+    "--input",
+    "files",
+    type=_reader(_path),
+    metavar="FILE.npz",
+    multiple=True,
+    help="An input, as arrays by the names of the model's inputs; may be repeated.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["functional", "rtl", "integers"]),
+    default="functional",
+    show_default=True,
+    help="What computes it; integers: the same numbers without a machine, fast.",
+)
+@click.option(
+    "--report",
+    is_flag=True,
+    help="Also the error that every kernel adds, its cause and its remedy.",
+)
+@_out("--out", "-o")
+@_json
+@_debug
+@click.pass_obj
+def run(command: str, /, backend: str, report: bool, texts: tuple[str, ...], files: tuple[Path, ...],
+        **options: Any) -> None:  # fmt: skip
+    """Run MODEL in int8 on an input, and compare with onnxruntime on the float model.
+
+    Without --text and --input the input is random. Without --calibration, calibration is on sentences
+    that ship with codesign where there is a tokenizer, else on random inputs. Built-in models have
+    random weights. With --backend rtl every kernel must agree with the models of the machine.
+    """
+    from codesign.search.run import Options, run_network
+
+    quantization = _quantization(options)
+    run_network(_request(command, **options), Options(backend, report, texts, files, quantization))
+
+
 @cli.command("compile")
 @_model_options
 @_machine_options
+@_quantization_options
+@click.option(
+    "--weights/--no-weights",
+    default=None,
+    help="Quantize, or write the Program alone.  [default: only if MODEL is a file]",
+)
 @_out("-o", "--out", required=True)
 @_json
 @_debug
 @click.pass_obj
-def compile_model(command: str, /, **options: Any) -> None:
-    """Write the Program of MODEL: listing, mappings, memory map."""
+def compile_model(command: str, /, weights: bool | None, **options: Any) -> None:  # fmt: skip
+    """Write the Program of MODEL: listing, mappings, memory map; and its weights in int8.
+
+    With weights also the DRAM image, the encoded instructions, and where and in which scale every
+    int8 tensor is. Calibration is as in codesign run.
+    """
     from codesign.search.commands import run_compile
 
-    run_compile(_request(command, **options))
+    quantization = _quantization(options)
+    run_compile(_request(command, **options), quantization, weights)
 
 
 @cli.command()
@@ -286,13 +358,22 @@ def compile_model(command: str, /, **options: Any) -> None:
 @_debug
 def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int, seed: int,
            weights: str, **shape: Any) -> None:  # fmt: skip
-    """Write a built-in model FAMILY, or a point of the search space (lm), as ONNX."""
-    from codesign.search.commands import run_export
+    """Write a built-in model FAMILY, or a point of the search space (lm), as ONNX.
+
+    FAMILY may be a folder that holds a trained BERT, as Hugging Face saves it: config.json and
+    model.safetensors.
+    """
+    from codesign.search.commands import run_export, run_export_checkpoint
     from codesign.search.inputs import exported
 
     given = {name: value for name, value in shape.items() if value is not None}
     length = None if seq == "dynamic" else int(seq)
     size = None if batch == "dynamic" else int(batch)
+    if Path(family).is_dir():
+        if given or weights != "random":
+            raise click.UsageError(f"{family} has a shape and weights of its own: name no others")
+        run_export_checkpoint(Path(family), path, length, size, opset)
+        return
     run_export(exported(family, length, given), path, length, size, opset, seed, weights)
 
 
@@ -354,9 +435,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _say(f"error: {_message(error)}", code)
 
 
+def _quantization(options: dict[str, Any]) -> "Quantization":
+    """The options of quantization as one value, taken out of `options`."""
+    from codesign.compiler.options import Options
+    from codesign.search.network import Quantization
+
+    chosen = {name: options.pop(name) for name in ("method", "smoothing")}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    channels = not options.pop("tensor_weights")
+    data = {name: options.pop(name) for name in ("calibration", "samples", "tokenizer", "seed")}
+    return Quantization(choices=Options(**chosen, channel_weights=channels), **data)
+
+
 def _request(command: str, **options: Any) -> "Request":
     """The options of sweep, simulate and compile as one value."""
-    from codesign.search.commands import Request
+    from codesign.search.request import Request
 
     fields = {field: options.pop(field) for _, field, _, _, _ in _AXES}
     axes = {field: values for field, values in fields.items() if values is not None}

@@ -4,76 +4,25 @@ A command takes plain values, writes its tables to standard output (or one JSON 
 nothing else), its warnings and progress to standard error, and its files to `--out`.
 """
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig, to_toml
-from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
-from codesign.search import grid, inputs, output, tables
-from codesign.search.grid import Point
-from codesign.search.inputs import Model
+from codesign.models.families import FAMILIES
+from codesign.search import output, tables
 from codesign.search.output import RunDirectory
+from codesign.search.request import Prepared, Request, directory, prepare, progress, say, say_where
 from codesign.search.sweep import FailedMachines, Job, Row, best, feasible_row, sweep
 
 if TYPE_CHECKING:
+    from codesign.compiler.inference import Network
+    from codesign.compiler.lower import Plan
+    from codesign.hw.program import Program
+    from codesign.search.network import Quantization
     from codesign.search.verify import Checked, Distinct, Options
-
-MOST_WARNINGS = 4
-_MAPPED = {"cycles": "fewest cycles", "energy": "least energy", "edp": "least EDP"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What sweep, simulate and compile share: a model, a grid of machines, and how to price it."""
-
-    command: str  # as typed, without what does not change results
-    model: str
-    seq: int | None
-    batch: int | None
-    dimensions: tuple[tuple[str, int], ...]
-    hardware: str
-    fixed: Mapping[str, int]  # fields of HardwareConfig that replace the machine's own
-    axes: Mapping[str, Sequence[int]]  # and those that make a grid
-    objective: str
-    energy_table: str
-    area_table: str = inputs.DEFAULT_AREAS
-    out: Path | None = None
-    as_json: bool = False
-
-
-@dataclass(frozen=True)
-class _Prepared:
-    """A request with everything read and checked."""
-
-    request: Request
-    base: HardwareConfig
-    points: list[Point]
-    tables: str | EnergyOverrides
-    area_tables: str | AreaOverrides
-    model: Model
-
-    def describe(self, action: str, **more: Any) -> dict[str, Any]:
-        """What `run.json` says of it; `more` decides results too."""
-        run_inputs = {
-            "action": action,
-            "model": self.request.model,
-            "graph": inputs.digest(self.model.graph),
-            "seq": self.model.seq,
-            "batch": self.model.batch,
-            "hardware": asdict(self.base),
-            "grid": {axis: list(values) for axis, values in self.request.axes.items()},
-            "objective": self.request.objective,
-            "energy_table": _recorded(self.tables),
-            "area_table": _recorded(self.area_tables),
-            **more,
-        }
-        return output.describe_run(self.request.command, run_inputs, more.get("seed"))
 
 
 def run_sweep(request: Request, jobs: int) -> None:
@@ -82,7 +31,7 @@ def run_sweep(request: Request, jobs: int) -> None:
     Raises CodesignError for bad input and when the model runs on no machine at all, FailedMachines
     when all is done that can be; its KeyboardInterrupt says what was kept.
     """
-    prepared = _prepare(request)
+    prepared = prepare(request)
     run = prepared.describe("sweep")
     if request.out is None:
         rows = _sweep_rows(prepared, jobs, [], lambda row: None, None)
@@ -96,8 +45,8 @@ def run_sweep(request: Request, jobs: int) -> None:
         output.print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
     else:
         console = tables.console()
-        console.print(tables.sweep_table(rows, _title(prepared), console.width))
-        _say_where(request.out)
+        console.print(tables.sweep_table(rows, prepared.title, console.width))
+        say_where(request.out)
     _report_failures(rows)
 
 
@@ -109,8 +58,8 @@ def run_simulate(request: Request) -> None:
     from codesign.search import breakdown
     from codesign.search.evaluate import result
 
-    prepared = _prepare(request)
-    config = _only_machine(prepared.points)
+    prepared = prepare(request)
+    config = prepared.machine
     run = prepared.describe("simulate")
     table = cost_table(config, prepared.tables)
     plan = lower(prepared.model.graph, config, request.objective, table)
@@ -119,7 +68,7 @@ def run_simulate(request: Request) -> None:
     if request.out is not None:
         from codesign.search import plots, timeline
 
-        files = plots.simulation_plots(priced, _title(prepared))
+        files = plots.simulation_plots(priced, prepared.title)
         trace = output.json_compact(timeline.chrome_trace(emit(plan), config))
         with output.run_directory(request.out, run) as directory:
             directory.write_records("results", [row])
@@ -136,14 +85,13 @@ def run_simulate(request: Request) -> None:
         return
     console = tables.console()
     width = console.width
-    title = _title(prepared)
     console.print(tables.machine_title(config), style="dim")
-    console.print(tables.kernel_table(priced, title, width))
+    console.print(tables.kernel_table(priced, prepared.title, width))
     console.print()
     console.print(tables.energy_table(priced, width))
     console.print()
     console.print(tables.totals_table(priced))
-    _say_where(request.out)
+    say_where(request.out)
 
 
 def run_verify(request: Request, options: "Options") -> None:
@@ -156,8 +104,8 @@ def run_verify(request: Request, options: "Options") -> None:
     from codesign.hw.energy import cost_table
     from codesign.search import verify
 
-    prepared = _prepare(request)
-    config = _only_machine(prepared.points)
+    prepared = prepare(request)
+    config = prepared.machine
     table = cost_table(config, prepared.tables)
     plan = lower(prepared.model.graph, config, request.objective, table)
     chosen = verify.select(verify.distinct(plan), options)
@@ -165,47 +113,54 @@ def run_verify(request: Request, options: "Options") -> None:
         output.require_writable(options.waves)
     asked = {"backend": options.backend, "kernel": options.kernel, "seed": options.seed}
     run = prepared.describe("verify", **asked)
-    with _directory(request.out, run) as directory:
-        verify.build(config, options, _say)
+    with directory(request.out, run) as kept:
+        verify.build(config, options, say)
         results, interrupted = _verify(chosen, config, options)
         checks = [result.check for result in results]
-        if directory is not None and checks:
-            directory.write_records("verification", checks)
-            directory.log(f"checked {len(checks)} of {len(chosen)} kernels")
+        if kept is not None and checks:
+            kept.write_records("verification", checks)
+            kept.log(f"checked {len(checks)} of {len(chosen)} kernels")
     summary = verify.summary(checks, plan, options)
     if request.as_json:
         output.print_json({**run, "summary": summary, "kernels": checks})
     elif checks:
         console = tables.console()
         console.print(tables.machine_title(config), style="dim")
-        console.print(tables.verification_table(results, summary, _title(prepared), console.width))
-        _say_where(request.out, options.waves)
+        console.print(tables.verification_table(results, summary, prepared.title, console.width))
+        say_where(request.out, options.waves)
     if interrupted:
         raise KeyboardInterrupt(f"{len(checks)} of {len(chosen)} kernels were done")
     verify.require_agreement(checks, summary)
 
 
-def run_compile(request: Request) -> None:
-    """Write the Program of a model: its listing, its mappings and its memory map."""
+def run_compile(request: Request, quantization: "Quantization", weights: bool | None) -> None:
+    """Write the Program of a model: its listing, its mappings and its memory map.
+
+    With `weights` (None: if the model is a file, or there is data to calibrate on) it is quantized,
+    and what a host needs to run it is written too.
+    """
     from codesign.compiler import listing
-    from codesign.compiler.emit import emit
-    from codesign.compiler.lower import lower
     from codesign.hw.energy import cost_table
     from codesign.search import breakdown
     from codesign.search.evaluate import result
 
     assert request.out is not None
-    prepared = _prepare(request)
-    config = _only_machine(prepared.points)
-    run = prepared.describe("compile")
-    table = cost_table(config, prepared.tables)
-    plan = lower(prepared.model.graph, config, request.objective, table)
-    program, priced = emit(plan), result(plan, table)
+    prepared = prepare(request)
+    config = prepared.machine
+    if weights is None:
+        weights = request.model not in FAMILIES or quantization.calibration is not None
+    described = {"seed": quantization.seed, **quantization.describe()} if weights else {}
+    run = prepared.describe("compile", **described)
+    compiled = _quantized(prepared, quantization) if weights else None
+    plan, program = _program(prepared) if compiled is None else (compiled.plan, compiled.program)
+    priced = result(plan, cost_table(config, prepared.tables))
     with output.run_directory(request.out, run) as directory:
         directory.write_text("program.txt", listing.text(program))
         directory.write_records("mapping", breakdown.kernels(priced))
         directory.write_records("memory", program.memory)
         directory.write_text("hardware.toml", to_toml(config))
+        if compiled is not None:
+            _write_image(directory, compiled)
         directory.log("compiled")
     summary = {
         "kernels": len(program.kernels),
@@ -217,13 +172,57 @@ def run_compile(request: Request) -> None:
         return
     console = tables.console()
     console.print(tables.machine_title(config), style="dim")
-    title = _title(prepared)
-    console.print(tables.mapping_table(priced, title, console.width))
+    console.print(tables.mapping_table(priced, prepared.title, console.width))
     console.print(
         f"{len(program.kernels)} kernels, {priced.cycles:,} cycles, "
         f"{program.dram_bytes / 1e6:,.1f} MB of DRAM in use"
     )
-    _say_where(request.out)
+    say_where(request.out)
+
+
+def _program(prepared: Prepared) -> "tuple[Plan, Program]":
+    """The Program of a model as it is priced, without numbers."""
+    from codesign.compiler.emit import emit
+    from codesign.compiler.lower import lower
+    from codesign.hw.energy import cost_table
+
+    config = prepared.machine
+    table = cost_table(config, prepared.tables)
+    plan = lower(prepared.model.graph, config, prepared.request.objective, table)
+    return plan, emit(plan)
+
+
+def _quantized(prepared: Prepared, quantization: "Quantization") -> "Network":
+    from codesign.search import network
+
+    try:
+        opened = network.open_model(prepared, quantization)
+        return network.quantize(opened, prepared, quantization)
+    except CodesignError as error:
+        raise CodesignError(f"{error}; --no-weights writes the Program alone") from error
+
+
+def _write_image(directory: RunDirectory, compiled: "Network") -> None:
+    """What a host needs beside the listing: weights, instructions, and where every tensor is."""
+    from codesign.compiler import tensor_map
+    from codesign.hw.encoding import encode_all
+    from codesign.hw.program import unroll
+
+    words = [encode_all(unroll(kernel.body)) for kernel in compiled.program.kernels]
+    kernels = [
+        {"name": kernel.name, "instructions": len(part)}
+        for kernel, part in zip(compiled.program.kernels, words, strict=True)
+    ]
+    document = {
+        "layout": tensor_map.LAYOUT,
+        "dim": compiled.plan.config.dim,
+        "kernels": kernels,
+        "tensors": [asdict(one) for one in tensor_map.tensor_map(compiled)],
+        "masks": [asdict(one) for one in tensor_map.mask_map(compiled)],
+    }
+    directory.write_bytes("weights.bin", compiled.image.tobytes())
+    directory.write_bytes("program.bin", b"".join(part.tobytes() for part in words))
+    directory.write_text("scales.json", output.json_text(document))
 
 
 def run_export(
@@ -236,45 +235,18 @@ def run_export(
     save(model, path)
 
 
-def _prepare(request: Request) -> _Prepared:
-    """Read and check everything that a request names, cheap checks first."""
-    base = inputs.load_machine(request.hardware)
-    base = replace(base, **request.fixed)  # type: ignore[arg-type]
-    points = grid.points(base, request.axes)
-    _require_a_machine([point for point in points if point.config is None], points)
-    energy = inputs.load_tables(request.energy_table)
-    areas = inputs.load_area_tables(request.area_table)
-    model = inputs.load_model(request.model, request.seq, request.batch, request.dimensions)
-    _warn(points, energy, areas)
-    return _Prepared(request, base, points, energy, areas, model)
+def run_export_checkpoint(
+    folder: Path, path: Path, seq: int | None, batch: int | None, opset: int
+) -> None:
+    """Write a trained checkpoint as ONNX; None makes an axis dynamic."""
+    from codesign.models.checkpoint import load_checkpoint
 
-
-def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> None:
-    if len(impossible) == len(points):
-        reason = impossible[0].reason
-        raise CodesignError(
-            reason if len(points) == 1 else f"no machine of the grid can be built: {reason}"
-        )
-
-
-def _title(prepared: _Prepared) -> str:
-    """One line over every table and plot of a run."""
-    objective = _MAPPED[prepared.request.objective]
-    return f"{prepared.model.title} on {prepared.base.name}, kernels mapped for {objective}"
-
-
-def _only_machine(points: Sequence[Point]) -> HardwareConfig:
-    if len(points) != 1:
-        raise CodesignError(
-            f"the options name {len(points)} machines but this command takes one: "
-            "give single values, or use codesign sweep"
-        )
-    assert points[0].config is not None  # _prepare refused a machine that cannot be
-    return points[0].config
+    config, weights = load_checkpoint(folder)
+    run_export(config, path, seq, batch, opset, 0, weights)
 
 
 def _sweep_rows(
-    prepared: _Prepared,
+    prepared: Prepared,
     jobs: int,
     done: Sequence[Row],
     keep: Callable[[Row], None],
@@ -286,7 +258,7 @@ def _sweep_rows(
     total = len(prepared.points)
     graph, objective = prepared.model.graph, prepared.request.objective
     job = Job(graph, objective, prepared.tables, prepared.area_tables)
-    with _progress(total, len(rows)) as advance:
+    with progress(total, len(rows)) as advance:
 
         def take(row: Row) -> None:
             rows[row.index] = row
@@ -330,12 +302,12 @@ def _kept(out: Path | None, done: int, total: int) -> str:
     return f"{done} of {total} machines are kept in {out}: repeat the command to go on"
 
 
-def _write_sweep(directory: RunDirectory, rows: Sequence[Row], prepared: _Prepared) -> None:
+def _write_sweep(directory: RunDirectory, rows: Sequence[Row], prepared: Prepared) -> None:
     from codesign.search import plots
 
     directory.finish_journal(rows)
     directory.write_records("results", rows)
-    for name, content in plots.sweep_plots(rows, _title(prepared)).items():
+    for name, content in plots.sweep_plots(rows, prepared.title).items():
         directory.write_bytes(name, content)
     directory.log(f"swept {len(rows)} machines")
 
@@ -347,7 +319,7 @@ def _verify(
     from codesign.search import verify
 
     results: list[Checked] = []
-    with _progress(len(chosen), 0, "kernels") as advance:
+    with progress(len(chosen), 0, "kernels") as advance:
 
         def take(result: "Checked") -> None:
             results.append(result)
@@ -358,65 +330,3 @@ def _verify(
         except KeyboardInterrupt:
             return results, True
     return results, False
-
-
-@contextmanager
-def _directory(out: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory | None]:
-    """The run directory of a command, where one was asked for."""
-    if out is None:
-        yield None
-        return
-    with output.run_directory(out, run) as directory:
-        yield directory
-
-
-@contextmanager
-def _progress(total: int, done: int, what: str = "machines") -> Iterator[Callable[[], None]]:
-    """A bar with an estimate on standard error, where that is a terminal and there is a wait."""
-    console = tables.console(stderr=True)
-    if total - done <= 1 or not console.is_terminal:
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda: bar.advance(task)
-
-
-def _warn(
-    points: Sequence[Point], energy: str | EnergyOverrides, areas: str | AreaOverrides
-) -> None:
-    """Say on standard error which memories cannot meet the clock, and what tables do not say."""
-    from codesign.hw.sram import timing_warnings
-
-    warnings: dict[str, None] = {}
-    for point in points:
-        if point.config is not None:
-            warnings.update(dict.fromkeys(timing_warnings(point.config)))
-    shown = list(warnings)[:MOST_WARNINGS]
-    if len(warnings) > len(shown):
-        shown.append(f"and {len(warnings) - len(shown)} more memories that miss the clock")
-    if energy == "timeloop-pat":
-        shown.append("timeloop-pat has relative units: its energies compare but are not joules")
-    for table, quantity in ((energy, "costs"), (areas, "areas")):
-        if not isinstance(table, str) and len(points) > 1:
-            shown.append(f"{table.source}: every machine of the grid gets the same {quantity}")
-    for warning in shown:
-        _say(f"warning: {warning}")
-
-
-def _say(message: str) -> None:
-    print(f"codesign: {message}", file=sys.stderr)
-
-
-def _say_where(out: Path | None, waves: Path | None = None) -> None:
-    for what, path in (("files", out), ("waves", waves)):
-        if path is not None:
-            print(f"{what} are in {path}", file=sys.stderr)
-
-
-def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
-    """A table as `run.json` keeps it: the name of a shipped one, all the numbers of a user's."""
-    return table if isinstance(table, str) else asdict(table)

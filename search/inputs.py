@@ -180,7 +180,8 @@ def _from_file(
                 graph = import_onnx(
                     onnx_model, batch=try_batch, seq=try_seq, dims=dict(named), name=path.stem
                 )
-            except UnsupportedError:
+            except UnsupportedError as error:
+                _require_positions(onnx_model, error, try_seq, try_batch, dict(named))
                 raise
             except ModelError as error:
                 first_error = first_error or error
@@ -188,3 +189,29 @@ def _from_file(
                 return Model(path.stem, graph, try_seq, try_batch)
     assert first_error is not None
     raise first_error
+
+
+def _require_positions(
+    onnx_model: Any, error: Exception, seq: int | None, batch: int | None, named: dict[str, int]
+) -> None:
+    """Raise ModelError where `error` is that of a sequence longer than the table of positions."""
+    from codesign.compiler.onnx_import import import_onnx
+
+    def fits(length: int) -> bool:
+        try:
+            import_onnx(onnx_model, batch=batch, seq=length, dims=named)
+        except ModelError:
+            return False
+        return True
+
+    if seq is None or "broadcast" not in str(error):
+        return
+    longest, shortest_bad = 0, seq
+    while shortest_bad - longest > 1:
+        length = (longest + shortest_bad) // 2
+        longest, shortest_bad = (length, shortest_bad) if fits(length) else (longest, length)
+    if longest:
+        raise ModelError(
+            f"sequence {seq} is longer than the {longest} positions of the model: give --seq "
+            f"{longest} or less"
+        ) from error

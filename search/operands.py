@@ -128,7 +128,10 @@ class _Draw:
         spread = INT8 * math.hypot(*scales[: p.operands])
         numbers = self.numbers(p.function, spread, p.rows, p.cols, scales)
         lanes = -(-p.cols // self.config.dim) * self.config.dim
-        sets = [self.affine_records(lanes, p.function) for _ in range(p.parameters)]
+        if p.function == "softmax":  # a mask
+            sets = [self.scale_records(lanes, p.function, spread) for _ in range(p.parameters)]
+        else:
+            sets = [self.affine_records(lanes, p.function) for _ in range(p.parameters)]
         return numbers, {"parameters": np.concatenate(sets)} if sets else {}
 
     def numbers(

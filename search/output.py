@@ -21,6 +21,9 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from codesign.hw import files
 from codesign.hw.errors import CodesignError
 from codesign.search import lock
@@ -80,6 +83,12 @@ class RunDirectory:
         """Write dataclass instances of one kind as STEM.parquet and STEM.csv."""
         self.write_bytes(f"{stem}.parquet", parquet_bytes(records))
         self.write_text(f"{stem}.csv", csv_text(records))
+
+    def write_arrays(self, stem: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write arrays by name as STEM.npz."""
+        sink = io.BytesIO()
+        np.savez(sink, allow_pickle=False, **arrays)
+        self.write_bytes(f"{stem}.npz", sink.getvalue())
 
     def finish_journal(self, records: Sequence[Any]) -> None:
         """Put the journal in the order of `records`, whatever the order they finished in."""

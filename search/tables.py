@@ -282,11 +282,15 @@ def hardware_table(
 
 
 def plain_table(
-    headers: Sequence[tuple[str, str]], rows: Sequence[Sequence[str]], title: str, width: int
+    headers: Sequence[tuple[str, str]],
+    rows: Sequence[Sequence[str]],
+    title: str,
+    width: int,
+    texts: int = 1,
 ) -> RenderableType:
-    """Return a table of ready cells; headers are (name, unit), the first column is text."""
+    """Return a table of ready cells; headers are (name, unit), the first `texts` columns are text."""
     columns = [
-        _Column(name, unit, [row[i] for row in rows], rank=i, left=i == 0)
+        _Column(name, unit, [row[i] for row in rows], rank=i, left=i < texts)
         for i, (name, unit) in enumerate(headers)
     ]
     return _fit(columns, title, width, [""] * len(rows))

@@ -10,47 +10,26 @@ import difflib
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-
-import numpy as np
 
 from codesign.compiler import kernels
 from codesign.compiler.kernels import Problem
 from codesign.compiler.lower import Plan, Step
 from codesign.hw import fast_timing, simulator
+from codesign.hw.agreement import Disagreement, compare
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.errors import CodesignError, ProgramError
-from codesign.hw.events import EVENT_INDEX, EVENTS
+from codesign.hw.events import EVENTS
 from codesign.hw.functional import Machine
 from codesign.hw.program import Kernel, Program
 from codesign.hw.races import check_races
-from codesign.hw.simulator import KernelRun, Observed
-from codesign.hw.timing import Step as TimedStep
 from codesign.hw.timing import Timing, evaluate_unrolled
 from codesign.search.breakdown import common_name
 from codesign.search.operands import random_operands
 
 MOST_NAMED = 8  # kernels, in a message
-
-# Events and their counters in the RTL (counters.sv).
-COUNTERS = {
-    "instructions": 1,
-    "dram_read_bytes": 2,  # beats
-    "dram_write_bytes": 3,
-    "scratchpad_reads": 4,
-    "scratchpad_writes": 5,
-    "accumulator_reads": 6,
-    "accumulator_writes": 7,
-    "pe_active": 8,  # rows that enter the mesh
-}
-
-
-class Disagreement(CodesignError):
-    """A kernel that the machine does not run as printed: a bug of ours."""
-
-    exit_code = 1
 
 
 @dataclass(frozen=True)
@@ -329,49 +308,9 @@ class _Checker:
             waves=self.options.waves,
         )
         self.seconds = time.perf_counter() - began
-        self._compare_memory(simulation.memory, memory)
-        self._compare_times(simulation.kernels[0], timing)
-        self._compare_counts(simulation.counters, timing)
-
-    def _compare_memory(self, rtl: Bytes, model: Bytes) -> None:
-        wrong = np.flatnonzero(rtl != model)
-        self.found["bytes_differing"] = len(wrong)
-        if len(wrong):
-            at = wrong[0]
-            self.differs(
-                f"byte {at} of DRAM is {rtl[at]} on the RTL, {model[at]} on the functional model"
-            )
-
-    def _compare_times(self, rtl: KernelRun, timing: Timing) -> None:
-        self.found["rtl_cycles"] = rtl.cycles
-        pairs = zip(timing.steps, rtl.steps, strict=True)
-        wrong = [(said, seen) for said, seen in pairs if _times(said) != _times(seen)]
-        self.found["times_differing"] = len(wrong)
-        if wrong:
-            said, seen = wrong[0]
-            self.differs(
-                f"{said.issued.op} at site {said.issued.site} is dispatched, started, released "
-                f"and completed in cycles {_times(seen)} on the RTL, {_times(said)} by the timing "
-                "model"
-            )
-        if rtl.cycles != timing.cycles:
-            self.differs(f"{rtl.cycles:,} cycles on the RTL, {timing.cycles:,} by the timing model")
-
-    def _compare_counts(self, rtl: Sequence[int], timing: Timing) -> None:
-        """The counters of the RTL are the events that energy is charged for."""
-        config = self.config
-        units = {"pe_active": config.macs_per_cycle}
-        units |= {"dram_read_bytes": config.bus_bytes, "dram_write_bytes": config.bus_bytes}
-        self.found["counts_differing"] = 0
-        for event, counter in COUNTERS.items():
-            seen, said = rtl[counter] * units.get(event, 1), int(timing.events[EVENT_INDEX[event]])
-            if seen != said:
-                self.found["counts_differing"] += 1
-                self.differs(f"{seen:,} {event} on the RTL, {said:,} by the timing model")
-
-
-def _times(step: TimedStep | Observed) -> tuple[int, int, int, int]:
-    return step.dispatch, step.start, step.release, step.complete
+        agreement = compare(simulation, timing, memory, self.config)
+        self.found |= {f: v for f, v in asdict(agreement).items() if f != "difference"}
+        self.differs(agreement.difference)
 
 
 def _numberless(name: str) -> str:

@@ -10,7 +10,8 @@ import pytest
 from codesign.compiler.calibrate import METHODS, CalibrationError
 from codesign.compiler.inference import Network, compile_network, run
 from codesign.compiler.onnx_float import Array, Feeds
-from codesign.compiler.quantize import Attention, QuantizationError, key_mask
+from codesign.compiler.options import Options
+from codesign.compiler.quantized import Attention, QuantizationError, mask_of
 from codesign.hw.config import HardwareConfig, preset
 from codesign.models.export import export
 from codesign.models.families import BertConfig, DecoderConfig, ModelConfig
@@ -67,7 +68,7 @@ def test_the_machine_equals_plain_integers(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_calibrations(method: str) -> None:
-    net = network(BERT, preset("ibert"), method=method)
+    net = network(BERT, preset("ibert"), options=Options(method))
     feeds = inputs(BERT, 100)
     wanted = net.model.part((), net.model.outputs)(feeds)
     for name, value in run(net, feeds, "integers").items():
@@ -100,7 +101,7 @@ def test_calibration_errors() -> None:
         compile_network(model, machine, [])
     one_line(error)
     with pytest.raises(CalibrationError, match="unknown calibration 'most'") as error:
-        compile_network(model, machine, samples(BERT), method="most")
+        compile_network(model, machine, samples(BERT), options=Options("most"))
     one_line(error)
     dynamic = export(BERT, batch=1, seq=None)
     with pytest.raises(CalibrationError, match="that sequence length") as error:
@@ -130,5 +131,5 @@ def test_masks_that_differ_from_query_to_query() -> None:
     net = network(BERT, preset("ibert"))
     step = next(s for s in net.quantized.steps.values() if isinstance(s, Attention))
     with pytest.raises(QuantizationError, match="differs from query to query") as error:
-        key_mask(step, np.tril(np.full((4, 4), -1e9)))
+        mask_of(step.added, step.causal, np.tril(np.full((1, 4, 4), -1e9)))
     one_line(error)

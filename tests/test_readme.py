@@ -57,7 +57,7 @@ def test_first_command_prints_its_row(
 def _verification() -> tuple[list[str], list[str]]:
     """The command that holds a network against the RTL, and what it printed."""
     blocks = re.search(
-        r"^## Check it\n\n```\ncodesign (.*)\n```\n\n```\n(.*?)```",
+        r"^## Check it\n\n```\ncodesign ([^\n]*)\n```\n\n```\n(.*?)```",
         README,
         re.MULTILINE | re.DOTALL,
     )

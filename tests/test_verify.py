@@ -21,6 +21,7 @@ from codesign.compiler.lower import Plan, lower
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.row_kernel import RowProblem
 from codesign.hw import simulator, verilator
+from codesign.hw.agreement import COUNTERS
 from codesign.hw.arithmetic import Bytes, unpack_parameters
 from codesign.hw.config import PRESETS, HardwareConfig, to_toml
 from codesign.hw.energy import cost_table
@@ -269,7 +270,7 @@ def ideal(program: Any, config: HardwareConfig, dram: Bytes, **options: Any) -> 
     machine = Machine(config, dram.copy())
     machine.run(own.body)
     counters = [0] * 32
-    for event, counter in verify.COUNTERS.items():
+    for event, counter in COUNTERS.items():
         unit = config.bus_bytes if event.startswith("dram") else 1
         unit = config.macs_per_cycle if event == "pe_active" else unit
         counters[counter] = int(timing.events[EVENT_INDEX[event]]) // unit

@@ -1,0 +1,363 @@
+"""Train one set of weights for a whole space of decoders, and measure decoders with it.
+
+BigNAS (arXiv 2003.11142) on `elastic` decoders. A step trains the largest, the smallest and two
+random subnets (the sandwich rule) on one batch: the largest on the text, the others on the
+largest's probabilities (in-place distillation). The learning rate falls exponentially to a constant
+end. A space of one decoder trains just that. Every random number is a function of the seed and of
+where training is, so what is saved after an epoch continues to the same bits on the same machine.
+Needs torch, of the [train] extra.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.hw.errors import ModelError
+from codesign.hw.files import write_atomic
+from codesign.models import elastic
+from codesign.models.families import DecoderConfig
+from codesign.models.perplexities import Measured, measured
+from codesign.models.space import Single, Space
+
+if TYPE_CHECKING:
+    import torch
+
+Ids = npt.NDArray[np.int64]
+CHECKPOINT = "supernet.pt"
+RANDOM_SUBNETS = 2
+BETAS = (0.9, 0.95)
+LARGEST_GRADIENT = 1.0
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train. A step takes `batch` windows of `seq` tokens, an epoch the whole text once."""
+
+    epochs: int = 50
+    batch: int = 16
+    seq: int = 512
+    learning_rate: float = 1e-3
+    warmup: float = 0.02  # of all steps: a linear rise
+    decay: float = 0.9  # of all steps: by then the rate is at its constant end
+    end: float = 0.05  # of the learning rate (BigNAS §3.2)
+    weight_decay: float = 0.01
+    dropout: float = 0.0  # of the largest alone (BigNAS §3.2)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where training is: after `epoch` epochs and `step` of `steps` steps of the next one."""
+
+    epoch: int
+    step: int
+    steps: int
+    loss: float  # nats a token of the largest, mean of the epoch so far
+    seconds: float  # since training began or was resumed
+
+
+@dataclass(frozen=True)
+class Supernet:
+    """Trained weights of a space."""
+
+    space: Space | Single
+    weights: elastic.Tensors
+
+    def subnet(self, config: DecoderConfig) -> elastic.Tensors:
+        """Return the weights of a decoder; raises ModelError when the largest does not hold it."""
+        return elastic.subnet(self.weights, self.space.largest, config)
+
+
+def train(
+    tokens: Ids,
+    space: Space | Single,
+    training: Training,
+    out: Path,
+    *,
+    resume: bool = False,
+    device: str = "cpu",
+    report: Callable[[Progress], None] | None = None,
+) -> Supernet:
+    """Train on int64[n] tokens and return the supernet; it is saved in the folder `out`.
+
+    After every epoch it is saved with all that `resume` needs to go on from there; a run that ended
+    resumes to its own result. Raises ModelError when the text, the folder, what it holds or the
+    memory does not do, or torch is not there.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ModelError("training needs torch: pip install 'codesign[train]'") from error
+
+    path = out / CHECKPOINT
+    _check(tokens, space, training, path, resume)
+    state = _State(space, training, zlib.crc32(tokens.tobytes()), device)
+    if resume and path.exists():
+        state.load(path)
+    start = time.monotonic()
+    with _memory(training):
+        for epoch in range(state.epoch, training.epochs):
+            total = 0.0
+            steps = _steps(tokens, training)
+            for step, rows in enumerate(_batches(tokens, training, epoch)):
+                rate = _learning_rate(training, epoch * steps + step, training.epochs * steps)
+                batch = torch.from_numpy(rows).to(device)
+                total += _step(state, batch, rate, epoch * steps + step)
+                if not math.isfinite(total):
+                    raise ModelError(
+                        f"training diverged in step {step + 1} of epoch {epoch + 1}: "
+                        f"give a learning rate below {training.learning_rate}"
+                    )
+                if report:
+                    seconds = time.monotonic() - start
+                    report(Progress(epoch, step + 1, steps, total / (step + 1), seconds))
+            state.epoch = epoch + 1
+            state.save(path)
+    return Supernet(space, state.weights)
+
+
+def load(out: Path, space: Space | Single, *, device: str = "cpu") -> Supernet:
+    """Return the supernet that `train` saved in `out`; raises ModelError when there is none of that
+    space."""
+    saved = _read(out / CHECKPOINT, device)
+    _same("space", saved["space"], asdict(space), out / CHECKPOINT)
+    return Supernet(space, saved["weights"])
+
+
+def perplexity(
+    supernet: Supernet, config: DecoderConfig, tokens: Ids, seq: int, batch: int = 32
+) -> float:
+    """Return exp of the mean cross-entropy of `config` over successive windows of `seq` tokens."""
+    import torch
+    from torch.nn import functional as F
+
+    weights = supernet.subnet(config)
+    device = weights["norm.gamma"].device
+    rows = windows(tokens, seq)
+    nats = 0.0
+    with torch.inference_mode():
+        for first in range(0, len(rows), batch):
+            part = torch.from_numpy(rows[first : first + batch]).to(device)
+            logits = elastic.forward(config, weights, part[:, :-1])
+            nats += float(
+                F.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
+            )
+    return math.exp(nats / (rows.shape[0] * seq))
+
+
+def measure(
+    supernet: Supernet, configs: Iterable[DecoderConfig], tokens: Ids, seq: int, batch: int = 32
+) -> Iterator[Measured]:
+    """Yield the perplexity of each decoder, as a row of the table in `perplexities`."""
+    for config in configs:
+        yield measured(config, perplexity(supernet, config, tokens, seq, batch))
+
+
+def windows(tokens: Ids, seq: int, offset: int = 0) -> Ids:
+    """Return int64[n, seq + 1]: n inputs of `seq` tokens, each with the token that follows it."""
+    count = (len(tokens) - offset - 1) // seq
+    if count < 1:
+        raise ModelError(
+            f"{len(tokens)} tokens hold no sequence of {seq} and the token after it: "
+            "give more text or a shorter sequence"
+        )
+    starts = offset + seq * np.arange(count)
+    rows: Ids = tokens[starts[:, None] + np.arange(seq + 1)]
+    return rows
+
+
+class _State:
+    """What training changes: weights, moments of AdamW, epochs done."""
+
+    def __init__(self, space: Space | Single, training: Training, text: int, device: str) -> None:
+        import torch
+
+        self.device = device
+        self.of = {"space": asdict(space), "training": asdict(training), "text": {"crc32": text}}
+        self.space, self.training = space, training
+        self.epoch = 0
+        self.weights = {
+            name: value.detach().to(device).requires_grad_()
+            for name, value in elastic.initial(space.largest, training.seed).items()
+        }
+        matrices = [value for value in self.weights.values() if value.ndim > 1]
+        vectors = [value for value in self.weights.values() if value.ndim == 1]
+        groups = [
+            {"params": matrices, "weight_decay": training.weight_decay},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS)
+
+    def save(self, path: Path) -> None:
+        import torch
+
+        buffer = io.BytesIO()
+        content = {
+            **self.of,
+            "epoch": self.epoch,
+            "weights": {name: value.detach() for name, value in self.weights.items()},
+            "optimizer": self.optimizer.state_dict(),
+        }
+        torch.save(content, buffer)
+        try:
+            write_atomic(path, buffer.getvalue())
+        except OSError as error:
+            raise ModelError(
+                f"cannot write {path}: {error.strerror}; choose another folder"
+            ) from error
+
+    def load(self, path: Path) -> None:
+        import torch
+
+        saved = _read(path, self.device)
+        for what, given in self.of.items():
+            _same(what, saved[what], given, path)
+        with torch.no_grad():
+            for name, value in self.weights.items():
+                value.copy_(saved["weights"][name])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.epoch = saved["epoch"]
+
+
+def _step(state: _State, batch: torch.Tensor, rate: float, step: int) -> float:
+    """Train on int64[batch, seq + 1]; the loss of the largest."""
+    import torch
+    from torch.nn import functional as F
+
+    ids, targets = batch[:, :-1], batch[:, 1:].flatten()
+    if state.training.dropout:
+        torch.manual_seed(_seed(state.training, step))
+    configs = _sandwich(state.space, state.training, step)
+    for group in state.optimizer.param_groups:
+        group["lr"] = rate
+    state.optimizer.zero_grad(set_to_none=True)
+    largest_loss, teacher = 0.0, None
+    for config in configs:
+        weights = elastic.subnet(state.weights, state.space.largest, config)
+        dropout = state.training.dropout if teacher is None else 0.0
+        logits = elastic.forward(config, weights, ids, dropout).flatten(0, 1)
+        if teacher is None:
+            loss = F.cross_entropy(logits, targets)
+            largest_loss, teacher = float(loss.detach()), logits.detach().softmax(-1)
+        else:
+            loss = F.cross_entropy(logits, teacher)
+        (loss / len(configs)).backward()
+    torch.nn.utils.clip_grad_norm_(state.weights.values(), LARGEST_GRADIENT)
+    state.optimizer.step()
+    return largest_loss
+
+
+def _sandwich(space: Space | Single, training: Training, step: int) -> Sequence[DecoderConfig]:
+    rng = np.random.default_rng([training.seed, 1, step])
+    random = [space.draw(rng) for _ in range(RANDOM_SUBNETS)]
+    return list(dict.fromkeys((space.largest, space.smallest, *random)))
+
+
+def _seed(training: Training, step: int) -> int:
+    return int(np.random.default_rng([training.seed, 2, step]).integers(2**31))
+
+
+def _steps(tokens: Ids, training: Training) -> int:
+    """Steps of an epoch: whole batches, at any offset."""
+    count = (len(tokens) - training.seq) // training.seq
+    return max(1, count // training.batch)
+
+
+def _batches(tokens: Ids, training: Training, epoch: int) -> Iterator[Ids]:
+    """The text from a random offset on, in windows in random order."""
+    rng = np.random.default_rng([training.seed, 0, epoch])
+    room = len(tokens) - training.seq - 1
+    rows = windows(tokens, training.seq, int(rng.integers(min(room, training.seq - 1) + 1)))
+    rows = rows[rng.permutation(len(rows))]
+    for step in range(_steps(tokens, training)):
+        yield rows[step * training.batch : (step + 1) * training.batch]
+
+
+def _learning_rate(training: Training, step: int, steps: int) -> float:
+    rise = max(1, round(training.warmup * steps))
+    if step < rise:
+        return training.learning_rate * (step + 1) / rise
+    fallen = min(1.0, (step - rise) / max(1, round(training.decay * steps) - rise))
+    return float(training.learning_rate * training.end**fallen)
+
+
+def _check(
+    tokens: Ids, space: Space | Single, training: Training, path: Path, resume: bool
+) -> None:
+    if training.seq > space.max_positions:
+        raise ModelError(
+            f"seq {training.seq} exceeds the {space.max_positions} positions of the space: "
+            "shorten it, or give the space more"
+        )
+    windows(tokens, training.seq)
+    if tokens.min() < 0 or tokens.max() >= space.vocab_size:
+        raise ModelError(
+            f"token {tokens.max()} of the text is outside the vocabulary of {space.vocab_size}: "
+            "make the space with the vocabulary of the text"
+        )
+    if path.exists() and not resume:
+        raise ModelError(f"{path} is there already: resume it, or choose another folder")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"cannot write {path.parent}: {error.strerror}; choose another") from error
+
+
+def _read(path: Path, device: str) -> dict[str, Any]:
+    import pickle
+
+    import torch
+
+    try:
+        saved = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}; train a supernet first") from error
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise ModelError(f"{path} is no supernet: train one in another folder") from error
+    wanted = {"space", "training", "text", "epoch", "weights", "optimizer"}
+    if not isinstance(saved, dict) or not wanted <= saved.keys():
+        raise ModelError(f"{path} is no supernet: train one in another folder")
+    return saved
+
+
+def _same(what: str, saved: dict[str, Any], given: dict[str, Any], path: Path) -> None:
+    differ = [
+        f"{key} {_plain(saved.get(key))}, not {_plain(value)}"
+        for key, value in given.items()
+        if _plain(saved.get(key)) != _plain(value)
+    ]
+    if differ:
+        raise ModelError(
+            f"{path} is of another {what}: "
+            + "; ".join(differ)
+            + ": give that one, or another folder"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+@contextmanager
+def _memory(training: Training) -> Iterator[None]:
+    """Name what to do when memory ends, on either kind of device."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or "memory" in str(error):
+            raise ModelError(
+                f"out of memory with batches of {training.batch} x {training.seq} tokens: "
+                "give a smaller batch, a shorter sequence or a smaller space"
+            ) from error
+        raise

@@ -1,0 +1,173 @@
+"""What the commands that take a model and a machine share: a request, read and checked, and progress.
+
+`cli` makes a Request; `commands` and `run` prepare it and act on it.
+"""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codesign.hw.area import AreaOverrides
+from codesign.hw.config import HardwareConfig
+from codesign.hw.energy import EnergyOverrides
+from codesign.hw.errors import CodesignError
+from codesign.search import grid, inputs, output, tables
+from codesign.search.grid import Point
+from codesign.search.inputs import Model
+from codesign.search.output import RunDirectory
+
+MOST_WARNINGS = 4
+_MAPPED = {"cycles": "fewest cycles", "energy": "least energy", "edp": "least EDP"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What sweep, simulate and compile share: a model, a grid of machines, and how to price it."""
+
+    command: str  # as typed, without what does not change results
+    model: str
+    seq: int | None
+    batch: int | None
+    dimensions: tuple[tuple[str, int], ...]
+    hardware: str
+    fixed: Mapping[str, int]  # fields of HardwareConfig that replace the machine's own
+    axes: Mapping[str, Sequence[int]]  # and those that make a grid
+    objective: str
+    energy_table: str
+    area_table: str = inputs.DEFAULT_AREAS
+    out: Path | None = None
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request with everything read and checked."""
+
+    request: Request
+    base: HardwareConfig
+    points: list[Point]
+    tables: str | EnergyOverrides
+    area_tables: str | AreaOverrides
+    model: Model
+
+    @property
+    def title(self) -> str:
+        """One line over every table and plot of a run."""
+        objective = _MAPPED[self.request.objective]
+        return f"{self.model.title} on {self.base.name}, kernels mapped for {objective}"
+
+    @property
+    def machine(self) -> HardwareConfig:
+        """The only machine. Raises CodesignError for a grid of several."""
+        if len(self.points) != 1:
+            raise CodesignError(
+                f"the options name {len(self.points)} machines but this command takes one: "
+                "give single values, or use codesign sweep"
+            )
+        assert self.points[0].config is not None  # prepare refused a machine that cannot be
+        return self.points[0].config
+
+    def describe(self, action: str, **more: Any) -> dict[str, Any]:
+        """What `run.json` says of it; `more` decides results too."""
+        run_inputs = {
+            "action": action,
+            "model": self.request.model,
+            "graph": inputs.digest(self.model.graph),
+            "seq": self.model.seq,
+            "batch": self.model.batch,
+            "hardware": asdict(self.base),
+            "grid": {axis: list(values) for axis, values in self.request.axes.items()},
+            "objective": self.request.objective,
+            "energy_table": _recorded(self.tables),
+            "area_table": _recorded(self.area_tables),
+            **more,
+        }
+        return output.describe_run(self.request.command, run_inputs, more.get("seed"))
+
+
+def prepare(request: Request) -> Prepared:
+    """Read and check everything that a request names, cheap checks first."""
+    base = inputs.load_machine(request.hardware)
+    base = replace(base, **request.fixed)  # type: ignore[arg-type]
+    points = grid.points(base, request.axes)
+    _require_a_machine([point for point in points if point.config is None], points)
+    energy = inputs.load_tables(request.energy_table)
+    areas = inputs.load_area_tables(request.area_table)
+    model = inputs.load_model(request.model, request.seq, request.batch, request.dimensions)
+    _warn(points, energy, areas)
+    return Prepared(request, base, points, energy, areas, model)
+
+
+def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> None:
+    if len(impossible) == len(points):
+        reason = impossible[0].reason
+        raise CodesignError(
+            reason if len(points) == 1 else f"no machine of the grid can be built: {reason}"
+        )
+
+
+@contextmanager
+def directory(out: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory | None]:
+    """The run directory of a command, where one was asked for."""
+    if out is None:
+        yield None
+        return
+    with output.run_directory(out, run) as directory:
+        yield directory
+
+
+@contextmanager
+def progress(total: int, done: int, what: str = "machines") -> Iterator[Callable[[], None]]:
+    """A bar with an estimate on standard error, where that is a terminal and there is a wait."""
+    console = tables.console(stderr=True)
+    if total - done <= 1 or not console.is_terminal:
+        yield lambda: None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total, completed=done)
+        yield lambda: bar.advance(task)
+
+
+def _warn(
+    points: Sequence[Point], energy: str | EnergyOverrides, areas: str | AreaOverrides
+) -> None:
+    """Say on standard error which memories cannot meet the clock, and what tables do not say."""
+    from codesign.hw.sram import timing_warnings
+
+    warnings: dict[str, None] = {}
+    for point in points:
+        if point.config is not None:
+            warnings.update(dict.fromkeys(timing_warnings(point.config)))
+    shown = list(warnings)[:MOST_WARNINGS]
+    if len(warnings) > len(shown):
+        shown.append(f"and {len(warnings) - len(shown)} more memories that miss the clock")
+    if energy == "timeloop-pat":
+        shown.append("timeloop-pat has relative units: its energies compare but are not joules")
+    for table, quantity in ((energy, "costs"), (areas, "areas")):
+        if not isinstance(table, str) and len(points) > 1:
+            shown.append(f"{table.source}: every machine of the grid gets the same {quantity}")
+    for warning in shown:
+        say(f"warning: {warning}")
+
+
+def say(message: str) -> None:
+    """Print a line for people on standard error."""
+    print(f"codesign: {message}", file=sys.stderr)
+
+
+def say_where(out: Path | None, waves: Path | None = None) -> None:
+    """Say on standard error which files were written."""
+    for what, path in (("files", out), ("waves", waves)):
+        if path is not None:
+            print(f"{what} are in {path}", file=sys.stderr)
+
+
+def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
+    """A table as `run.json` keeps it: the name of a shipped one, all the numbers of a user's."""
+    return table if isinstance(table, str) else asdict(table)

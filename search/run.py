@@ -1,0 +1,347 @@
+"""`codesign run`: a network in int8 on a user's input, held against the float model in onnxruntime.
+
+The functional model or the RTL computes it, kernel by kernel (`compiler/inference.py`); the RTL is
+held against the functional and the timing model in passing.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.error_report import OperatorError, error_report
+from codesign.compiler.inference import BACKENDS, Backend, Functional, Network
+from codesign.compiler.inference import run as infer
+from codesign.compiler.onnx_float import Array, Feeds
+from codesign.compiler.rtl_backend import KernelCheck, Rtl
+from codesign.hw import simulator
+from codesign.hw.agreement import Disagreement
+from codesign.hw.errors import CodesignError
+from codesign.search import network, output, run_tables, samples, tables
+from codesign.search.network import OpenModel, Quantization
+from codesign.search.request import Prepared, Request, directory, prepare, progress, say, say_where
+from codesign.search.tokens import MASK, TextError
+
+EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run, and on which view of the machine; without texts and files one random input."""
+
+    backend: str  # functional, rtl, integers
+    report: bool = False  # the error of every kernel
+    texts: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    quantization: Quantization = field(default_factory=Quantization)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input, and what it is called."""
+
+    name: str
+    feeds: Feeds
+    is_text: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An output in int8 beside that of the float model. None: one is 0 throughout, or both equal."""
+
+    sample: int
+    input: str
+    output: str
+    shape: str
+    cosine: float | None
+    max_abs_error: float
+    sqnr_db: float | None  # power of the float output over that of the difference
+
+
+@dataclass(frozen=True)
+class RtlKernel:
+    """One kernel of one sample on the RTL."""
+
+    sample: int
+    kernel: str
+    instructions: int
+    cycles: int
+    rtl_cycles: int
+    times_differing: int
+    bytes_differing: int
+    counts_differing: int
+
+
+@dataclass(frozen=True)
+class KernelError:
+    """The error of one kernel, as `error_report` has it; dB are None where there is none at all."""
+
+    kernel: str
+    kind: str
+    own_db: float | None
+    accumulated_db: float | None
+    effect_db: float | None
+    clipped: float
+    outlier: float
+    probability_lost: float
+    remedy: str
+
+    @classmethod
+    def of(cls, error: OperatorError) -> "KernelError":
+        """Infinite and unmeasured ratios left out."""
+
+        def finite(ratio: float) -> float | None:
+            return ratio if np.isfinite(ratio) else None
+
+        return cls(
+            kernel=error.name,
+            kind=error.kind,
+            own_db=finite(error.own_db),
+            accumulated_db=finite(error.accumulated_db),
+            effect_db=finite(error.effect_db),
+            clipped=error.clipped,
+            outlier=error.outlier,
+            probability_lost=error.probability_lost,
+            remedy=error.remedy,
+        )
+
+
+@dataclass
+class Results:
+    """What a run has come to so far."""
+
+    outputs: list[dict[str, Array]] = field(default_factory=list)
+    floats: list[dict[str, Array]] = field(default_factory=list)
+    checks: list[tuple[int, KernelCheck]] = field(default_factory=list)
+    errors: list[KernelError] = field(default_factory=list)
+    seconds: float = 0.0
+    disagreement: Disagreement | None = None
+
+
+def run_network(request: Request, options: Options) -> None:
+    """Quantize a model, run every input, and print, keep and compare the outputs.
+
+    Raises Disagreement, after what was found is printed, where the RTL differs.
+    """
+    if options.texts and options.files:
+        raise CodesignError("--text and --input exclude each other: give one kind of input")
+    prepared = prepare(request)
+    config = prepared.machine
+    opened = network.open_model(prepared, options.quantization)
+    given = _samples(opened, options)
+    described: dict[str, Any] = {"backend": options.backend, "texts": options.texts}
+    described |= {"files": options.files, "seed": options.quantization.seed}
+    described |= {"report": options.report}
+    run = prepared.describe("run", **described, **options.quantization.describe())
+    run["versions"]["onnxruntime"] = metadata.version("onnxruntime")
+    with directory(request.out, run) as kept:
+        if options.backend == "rtl":
+            line = f"building the RTL of machine {config.name}, about a minute, kept for next time"
+            simulator.build(config, on_build=lambda: say(line))
+        compiled = network.quantize(opened, prepared, options.quantization)
+        results = _run_all(compiled, opened, given, options)
+        if options.report:
+            found = error_report(compiled, [one.feeds for one in given])
+            results.errors = [KernelError.of(error) for error in found]
+        rows = [row for number, one in enumerate(given) for row in _compare(number, one, results)]
+        if kept is not None:
+            _keep(kept, rows, results)
+    _show(request, prepared, run, rows, results, given, compiled)
+    if results.disagreement is not None:
+        raise results.disagreement
+
+
+def _samples(opened: OpenModel, options: Options) -> list[Sample]:
+    """The inputs to run, checked."""
+    if options.texts and opened.tokenizer is None:
+        raise TextError("no tokenizer lies beside the model: give --tokenizer FILE, or --input")
+    if options.texts:
+        assert opened.tokenizer is not None
+        return [
+            Sample(text, samples.from_text(text, opened.tokenizer, opened.inputs), True)
+            for text in options.texts
+        ]
+    if options.files:
+        return [
+            Sample(str(path), samples.from_npz(path, opened.inputs), False)
+            for path in options.files
+        ]
+    seed = options.quantization.seed
+    return [Sample(f"random, seed {seed}", samples.at_random(opened.inputs, seed), False)]
+
+
+def _run_all(
+    compiled: Network, opened: OpenModel, given: Sequence[Sample], options: Options
+) -> Results:
+    """Every sample on the backend and in float; ends with the first kernel that differs."""
+    results = Results()
+    kernels = sum(step.work.problem is not None for step in compiled.plan.steps)
+    reference = opened.original.part((), opened.original.outputs)
+    began = time.perf_counter()
+    with progress(len(given) * kernels, 0, "kernels") as advance:
+        for number, one in enumerate(given):
+            backend = _backend(compiled, options, number, results, advance)
+            try:
+                outputs = infer(compiled, one.feeds, backend)
+            except Disagreement as disagreement:
+                results.disagreement = disagreement
+                break
+            finally:
+                results.seconds = time.perf_counter() - began
+            results.outputs.append(_pooled(one, outputs))
+            results.floats.append(_pooled(one, reference(one.feeds)))
+    return results
+
+
+def _backend(
+    compiled: Network, options: Options, number: int, results: Results, advance: Callable[[], None]
+) -> Backend:
+    def keep(check: KernelCheck) -> None:
+        results.checks.append((number, check))
+        advance()
+
+    if options.backend == "rtl":
+        return Rtl(compiled, keep, seed=options.quantization.seed)
+    if options.backend == "functional":
+        return _Functional(compiled, advance)
+    return BACKENDS[options.backend](compiled)
+
+
+class _Functional(Functional):
+    """The functional model, which tells of its progress."""
+
+    def __init__(self, compiled: Network, advance: Callable[[], None]) -> None:
+        super().__init__(compiled)
+        self.advance = advance
+
+    def step(self, index: int) -> None:
+        super().step(index)
+        self.advance()
+
+
+def _pooled(one: Sample, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs, and of text the mean of the first one's rows that are no padding, of length 1."""
+    found = dict(outputs)
+    if not one.is_text:
+        return found
+    states = next((value for value in outputs.values() if value.ndim == 3), None)
+    if states is not None and MASK in one.feeds:
+        mask = one.feeds[MASK][0, :, np.newaxis]
+        mean = (states[0] * mask).sum(axis=0) / mask.sum()
+        found[EMBEDDING] = mean / max(float(np.linalg.norm(mean)), 1e-30)
+    return found
+
+
+def _compare(number: int, one: Sample, results: Results) -> list[Comparison]:
+    """Every output of a sample, where it was run to its end."""
+    if number >= len(results.outputs):
+        return []
+    rows = []
+    for name, value in results.outputs[number].items():
+        seen = _seen(one.feeds, value)
+        ours = value[seen].astype(np.float64).ravel()
+        wanted = results.floats[number][name][seen].astype(np.float64).ravel()
+        norms = float(np.linalg.norm(ours) * np.linalg.norm(wanted))
+        noise = float(((ours - wanted) ** 2).sum())
+        signal = float((wanted**2).sum())
+        rows.append(
+            Comparison(
+                sample=number,
+                input=one.name,
+                output=name,
+                shape="x".join(map(str, value.shape)),
+                cosine=float(ours @ wanted) / norms if norms else None,
+                max_abs_error=float(np.abs(ours - wanted).max(initial=0.0)),
+                sqnr_db=10 * float(np.log10(signal / noise)) if noise and signal else None,
+            )
+        )
+    return rows
+
+
+def _seen(feeds: Feeds, value: Array) -> Any:
+    """Which rows of an output count: not those of padding, which are nobody's."""
+    mask = feeds.get(MASK)
+    return mask != 0 if mask is not None and value.shape[:2] == mask.shape else ...
+
+
+def similarities(outputs: Sequence[Mapping[str, Array]]) -> Array | None:
+    """Cosines between the embeddings of several texts [texts, texts]; None without."""
+    if len(outputs) < 2 or any(EMBEDDING not in one for one in outputs):
+        return None
+    embeddings = np.stack([one[EMBEDDING] for one in outputs]).astype(np.float64)
+    return embeddings @ embeddings.T
+
+
+def _keep(kept: output.RunDirectory, rows: Sequence[Comparison], results: Results) -> None:
+    arrays: dict[str, Array] = {}
+    for prefix, outputs in (("", results.outputs), ("float.", results.floats)):
+        if outputs:
+            for name in outputs[0]:
+                arrays[prefix + name] = np.stack([one[name] for one in outputs])
+    if arrays:
+        kept.write_arrays("outputs", arrays)
+        kept.write_records("comparison", rows)
+    if results.checks:
+        kept.write_records("kernels", _rtl_kernels(results))
+    if results.errors:
+        kept.write_records("errors", results.errors)
+    kept.log(f"ran {len(results.outputs)} inputs in {results.seconds:.1f} s")
+
+
+def _rtl_kernels(results: Results) -> list[RtlKernel]:
+    return [
+        RtlKernel(
+            number,
+            check.name,
+            check.instructions,
+            check.cycles,
+            check.agreement.rtl_cycles,
+            check.agreement.times_differing,
+            check.agreement.bytes_differing,
+            check.agreement.counts_differing,
+        )
+        for number, check in results.checks
+    ]
+
+
+def _show(
+    request: Request,
+    prepared: Prepared,
+    run: Mapping[str, Any],
+    rows: Sequence[Comparison],
+    results: Results,
+    given: Sequence[Sample],
+    compiled: Network,
+) -> None:
+    """Print what came out: one JSON document, or tables."""
+    pair = similarities(results.outputs), similarities(results.floats)
+    checks = [check for _, check in results.checks]
+    verdict = run_tables.Verdict.of(checks, results.seconds, results.disagreement is not None)
+    if request.as_json:
+        document: dict[str, Any] = {**run, "outputs": rows}
+        if pair[0] is not None and pair[1] is not None:
+            document["similarity"] = {"int8": pair[0].tolist(), "float": pair[1].tolist()}
+        if checks:
+            document |= {"rtl": asdict(verdict), "kernels": _rtl_kernels(results)}
+        if results.errors:
+            document["errors"] = results.errors
+        output.print_json(document)
+        return
+    console = tables.console()
+    console.print(tables.machine_title(prepared.machine), style="dim")
+    console.print(f"{prepared.title}; int8 beside the float model", style="bold")
+    if rows:
+        console.print(run_tables.comparison_table(rows, console.width))
+    if pair[0] is not None and pair[1] is not None:
+        names = [one.name for one in given]
+        console.print(run_tables.similarity_table(names, pair[0], pair[1], console.width))
+    if checks:
+        console.print(run_tables.kernels_table(compiled.plan, results.checks, console.width))
+        console.print(verdict.words, style="dim")
+    if results.errors:
+        console.print(run_tables.error_table(results.errors, console.width))
+    say_where(request.out)

@@ -1,0 +1,183 @@
+"""Random networks on random machines: the machine leaves the bytes of the plain integers.
+
+The oracle is `integers.evaluate`: operator after operator, whole matrices, nothing tiled or placed.
+It knows the quantized network and nothing of the machine.
+"""
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import HealthCheck, given, note, settings
+from hypothesis import strategies as st
+from random_networks import Recipe, build, machines, recipes
+
+from codesign.compiler.calibrate import CalibrationError
+from codesign.compiler.fusion import Work
+from codesign.compiler.inference import Functional, Integers, Network, compile_network, run
+from codesign.compiler.masks import Mask
+from codesign.compiler.onnx_float import Array, Feeds
+from codesign.compiler.quantized import QuantizationError
+from codesign.hw.config import HardwareConfig, preset
+from codesign.hw.errors import CodesignError, MappingError, UnsupportedError
+
+# What a network or a machine may be refused for, and nothing else.
+REFUSALS = (
+    (MappingError, "fits no tile of machine"),
+    (QuantizationError, "its layout is not supported"),
+    (QuantizationError, "the residual's scale is"),
+    (QuantizationError, "starts inside a beat"),
+    (QuantizationError, "is no int24 multiplier"),
+    (UnsupportedError, "a norm whose epsilon is small beside"),
+    (UnsupportedError, "a softmax whose mask is causal or the same for every query"),
+    (CalibrationError, "is 0 in all of the calibration data"),
+)
+
+
+class Both(Functional):
+    """The machine, and beside it plain integers to which every step is held.
+
+    `owner` tells which tensor was last put into each byte of DRAM: what a kernel reads must still be
+    there.
+    """
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self.plain = Integers(network)
+        self.owner: Array = np.full(len(network.image), -1)
+        self.numbers: dict[str, int] = {}
+
+    def write(self, tensor: str, matrix: Array) -> None:
+        super().write(tensor, matrix)
+        self.plain.write(tensor, matrix)
+        self._own(tensor)
+
+    def mask(self, index: int, mask: Mask) -> None:
+        super().mask(index, mask)
+        self.plain.mask(index, mask)
+
+    def read(self, tensor: str) -> Array:
+        self._check_owner(tensor)
+        return super().read(tensor)
+
+    def step(self, index: int) -> None:
+        work = self.network.plan.steps[index].work
+        for tensor in _matrices(work):
+            self._check_owner(tensor)
+        super().step(index)
+        self.plain.step(index)
+        for tensor in work.outputs:
+            self._own(tensor)
+            found, wanted = self.read(tensor), self.plain.read(tensor)
+            np.testing.assert_array_equal(found, wanted, f"{work.kind} {work.name} -> {tensor}")
+
+    def _place(self, tensor: str) -> slice:
+        n = self.network
+        matrix = n.matrices[tensor]
+        zeros = np.zeros((matrix.rows, matrix.heads * matrix.columns), dtype=np.int8)
+        size = len(n.matrices.pack(tensor, zeros, self.config))
+        return slice(self.places[tensor], self.places[tensor] + size)
+
+    def _own(self, tensor: str) -> None:
+        number = self.numbers.setdefault(tensor, len(self.numbers))
+        place = self._place(tensor)
+        assert place.stop <= len(self.owner)
+        self.owner[place] = number
+
+    def _check_owner(self, tensor: str) -> None:
+        overwritten = self.owner[self._place(tensor)] != self.numbers[tensor]
+        assert not overwritten.any(), f"{tensor} was overwritten before its last reader"
+
+
+def _matrices(work: Work) -> tuple[str, ...]:
+    if work.kind == "softmax":
+        return work.inputs[:1]
+    return work.inputs[:3] if work.kind == "attention" else work.inputs
+
+
+def compiled(
+    model: onnx.ModelProto,
+    feeds: list[Feeds],
+    machine: HardwareConfig,
+    objective: str = "cycles",
+    accurate: bool = True,
+) -> Network | str:
+    """The network, or the one line that refuses it."""
+    try:
+        return compile_network(model, machine, feeds[:2], objective=objective, accurate=accurate)
+    except CodesignError as error:
+        assert "\n" not in str(error)
+        known = [isinstance(error, kind) and words in str(error) for kind, words in REFUSALS]
+        if not any(known):
+            raise
+        return str(error)
+
+
+def check(
+    recipe: Recipe, machine: HardwareConfig, objective: str = "cycles", accurate: bool = True
+) -> str:
+    model, feeds = build(recipe)
+    network = compiled(model, feeds, machine, objective, accurate)
+    if isinstance(network, str):
+        return network
+    found = run(network, feeds[2], Both(network))
+    plain = run(network, feeds[2], "integers")
+    for name, value in plain.items():
+        np.testing.assert_array_equal(found[name], value)
+    return ""
+
+
+QUIET = {
+    "deadline": None,
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much],
+    "derandomize": True,
+}
+OBJECTIVES = st.sampled_from(("cycles", "energy", "edp"))
+
+
+@settings(max_examples=60, **QUIET)  # type: ignore[arg-type]
+@given(recipe=recipes(), machine=machines(), objective=OBJECTIVES, accurate=st.booleans())
+def test_random_networks(
+    recipe: Recipe, machine: HardwareConfig, objective: str, accurate: bool
+) -> None:
+    note(check(recipe, machine, objective, accurate))
+
+
+def int8_tensors(network: Network) -> frozenset[str]:
+    """What settles the bits of a network: the tensors between which nothing is rounded to int8."""
+    operators = network.plan.graph.dag.nodes
+    found: set[str] = set()
+    for step in network.plan.steps:
+        found.update(step.work.outputs)
+        if step.kind == "attention":
+            found.add(operators[step.operators[1]]["op"].output)  # the probabilities
+    return frozenset(found)
+
+
+@settings(max_examples=15, **QUIET)  # type: ignore[arg-type]
+@given(
+    recipe=recipes(),
+    machines=st.lists(machines(smallest=2), min_size=3, max_size=3),
+    objective=OBJECTIVES,
+)
+def test_no_machine_changes_a_bit(
+    recipe: Recipe, machines: list[HardwareConfig], objective: str
+) -> None:
+    """One network on several machines: the same int8 tensors, the same bits."""
+    model, feeds = build(recipe)
+    outputs: dict[frozenset[str], dict[str, Array]] = {}
+    for machine in (*machines, preset("ibert")):
+        network = compiled(model, feeds, machine, objective)
+        if isinstance(network, Network):
+            found = run(network, feeds[2])
+            first = outputs.setdefault(int8_tensors(network), found)
+            for name, value in found.items():
+                np.testing.assert_array_equal(value, first[name])
+
+
+@pytest.mark.long
+@settings(max_examples=5000, **(QUIET | {"derandomize": False}))  # type: ignore[arg-type]
+@given(recipe=recipes(), machine=machines(), objective=OBJECTIVES, accurate=st.booleans())
+def test_many_random_networks(
+    recipe: Recipe, machine: HardwareConfig, objective: str, accurate: bool
+) -> None:
+    check(recipe, machine, objective, accurate)

@@ -1,0 +1,188 @@
+"""Training a space of decoders: what a step does, exact resumption, better models measured better."""
+
+import dataclasses
+import itertools
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from codesign.hw.errors import ModelError
+from codesign.models import tokens
+from codesign.models.reference import forward
+from codesign.models.space import Single, Space
+
+pytestmark = pytest.mark.exports
+torch = pytest.importorskip("torch")
+supernet = pytest.importorskip("codesign.models.supernet")
+elastic = pytest.importorskip("codesign.models.elastic")
+torch.set_num_threads(1)  # the networks are small, and tests run beside each other
+
+TEXT = tokens.built_in(60_000, 6_000)
+SPACE = Space(
+    len(TEXT.vocabulary), 32, layers=(1, 2), d_model=(24, 48, 72), heads=(2, 6, 12), d_ff=(32, 128)
+)
+TRAINING = supernet.Training(
+    epochs=2, batch=16, seq=32, learning_rate=5e-3, dropout=0.1, weight_decay=0.05, seed=3
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    training = dataclasses.replace(TRAINING, epochs=5, dropout=0.0)
+    return supernet.train(TEXT.train, SPACE, training, tmp_path_factory.mktemp("supernet"))
+
+
+def test_a_step_trains_by_the_sandwich_rule_and_distils() -> None:
+    """Gradients are the mean of four losses: one of the text, three of the largest's output."""
+    state = supernet._State(SPACE, TRAINING, 0, "cpu")
+    batch = torch.from_numpy(supernet.windows(TEXT.train, 32)[:4])
+    state.training = dataclasses.replace(TRAINING, dropout=0.0)
+    configs = supernet._sandwich(SPACE, TRAINING, 7)
+    assert configs[0] == SPACE.largest and configs[1] == SPACE.smallest and len(configs) == 4
+    copies = {n: v.detach().clone().requires_grad_() for n, v in state.weights.items()}
+    soft: Any = None
+    total: Any = 0.0
+    for config in configs:
+        weights = elastic.subnet(copies, SPACE.largest, config)
+        logs = elastic.forward(config, weights, batch[:, :-1]).log_softmax(-1)
+        if soft is None:
+            soft = logs.exp().detach()
+            total = total - logs.gather(-1, batch[:, 1:, None]).mean()
+        else:
+            total = total - (soft * logs).sum(-1).mean()
+    (total / 4).backward()
+    norm = float(sum(v.grad.square().sum() for v in copies.values() if v.grad is not None) ** 0.5)
+    supernet._step(state, batch, 1e-3, 7)
+    for name, value in state.weights.items():
+        wanted = copies[name].grad * min(1.0, supernet.LARGEST_GRADIENT / norm)
+        np.testing.assert_allclose(value.grad, wanted, atol=1e-6, rtol=1e-3, err_msg=name)
+
+
+def test_an_epoch_is_the_text_once_in_another_order() -> None:
+    first, second = (
+        np.concatenate(list(supernet._batches(TEXT.train, TRAINING, epoch))) for epoch in (0, 1)
+    )
+    assert first.shape == second.shape == (16 * supernet._steps(TEXT.train, TRAINING), 33)
+    seen = Counter(first[:, :-1].flatten().tolist())
+    whole = Counter(TEXT.train.tolist())
+    assert all(seen[i] <= whole[i] for i in seen)
+    assert seen.total() > 0.98 * whole.total()
+    assert not np.array_equal(first, second)
+
+
+def test_the_learning_rate_rises_falls_and_stays() -> None:
+    rates = [supernet._learning_rate(TRAINING, step, 1000) for step in range(1000)]
+    assert rates[19] == pytest.approx(5e-3) and rates[0] == pytest.approx(5e-3 / 20)
+    ratios = [b / a for a, b in itertools.pairwise(rates[20:900])]
+    assert ratios == pytest.approx([0.05 ** (1 / 880)] * 879), "an exponential"
+    assert rates[900:] == pytest.approx([5e-3 * 0.05] * 100)
+
+
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
+    text = TEXT.train[:10_000]
+    whole = supernet.train(text, SPACE, TRAINING, tmp_path / "whole")
+
+    class Killed(Exception):
+        pass
+
+    def kill(progress: Any) -> None:
+        if progress.epoch == 1 and progress.step == 5:
+            raise Killed
+
+    with pytest.raises(Killed):
+        supernet.train(text, SPACE, TRAINING, tmp_path / "cut", report=kill)
+    resumed = supernet.train(text, SPACE, TRAINING, tmp_path / "cut", resume=True)
+    again = supernet.train(text, SPACE, TRAINING, tmp_path / "cut", resume=True)
+    loaded = supernet.load(tmp_path / "cut", SPACE)
+    for name, value in whole.weights.items():
+        for other in (resumed, again, loaded):
+            assert torch.equal(other.weights[name], value), name
+
+
+def test_perplexity_is_that_of_the_numpy_model(trained: Any) -> None:
+    config = next(SPACE.sample(1, seed=4))
+    weights = elastic.arrays(trained.subnet(config))
+    rows = supernet.windows(TEXT.validation, 32)[:10]
+    logits = forward(config, weights, {"input_ids": rows[:, :-1]})["logits"]
+    logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
+    wanted = np.exp(-np.take_along_axis(logits, rows[:, 1:, None], -1).mean())
+    text = TEXT.validation[: 10 * 32 + 1]
+    assert supernet.perplexity(trained, config, text, 32, batch=3) == pytest.approx(wanted, 1e-5)
+
+
+def test_larger_subnets_are_better(trained: Any) -> None:
+    """Far better than pairs of words allow, and the largest before the smallest."""
+    configs = [SPACE.largest, SPACE.smallest, *SPACE.sample(6, seed=1)]
+    rows = list(supernet.measure(trained, configs, TEXT.validation, 32))
+    assert [(r.layers, r.d_model, r.heads, r.d_ff) for r in rows] == [
+        (c.layers, c.d_model, c.heads, c.d_ff) for c in configs
+    ]
+    largest, smallest, *others = (row.perplexity for row in rows)
+    print(f"perplexity {largest:.3f} to {smallest:.3f}; others {np.round(others, 3)}")
+    assert largest < 5 and largest < 0.8 * smallest
+    assert all(0.98 * largest < value < 1.02 * smallest for value in others)
+
+
+def test_training_that_cannot_start(tmp_path: Path) -> None:
+    def error_of(*arguments: Any, **options: Any) -> str:
+        with pytest.raises(ModelError) as error:
+            supernet.train(*arguments, **options)
+        assert "\n" not in str(error.value)
+        return str(error.value)
+
+    text = TEXT.train
+    short = dataclasses.replace(TRAINING, seq=64)
+    assert "seq 64 exceeds the 32 positions" in error_of(text, SPACE, short, tmp_path)
+    assert "20 tokens hold no sequence of 32" in error_of(text[:20], SPACE, TRAINING, tmp_path)
+    few = dataclasses.replace(SPACE, vocab_size=20)
+    assert "outside the vocabulary of 20" in error_of(text, few, TRAINING, tmp_path)
+    (tmp_path / "file").write_text("")
+    assert "cannot write" in error_of(text, SPACE, TRAINING, tmp_path / "file")
+    with pytest.raises(ModelError, match="cannot read .*No such file.*train a supernet first"):
+        supernet.load(tmp_path, SPACE)
+    (tmp_path / supernet.CHECKPOINT).write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="is no supernet"):
+        supernet.load(tmp_path, SPACE)
+    assert "is there already: resume it" in error_of(text, SPACE, TRAINING, tmp_path)
+
+
+def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
+    tiny = Single(SPACE.smallest)
+    training = dataclasses.replace(TRAINING, epochs=1)
+    text = TEXT.train[:2000]
+    supernet.train(text, tiny, training, tmp_path)
+    for arguments, message in (
+        ((text, SPACE, training), "is of another space: .*d_model"),
+        ((text, tiny, TRAINING), "is of another training: epochs 1, not 2"),
+        ((text[:1900], tiny, training), "is of another text: crc32"),
+    ):
+        with pytest.raises(ModelError, match=message) as error:
+            supernet.train(*arguments, tmp_path, resume=True)
+        assert "\n" not in str(error.value)
+
+
+def test_training_that_diverges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(supernet, "_step", lambda *_: float("nan"))
+    with pytest.raises(ModelError, match=r"diverged in step 1 of epoch 1: .* rate below 0.005"):
+        supernet.train(TEXT.train, SPACE, TRAINING, tmp_path)
+    assert not (tmp_path / supernet.CHECKPOINT).exists()
+
+
+def test_memory_that_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What torch says of it on either kind of device becomes one line."""
+    for said in (
+        "[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory: you tried",
+        "CUDA out of memory. Tried to allocate 20.00 GiB.",
+    ):
+
+        def step(*_: Any, said: str = said) -> float:
+            raise RuntimeError(said)
+
+        monkeypatch.setattr(supernet, "_step", step)
+        with pytest.raises(ModelError, match="out of memory with batches of 16 x 32 tokens"):
+            supernet.train(TEXT.train, SPACE, TRAINING, tmp_path)
+    with pytest.raises(RuntimeError, match="another"), supernet._memory(TRAINING):
+        raise RuntimeError("another")

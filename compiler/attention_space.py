@@ -73,6 +73,20 @@ class AttentionSpace:
         """The kernels of the chosen mappings, as one batch."""
         return attention_kernel(self.problem, _select(self.mappings, chosen), self.config)
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What all mappings have in common."""
+        return (self.problem, self.mappings.hold)
+
+    def keys(self, chosen: Ints) -> Ints:
+        """Numbers [n, fields] that decide the timing of the chosen mappings, whatever the memories."""
+        m = _select(self.mappings, chosen)
+        return np.stack((m.tile_m, m.chunk, m.ring, m.held), axis=1)
+
+    def floor(self) -> tuple[Ints, Ints]:
+        """The bounds: memories have no say in them."""
+        return self.bounds()
+
     def bounds(self) -> tuple[Ints, Ints]:
         """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
         p, m, config, dim = self.problem, self.mappings, self.config, self.config.dim

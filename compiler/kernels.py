@@ -3,13 +3,15 @@
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+import numpy as np
+
 from codesign.compiler.attention_kernel import AttentionProblem, attention_kernel
 from codesign.compiler.attention_space import attention_spaces
 from codesign.compiler.blocks import ceil_div, matrix_bytes
-from codesign.compiler.mapping import Choice, Prices, Space, best_mapping
+from codesign.compiler.mapping import Choice, Ints, Prices, Space, best_mapping
 from codesign.compiler.matmul_kernel import matmul_kernel
 from codesign.compiler.matmul_shape import MatmulProblem
-from codesign.compiler.matmul_space import matmul_spaces
+from codesign.compiler.matmul_space import best_matmul_mapping, matmul_spaces, roomy
 from codesign.compiler.numbers import Numbers
 from codesign.compiler.row_kernel import RowProblem, RowSpace, flattened, row_kernel
 from codesign.hw.config import HardwareConfig
@@ -25,7 +27,26 @@ def choose(
     problem: Problem, config: HardwareConfig, objective: str, table: CostTable
 ) -> Choice | None:
     """The best mapping of a problem, remembered per shape; None when no tile fits."""
-    return best_mapping(spaces(problem, config), config, Prices.of(table), objective)
+    prices = Prices.of(table)
+    if isinstance(problem, MatmulProblem):
+        return best_matmul_mapping(problem, config, prices, objective)
+    return best_mapping(spaces(problem, config), config, prices, objective)
+
+
+def floor(problem: Problem, config: HardwareConfig) -> tuple[int, Ints] | None:
+    """Cycles and events that the problem takes at least on any machine that moves and computes
+    like `config`, whatever its memories; None where that is not known.
+    """
+    return _floor(problem, roomy(config))
+
+
+@lru_cache(maxsize=100_000)
+def _floor(problem: Problem, config: HardwareConfig) -> tuple[int, Ints] | None:
+    floors = [space.floor() for space in spaces(problem, config) if len(space)]
+    if not floors:
+        return None
+    least = min(int(cycles.min()) for cycles, _ in floors)
+    return least, np.min([events.min(axis=0) for _, events in floors], axis=0)
 
 
 def spaces(problem: Problem, config: HardwareConfig) -> list[Any]:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
 from codesign.hw.events import EVENT_INDEX, EVENTS
-from codesign.hw.fast_timing import evaluate_batch
+from codesign.hw.fast_timing import evaluate_batch, machine_words
 from codesign.hw.program import Body
 
 Ints = npt.NDArray[np.int64]
@@ -25,6 +25,8 @@ Floats = npt.NDArray[np.float64]
 
 OBJECTIVES = ("cycles", "energy", "edp")
 FIRST_BATCH = 16
+ROUNDING = 1e-9  # relative, far beyond what sums of some twenty terms lose
+MOST_TIMED = 200_000  # exact timings kept in memory, some 300 bytes each
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,14 @@ class Prices:
         energy = self.energy_j(events, cycles)
         return energy if objective == "energy" else energy * cycles / self.clock_hz
 
+    def floor(self, objective: str, events: Floats, cycles: Ints) -> Floats:
+        """A score that `score` does not go below, faster: rounding is allowed for, not repeated."""
+        if objective == "cycles":
+            return cycles.astype(np.float64)
+        energy = (events @ self.event_j + cycles * self.cycle_j) * (1 - ROUNDING)
+        least: Floats = energy if objective == "energy" else energy * cycles / self.clock_hz
+        return least
+
 
 @lru_cache(maxsize=4096)
 def _prices(table: CostTable) -> Prices:
@@ -72,8 +82,20 @@ class Space(Protocol):
     def bounds(self) -> tuple[Ints, Ints]:
         """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
 
+    def floor(self) -> tuple[Ints, Ints]:
+        """Cycles and events that no mapping goes below on any machine with as much memory or less."""
+
     def kernel(self, chosen: Ints) -> Body:
         """The kernels of the chosen mappings, as one batch."""
+
+    def keys(self, chosen: Ints) -> Ints:
+        """Numbers [n, fields] that decide the timing of the chosen mappings on machines that move
+        and compute alike, whatever their memories hold.
+        """
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What all mappings of the space have in common: the problem, and the kernel's structure."""
 
     def mapping(self, index: int) -> Any:
         """One mapping, for people and for writing the Program."""
@@ -83,7 +105,8 @@ class Space(Protocol):
 class Choice:
     """The best mapping of a kernel and its exact price.
 
-    `proved`: no mapping of the space (`space_size` of them) is better; `priced` were timed exactly.
+    `proved`: no mapping of the space is better. `space_size` of its mappings were bounded one by one,
+    `priced` of them timed exactly.
     """
 
     mapping: Any
@@ -102,50 +125,83 @@ def best_mapping(
 
     Ties go to the lower energy, then to the earlier candidate.
     """
-    origin, index, bound = _order_by_bound(spaces, prices, objective)
-    if not len(bound):
+    origins, indices, bounds = _bounds(spaces, prices, objective)
+    if not len(bounds):
         return None
+    order = _lowest(bounds, FIRST_BATCH)
     best: tuple[float, float] | None = None
     choice: tuple[int, int, int, Ints] | None = None
     done, batch = 0, FIRST_BATCH
-    while done < len(bound) and (best is None or bound[done] < best[0]):
-        step = slice(done, done + batch)
-        for s in np.unique(origin[step]):
-            chosen = index[step][origin[step] == s]
-            timing = evaluate_batch(spaces[s].kernel(chosen), config)
-            score = prices.score(objective, timing.events, timing.cycles)
-            energy = prices.energy_j(timing.events, timing.cycles)
+    while done < len(bounds):
+        if done == len(order):
+            order = np.argsort(bounds, kind="stable")
+        if best is not None and bounds[order[done]] >= best[0]:
+            break
+        step = order[done : done + batch]
+        for s in np.unique(origins[step]):
+            chosen = indices[step][origins[step] == s]
+            cycles, events = _timed(spaces[s], chosen, config)
+            score = prices.score(objective, events, cycles)
+            energy = prices.energy_j(events, cycles)
             at = int(np.lexsort((energy, score))[0])
             found = (float(score[at]), float(energy[at]))
             if best is None or found < best:
                 best = found
-                choice = (int(s), int(chosen[at]), int(timing.cycles[at]), timing.events[at])
-        done = min(done + batch, len(bound))
+                choice = (int(s), int(chosen[at]), int(cycles[at]), events[at].copy())
+        done += len(step)
         batch *= 2
     assert best is not None and choice is not None
-    s, i, cycles, events = choice
-    return Choice(
-        spaces[s].mapping(i), cycles, events, best[0], True, done, sum(len(sp) for sp in spaces)
-    )
+    s, i, least, counts = choice
+    size = sum(len(space) for space in spaces)
+    return Choice(spaces[s].mapping(i), least, counts, best[0], True, done, size)
 
 
-def _order_by_bound(
-    spaces: Sequence[Space], prices: Prices, objective: str
-) -> tuple[Ints, Ints, Floats]:
-    """Space and index of every candidate, and its bound, lowest bound first."""
-    origins, indices, bounds = [], [], []
-    for s, space in enumerate(spaces):
-        if not len(space):
-            continue
-        cycles, events = space.bounds()
-        origins.append(np.full(len(space), s))
-        indices.append(np.arange(len(space)))
-        bounds.append(prices.score(objective, events, cycles))
-    if not bounds:
+def _bounds(spaces: Sequence[Space], prices: Prices, objective: str) -> tuple[Ints, Ints, Floats]:
+    """Space and index of every candidate, and its bound."""
+    filled = [(s, space) for s, space in enumerate(spaces) if len(space)]
+    if not filled:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
-    bound = np.concatenate(bounds)
-    order = np.argsort(bound, kind="stable")
-    return np.concatenate(origins)[order], np.concatenate(indices)[order], bound[order]
+    origins = [np.full(len(space), s) for s, space in filled]
+    indices = [np.arange(len(space)) for _, space in filled]
+    bounds = []
+    for _, space in filled:
+        cycles, events = space.bounds()
+        bounds.append(prices.score(objective, events, cycles))
+    return np.concatenate(origins), np.concatenate(indices), np.concatenate(bounds)
+
+
+def _lowest(bounds: Floats, count: int) -> Ints:
+    """The candidates with the `count` lowest bounds, lowest first, the earlier of equal ones."""
+    if len(bounds) <= count:
+        return np.argsort(bounds, kind="stable")
+    last = np.partition(bounds, count - 1)[count - 1]
+    near = np.flatnonzero(bounds <= last)
+    first: Ints = near[np.argsort(bounds[near], kind="stable")][:count]
+    return first
+
+
+# Exact timings by kind of kernel and machine, then by the mapping's keys. The mappings that come
+# first on one machine come first on those with other memories too, where they take as long.
+_timings: dict[tuple[Any, ...], dict[bytes, Ints]] = {}
+_timings_kept = 0
+
+
+def _timed(space: Space, chosen: Ints, config: HardwareConfig) -> tuple[Ints, Ints]:
+    """Exact cycles [n] and events [n, len(EVENTS)] of the chosen mappings."""
+    global _timings_kept
+    if _timings_kept > MOST_TIMED:
+        _timings.clear()
+        _timings_kept = 0
+    known = _timings.setdefault((space.kind, machine_words(config).tobytes()), {})
+    keys = [row.tobytes() for row in space.keys(chosen)]
+    new = [place for place, key in enumerate(keys) if key not in known]
+    if new:
+        timing = evaluate_batch(space.kernel(chosen[new]), config)
+        rows = np.concatenate([timing.cycles[:, None], timing.events], axis=1)
+        known.update(zip((keys[place] for place in new), rows, strict=True))
+        _timings_kept += len(new)
+    found = np.stack([known[key] for key in keys])
+    return found[:, 0], found[:, 1:]
 
 
 def splits(extent: int, granule: int = 1) -> Ints:

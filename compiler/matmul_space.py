@@ -7,26 +7,38 @@ are held.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from codesign.compiler.blocks import ceil_div
-from codesign.compiler.mapping import Ints, doublings, splits, zero_events
+from codesign.compiler.mapping import (
+    Choice,
+    Floats,
+    Ints,
+    Prices,
+    best_mapping,
+    doublings,
+    splits,
+    zero_events,
+)
 from codesign.compiler.matmul_kernel import matmul_kernel
 from codesign.compiler.matmul_shape import SLOTS, MatmulMapping, MatmulProblem, MatmulShape
 from codesign.hw import timing
-from codesign.hw.config import HardwareConfig
+from codesign.hw.config import ADDRESS_BITS, HardwareConfig
 from codesign.hw.events import EVENT_INDEX
 from codesign.hw.isa import PARAMETER_BYTES
 from codesign.hw.program import Body
 
+ORDERS = ("mn", "nm")
+NEAR = 160  # tiles looked at first
 MOST_GROUPS = 128  # drains in flight stay within a token counter
 
 
 def matmul_spaces(problem: MatmulProblem, config: HardwareConfig) -> list["MatmulSpace"]:
     """The mapspace of a problem, one part per loop order."""
-    return [MatmulSpace.build(problem, config, order) for order in ("mn", "nm")]
+    return [MatmulSpace.build(problem, config, order) for order in ORDERS]
 
 
 @dataclass(frozen=True)
@@ -38,18 +50,26 @@ class MatmulSpace:
     mappings: MatmulMapping
 
     @classmethod
-    def build(cls, problem: MatmulProblem, config: HardwareConfig, order: str) -> "MatmulSpace":
-        """Enumerate the candidates of one loop order and keep those that fit."""
-        k_blocks, n_blocks = ceil_div(problem.k, config.dim), ceil_div(problem.n, config.dim)
-        granule = max(1, config.bus_bytes // config.dim)
-        tiles_m = splits(problem.m, granule)
-        tiles_n = np.array([n_blocks]) if problem.row_function else splits(n_blocks)
-        held = np.array([2, 1]) if problem.whole_tiles else np.array([1])
-        grid = np.meshgrid(tiles_m, tiles_n, doublings(k_blocks), held, indexing="ij")
-        tile_m, tile_n, chunk_k, tiles_held = (axis.ravel() for axis in grid)
-        mappings = MatmulMapping(order, tile_m, tile_n, chunk_k, tiles_held=tiles_held)
+    def build(
+        cls,
+        problem: MatmulProblem,
+        config: HardwareConfig,
+        order: str,
+        within: Ints | None = None,
+    ) -> "MatmulSpace":
+        """Enumerate the candidates of one loop order and keep those that fit.
+
+        `within` are the places in the grid of tiles to look at, ascending; all where it is None.
+        """
+        mappings, chunks = _grid(problem, roomy(config), order)
+        if within is None:
+            within = np.arange(len(mappings.tile_m))
+        mappings = _select(mappings, within)
+        # What does not fit whole and with nothing resident does not fit in groups or with more.
+        fits = np.flatnonzero(MatmulShape(problem, mappings, config).feasible)
+        mappings = _select(mappings, fits)
         if not problem.whole_tiles:
-            mappings = _grouped(problem, mappings, config)
+            mappings = _grouped(problem, mappings, within[fits] // chunks, config)
         mappings = replace(mappings, resident=_most_resident(problem, mappings, config))
         feasible = MatmulShape(problem, mappings, config).feasible
         return cls(problem, config, _select(mappings, np.flatnonzero(feasible)))
@@ -72,12 +92,33 @@ class MatmulSpace:
 
     def bounds(self) -> tuple[Ints, Ints]:
         """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
-        return _Bounds(self).cycles(), _Bounds(self).events()
+        bounds = _Bounds(self)
+        return bounds.cycles(), bounds.events()
+
+    def floor(self) -> tuple[Ints, Ints]:
+        """The bounds without what depends on how fine a tile's drains are: memories decide that."""
+        bounds = _Bounds(self)
+        return bounds.cycles(with_last_drain=False), bounds.events()
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What all mappings have in common."""
+        return (self.problem, self.mappings.order)
+
+    def keys(self, chosen: Ints) -> Ints:
+        """Numbers [n, fields] that decide the timing of the chosen mappings on machines that move
+        and compute alike, whatever their memories hold.
+        """
+        picked = _select(self.mappings, chosen)
+        window = MatmulShape(self.problem, picked, self.config).window
+        m = picked
+        fields = (m.tile_m, m.tile_n, m.chunk_k, m.groups, m.resident, m.tiles_held, window)
+        return np.stack(fields, axis=1)
 
 
 def _select(mappings: MatmulMapping, index: Ints) -> MatmulMapping:
     def pick(values: Any) -> Any:
-        return np.broadcast_to(values, mappings.tile_m.shape)[index]
+        return values[index] if isinstance(values, np.ndarray) else np.full(len(index), values)
 
     return MatmulMapping(
         mappings.order,
@@ -90,19 +131,123 @@ def _select(mappings: MatmulMapping, index: Ints) -> MatmulMapping:
     )
 
 
+def _tiles(problem: MatmulProblem, config: HardwareConfig) -> tuple[Ints, Ints]:
+    """The sizes of tiles to try: rows, and blocks of columns."""
+    n_blocks = ceil_div(problem.n, config.dim)
+    granule = max(1, config.bus_bytes // config.dim)
+    tiles_n = np.array([n_blocks]) if problem.row_function else splits(n_blocks)
+    return splits(problem.m, granule), tiles_n
+
+
+@lru_cache(maxsize=1024)
+def _grid(problem: MatmulProblem, config: HardwareConfig, order: str) -> tuple[MatmulMapping, int]:
+    """Every combination of tile sizes, with nothing resident and one drain a tile; sizes of chunks."""
+    held = np.array([2, 1]) if problem.whole_tiles else np.array([1])
+    chunks = doublings(ceil_div(problem.k, config.dim))
+    axes = (*_tiles(problem, config), chunks, held)
+    tile_m, tile_n, chunk_k, tiles_held = (
+        axis.ravel() for axis in np.meshgrid(*axes, indexing="ij")
+    )
+    return MatmulMapping(order, tile_m, tile_n, chunk_k, 1, 0, tiles_held), len(chunks)
+
+
+def roomy(config: HardwareConfig) -> HardwareConfig:
+    """A machine that moves and computes like `config`, with the largest memories there can be."""
+    return replace(
+        config,
+        name="",
+        scratchpad_bytes=config.dim << ADDRESS_BITS,
+        scratchpad_banks=64,
+        accumulator_bytes=config.accumulator_row_bytes << ADDRESS_BITS,
+        accumulator_banks=64,
+    )
+
+
+def best_matmul_mapping(
+    problem: MatmulProblem, config: HardwareConfig, prices: Prices, objective: str
+) -> Choice | None:
+    """What `best_mapping` finds in `matmul_spaces`, ties included, at a fraction of its time.
+
+    Bounds that hold whatever the memories are shared by all machines that move and compute alike;
+    only tiles that they leave in the race are looked at with the memories of this one.
+    """
+    floors = [
+        prices.floor(objective, events, cycles)
+        for cycles, events in _floors(problem, roomy(config))
+    ]
+    every = np.concatenate(floors)
+    for near in (NEAR, 8 * NEAR):
+        if len(every) <= 2 * near:
+            break
+        limit = float(np.partition(every, near)[near])
+        choice = best_mapping(_near(problem, config, floors, limit), config, prices, objective)
+        if choice is None:
+            continue
+        if choice.score > limit:  # what was left out may be better
+            found = _near(problem, config, floors, choice.score)
+            choice = best_mapping(found, config, prices, objective)
+        return choice
+    return best_mapping(matmul_spaces(problem, config), config, prices, objective)
+
+
+def _near(
+    problem: MatmulProblem, config: HardwareConfig, floors: list[Floats], limit: float
+) -> list[MatmulSpace]:
+    """The spaces of those tiles whose floors are not above a score."""
+    return [
+        MatmulSpace.build(problem, config, order, np.flatnonzero(floor <= limit))
+        for order, floor in zip(ORDERS, floors, strict=True)
+    ]
+
+
+@lru_cache(maxsize=4096)
+def _floors(problem: MatmulProblem, config: HardwareConfig) -> list[tuple[Ints, Floats]]:
+    """Cycles and events of every tile of each loop order that it does not go below, in the grid's
+    order; `config` is roomy.
+    """
+    found = []
+    for order in ORDERS:
+        mappings, _ = _grid(problem, config, order)
+        mappings = replace(mappings, resident=_most_resident(problem, mappings, config))
+        cycles, events = MatmulSpace(problem, config, mappings).floor()
+        found.append((cycles, events.astype(np.float64)))
+    return found
+
+
 def _grouped(
-    problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig
+    problem: MatmulProblem, mappings: MatmulMapping, tile: Ints, config: HardwareConfig
 ) -> MatmulMapping:
     """Every mapping with its finest drain groups, and with its finest of at most one per bank.
 
-    Finer groups drain earlier; fewer wait less where the drain's queue is short.
+    Finer groups drain earlier; fewer wait less where the drain's queue is short. `tile` is the place
+    of a mapping's tile_m and tile_n in the grid of both.
     """
-    fine = _most_groups(problem, mappings, config, MOST_GROUPS)
-    coarse = _most_groups(problem, mappings, config, config.accumulator_banks)
+    # Neither the scratchpad nor K has a say in the groups: machines and problems share them.
+    plain = MatmulProblem(problem.m, 1, problem.n, min(problem.batch, 2), False, problem.parameters)
+    finest, coarsest = _groups_of_tiles(
+        plain,
+        replace(
+            config,
+            scratchpad_bytes=config.dim << ADDRESS_BITS,
+            scratchpad_banks=2,
+            bus_bytes=max(config.bus_bytes, config.dim),
+        ),
+    )
+    fine, coarse = finest[tile], coarsest[tile]
     other = np.flatnonzero(coarse < fine)
     groups = np.concatenate([fine, coarse[other]])
     index = np.concatenate([np.arange(len(fine)), other])
     return replace(_select(mappings, index), groups=groups)
+
+
+@lru_cache(maxsize=4096)
+def _groups_of_tiles(problem: MatmulProblem, config: HardwareConfig) -> tuple[Ints, Ints]:
+    """The finest drain groups of every pair of tile_m and tile_n: any, and at most one per bank."""
+    grid = np.meshgrid(*_tiles(problem, config), indexing="ij")
+    tile_m, tile_n = (axis.ravel() for axis in grid)
+    mappings = MatmulMapping("mn", tile_m, tile_n, np.ones_like(tile_m))
+    fine = _most_groups(problem, mappings, config, MOST_GROUPS)
+    return fine, _most_groups(problem, mappings, config, config.accumulator_banks)
 
 
 def _most_groups(
@@ -201,7 +346,7 @@ class _Bounds:
             events[:, EVENT_INDEX[name]] = count
         return events
 
-    def cycles(self) -> Ints:
+    def cycles(self, *, with_last_drain: bool = True) -> Ints:
         """The busiest unit's work, after what must precede it and before what must follow."""
         p, s, m, config = self.p, self.s, self.m, self.config
         dim = config.dim
@@ -218,7 +363,7 @@ class _Bounds:
         start = config.dram_latency_cycles + timing.LOAD_LATENCY + first_load
         out_row = ceil_div(dim * (4 if p.destination == "dram_int32" else 1), config.bus_bytes)
         out_row = max(1, out_row) + {"softmax": 2, "layernorm": 1, "rmsnorm": 1}.get(p.function, 0)
-        last_drain = s.m_last * s.width_last * out_row
+        last_drain = s.m_last * s.width_last * out_row * int(with_last_drain)
         pipeline = 2 * dim + timing.EXECUTE_LATENCY + timing.DRAIN_LATENCY
         tail = pipeline + last_drain + config.dram_latency_cycles
         loads = (self.a_rows + self.b_rows + self.residual_rows) * row_cycles

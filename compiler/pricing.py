@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from codesign.compiler.fusion import Alternative, Group, fuse
 from codesign.compiler.graph import Graph
-from codesign.compiler.kernels import Problem, choose
-from codesign.compiler.mapping import Choice, Ints, Prices
+from codesign.compiler.kernels import Problem, choose, floor
+from codesign.compiler.mapping import ROUNDING, Choice, Ints, Prices
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
 from codesign.hw.events import EVENT_INDEX, EVENTS
@@ -116,7 +116,7 @@ class PriceTables:
     def _slot(self, shape: GroupShape) -> int:
         slot = self._index.get(shape)
         if slot is None:
-            entry = self._cheapest(shape)
+            entry = self.cheapest(shape)
             slot = self._index[shape] = len(self._entries)
             self._entries.append(entry)
             row = np.full((1, 1 + len(EVENTS)), -(1 << 40), dtype=np.int64)  # fits nowhere
@@ -125,11 +125,16 @@ class PriceTables:
             self._totals = np.concatenate([self._totals, row])
         return slot
 
-    def _cheapest(self, shape: GroupShape) -> GroupPrice | None:
-        """The alternative with the lowest objective over all its kernels; ties go to the first."""
+    def cheapest(self, shape: GroupShape) -> GroupPrice | None:
+        """The alternative with the lowest objective over all its kernels; ties go to the first.
+
+        None when no alternative fits. `group` remembers what this computes.
+        """
         prices = Prices.of(self.table)
         best: tuple[float, GroupPrice] | None = None
         for number, parts in enumerate(shape.alternatives):
+            if best is not None and self._floor(prices, parts) >= best[0]:
+                continue
             price = self._price(number, parts)
             if price is None:
                 continue
@@ -139,6 +144,23 @@ class PriceTables:
             if best is None or score < best[0]:
                 best = (score, price)
         return None if best is None else best[1]
+
+    def _floor(self, prices: Prices, parts: tuple[Part, ...]) -> float:
+        """An objective that an alternative does not go below, at a fraction of its price."""
+        cycles, events = 0, np.zeros(len(EVENTS), dtype=np.int64)
+        for part in parts:
+            if part.problem is None:
+                cycles += part.host_cycles
+                events[EVENT_INDEX["host_cycles"]] += part.host_cycles
+                continue
+            least = floor(part.problem, self.config)
+            if least is None:
+                return 0.0
+            cycles += least[0]
+            events += least[1]
+        events[EVENT_INDEX["macs"]] = sum(part.macs for part in parts)
+        score = prices.score(self.objective, events[None], np.array([cycles]))
+        return float(score[0]) * (1 - ROUNDING)
 
     def _price(self, number: int, parts: tuple[Part, ...]) -> GroupPrice | None:
         choices: list[Choice | None] = []

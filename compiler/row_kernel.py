@@ -199,6 +199,19 @@ class RowSpace:
         picked = RowMapping(m.tile_rows[chosen], m.tiles_held[chosen], m.serial)
         return row_kernel(self.problem, picked, self.config)
 
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What all mappings have in common."""
+        return (self.problem, self.mappings.serial)
+
+    def keys(self, chosen: Ints) -> Ints:
+        """Numbers [n, fields] that decide the timing of the chosen mappings, whatever the memories."""
+        return np.stack((self.mappings.tile_rows[chosen], self.mappings.tiles_held[chosen]), axis=1)
+
+    def floor(self) -> tuple[Ints, Ints]:
+        """The bounds: memories have no say in them."""
+        return self.bounds()
+
     def bounds(self) -> tuple[Ints, Ints]:
         """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
         p, dim, config = self.problem, self.config.dim, self.config

@@ -139,12 +139,23 @@ def energy_j(table: CostTable, events: Ints, cycles: Ints | int) -> Floats:
 
     `cycles` int[...] is the time they took; PEs without work in it are clocked and cost `pe_idle_j`.
     """
-    counts = np.asarray(events, dtype=np.float64)
+    bounds = [energy_bound_j(table, events, cycles, bound) for bound in range(3)]
+    return np.stack(bounds, axis=-1)
+
+
+def energy_bound_j(table: CostTable, events: Ints, cycles: Ints | int, bound: int) -> Floats:
+    """Return float[...] joules of one bound (0 low, 1 nominal, 2 high); see `energy_j`.
+
+    Terms are added one after another in the order of `EVENTS`, so that a network costs the same to
+    the bit in whatever batch it is priced.
+    """
+    counts = np.asarray(events)
     time = np.asarray(cycles, dtype=np.float64)
     idle = table.dim * table.dim * time - counts[..., EVENT_INDEX["pe_active"]]
-    standing_w = table.leakage_w + table.dram_background_w
-    standing_j = (time / table.clock_hz)[..., None] * standing_w
-    spent: Floats = counts @ table.event_j.T + idle[..., None] * table.pe_idle_j + standing_j
+    standing_w = table.leakage_w[bound] + table.dram_background_w[bound]
+    spent: Floats = idle * table.pe_idle_j[bound] + time / table.clock_hz * standing_w
+    for event in np.flatnonzero(table.event_j[bound]):
+        spent = spent + counts[..., event] * table.event_j[bound, event]
     return spent
 
 

@@ -18,6 +18,11 @@ traceback.
     ├── TextError             a tokenizer or text that cannot be used (search/tokens.py)
     ├── OutputError           a place that cannot be written (defined in search/output.py)
     ├── FailedMachines        machines of a sweep lost to a bug: leave them out (search/sweep.py)
+    ├── SpaceError            a search space that is empty or contradictory (search/space.py)
+    ├── QualityError          a table of measured subnets that cannot be used (search/quality.py)
+    ├── SchedulerError        workers that cannot be had (search/pricing_pool.py)
+    ├── Mismatch              bulk and full evaluation differ, a bug (search/search_results.py)
+    ├── ReportError           a run directory that no report can be made of (search/report_data.py)
     └── Disagreement          kernels that do not run as printed, a bug (hw/agreement.py)
 """
 

@@ -9,6 +9,7 @@ import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -64,12 +65,17 @@ class TraceRow:
     complete: int
 
 
-@cache
-def _library() -> ctypes.CDLL:
+def library_path() -> Path:
+    """The compiled evaluator."""
     spec = importlib.util.find_spec("codesign.hw._timing")
     if spec is None or spec.origin is None:
         raise ImportError("the compiled timing evaluator is missing: run pip install again")
-    library = ctypes.CDLL(spec.origin)
+    return Path(spec.origin)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    library = ctypes.CDLL(str(library_path()))
     pointer = ctypes.c_void_p
     library.codesign_evaluate.argtypes = [
         pointer,
@@ -87,7 +93,8 @@ def _library() -> ctypes.CDLL:
 
 
 @cache
-def _machine_words(config: HardwareConfig) -> Words:
+def machine_words(config: HardwareConfig) -> Words:
+    """Everything about a machine that timing depends on: no memory sizes, no banks."""
     return np.array(
         [
             config.dim,
@@ -215,7 +222,7 @@ def _run(
     events = np.empty((batch, len(EVENTS)), dtype=np.int64)
     failure = np.zeros(3, dtype=np.int64)
     status = _library().codesign_evaluate(
-        _machine_words(config).ctypes.data,
+        machine_words(config).ctypes.data,
         words.ctypes.data,
         size,
         batch,

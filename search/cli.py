@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from codesign.hw.errors import CodesignError
+from codesign.search import cli_search
 
 if TYPE_CHECKING:
     from codesign.search.network import Quantization
@@ -27,7 +28,8 @@ INTERRUPTED, BAD_INPUT, BROKEN_PIPE = 130, 2, 141
 
 # Options that do not change results, with the number of values they take.
 _NOT_IN_COMMAND = {
-    "--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--waves": 1, "--json": 0, "--debug": 0
+    "--out": 1, "-o": 1, "--jobs": 1, "-j": 1, "--waves": 1, "--json": 0, "--debug": 0,
+    "--workers": 1, "--dask": 1, "--resume": 0,
 }  # fmt: skip
 
 
@@ -403,6 +405,9 @@ def hardware(name: str | None, ert: bool, art: bool, as_json: bool) -> None:
     if ert and art:
         raise click.UsageError("--ert and --art are two files: ask for one at a time")
     show_hardware(name, "ert" if ert else "art" if art else None, as_json)
+
+
+cli_search.register(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

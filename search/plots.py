@@ -81,8 +81,13 @@ def simulation_plots(result: Result, title: str) -> dict[str, bytes]:
     )
 
 
+def figure_style() -> Any:
+    """The context in which every figure is drawn."""
+    return mpl.rc_context(_STYLE)
+
+
 def _files(stem: str, draw: Callable[[], Figure]) -> dict[str, bytes]:
-    with mpl.rc_context(_STYLE):
+    with figure_style():
         figure = draw()
         FigureCanvasAgg(figure)
         return {

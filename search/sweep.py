@@ -201,9 +201,9 @@ def _in_parallel(
     job: Job, points: Sequence[Point], base: HardwareConfig, jobs: int
 ) -> Iterator[Row]:
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(jobs, _context(), _start_worker, (job, base))
+    pool = ProcessPoolExecutor(jobs, process_context(), _start_worker, (job, base))
     try:
-        with _interrupts_ignored():  # workers inherit it, and are deaf from their first moment on
+        with interrupts_ignored():  # workers inherit it, and are deaf from their first moment on
             futures = [pool.submit(_work, point) for point in points]
         for future in as_completed(futures):
             yield future.result()
@@ -215,7 +215,7 @@ def _in_parallel(
     pool.shutdown()
 
 
-def _context() -> BaseContext:
+def process_context() -> BaseContext:
     """A fork server that has loaded us starts workers fastest; without one, spawn.
 
     Never a plain fork: numerical libraries may hold threads.
@@ -229,7 +229,8 @@ def _context() -> BaseContext:
 
 
 @contextmanager
-def _interrupts_ignored() -> Iterator[None]:
+def interrupts_ignored() -> Iterator[None]:
+    """Keep interrupts from processes that are started within."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,0 +1,85 @@
+"""The command of the joint search: `codesign search` and `codesign report`. It parses, no more.
+
+`register` adds them to the group that `cli` defines.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_positive = click.IntRange(min=1)
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise click.BadParameter("the path is empty: name a file or folder")
+    return Path(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+@click.command()
+@click.option("--space", type=_path, metavar="FILE.toml", help="The space to search; see docs/search.md.  [default: UCB/EECS-2023-92 x 432 machines]")  # fmt: skip
+@click.option("--seq", type=_positive, help="Sequence length, instead of the space's.")
+@click.option("--minimize", type=_names, default="perplexity,edp", show_default=True,
+              metavar="OBJECTIVES", help="Two or more of perplexity, edp, latency, energy, area.")  # fmt: skip
+@click.option("--quality", type=_path, metavar="FILE.csv|.parquet",
+              help="Measured subnets.  [default: a scaling law, labelled as a proxy]")  # fmt: skip
+@click.option("--method", type=click.Choice(["nsga2", "random", "exhaustive"]), default="nsga2",
+              show_default=True, help="How candidates are chosen.")  # fmt: skip
+@click.option("--budget", type=_positive, default=100_000, show_default=True,
+              help="Distinct candidates to evaluate.")  # fmt: skip
+@click.option("--population", type=_positive, default=200, show_default=True,
+              help="Candidates a generation.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
+              help="Of everything random.")  # fmt: skip
+@click.option("--front", "points", type=_positive, default=40, show_default=True,
+              help="Points of the front to write out and price in full.")  # fmt: skip
+@click.option("--warm-start", type=_path, metavar="RUN|FILE.csv",
+              help="Begin with the front of another search.")  # fmt: skip
+@click.option("--objective", type=click.Choice(["cycles", "energy", "edp"]), default="edp",
+              show_default=True, help="What the mapper minimises for each kernel.")  # fmt: skip
+@click.option("--energy-table", default="default", show_default=True,
+              metavar="default|timeloop-pat|FILE.yaml", help="Energy costs.")  # fmt: skip
+@click.option("--area-table", default="default", show_default=True, metavar="default|FILE.yaml",
+              help="Areas.")  # fmt: skip
+@click.option("-j", "--workers", type=_positive, help="Processes.  [default: all cores]")
+@click.option("--dask", metavar="ADDRESS", help="Price on a Dask cluster instead.")
+@click.option("--resume", is_flag=True, help="Go on with a search that was stopped.")
+@click.option("--out", "-o", type=_path, metavar="DIR",
+              help="Keep the run here.  [default: codesign-search, or -2, -3, ...]")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@click.pass_obj
+def search(command: str, /, **options: Any) -> None:
+    """Search machines and Transformers together: the front of quality and EDP, plots and a report.
+
+    The state is written after every generation: --resume goes on to the same front.
+    """
+    from codesign.search.search_run import SearchRequest, run_search
+
+    run_search(SearchRequest(command=command, **options))
+
+
+@click.command()
+@click.argument("run", type=_path)
+@click.option(
+    "--out", "-o", type=_path, metavar="FILE", help="The file.  [default: RUN/report.html]"
+)
+@click.option("--format", "form", type=click.Choice(["html", "md"]), default="html", show_default=True,
+              help="A page by itself, or Markdown.")  # fmt: skip
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def report(run: Path, out: Path | None, form: str) -> None:
+    """Write the report of a search's RUN directory: one file that opens anywhere."""
+    from codesign.search.report import write_report
+
+    click.echo(f"the report is {write_report(run, out, form)}", err=True)
+
+
+def register(group: click.Group) -> None:
+    """Add the commands to `codesign`."""
+    group.add_command(search)
+    group.add_command(report)

@@ -1,0 +1,173 @@
+"""The report of a joint search: one HTML file that needs no network, or Markdown.
+
+It reads the run directory alone (`report_data`), decides what to say once (`report_content`, `report_charts`) and
+leaves the form to the templates.
+"""
+
+import json
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesign.search import report_charts as charts
+from codesign.search import report_content as content
+from codesign.search.output import write_atomic
+from codesign.search.report_data import Record, SearchRun, read_run, winners
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_DRAWN = (
+    "point", "layers", "d_model", "heads", "d_ff", "perplexity", "perplexity_is_proxy", "dim",
+    "scratchpad_bytes", "accumulator_bytes", "scratchpad_banks", "accumulator_banks", "bus_bytes",
+    "clock_hz", "technology_nm", "latency_s", "energy_j", "energy_low_j", "energy_high_j", "edp_js",
+    "edp_low_js", "edp_high_js", "area_mm2", "power_w", "utilization",
+)  # fmt: skip
+
+
+def report_html(run: Path) -> str:
+    """Return the report of a run directory as one HTML document without references to others.
+
+    Raises ReportError, one line, where a file of the run is missing or damaged.
+    """
+    said = _said(read_run(run))
+    return _environment(html=True).get_template("report.html").render(said)
+
+
+def report_markdown(run: Path) -> str:
+    """Return the report of a run directory as Markdown, tables instead of charts.
+
+    Raises ReportError, one line, where a file of the run is missing or damaged.
+    """
+    said = _said(read_run(run))
+    return _environment(html=False).get_template("report.md").render(said)
+
+
+def write_report(run: Path, out: Path | None = None, form: str = "html") -> Path:
+    """Write the report ("html" or "md") as `out`, by default into the run, and return its path."""
+    path = out or run / f"report.{form}"
+    write_atomic(path, (report_html(run) if form == "html" else report_markdown(run)).encode())
+    return path
+
+
+def _said(run: SearchRun) -> dict[str, Any]:
+    """Everything that the templates show."""
+    axes = content.metrics(run)
+    drawn, maps = charts.curves(run, axes), charts.heatmaps(run)
+    parts, ranks = charts.spending(run, axes), charts.robustness(run)
+    return {
+        "run": run,
+        "axes": axes,
+        "objectives": content.objectives_text(run, axes),
+        "searched": content.searched(run),
+        "headlines": content.headlines(run, axes),
+        "winners": [
+            (role, point, content.architecture(point), content.machine(point))
+            for role, point in winners(run).items()
+        ],
+        "front": content.front_table(run, axes),
+        "improvements": content.improvements(run, axes),
+        "baseline": content.baseline_text(run, axes),
+        "published_source": content.PUBLISHED_SOURCE,
+        "generations": charts.generations_table(run, drawn),
+        "heatmap": charts.heatmap_table(run, maps, axes),
+        "spending": charts.spending_table(run, parts),
+        "parts": parts,
+        "ranks": charts.robustness_table(ranks) if ranks else None,
+        "ranks_text": charts.robustness_text(ranks) if ranks else [],
+        "settings": _settings(run),
+        "data": _embedded(_data(run, axes, drawn, maps, parts, ranks)),
+    }
+
+
+def _data(
+    run: SearchRun,
+    axes: dict[str, content.Metric],
+    drawn: list[Record],
+    maps: list[Record],
+    parts: list[Record],
+    ranks: Record | None,
+) -> Record:
+    """What the script of the page draws."""
+    roles = {role: point["point"] for role, point in winners(run).items()}
+    base = {key: run.baseline[key] for key in axes if run.baseline.get(key) is not None}
+    return {
+        "metrics": {
+            key: {"label": m.label, "unit": m.unit, "factor": m.factor, "proxy": m.proxy}
+            for key, m in axes.items()
+        },
+        "axes": list(axes),
+        "start": content.start_axes(run, axes),
+        "front": [{key: p.get(key) for key in _DRAWN} for p in run.front],
+        "cloud": run.cloud,
+        "baseline": base,
+        "baselineName": content.baseline_text(run, axes),
+        "roles": roles,
+        "selected": roles.get("knee", roles["least EDP"]),
+        "limits": {name: max(max(p[name]) for p in run.front) for name in ("heads", "d_ff")},
+        "curves": drawn,
+        "heatmaps": maps,
+        "heatMetrics": [k for k in ("edp_js", "latency_s", "energy_j", "area_mm2") if k in axes],
+        "spending": parts,
+        "robustness": ranks,
+    }
+
+
+def _embedded(document: Record) -> str:
+    """JSON that may stand within a script element: no text of it can end the element."""
+    text = json.dumps(document, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _settings(run: SearchRun) -> list[tuple[str, str]]:
+    """The inputs of the run that are short, as name and value; the space has its own place."""
+    found = []
+    for name, value in run.inputs.items():
+        if name == "quality":
+            found.append((name, f"{run.quality_label}, from {run.quality.get('source')}"))
+        elif name != "space":
+            text = _in_words(value)
+            found.append((name, text if len(text) <= 300 else text[:300] + " …"))
+    return [*found, ("seed", str(run.run.get("seed")))]
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_in_words(v)}" for key, v in value.items())
+    return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
+
+
+@cache
+def _environment(*, html: bool) -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=html,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["md"] = _markdown
+    made.filters["fence"] = _fence
+    return made
+
+
+def _markdown(text: str) -> str:
+    """Text as one line of Markdown that means itself."""
+    line = " ".join(str(text).split())
+    for character in "\\`*_[]<>|#&":
+        line = line.replace(character, "\\" + character)
+    return line
+
+
+def _fence(text: str) -> str:
+    """Text between fences that are longer than any within."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text.rstrip()}\n{fence}"

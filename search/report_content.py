@@ -1,0 +1,265 @@
+"""What a report says: headline figures, the front and the gain over the baseline, for every format.
+
+Every table and chart names its units; a perplexity that is a proxy is called one wherever it is.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codesign.hw.sizes import format_size
+from codesign.search.report_data import SearchRun, winners
+from codesign.search.tables import prefix, significant
+
+# (perplexity given up, published gain in EDP) of UCB/EECS-2023-92, chapter 3
+PUBLISHED = ((0.1, 2.2), (1.0, 10.6))
+PUBLISHED_SOURCE = "UCB/EECS-2023-92"
+_NAMES = {
+    "edp_js": ("EDP", "J·s"),
+    "latency_s": ("Latency", "s"),
+    "energy_j": ("Energy", "J"),
+    "area_mm2": ("Area", "mm²"),
+    "power_w": ("Power", "W"),
+}
+_OBJECTIVES = {"edp": "edp_js", "latency": "latency_s", "energy": "energy_j", "area": "area_mm2", "power": "power_w"}  # fmt: skip
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+# What of a space is said, and how; of a length-one list too.
+_SPACE = {
+    "transformer": {
+        "layers": "{} layers", "d_model": "width d {}", "heads": "{} heads in each layer",
+        "d_ff": "FFN width {} in each layer", "sequence": "sequence length {}",
+    },
+    "hardware": {
+        "dim": "mesh side {} PEs", "scratchpad_bytes": "scratchpad {} bytes",
+        "accumulator_bytes": "accumulator {} bytes", "bus_bytes": "bus {} bytes a cycle",
+        "technology_nm": "{} nm",
+    },
+    "constraints": {"area_mm2": "area at most {} mm²", "power_w": "power at most {} W"},
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An axis: its name, and the unit that a raw value has after it is multiplied by `factor`."""
+
+    label: str
+    unit: str
+    factor: float
+    proxy: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name and unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows; `values` are the numbers that columns are sorted by, where they are."""
+
+    caption: str
+    columns: tuple[tuple[str, str], ...]  # name, unit
+    rows: list[list[str]]
+    values: list[list[float]] | None = None
+
+
+def metrics(run: SearchRun) -> dict[str, Metric]:
+    """Return the axes that the run has, perplexity first, each with one SI prefix."""
+    label = run.quality_label
+    found = {"perplexity": Metric(label[:1].upper() + label[1:], "", 1.0, run.is_proxy)}
+    for key, (label, unit) in _NAMES.items():
+        values = [row[key] for row in run.front if row.get(key) is not None]
+        if not values:
+            continue
+        factor, si = (1.0, "") if key == "area_mm2" else prefix(values)
+        found[key] = Metric(label, si + unit, factor)
+    return found
+
+
+def architecture(point: Mapping[str, Any]) -> str:
+    """Return the Transformer of a point in one line."""
+    heads, d_ff = (_alike(point[name]) for name in ("heads", "d_ff"))
+    return f"{point['layers']} layers, d {point['d_model']}, heads {heads}, FFN {d_ff}"
+
+
+def machine(point: Mapping[str, Any]) -> str:
+    """Return the machine of a point in one line."""
+    sizes = [format_size(point[f"{name}_bytes"]) for name in ("scratchpad", "accumulator")]
+    return (
+        f"{point['dim']}×{point['dim']} mesh, scratchpad {sizes[0]}, accumulator {sizes[1]}, "
+        f"bus {point['bus_bytes']} B"
+    )
+
+
+def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
+    """Return the front, a point a row, the better quality first."""
+    columns = [("point", "")]
+    for key, metric in axes.items():
+        columns.append((metric.label, metric.unit))
+        if key == "edp_js":
+            columns.append(("EDP low–high", metric.unit))
+    columns += [
+        ("mesh", "PEs"), ("scratchpad", "bytes"), ("accumulator", "bytes"), ("bus", "bytes"),
+        ("utilization", "%"), ("layers", ""), ("d", ""), ("parameters", "M"),
+        ("heads", "per layer"), ("FFN width", "per layer"),
+    ]  # fmt: skip
+    rows, values = [], []
+    for p in run.front:
+        text, order = [str(p["point"])], [float(p["point"])]
+        for key, metric in axes.items():
+            text.append(scaled(p.get(key), metric))
+            order.append(p.get(key) or 0.0)
+            if key == "edp_js":
+                text.append(_range(p["edp_low_js"], p["edp_high_js"], metric))
+                order.append(p["edp_high_js"])
+        parameters, utilization = p.get("parameters") or 0, p.get("utilization") or 0.0
+        text += [
+            f"{p['dim']}×{p['dim']}", format_size(p["scratchpad_bytes"]),
+            format_size(p["accumulator_bytes"]), str(p["bus_bytes"]), f"{100 * utilization:.1f}",
+            str(p["layers"]), str(p["d_model"]),
+            significant(parameters / 1e6) if parameters else "–", _list(p["heads"]), _list(p["d_ff"]),
+        ]  # fmt: skip
+        order += [
+            p["dim"], p["scratchpad_bytes"], p["accumulator_bytes"], p["bus_bytes"], utilization,
+            p["layers"], p["d_model"], parameters, sum(p["heads"]), sum(p["d_ff"]),
+        ]  # fmt: skip
+        rows.append(text)
+        values.append(order)
+    return Table("The Pareto front", tuple(columns), rows, values)
+
+
+def headlines(run: SearchRun, axes: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
+    """Return the figures at the top: what, how much, and a remark."""
+    roles = winners(run)
+    least, best = roles["least EDP"], roles["best quality"]
+    edp, quality = axes["edp_js"], axes["perplexity"]
+    found = []
+    if run.evaluated is not None:
+        found.append(("Candidates evaluated", f"{run.evaluated:,}", _space_text(run)))
+    stands = run.generations[-1].get("front_size") if run.generations else None
+    chosen = f"chosen from {stands:,} non-dominated" if stands and stands > len(run.front) else ""
+    found.append(("Points on the front", f"{len(run.front)}", chosen))
+    found.append(
+        ("Least EDP", f"{scaled(least['edp_js'], edp)} {edp.unit}",
+         f"{run.quality_label} {scaled(least['perplexity'], quality)}")
+    )  # fmt: skip
+    found.append(
+        (f"Best {run.quality_label}", scaled(best["perplexity"], quality),
+         f"EDP {scaled(best['edp_js'], edp)} {edp.unit}")
+    )  # fmt: skip
+    return found
+
+
+def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> Table | None:
+    """Return the gain in EDP over the baseline at losses of quality, or None without a baseline.
+
+    The search counts every candidate that it evaluated; the point is empty where the thinned front
+    has left the best one out. Without its count the front alone decides.
+    """
+    perplexity, start = run.baseline.get("perplexity"), run.baseline.get("edp_js")
+    if perplexity is None or start is None:
+        return None
+    edp, quality = axes["edp_js"], axes["perplexity"]
+    found = run.baseline.get("improvements") or [
+        {"loss": loss, "published": published} for loss, published in PUBLISHED
+    ]
+    rows = []
+    for entry in found:
+        within = [p for p in run.front if p["perplexity"] <= perplexity + entry["loss"]]
+        best = min(within, key=lambda p: p["edp_js"], default=None)
+        least = entry.get("edp_js", best["edp_js"] if best else None)
+        here = best if best is not None and best["edp_js"] == least else None
+        rows.append([
+            f"+{entry['loss']:g}", f"{significant(start / least, 3)}×" if least else "none found",
+            scaled(least, edp), str(here["point"]) if here else "–",
+            scaled(here["perplexity"], quality) if here else "–",
+            f"{entry['published']:g}×" if entry.get("published") else "–",
+        ])  # fmt: skip
+    columns = (
+        (f"{run.quality_label} given up", ""), ("EDP improvement", "times"), ("EDP", edp.unit),
+        ("point", ""), (quality.label, ""), (f"published, {PUBLISHED_SOURCE}", "times"),
+    )  # fmt: skip
+    return Table("EDP improvement over the baseline", columns, rows)
+
+
+def baseline_text(run: SearchRun, axes: Mapping[str, Metric]) -> str:
+    """Return one sentence that says what the improvements are measured against; "" without one."""
+    base, edp, quality = run.baseline, axes["edp_js"], axes["perplexity"]
+    if base.get("edp_js") is None or base.get("perplexity") is None:
+        return ""
+    what = base.get("model") or "the largest Transformer of the space"
+    where = base.get("hardware") or base.get("machine") or "ibert"
+    return (
+        f"Baseline: {what} on the machine {where}, {run.quality_label} "
+        f"{scaled(base['perplexity'], quality)}, EDP {scaled(base['edp_js'], edp)} {edp.unit}."
+    )
+
+
+def start_axes(run: SearchRun, axes: Mapping[str, Metric]) -> list[str]:
+    """Return the axes that the front is first drawn over: the first two objectives of the search."""
+    chosen = [_OBJECTIVES.get(str(o), str(o)) for o in run.inputs.get("objectives") or ()]
+    known = [key for key in chosen if key in axes]
+    return (known + [key for key in axes if key not in known])[:2]
+
+
+def objectives_text(run: SearchRun, axes: Mapping[str, Metric]) -> str:
+    """Return what was minimised, in words."""
+    chosen = [_OBJECTIVES.get(str(o), str(o)) for o in run.inputs.get("objectives") or ()]
+    names = [run.quality_label if key == "perplexity" else words(key) for key in chosen]
+    return " and ".join(names) or "perplexity and EDP"
+
+
+def words(key: str) -> str:
+    """Return the name of a cost as it stands within a sentence."""
+    name = _NAMES.get(key, (key, ""))[0]
+    return name if name.isupper() else name.lower()
+
+
+def searched(run: SearchRun) -> list[tuple[str, str]]:
+    """Return what the space holds: a name, and its choices in words."""
+    space = run.inputs.get("space") or {}
+    found = []
+    for part, names in _SPACE.items():
+        values = space.get(part) or {}
+        said = [
+            say.format(_choices(values[key], key)) for key, say in names.items() if values.get(key) not in (None, "none")
+        ]  # fmt: skip
+        if said:
+            found.append((part.capitalize(), "; ".join(said)))
+    return found
+
+
+def _choices(values: Any, key: str) -> str:
+    many = values if isinstance(values, list) else [values]
+    size = key in ("scratchpad_bytes", "accumulator_bytes")
+    texts = [format_size(v) if size and isinstance(v, int) else str(v) for v in many]
+    if len(many) <= 6:
+        return ", ".join(texts)
+    return f"{texts[0]} to {texts[-1]} ({len(many)} values)"
+
+
+def _space_text(run: SearchRun) -> str:
+    size = (run.inputs.get("space") or {}).get("size")
+    if not isinstance(size, int):
+        return ""
+    if size < 10**9:
+        return f"of {size:,} in the space"
+    mantissa, exponent = f"{size:.1e}".split("e")
+    return f"of {mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)} in the space"
+
+
+def scaled(value: float | None, metric: Metric) -> str:
+    """Return a raw value in the metric's unit, to four digits."""
+    return "–" if value is None else significant(value * metric.factor)
+
+
+def _range(low: float, high: float, metric: Metric) -> str:
+    return f"{significant(low * metric.factor, 3)}–{significant(high * metric.factor, 3)}"
+
+
+def _list(values: Iterable[int]) -> str:
+    return " ".join(map(str, values))
+
+
+def _alike(values: Sequence[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else _list(values)

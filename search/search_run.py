@@ -1,0 +1,390 @@
+"""What `codesign search` does: reads its request, searches, keeps the run, prints the front."""
+
+import csv
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign.hw.area import AreaOverrides
+from codesign.hw.energy import EnergyOverrides
+from codesign.hw.errors import CodesignError
+from codesign.search import inputs, output
+from codesign.search.joint import (
+    Checkpoint,
+    Listener,
+    Problem,
+    Progress,
+    Settings,
+    search,
+)
+from codesign.search.network_tables import NetworkTables
+from codesign.search.output import OutputError, RunDirectory
+from codesign.search.price_store import PriceStore, cache_folder
+from codesign.search.pricing_pool import Pool, pool_of
+from codesign.search.quality import Quality, load_quality
+from codesign.search.search_results import (
+    Results,
+    baseline_document,
+    collect,
+    evaluated_parquet,
+    quality_document,
+)
+from codesign.search.space import Genes, SearchSpace, SpaceError, read_space
+from codesign.search.sweep import cores
+
+DEFAULT_FOLDER = "codesign-search"
+
+
+@dataclass(frozen=True)
+class SearchRequest:
+    """The options of `codesign search`."""
+
+    command: str
+    space: Path | None = None
+    seq: int | None = None
+    minimize: tuple[str, ...] = ("perplexity", "edp")
+    quality: Path | None = None
+    method: str = "nsga2"
+    budget: int = 100_000
+    population: int = 200
+    seed: int = 0
+    points: int = 40
+    warm_start: Path | None = None
+    objective: str = "edp"
+    energy_table: str = "default"
+    area_table: str = "default"
+    workers: int | None = None
+    dask: str | None = None
+    resume: bool = False
+    out: Path | None = None
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A request with everything read and checked."""
+
+    request: SearchRequest
+    settings: Settings
+    space: SearchSpace
+    quality: Quality
+    tables: str | EnergyOverrides
+    area_tables: str | AreaOverrides
+    start: Genes | None
+
+    def describe(self) -> dict[str, Any]:
+        """What `run.json` says of it."""
+        run_inputs = {
+            "action": "search",
+            "space": self.space.document() | {"size": self.space.size},
+            "objectives": list(self.settings.minimize),
+            "method": self.settings.method,
+            "budget": self.settings.budget,
+            "population": self.settings.population,
+            "points": self.request.points,
+            "quality": quality_document(self.quality),
+            "mapping_objective": self.request.objective,
+            "base_machine": self.space.base.name,
+            "energy_table": _recorded(self.tables),
+            "area_table": _recorded(self.area_tables),
+            "warm_start": None if self.start is None else self.start.tolist(),
+            "seed": self.settings.seed,
+        }
+        described = output.describe_run(self.request.command, run_inputs, self.settings.seed)
+        from importlib import metadata
+
+        versions = {p: metadata.version(p) for p in ("pymoo", "moocore")}
+        return {**described, "versions": described["versions"] | versions}
+
+
+def run_search(request: SearchRequest) -> None:
+    """Search, write the run and print its front. Raises CodesignError for bad input.
+
+    Its KeyboardInterrupt says what was kept.
+    """
+    prepared = _prepare(request)
+    run = prepared.describe()
+    out = _folder(request, run)
+    _say(f"{_described(prepared)}; files go to {out}")
+    with output.run_directory(out, run) as directory:
+        checkpoint = Checkpoint(out, len(prepared.space.cardinalities))
+        _require_state(checkpoint, request, out)
+        directory.write_text(output.RUN_FILE, output.json_text(run))
+        directory.write_text("space.toml", prepared.space.to_toml())
+        results, done = _searched(prepared, directory, checkpoint)
+    if request.as_json:
+        output.print_json(_document(run, out, done, results))
+    else:
+        _print(prepared, done, results)
+        print(f"report, plots and tables are in {out}", file=sys.stderr)
+
+
+def _prepare(request: SearchRequest) -> _Prepared:
+    if importlib.util.find_spec("pymoo") is None:
+        raise CodesignError("searching needs pymoo: pip install 'codesign[search]'")
+    settings = Settings(
+        request.minimize, request.method, request.budget, request.population, request.seed
+    )
+    space = SearchSpace() if request.space is None else read_space(request.space)
+    if request.seq is not None:
+        space = replace(space, transformer=replace(space.transformer, sequence=request.seq))
+    quality = load_quality(request.quality)
+    start = None if request.warm_start is None else _start(request.warm_start, space)
+    tables = inputs.load_tables(request.energy_table)
+    area_tables = inputs.load_area_tables(request.area_table)
+    return _Prepared(request, settings, space, quality, tables, area_tables, start)
+
+
+def _searched(
+    prepared: _Prepared, directory: RunDirectory, checkpoint: Checkpoint
+) -> tuple[Results, Progress]:
+    request = prepared.request
+    workers = cores() if request.workers is None else request.workers
+    store = PriceStore(cache_folder(), lambda message: _say(f"warning: {message}"))
+    with pool_of(workers, request.dask) as pool, _display(prepared.settings.budget) as listener:
+        problem = _problem(prepared, store, pool)
+        kept: list[Progress] = []
+
+        def generation(done: Progress) -> None:
+            kept[:] = [done]
+            if len(store) - store.saved > 5000:
+                store.save()
+            listener.generation(done)
+
+        try:
+            done = search(
+                problem,
+                prepared.settings,
+                checkpoint,
+                resume=request.resume,
+                start=prepared.start,
+                listener=Listener(listener.pricing, generation),
+            )
+            results = _finish(problem, done, directory, checkpoint, request.points, listener)
+        except KeyboardInterrupt:
+            evaluated = kept[0].evaluated if kept else 0
+            raise KeyboardInterrupt(
+                f"{evaluated:,} of {prepared.settings.budget:,} candidates are kept in "
+                f"{directory.path}: repeat the command with --resume"
+            ) from None
+        finally:
+            store.save()
+    return results, done
+
+
+def _finish(
+    problem: Problem,
+    done: Progress,
+    directory: RunDirectory,
+    checkpoint: Checkpoint,
+    points: int,
+    listener: Listener,
+) -> Results:
+    """Write every file of the run."""
+    from codesign.search.report import report_html
+    from codesign.search.search_plots import search_plots
+
+    results = collect(problem, done, points, listener.pricing)
+    genes = checkpoint.candidates(done.evaluated)
+    for stem, records in (
+        ("front", results.front),
+        ("spending", results.spending),
+        ("heatmap", results.heatmap),
+        ("robustness", results.robustness),
+    ):
+        directory.write_records(stem, records)
+    directory.write_bytes("generations.parquet", _parquet(done.generations))
+    directory.write_text("generations.csv", _csv(done.generations))
+    directory.write_bytes("evaluated.parquet", evaluated_parquet(problem, genes))
+    directory.write_text("baseline.json", output.json_text(baseline_document(results.baseline)))
+    for name, content in search_plots(problem, done, results, genes).items():
+        directory.write_bytes(name, content)
+    directory.write_text("report.html", report_html(directory.path))
+    directory.log(f"searched {done.evaluated} candidates")
+    return results
+
+
+def _problem(prepared: _Prepared, store: PriceStore, pool: Pool) -> Problem:
+    tables = NetworkTables(
+        prepared.space,
+        prepared.request.objective,
+        prepared.tables,
+        prepared.area_tables,
+        store,
+        pool,
+    )
+    return Problem(prepared.space, tables, prepared.quality, prepared.settings.minimize)
+
+
+# -- Where the run is kept -----------------------------------------------------------------------------
+
+
+def _folder(request: SearchRequest, run: Mapping[str, Any]) -> Path:
+    """--out, or the first default folder that is free or keeps this very search."""
+    if request.out is not None:
+        return request.out
+    for number in range(1, 1000):
+        path = Path(DEFAULT_FOLDER if number == 1 else f"{DEFAULT_FOLDER}-{number}")
+        if not path.exists() or _keeps(path, run):
+            return path
+    raise OutputError(f"{DEFAULT_FOLDER} and its successors are taken: name one with --out")
+
+
+def _keeps(path: Path, run: Mapping[str, Any]) -> bool:
+    try:
+        document = json.loads((path / output.RUN_FILE).read_text(encoding="utf-8"))
+        return bool(document["inputs"] == run["inputs"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _require_state(checkpoint: Checkpoint, request: SearchRequest, out: Path) -> None:
+    """--resume needs a checkpoint, and without it none of an unfinished search is overwritten."""
+    if request.resume and not checkpoint.exists:
+        raise OutputError(f"{out} keeps no search to resume: drop --resume")
+    unfinished = checkpoint.exists and not (out / "front.parquet").exists()
+    if unfinished and not request.resume:
+        raise OutputError(
+            f"{out} keeps a search that was stopped: add --resume to go on, or remove the folder"
+        )
+
+
+# -- Beginnings ----------------------------------------------------------------------------------------
+
+
+def _start(path: Path, space: SearchSpace) -> Genes:
+    """The candidates of another front that the space has; raises SpaceError when it has none."""
+    file = path / "front.csv" if path.is_dir() else path
+    try:
+        with file.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpaceError(f"cannot read {file}: {error}") from error
+    found = [genes for row in rows if (genes := _genes(row, space)) is not None]
+    if not found:
+        raise SpaceError(f"{file} has no candidate of this space: drop --warm-start")
+    return np.array(found, dtype=np.uint8)
+
+
+def _genes(row: Mapping[str, str], space: SearchSpace) -> list[int] | None:
+    t, deep = space.transformer, space.most_layers
+    try:
+        machine = [values.index(int(row[name])) for name, values in space.axes]
+        heads = [t.heads.index(int(v)) for v in row["heads"].split(",")]
+        d_ff = [t.d_ff.index(int(v)) for v in row["d_ff"].split(",")]
+        depth, width = t.layers.index(len(heads)), t.d_model.index(int(row["d_model"]))
+    except (KeyError, ValueError, AttributeError):
+        return None
+    rest = [0] * (deep - len(heads))
+    return [*machine, depth, width, *heads, *rest, *d_ff, *rest]
+
+
+# -- What is said ----------------------------------------------------------------------------------------
+
+
+def _described(prepared: _Prepared) -> str:
+    space, settings = prepared.space, prepared.settings
+    return (
+        f"{space.transformer.size:.3g} Transformers x {space.machines:,} machines, sequence "
+        f"{space.transformer.sequence}; minimizing {' and '.join(settings.minimize)} by "
+        f"{settings.method}, {settings.budget:,} candidates, seed {settings.seed}; "
+        f"quality: {prepared.quality.source}" + (" (a proxy)" if prepared.quality.is_proxy else "")
+    )
+
+
+@contextmanager
+def _display(budget: int) -> Iterator[Listener]:
+    """A bar with an estimate on standard error where that is a terminal, else a line now and then."""
+    from codesign.search import tables
+
+    console = tables.console(stderr=True)
+    if not console.is_terminal:
+        shown = [0]
+
+        def generation(done: Progress) -> None:
+            if done.evaluated >= shown[0] + budget / 10:
+                shown[0] = done.evaluated
+                _say(f"{done.evaluated:,} of {budget:,} candidates, {_front_said(done)}")
+
+        yield Listener(generation=generation)
+        return
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("candidates", total=budget)
+
+        def pricing(done: int, total: int) -> None:
+            bar.update(task, description=f"mapping kernels {done:,} of {total:,}")
+
+        def advance(done: Progress) -> None:
+            bar.update(task, completed=done.evaluated, description=_front_said(done))
+
+        yield Listener(pricing, advance)
+
+
+def _front_said(done: Progress) -> str:
+    return f"front of {len(done.archive.genes):,}, generation {len(done.generations):,}"
+
+
+def _print(prepared: _Prepared, done: Progress, results: Results) -> None:
+    from codesign.search import tables
+    from codesign.search.search_tables import front_table, improvement_lines
+
+    console = tables.console()
+    label = prepared.quality.label
+    console.print(front_table(results, done, label, console.width))
+    for line in improvement_lines(results.baseline, label, prepared.quality.source):
+        console.print(line, highlight=False)
+
+
+def _document(
+    run: Mapping[str, Any], out: Path, done: Progress, results: Results
+) -> dict[str, Any]:
+    return {
+        **run,
+        "out": str(out),
+        "evaluated": done.evaluated,
+        "feasible": done.feasible,
+        "hypervolume": done.generations[-1]["hypervolume"],
+        "front_size": results.stands_for,
+        "front": results.front,
+        "baseline": baseline_document(results.baseline),
+    }
+
+
+def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
+    return table if isinstance(table, str) else asdict(table)
+
+
+def _csv(records: Sequence[Mapping[str, Any]]) -> str:
+    import io
+
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(records)
+    return buffer.getvalue()
+
+
+def _parquet(records: Sequence[Mapping[str, Any]]) -> bytes:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(list(records)), sink)
+    return sink.getvalue()
+
+
+def _say(message: str) -> None:
+    print(f"codesign: {message}", file=sys.stderr)

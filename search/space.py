@@ -1,0 +1,387 @@
+"""The space of a joint search: Transformer shapes times machines, under constraints.
+
+A candidate is a row of genes, each the place of a value in the list of its choices: those of the
+machine first, then layers, d_model, heads of every layer, FFN width of every layer. Genes of layers
+that a candidate does not have are 0, so that equal candidates have equal genes. The default is
+Table 3.1 of UCB/EECS-2023-92 times three meshes with their memories and buses.
+"""
+
+import math
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tomli_w
+
+from codesign.hw.config import HardwareConfig, from_dict
+from codesign.hw.errors import CodesignError, ConfigError
+from codesign.hw.sizes import parse_size
+from codesign.models.families import (
+    LM_HEADS_OF_FULL_WIDTH,
+    WIKITEXT2_VOCABULARY,
+    DecoderConfig,
+    lm,
+)
+from codesign.search.grid import parse_count, parse_values
+
+Genes = npt.NDArray[np.uint8]  # [n, genes]
+Ints = npt.NDArray[np.int64]
+
+MOST_CHOICES = 255  # of one gene
+MOST_MACHINES = 100_000
+MOST_LAYERS = 64
+
+K = 1024
+SIZES = tuple(K << power for power in range(4, 10))  # 16K to 512K
+DEFAULT_AXES: Mapping[str, tuple[int, ...]] = {
+    "dim": (8, 16, 32),
+    "scratchpad_bytes": SIZES,
+    "scratchpad_banks": (16,),
+    "accumulator_bytes": SIZES,
+    "accumulator_banks": (8,),
+    "bus_bytes": (8, 16, 32, 64),
+}
+MACHINE_FIELDS = tuple(f.name for f in fields(HardwareConfig) if type(f.default) is int)
+
+
+class SpaceError(CodesignError):
+    """A search space that is empty, contradictory or cannot be read."""
+
+
+@dataclass(frozen=True)
+class Architectures:
+    """The Transformers of a space: decoders whose heads are d_model / 12 wide."""
+
+    layers: tuple[int, ...] = (3, 4, 5, 6)
+    d_model: tuple[int, ...] = (384, 480, 576, 672, 768)
+    heads: tuple[int, ...] = (4, 6, 8, 10, 12)
+    d_ff: tuple[int, ...] = tuple(range(768, 3073, 128))
+    sequence: int = 128
+    lm_head: bool = False
+    vocab_size: int = WIKITEXT2_VOCABULARY
+
+    @property
+    def size(self) -> int:
+        """Number of distinct shapes."""
+        per_layer = len(self.heads) * len(self.d_ff)
+        return int(len(self.d_model) * sum(per_layer**layers for layers in self.layers))
+
+
+@dataclass(frozen=True)
+class Constraints:
+    """What a candidate must keep to; None is no limit."""
+
+    area_mm2: float | None = 2.0
+    power_w: float | None = 1.0
+    sram_timing: bool = True  # every memory cycles within a clock period
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One Transformer of a space."""
+
+    d_model: int
+    heads: tuple[int, ...]
+    d_ff: tuple[int, ...]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self.heads)
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A Cartesian product of choices; raises SpaceError naming every violation."""
+
+    transformer: Architectures = field(default_factory=Architectures)
+    base: HardwareConfig = field(default_factory=HardwareConfig)
+    axes: tuple[tuple[str, tuple[int, ...]], ...] = tuple(DEFAULT_AXES.items())
+    constraints: Constraints = field(default_factory=Constraints)
+
+    def __post_init__(self) -> None:
+        violations = list(self._violations())
+        if violations:
+            raise SpaceError("invalid search space: " + "; ".join(violations))
+
+    # -- Genes -------------------------------------------------------------------------------------
+
+    @cached_property
+    def most_layers(self) -> int:
+        """Layers of the deepest Transformer."""
+        return max(self.transformer.layers)
+
+    @cached_property
+    def cardinalities(self) -> Ints:
+        """Number of choices of every gene [genes]."""
+        t, deep = self.transformer, self.most_layers
+        network = [len(t.layers), len(t.d_model)] + [len(t.heads)] * deep + [len(t.d_ff)] * deep
+        return np.array([*(len(values) for _, values in self.axes), *network])
+
+    @cached_property
+    def columns(self) -> Mapping[str, slice]:
+        """Where the genes of the machine, layers, d_model, heads and d_ff are."""
+        at, deep = len(self.axes), self.most_layers
+        return {
+            "machine": slice(0, at),
+            "layers": slice(at, at + 1),
+            "d_model": slice(at + 1, at + 2),
+            "heads": slice(at + 2, at + 2 + deep),
+            "d_ff": slice(at + 2 + deep, at + 2 + 2 * deep),
+        }
+
+    def canonical(self, genes: Genes) -> Genes:
+        """The same candidates with the genes of absent layers 0."""
+        genes = genes.copy()
+        absent = np.arange(self.most_layers) >= self.layers(genes)[:, None]
+        genes[:, self.columns["heads"]][absent] = 0
+        genes[:, self.columns["d_ff"]][absent] = 0
+        return genes
+
+    def layers(self, genes: Genes) -> Ints:
+        """Number of layers of each candidate [n]."""
+        return np.array(self.transformer.layers)[genes[:, self.columns["layers"]][:, 0]]
+
+    def d_model(self, genes: Genes) -> Ints:
+        """Model width of each candidate [n]."""
+        return np.array(self.transformer.d_model)[genes[:, self.columns["d_model"]][:, 0]]
+
+    def heads(self, genes: Genes) -> Ints:
+        """Heads of each layer [n, most_layers]; 0 where there is none."""
+        return self._per_layer(genes, "heads", self.transformer.heads)
+
+    def d_ff(self, genes: Genes) -> Ints:
+        """FFN width of each layer [n, most_layers]; 0 where there is none."""
+        return self._per_layer(genes, "d_ff", self.transformer.d_ff)
+
+    def _per_layer(self, genes: Genes, name: str, choices: tuple[int, ...]) -> Ints:
+        present = np.arange(self.most_layers) < self.layers(genes)[:, None]
+        found: Ints = np.where(present, np.array(choices)[genes[:, self.columns[name]]], 0)
+        return found
+
+    def sample(self, count: int, rng: np.random.Generator) -> Genes:
+        """Random candidates [count, genes], every gene uniform."""
+        drawn = rng.integers(0, self.cardinalities, (count, len(self.cardinalities)))
+        return self.canonical(drawn.astype(np.uint8))
+
+    def corners(self) -> Genes:
+        """The smallest and the largest Transformer, each on the machine nearest to the base."""
+        t = self.transformer
+        machine = [self._nearest(name, values) for name, values in self.axes]
+        rows = []
+        for pick in (min, max):
+            at = [values.index(pick(values)) for values in (t.layers, t.d_model, t.heads, t.d_ff)]
+            deep = self.most_layers
+            rows.append([*machine, at[0], at[1], *([at[2]] * deep), *([at[3]] * deep)])
+        return self.canonical(np.array(rows, dtype=np.uint8))
+
+    def _nearest(self, name: str, values: tuple[int, ...]) -> int:
+        own = int(getattr(self.base, name))
+        return min(range(len(values)), key=lambda i: (abs(math.log(values[i] / own)), i))
+
+    # -- Machines and Transformers -----------------------------------------------------------------
+
+    @property
+    def machines(self) -> int:
+        """Number of combinations of machine choices, possible ones or not."""
+        return math.prod(len(values) for _, values in self.axes)
+
+    @property
+    def size(self) -> int:
+        """Number of candidates, before constraints."""
+        return self.machines * self.transformer.size
+
+    def machine_numbers(self, genes: Genes) -> Ints:
+        """The machine of each candidate [n] as its number in the grid of the axes."""
+        number = np.zeros(len(genes), dtype=np.int64)
+        for column, (_, values) in enumerate(self.axes):
+            number = number * len(values) + genes[:, column]
+        return number
+
+    def machine(self, number: int) -> HardwareConfig:
+        """The machine of a number; raises ConfigError where none can be built."""
+        values: dict[str, int] = {}
+        for name, choices in reversed(self.axes):
+            number, place = divmod(number, len(choices))
+            values[name] = choices[place]
+        return replace(self.base, name=machine_name(self.base, values), **values)  # type: ignore[arg-type]
+
+    def shape(self, genes: Genes) -> Shape:
+        """The Transformer of one candidate [genes]."""
+        row = genes[None]
+        deep = int(self.layers(row)[0])
+        heads, d_ff = self.heads(row)[0, :deep].tolist(), self.d_ff(row)[0, :deep].tolist()
+        return Shape(int(self.d_model(row)[0]), tuple(heads), tuple(d_ff))
+
+    def network(self, shape: Shape) -> DecoderConfig:
+        """A Transformer as `models` builds it."""
+        t = self.transformer
+        return lm(
+            layers=shape.layers,
+            d_model=shape.d_model,
+            heads=shape.heads,
+            d_ff=shape.d_ff,
+            vocab_size=t.vocab_size,
+            max_positions=max(512, t.sequence),
+            lm_head=t.lm_head,
+        )
+
+    @property
+    def largest(self) -> Shape:
+        """The largest Transformer of the space: what improvements are measured against."""
+        t = self.transformer
+        deep = max(t.layers)
+        return Shape(max(t.d_model), (max(t.heads),) * deep, (max(t.d_ff),) * deep)
+
+    # -- Text --------------------------------------------------------------------------------------
+
+    def document(self) -> dict[str, Any]:
+        """The space as plain values, as its TOML has them."""
+        transformer = {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self.transformer).items()
+        }
+        hardware = asdict(self.base) | {
+            name: list(values) if len(values) > 1 else values[0] for name, values in self.axes
+        }
+        constraints = {
+            key: value for key, value in asdict(self.constraints).items() if value is not None
+        }
+        constraints |= {
+            key: "none" for key, value in asdict(self.constraints).items() if value is None
+        }
+        return {"transformer": transformer, "hardware": hardware, "constraints": constraints}
+
+    def to_toml(self) -> str:
+        """The space as TOML text that `read_space` reads back equal."""
+        return tomli_w.dumps(self.document())
+
+    # -- Checks ------------------------------------------------------------------------------------
+
+    def _violations(self) -> Iterator[str]:
+        t = self.transformer
+        for name in ("layers", "d_model", "heads", "d_ff"):
+            yield from _bad_choices(name, getattr(t, name))
+        for name, values in self.axes:
+            yield from _bad_choices(name, values)
+        for name in ("sequence", "vocab_size"):
+            if type(getattr(t, name)) is not int or getattr(t, name) < 1:
+                yield f"{name} is {getattr(t, name)!r} but must be a positive whole number"
+        if type(t.lm_head) is not bool:
+            yield f"lm_head is {t.lm_head!r} but must be true or false"
+        for width in t.d_model:
+            if type(width) is int and width % LM_HEADS_OF_FULL_WIDTH:
+                yield f"d_model {width} is no multiple of {LM_HEADS_OF_FULL_WIDTH}"
+        for heads in t.heads:
+            if type(heads) is int and heads > LM_HEADS_OF_FULL_WIDTH:
+                yield f"heads {heads} is more than {LM_HEADS_OF_FULL_WIDTH}"
+        if any(type(layers) is int and layers > MOST_LAYERS for layers in t.layers):
+            yield f"layers {max(t.layers)} is more than {MOST_LAYERS}"
+        if self.machines > MOST_MACHINES:
+            yield f"{self.machines:,} machines are more than {MOST_MACHINES:,}: thin the lists"
+        for name in ("area_mm2", "power_w"):
+            limit = getattr(self.constraints, name)
+            if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+                yield f"constraint {name} is {limit!r} but must be a positive number or 'none'"
+
+
+def machine_name(base: HardwareConfig, values: Mapping[str, int]) -> str:
+    """A short name that tells machines of one space apart: 16x16-64K-256K-16B."""
+    full = asdict(base) | dict(values)
+    size = {key: f"{full[f'{key}_bytes'] / K:g}K" for key in ("scratchpad", "accumulator")}
+    name = f"{full['dim']}x{full['dim']}-{size['scratchpad']}-{size['accumulator']}"
+    name += f"-{full['bus_bytes']}B"
+    extra = [
+        n for n in values if n not in ("dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes")
+    ]
+    short = {"scratchpad_banks": "sb", "accumulator_banks": "ab"}
+    changed = [f"{short.get(n, n)}{values[n]}" for n in extra if values[n] != getattr(base, n)]
+    return "-".join([name, *changed])
+
+
+def read_space(path: Path) -> SearchSpace:
+    """Read a space from a TOML file; raises SpaceError for anything wrong in it."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SpaceError(f"cannot read {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SpaceError(f"{path} is not TOML: {error}") from error
+    try:
+        return space_of(document)
+    except SpaceError as error:
+        raise SpaceError(f"{path}: {error}") from error
+
+
+def space_of(document: Mapping[str, Any]) -> SearchSpace:
+    """The space of TOML-like values; what is left out is the default's. Raises SpaceError."""
+    known = ("transformer", "hardware", "constraints")
+    for name, section in document.items():
+        if name not in known:
+            raise SpaceError(f"unknown section [{name}]: choose {', '.join(known)}")
+        if not isinstance(section, Mapping):
+            raise SpaceError(f"{name} must be a section [{name}]")
+    transformer = _section(document, "transformer", Architectures)
+    lists = {"layers", "d_model", "heads", "d_ff"}
+    for name in lists & transformer.keys():
+        transformer[name] = _choices(name, transformer[name])
+    constraints = _section(document, "constraints", Constraints)
+    constraints = {k: None if v == "none" else v for k, v in constraints.items()}
+    machine = dict(document.get("hardware", {}))
+    axes = {name: DEFAULT_AXES[name] for name in DEFAULT_AXES}
+    for name in list(machine):
+        if isinstance(machine[name], list) or (
+            name in MACHINE_FIELDS and isinstance(machine[name], str) and ":" in machine[name]
+        ):
+            if name not in MACHINE_FIELDS:
+                raise SpaceError(f"hardware.{name} cannot be a list: it takes one value")
+            axes[name] = _choices(name, machine.pop(name))
+        elif name in axes:  # a single value: nothing to choose
+            axes[name] = _choices(name, [machine.pop(name)])
+    try:
+        base = from_dict(machine)
+    except ConfigError as error:
+        raise SpaceError(f"hardware: {error}") from error
+    return SearchSpace(
+        Architectures(**transformer), base, tuple(axes.items()), Constraints(**constraints)
+    )
+
+
+def _section(document: Mapping[str, Any], name: str, kind: Any) -> dict[str, Any]:
+    section = dict(document.get(name, {}))
+    known = [f.name for f in fields(kind)]
+    for key in section:
+        if key not in known:
+            raise SpaceError(f"unknown field {name}.{key}: choose {', '.join(known)}")
+    return section
+
+
+def _choices(name: str, values: Any) -> tuple[int, ...]:
+    """The choices of one gene: numbers, sizes and ranges, alone or in a list."""
+    parse = parse_size if name.endswith("_bytes") else parse_count
+    found: list[Any] = []
+    for value in values if isinstance(values, list) else [values]:
+        if isinstance(value, str):
+            try:
+                found += parse_values(value, parse)
+            except ValueError as error:
+                raise SpaceError(f"{name}: {error}") from error
+        else:
+            found.append(value)
+    return tuple(dict.fromkeys(found))
+
+
+def _bad_choices(name: str, values: Sequence[Any]) -> Iterator[str]:
+    if not values:
+        yield f"{name} has no choices"
+    elif len(values) > MOST_CHOICES:
+        yield f"{name} has {len(values)} choices but at most {MOST_CHOICES}"
+    for value in values:
+        if type(value) is not int or value < 1:
+            yield f"{name} has the choice {value!r} but must hold positive whole numbers"
+            break

@@ -1,0 +1,27 @@
+"""A search space of 59,904 candidates that tests can enumerate."""
+
+from codesign.hw.config import HardwareConfig
+from codesign.search.joint import Problem
+from codesign.search.network_tables import NetworkTables
+from codesign.search.price_store import PriceStore
+from codesign.search.quality import ScalingLaw
+from codesign.search.space import Architectures, Constraints, SearchSpace
+
+K = 1024
+
+SMALL = SearchSpace(
+    Architectures((2, 3), (48, 96), (4, 8, 12), (64, 128, 192, 256), sequence=32, vocab_size=500),
+    HardwareConfig(scratchpad_banks=8, accumulator_banks=4),
+    (
+        ("dim", (8, 16)),
+        ("scratchpad_bytes", (8 * K, 32 * K)),
+        ("accumulator_bytes", (4 * K, 32 * K)),
+        ("bus_bytes", (8, 32)),
+    ),
+    Constraints(area_mm2=1.0, power_w=None),
+)
+
+
+def problem(space: SearchSpace = SMALL, store: PriceStore | None = None) -> Problem:
+    """The space with the proxy, its prices kept in memory."""
+    return Problem(space, NetworkTables(space, store=store), ScalingLaw(), ("perplexity", "edp"))

@@ -1,4 +1,4 @@
-"""The command of the joint search: `codesign search` and `codesign report`. It parses, no more.
+"""The commands of the joint search: `search`, `verify`, `study` and `report`. They parse, no more.
 
 `register` adds them to the group that `cli` defines.
 """
@@ -79,7 +79,51 @@ def report(run: Path, out: Path | None, form: str) -> None:
     click.echo(f"the report is {write_report(run, out, form)}", err=True)
 
 
+@click.command()
+@click.argument("run", type=_path)
+@click.option("--points", default="all", show_default=True, metavar="all|COUNT|1,5,9",
+              help="Points of the front: all, so many that cover most, or by number (5, is one).")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
+              help="Of the random operands.")  # fmt: skip
+@click.option("-j", "--workers", type=_positive, help="Processes.  [default: all cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def verify(**options: Any) -> None:
+    """Run the front of a search's RUN directory on the RTL: bytes, cycles and counts must agree.
+
+    Each distinct kernel runs once and is kept: a verification that was stopped goes on.
+    """
+    from codesign.search.verify_run import VerifyRequest, run_verify
+
+    run_verify(VerifyRequest(**options))
+
+
+@click.group()
+def study() -> None:
+    """Re-do a published comparison and print ours beside it."""
+
+
+@study.command("two-stage")
+@click.argument("run", type=_path)
+@click.option("--quality", type=_path, metavar="FILE.csv|.parquet",
+              help="The measured subnets of the run, if it had some.")  # fmt: skip
+@click.option("-j", "--workers", type=_positive, help="Processes.  [default: all cores]")
+@click.option("--dask", metavar="ADDRESS", help="Price on a Dask cluster instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
+@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+def two_stage(**options: Any) -> None:
+    """Beside the joint search in RUN: Transformers first, on `ibert`, then machines for the winners.
+
+    Both spend the same budget; RUN keeps both fronts and its report shows them.
+    """
+    from codesign.search.study import StudyRequest, run_two_stage
+
+    run_two_stage(StudyRequest(**options))
+
+
 def register(group: click.Group) -> None:
     """Add the commands to `codesign`."""
+    group.add_command(study)
     group.add_command(search)
+    group.add_command(verify)
     group.add_command(report)

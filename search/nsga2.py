@@ -42,7 +42,7 @@ class Evolution:
         self.algorithm: Any = NSGA2(
             pop_size=population,
             sampling=start,
-            selection=TournamentSelection(func_comp=_crowded_tournament),
+            selection=TournamentSelection(func_comp=_CrowdedTournament()),
             crossover=_Exchange(space),
             mutation=_Steps(space),
             eliminate_duplicates=_Unseen(self.seen),
@@ -197,29 +197,44 @@ class _Unseen(DuplicateElimination):  # type: ignore[misc]
         self.seen = seen
 
     def do(self, pop: Any, *others: Any, to_itself: bool = True, **kwargs: Any) -> Any:
+        # Of `others` the first is the population, which was seen; the second, offspring so far.
         known: set[bytes] = set()
-        for other in others:
+        for other in others[1:]:
             if len(other):
-                known.update(_names(other.get("X")))
+                known.update(_names(_genes_of(other)))
         kept = []
-        for place, name in enumerate(_names(pop.get("X")) if len(pop) else ()):
+        for place, name in enumerate(_names(_genes_of(pop)) if len(pop) else ()):
             if name not in self.seen and name not in known:
                 known.add(name)
                 kept.append(place)
         return pop[kept]
 
 
-def _crowded_tournament(pop: Any, pairs: Any, random_state: Any = None, **kwargs: Any) -> Any:
+def _genes_of(pop: Any) -> npt.NDArray[Any]:
+    """`pop.get("X")`, faster."""
+    return np.array([individual.X for individual in pop])
+
+
+class _CrowdedTournament:
     """The better of each pair [n, 2]: less violation, lower rank, more room; else either."""
-    violation = pop.get("CV")[:, 0]
-    rank = np.array([np.inf if r is None else r for r in pop.get("rank")], dtype=float)
-    room = np.array([0.0 if c is None else c for c in pop.get("crowding")], dtype=float)
-    a, b = pairs[:, 0], pairs[:, 1]
-    second = random_state.random(len(pairs)) < 0.5
-    for worse, better in (
-        (room[a] < room[b], room[a] > room[b]),
-        (rank[a] > rank[b], rank[a] < rank[b]),
-        (violation[a] > violation[b], violation[a] < violation[b]),
-    ):
-        second = np.where(worse, True, np.where(better, False, second))
-    return np.where(second, b, a)[:, None]
+
+    def __init__(self) -> None:
+        self._of: Any = None  # the population that the columns are of: a generation mates often
+        self._columns: tuple[Floats, ...] = ()
+
+    def __call__(self, pop: Any, pairs: Any, random_state: Any = None, **kwargs: Any) -> Any:
+        if self._of is not pop:
+            ranks = [np.inf if r is None else r for r in pop.get("rank")]
+            rooms = [0.0 if c is None else c for c in pop.get("crowding")]
+            self._columns = pop.get("CV")[:, 0], np.array(ranks, float), np.array(rooms, float)
+            self._of = pop
+        violation, rank, room = self._columns
+        a, b = pairs[:, 0], pairs[:, 1]
+        second = random_state.random(len(pairs)) < 0.5
+        for worse, better in (
+            (room[a] < room[b], room[a] > room[b]),
+            (rank[a] > rank[b], rank[a] < rank[b]),
+            (violation[a] > violation[b], violation[a] < violation[b]),
+        ):
+            second = np.where(worse, True, np.where(better, False, second))
+        return np.where(second, b, a)[:, None]

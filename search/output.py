@@ -49,15 +49,15 @@ class RunDirectory:
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         _append(self.path / LOG_FILE, f"{stamp} {message}\n")
 
-    def append(self, record: Any) -> None:
-        """Append one dataclass instance to the journal, which never is without its run.json."""
+    def append(self, record: Any, name: str = JOURNAL_FILE) -> None:
+        """Append one dataclass instance to a journal, which never is without its run.json."""
         if not (self.path / RUN_FILE).exists():
             self.write_text(RUN_FILE, json_text(self.run))
-        _append(self.path / JOURNAL_FILE, json_line(record))
+        _append(self.path / name, json_line(record))
 
-    def journal(self, kind: type[Record]) -> list[Record]:
-        """Return the journal's records; a last line cut short by a crash is dropped."""
-        path = self.path / JOURNAL_FILE
+    def journal(self, kind: type[Record], name: str = JOURNAL_FILE) -> list[Record]:
+        """Return a journal's records; a last line cut short by a crash is dropped."""
+        path = self.path / name
         if not path.exists():
             return []
         text = path.read_text(encoding="utf-8")
@@ -67,9 +67,10 @@ class RunDirectory:
         try:
             return [kind(**json.loads(line)) for line in whole.splitlines()]
         except (json.JSONDecodeError, TypeError) as error:
-            raise OutputError(
-                f"{path} is damaged ({error}): remove the folder or choose another --out"
-            ) from error
+            remedy = (
+                "remove the folder or choose another --out" if name == JOURNAL_FILE else "remove it"
+            )
+            raise OutputError(f"{path} is damaged ({error}): {remedy}") from error
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file."""

@@ -5,7 +5,7 @@ number of workers, and a worker that is lost costs its time alone.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -154,7 +154,7 @@ class ProcessPool:
 class DaskPool:
     """The workers of a Dask scheduler."""
 
-    def __init__(self, address: str, timeout_s: float = 10) -> None:
+    def __init__(self, address: str, timeout_s: float = 5) -> None:
         try:
             from distributed import Client
         except ImportError as error:
@@ -168,16 +168,21 @@ class DaskPool:
 
     def price(self, tasks: Sequence[PriceTask]) -> Iterator[tuple[int, Ints]]:
         """Price tasks on the cluster; the scheduler repeats those of lost workers."""
-        from distributed import as_completed
+        from distributed import KilledWorker, as_completed
 
         try:
             futures = self.client.map(price, tasks, pure=False, retries=LOST_WORKERS)
             places = {future.key: place for place, future in enumerate(futures)}
-            for future in as_completed(futures):
+            for future in as_completed(futures, loop=self.client.loop):
                 yield places[future.key], future.result()
-        except (OSError, TimeoutError) as error:
+        except KilledWorker as error:
             raise SchedulerError(
-                f"the Dask scheduler is gone ({error}): start it again and --resume"
+                "the workers of the Dask cluster keep dying, for want of memory perhaps: "
+                "give them more and --resume"
+            ) from error
+        except (OSError, TimeoutError, CancelledError) as error:
+            raise SchedulerError(
+                "the Dask scheduler is gone: start it again, and add --resume"
             ) from error
 
     def close(self) -> None:

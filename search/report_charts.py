@@ -47,6 +47,22 @@ def curves(run: SearchRun, axes: Mapping[str, Metric]) -> list[Record]:
     return found
 
 
+def two_stage(run: SearchRun, over: Sequence[str]) -> Record | None:
+    """Return the fronts of joint search and of two stages over two objectives: points by search."""
+    rows = run.two_stage_fronts
+    if not rows or any(key not in rows[0] for key in over):
+        return None
+    names = dict.fromkeys(str(row["strategy"]) for row in rows)
+    series = [
+        {
+            "name": name if name == "joint" else f"two stages, {name}",
+            "points": sorted([row[key] for key in over] for row in rows if row["strategy"] == name),
+        }
+        for name in names
+    ]
+    return {"x": over[0], "y": over[1], "series": series}
+
+
 def generations_table(run: SearchRun, charts: Sequence[Record]) -> Table | None:
     """Return the numbers of the convergence charts, at most some 20 generations."""
     if not charts:

@@ -91,6 +91,33 @@ def machine(point: Mapping[str, Any]) -> str:
     )
 
 
+def verified(run: SearchRun) -> dict[int, str]:
+    """Return what `codesign verify` found of each point: "yes", "no", or "–" where it was not run."""
+    said = {row["point"]: "yes" if row["verified"] else "no" for row in run.verification}
+    return {p["point"]: said.get(p["point"], "–") for p in run.front}
+
+
+def verified_text(run: SearchRun) -> str:
+    """Return how many points the RTL agrees with, in a sentence; "" where none was run."""
+    if not run.verification:
+        return ""
+    agree = sum(row["verified"] for row in run.verification)
+    return (
+        f"{agree} of {len(run.front)} points are RTL-verified: every kernel ran on the RTL and took the "
+        "cycles of the search, instruction by instruction, with the same bytes and counts."
+    )
+
+
+def two_stage_table(run: SearchRun) -> Table | None:
+    """Return the joint search beside two stages, or None where they were not compared."""
+    if not run.two_stage:
+        return None
+    from codesign.search.study import strategy_rows
+
+    headers, rows = strategy_rows(run.two_stage)
+    return Table("Joint search and two stages", tuple(headers), rows)
+
+
 def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
     """Return the front, a point a row, the better quality first."""
     columns = [("point", "")]
@@ -103,6 +130,9 @@ def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
         ("utilization", "%"), ("layers", ""), ("d", ""), ("parameters", "M"),
         ("heads", "per layer"), ("FFN width", "per layer"),
     ]  # fmt: skip
+    checked = verified(run)
+    if run.verification:
+        columns.append(("RTL-verified", ""))
     rows, values = [], []
     for p in run.front:
         text, order = [str(p["point"])], [float(p["point"])]
@@ -123,6 +153,9 @@ def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
             p["dim"], p["scratchpad_bytes"], p["accumulator_bytes"], p["bus_bytes"], utilization,
             p["layers"], p["d_model"], parameters, sum(p["heads"]), sum(p["d_ff"]),
         ]  # fmt: skip
+        if run.verification:
+            text.append(checked[p["point"]])
+            order.append(float(checked[p["point"]] == "yes"))
         rows.append(text)
         values.append(order)
     return Table("The Pareto front", tuple(columns), rows, values)

@@ -50,6 +50,9 @@ class SearchRun:
     heatmap: list[Record]
     robustness: list[Record]
     baseline: Record
+    verification: list[Record]
+    two_stage: Record
+    two_stage_fronts: list[Record]
 
     @property
     def inputs(self) -> Record:
@@ -101,6 +104,9 @@ def read_run(path: Path) -> SearchRun:
         heatmap=_table(path, "heatmap.parquet", ("point", "dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes", "edp_js")) or [],
         robustness=_table(path, "robustness.parquet", ("point", "table", "edp_js", "rank", "on_front")) or [],
         baseline=_json(path, "baseline.json") or {},
+        verification=_table(path, "verification.parquet", ("point", "verified", "cycles", "rtl_cycles")) or [],
+        two_stage=_json(path, "two_stage.json") or {},
+        two_stage_fronts=_table(path, "two_stage.parquet", ("strategy",)) or [],
     )  # fmt: skip
 
 

@@ -249,7 +249,7 @@ def _require_state(checkpoint: Checkpoint, request: SearchRequest, out: Path) ->
     """--resume needs a checkpoint, and without it none of an unfinished search is overwritten."""
     if request.resume and not checkpoint.exists:
         raise OutputError(f"{out} keeps no search to resume: drop --resume")
-    unfinished = checkpoint.exists and not (out / "front.parquet").exists()
+    unfinished = checkpoint.exists and not (out / "report.html").exists()  # the last file
     if unfinished and not request.resume:
         raise OutputError(
             f"{out} keeps a search that was stopped: add --resume to go on, or remove the folder"

@@ -161,6 +161,30 @@ def _robustness(chosen: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
+def write_studies(path: Path) -> None:
+    """Add what `codesign verify` and `codesign study two-stage` leave: one point differs."""
+    rows = pq.read_table(path / "front.parquet").to_pylist()
+    checks = [
+        {"point": row["point"], "verified": k > 0, "cycles": row["cycles"], "rtl_cycles": row["cycles"] - (k == 0)}
+        for k, row in enumerate(rows)
+    ]  # fmt: skip
+    pq.write_table(pa.Table.from_pylist(checks), path / "verification.parquet")
+    fronts = [
+        {"strategy": name, "perplexity": row["perplexity"], "edp_js": row["edp_js"] * worse}
+        for name, worse in (("joint", 1.0), ("every winner", 1.5))
+        for row in rows
+    ] + [{"strategy": "the knee", "perplexity": rows[0]["perplexity"], "edp_js": rows[0]["edp_js"]}]
+    pq.write_table(pa.Table.from_pylist(fronts), path / "two_stage.parquet")
+    strategies = [
+        {"name": name, "winners": winners, "machines_each": winners and 8, "evaluated": 32,
+         "front_size": len(rows), "hypervolume": covered, "share": covered / 2, "beaten_by_joint": 0,
+         "beats_of_joint": 0, "edp_js": [None, 1e-6], "improvement": [None, covered]}
+        for name, winners, covered in (("joint", None, 2.0), ("every winner", 4, 1.5), ("the knee", 1, 0.5))
+    ]  # fmt: skip
+    document = {"losses": [0.1, 1.0], "published": [2.2, 10.6], "strategies": strategies}
+    (path / "two_stage.json").write_text(json.dumps(document))
+
+
 def write_run(path: Path) -> list[dict[str, Any]]:
     """Write the run directory and return the rows of its front."""
     priced = [(_row(i, a, r), r) for i, (a, r) in enumerate(_results())]

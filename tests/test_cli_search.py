@@ -1,12 +1,16 @@
 """`codesign search` from outside: files, JSON, resume, and one line for what a user can mend."""
 
+import errno
+import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 from joint_space import SMALL
 
+from codesign.hw import files
 from codesign.search.cli import main
 
 
@@ -55,13 +59,26 @@ def test_a_search_leaves_its_files_and_says_the_front(
         assert (one / name).read_bytes() == (two / name).read_bytes(), name
 
 
+@pytest.fixture(scope="module")
+def whole(space: Path) -> Path:
+    """A run that nothing disturbed."""
+    run = space.parent / "whole"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CODESIGN_CACHE", str(space.parent / "prices"))
+        assert main(["search", "--space", str(space), *QUICK, "-j", "1", "-o", str(run)]) == 0
+    return run
+
+
 def test_an_interrupted_search_resumes_to_the_same_bytes(
-    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    space: Path,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     from codesign.search import joint
 
     asked = ["search", "--space", str(space), *QUICK, "-j", "1"]
-    assert main([*asked, "-o", str(tmp_path / "whole")]) == 0
     append, calls = joint.Checkpoint.append, []
 
     def interrupted(self: joint.Checkpoint, *arguments: object) -> None:
@@ -79,7 +96,56 @@ def test_an_interrupted_search_resumes_to_the_same_bytes(
     assert "add --resume" in capsys.readouterr().err
     assert main([*asked, *part, "--resume"]) == 0
     for name in sorted(FILES - {"report.html"}):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "part" / name).read_bytes()
+        assert (whole / name).read_bytes() == (tmp_path / "part" / name).read_bytes()
+
+
+@pytest.mark.parametrize("file", ["checkpoint.npz", "candidates.bin", "front.csv"])
+def test_a_full_disk_is_one_line_and_loses_nothing(
+    file: str, space: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    asked = ["search", "--space", str(space), *QUICK, "-j", "1"]
+    run = tmp_path / "part"
+    write, calls = files.write_atomic, {file: 0}
+
+    def full(path: Path, content: bytes) -> None:
+        """Half of the content fits, in the temporary file, from the third time on."""
+        if path.name == file:
+            calls[file] += 1
+            if calls[file] > 3 or file == "front.csv":
+                path.with_name(".half").write_bytes(content[: len(content) // 2])
+                raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, content)
+
+    class FullFile(io.FileIO):
+        def write(self, content: Any) -> int:
+            calls[file] += 1
+            if calls[file] > 3:
+                super().write(bytes(content)[:7])
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return super().write(content)
+
+    opened = Path.open
+
+    def open_file(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if self.name == file == "candidates.bin" and mode == "r+b":
+            return FullFile(self, mode)
+        return opened(self, mode, *rest, **named)
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    monkeypatch.setattr(Path, "open", open_file)
+    assert main([*asked, "-o", str(run)]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("codesign: error: cannot write") and error.endswith(
+        f"{file}: No space left on device"
+    )
+    monkeypatch.setattr(files, "write_atomic", write)
+    monkeypatch.setattr(Path, "open", opened)
+    assert main([*asked, "-o", str(run)]) == 2  # nothing is overwritten
+    assert "add --resume" in capsys.readouterr().err
+    assert main([*asked, "-o", str(run), "--resume"]) == 0
+    for name in sorted(FILES - {"report.html"}):
+        assert (whole / name).read_bytes() == (run / name).read_bytes(), name
 
 
 @pytest.mark.parametrize(

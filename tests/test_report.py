@@ -209,6 +209,18 @@ def test_the_space_searched_is_said(copy: Path, form: str) -> None:
         assert said in text
 
 
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_what_was_verified_and_compared_is_said(copy: Path, form: str) -> None:
+    before = report.write_report(copy, form=form).read_text(encoding="utf-8")
+    assert "RTL-verified" not in before and "two stages, the knee" not in before
+    report_run.write_studies(copy)
+    text = report.write_report(copy, form=form).read_text(encoding="utf-8")
+    points = len(pq.read_table(copy / "front.parquet"))
+    assert f"{points - 1} of {points} points are RTL" in text
+    for said in ("two stages, the knee", "25.0", "0.5000", "none", "0.50×"):
+        assert said in text, said
+
+
 def test_kept_order_counts_pairs() -> None:
     assert kept_order([1, 2, 3], [1, 2, 3]) == 1.0
     assert kept_order([1, 2, 3], [3, 2, 1]) == 0.0

@@ -37,6 +37,7 @@ PHONE, DESK = 390, 1280
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("browser") / "run"
     report_run.write_run(run)
+    report_run.write_studies(run)
     return report.write_report(run)
 
 
@@ -213,6 +214,16 @@ def test_every_choice_of_the_other_charts_redraws(opened: Any) -> None:
             option.click()
             drawn.append(_chart(opened, host))
         assert len(set(drawn)) == len(drawn) >= 1, control
+
+
+def test_the_fronts_of_two_stages_are_drawn(opened: Any) -> None:
+    lines = opened.find_elements(CSS, "#two-stage-chart polyline.curve")
+    names = [item.text for item in opened.find_elements(CSS, "#two-stage-chart .legend li")]
+    assert len(lines) == 2 and names == [
+        "joint",
+        "two stages, every winner",
+        "two stages, the knee",
+    ]
 
 
 def test_columns_sort_both_ways(opened: Any) -> None:

@@ -344,6 +344,29 @@ function drawCurves() {
   });
 }
 
+// Joint search and two stages -------------------------------------------------------------------
+
+function drawTwoStage() {
+  const host = $("two-stage-chart");
+  const shown = run.twoStage;
+  if (!host || !shown) return;
+  const place = el("div");
+  host.replaceChildren(place);
+  const { root, box, axes } = chart(place, { height: 320, label: "The fronts of joint search and of two stages; the table below compares them" });
+  const points = shown.series.map((s) => s.points.map(([a, b]) => [a * run.metrics[shown.x].factor, b * run.metrics[shown.y].factor]));
+  const all = points.flat();
+  const x = scale(extent(all.map((p) => p[0]), false), [box.left, box.right], false);
+  const y = scale(extent(all.map((p) => p[1]), true), [box.bottom, box.top], true);
+  axes(x, y, title(shown.x), title(shown.y));
+  points.forEach((series, k) => {
+    const drawn = series.map(([a, b]) => [x(a), y(b)]);
+    const style = `stroke:${PARTS[k % 8][0]}`;
+    if (drawn.length > 1) root.append(polyline(drawn, { class: "curve", style, "stroke-dasharray": ["", "7 3", "2 3"][k % 3] }));
+    else for (const [cx, cy] of drawn) root.append(svg("circle", { cx, cy, r: 5, style: `fill:${PARTS[k % 8][0]}` }));
+  });
+  legend(host, shown.series.map((s, k) => [s.name, PARTS[k % 8][0]]));
+}
+
 // Heat maps -----------------------------------------------------------------------------------
 
 /** A machine that the Transformer does not fit has an area, but nothing to compare. */
@@ -531,12 +554,13 @@ function start() {
   redraws.push(drawFront, () => drawCard(byPoint.get(selected)), drawSpending, drawRobustness, chooseHeatmap);
   for (const redraw of redraws) redraw();
   drawCurves();
+  drawTwoStage();
   drawHeatmaps();
   let width = document.documentElement.clientWidth;
   window.addEventListener("resize", () => {
     if (document.documentElement.clientWidth === width) return;
     width = document.documentElement.clientWidth;
-    for (const redraw of [drawFront, drawCurves, drawHeatmaps, drawSpending, drawRobustness]) redraw();
+    for (const redraw of [drawFront, drawCurves, drawTwoStage, drawHeatmaps, drawSpending, drawRobustness]) redraw();
   });
   document.documentElement.classList.add("ready");
 }

@@ -1,0 +1,457 @@
+"""The front of a search held against the RTL: `codesign verify RUN`.
+
+Every point is compiled again. Kernels of one problem and mapping on one machine are one kernel,
+whichever points have them: it runs once (`verify.check`), and what came of it is kept in a journal, so
+that an interrupted verification goes on. A point agrees when its cycles and energy are those of
+the compiled network, and its kernels take their cycles on the RTL with no difference.
+"""
+
+import hashlib
+import signal
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.lower import Plan, lower
+from codesign.hw import simulator, verilator
+from codesign.hw.config import HardwareConfig
+from codesign.hw.energy import cost_table
+from codesign.hw.errors import CodesignError
+from codesign.hw.verilator import SimulatorError
+from codesign.search import output, verify
+from codesign.search.blocks import graph
+from codesign.search.evaluate import result
+from codesign.search.finished_run import FinishedRun, open_run, shape_of
+from codesign.search.front import thinned
+from codesign.search.output import RunDirectory
+from codesign.search.price_store import code_digest
+from codesign.search.search_results import FrontPoint
+from codesign.search.sweep import cores, interrupts_ignored, process_context
+from codesign.search.verify import Distinct, Options
+
+JOURNAL = "verification.jsonl"
+
+
+@dataclass(frozen=True)
+class KernelCheck:
+    """What came of one kernel; `key` names everything that it depends on. A line of the journal."""
+
+    key: str
+    hardware: str
+    name: str
+    shape: str
+    instructions: int
+    cycles: int  # by the timing model
+    rtl_cycles: int | None
+    times_differing: int | None
+    bytes_differing: int | None
+    counts_differing: int | None
+    difference: str  # the first, in words; empty where it agrees
+
+
+@dataclass(frozen=True)
+class PointCheck:
+    """What came of one point; counts are summed over its kernels, as often as they run."""
+
+    point: int
+    model: str
+    hardware: str
+    kernels: int
+    distinct_kernels: int
+    instructions: int
+    cycles: int  # as the search found it
+    rtl_cycles: int | None  # the RTL's and the host's; None where a kernel did not end
+    host_cycles: int  # of them
+    times_differing: int
+    bytes_differing: int
+    counts_differing: int
+    verified: bool
+    difference: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """A kernel to run on a machine."""
+
+    key: str
+    kernel: Distinct
+    config: HardwareConfig
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A point with its kernels on the accelerator, and what does not match its row in the front."""
+
+    point: FrontPoint
+    jobs: tuple[Job, ...]
+    plan: Plan
+    difference: str
+
+
+@dataclass(frozen=True)
+class VerifyRequest:
+    """The options of `codesign verify`."""
+
+    run: Path
+    points: str = "all"
+    seed: int = 0
+    workers: int | None = None
+    as_json: bool = False
+
+
+def run_verify(request: VerifyRequest) -> None:
+    """Verify points of a run's front, keep and print what came of it.
+
+    Raises Disagreement when a point differs. Its KeyboardInterrupt says what was kept.
+    """
+    run = open_run(request.run)
+    points = chosen_points(run, request.points)
+    verilator.find()  # before anything is compiled
+    workers = cores() if request.workers is None else request.workers
+    with output.run_directory(run.path, run.run) as directory:
+        compiled = [compile_point(run, point, request.seed) for point in points]
+        checks = _checked(compiled, directory, workers, Options("rtl", seed=request.seed))
+        results = [judge(one, checks) for one in compiled]
+        directory.write_records("verification", results)
+        _rewrite_report(directory)
+        agree = sum(one.verified for one in results)
+        directory.log(f"verified {agree} of {len(results)} points on the RTL")
+    ran = {job.key: checks[job.key] for one in compiled for job in one.jobs}
+    if request.as_json:
+        summary = _summary(results, list(ran.values()))
+        output.print_json({"run": str(run.path), "summary": summary, "points": results,
+                           "kernels": list(ran.values())})  # fmt: skip
+    else:
+        _print(results, list(ran.values()))
+    require_agreement(results)
+
+
+def chosen_points(run: FinishedRun, text: str) -> list[FrontPoint]:
+    """The points that `text` names: all, N of them that cover most, or numbers with commas.
+
+    Raises CodesignError naming what is wrong.
+    """
+    front = list(run.front)
+    if text == "all":
+        return front
+    parts = [part.strip() for part in text.split(",")]
+    numbers = [part for part in parts if part]
+    if not numbers or not all(part.isdecimal() for part in numbers):
+        raise CodesignError(f"--points {text!r}: give all, a count, or numbers as in 1,5,9")
+    if len(parts) == 1:
+        most = int(numbers[0])
+        if most < 1:
+            raise CodesignError("--points 0: give a count of 1 or more")
+        objectives = np.array([[p.perplexity, p.edp_js] for p in front])
+        return [front[k] for k in thinned(objectives, most)]
+    by_number = {point.point: point for point in front}
+    wanted = [int(part) for part in numbers]
+    for number in wanted:
+        if number not in by_number:
+            raise CodesignError(
+                f"--points: the front of {run.path} has no point {number}: "
+                f"they are {min(by_number)} to {max(by_number)}"
+            )
+    return [by_number[number] for number in dict.fromkeys(wanted)]
+
+
+# -- Compiling -------------------------------------------------------------------------------------
+
+
+def compile_point(run: FinishedRun, point: FrontPoint, seed: int) -> Compiled:
+    """Compile one point and hold it against its row in the front."""
+    config = run.machine(point)
+    if config.dim > simulator.LARGEST_DIM:
+        raise SimulatorError(
+            f"point {point.point} has a mesh of {config.dim} but the RTL goes up to "
+            f"{simulator.LARGEST_DIM}: choose others with --points"
+        )
+    table = cost_table(config, run.tables)
+    plan = lower(graph(run.space.transformer, shape_of(point)), config, run.objective, table)
+    priced = result(plan, table, run.area_tables)
+    difference = ""
+    for what, listed, found in (
+        ("cycles", point.cycles, priced.cycles),
+        ("J", point.energy_j, float(priced.energy_j[1])),
+        ("J s", point.edp_js, float(priced.edp_js[1])),
+    ):
+        if listed != found and not difference:
+            difference = f"the front has {listed:,} {what} but the compiled network {found:,}"
+    jobs = []
+    for kernel in verify.distinct(plan):
+        if kernel.problem is not None:
+            key = _key(kernel, config, seed)
+            # Operands depend on the kernel alone, not on its place in a network.
+            jobs.append(Job(key, replace(kernel, index=int(key[:8], 16)), config))
+    return Compiled(point, tuple(jobs), plan, difference)
+
+
+def _key(kernel: Distinct, config: HardwareConfig, seed: int) -> str:
+    """The digest of a kernel, its machine, the operands' seed and the code on both sides."""
+    digest = hashlib.blake2b(code_digest() + _rtl_digest(), digest_size=16)
+    parameters = sorted(simulator.parameters(config).items())
+    digest.update(f"{parameters} {kernel.problem} {kernel.steps[0].mapping} {seed}".encode())
+    return digest.hexdigest()
+
+
+@cache
+def _rtl_digest() -> bytes:
+    digest = hashlib.blake2b(digest_size=16)
+    for folder in (verilator.RTL, simulator.SIMULATION):
+        for file in sorted(path for path in folder.iterdir() if path.is_file()):
+            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.digest()
+
+
+def judge(compiled: Compiled, checks: Mapping[str, KernelCheck]) -> PointCheck:
+    """Add up the kernels of a point."""
+    point, plan = compiled.point, compiled.plan
+    host = sum(step.host_cycles for step in plan.steps)
+    cycles: int | None = host
+    sums = dict.fromkeys(
+        ("instructions", "times_differing", "bytes_differing", "counts_differing"), 0
+    )
+    difference = compiled.difference
+    for job in compiled.jobs:
+        check, count = checks[job.key], len(job.kernel.steps)
+        if check.rtl_cycles is None or cycles is None:
+            cycles = None
+        else:
+            cycles += count * check.rtl_cycles
+        for name in sums:
+            sums[name] += count * (getattr(check, name) or 0)
+        if check.difference and not difference:
+            difference = f"{job.kernel.names[0]}: {check.difference}"
+    if cycles != point.cycles and not difference:
+        difference = f"the front has {point.cycles:,} cycles but the RTL {cycles:,}"
+    return PointCheck(
+        point=point.point,
+        model=point.model,
+        hardware=point.hardware,
+        kernels=sum(len(job.kernel.steps) for job in compiled.jobs),
+        distinct_kernels=len(compiled.jobs),
+        cycles=point.cycles,
+        rtl_cycles=cycles,
+        host_cycles=host,
+        verified=not difference,
+        difference=difference,
+        **sums,
+    )
+
+
+def require_agreement(results: Sequence[PointCheck]) -> None:
+    """Raise Disagreement for the first point that differs, if one does."""
+    wrong = [one for one in results if not one.verified]
+    if wrong:
+        raise verify.Disagreement(
+            f"{len(wrong)} of {len(results)} points differ on the RTL, the first is point "
+            f"{wrong[0].point}: {wrong[0].difference}"
+        )
+
+
+# -- Running -----------------------------------------------------------------------------------------
+
+
+def _checked(
+    compiled: Sequence[Compiled], directory: RunDirectory, workers: int, options: Options
+) -> dict[str, KernelCheck]:
+    """The checks of all kernels: from the journal, and the others as they are made."""
+    checks = {check.key: check for check in directory.journal(KernelCheck, JOURNAL)}
+    jobs = {job.key: job for one in compiled for job in one.jobs}
+    todo = [job for key, job in jobs.items() if key not in checks]
+    total = sum(_cycles(job) for job in jobs.values())
+    _say(
+        f"{len(compiled)} points, {len(jobs)} distinct kernels on "
+        f"{len({_machine(job) for job in jobs.values()})} machines, {total / 1e6:,.2f} M cycles"
+        + (f"; {len(jobs) - len(todo)} kernels are in {JOURNAL}" if len(todo) < len(jobs) else "")
+    )
+    with _progress(sum(map(_cycles, todo))) as advance:
+
+        def keep(job: Job, check: KernelCheck) -> None:
+            directory.append(check, JOURNAL)
+            checks[job.key] = check
+            advance(_cycles(job))
+
+        try:
+            run_jobs(todo, workers, options, keep)
+        except KeyboardInterrupt:
+            done = sum(key in checks for key in jobs)
+            raise KeyboardInterrupt(
+                f"{done} of {len(jobs)} kernels are kept in {directory.path / JOURNAL}: the same "
+                "command goes on"
+            ) from None
+    return checks
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: int, options: Options, keep: Callable[[Job, KernelCheck], None]
+) -> None:
+    """Run kernels in `workers` processes, machine after machine, the longest first.
+
+    Each machine's RTL is built once. Raises SimulatorError when it cannot be, or a worker is lost.
+    """
+    machines: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=_cycles, reverse=True):
+        machines.setdefault(_machine(job), []).append(job)
+    if workers == 1 or len(jobs) == 1:
+        for group in machines.values():
+            verify.build(group[0].config, options, _say)
+            for job in group:
+                keep(job, check_kernel(job, options))
+        return
+    unbuilt, ready = list(machines.values()), list[Job]()
+    with _executor(workers) as pool:
+        running: dict[Future[Any], Job | list[Job]] = {}
+        while unbuilt or ready or running:
+            while len(running) < workers and (ready or unbuilt):
+                if ready:
+                    job = ready.pop(0)
+                    running[pool.submit(check_kernel, job, options)] = job
+                else:
+                    group = unbuilt.pop(0)
+                    running[pool.submit(verify.build, group[0].config, options, _say)] = group
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = running.pop(future)
+                found = future.result()
+                if isinstance(done, Job):
+                    keep(done, found)
+                else:
+                    ready += done
+
+
+def check_kernel(job: Job, options: Options) -> KernelCheck:
+    """Run one kernel on the RTL; a difference is part of what is returned."""
+    check = verify.check(job.kernel, job.config, options).check
+    return KernelCheck(
+        key=job.key,
+        hardware=job.config.name,
+        name=check.name,
+        shape=check.shape,
+        instructions=check.instructions or 0,
+        cycles=check.cycles - check.host_cycles,
+        rtl_cycles=check.rtl_cycles,
+        times_differing=check.times_differing,
+        bytes_differing=check.bytes_differing,
+        counts_differing=check.counts_differing,
+        difference=check.difference,
+    )
+
+
+def _cycles(job: Job) -> int:
+    step = job.kernel.steps[0]
+    return step.cycles - step.host_cycles
+
+
+def _machine(job: Job) -> str:
+    return str(sorted(simulator.parameters(job.config).items()))
+
+
+@contextmanager
+def _executor(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers that end their simulators and remove their files when they are stopped."""
+    pool = ProcessPoolExecutor(workers, process_context(), _end_when_terminated)
+    try:
+        with interrupts_ignored():  # workers inherit it: this process stops them
+            pool.submit(int).result()
+        yield pool
+    except BrokenProcessPool:
+        raise SimulatorError(
+            "a worker process died, for want of memory perhaps: the same command goes on, with "
+            "fewer --workers if it happens again"
+        ) from None
+    except BaseException:
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_when_terminated() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+
+
+# -- What is shown -------------------------------------------------------------------------------------
+
+
+def _rewrite_report(directory: RunDirectory) -> None:
+    """Say in the run's report, where there is one, what was verified."""
+    from codesign.search.report import report_html
+
+    if (directory.path / "report.html").exists():
+        directory.write_text("report.html", report_html(directory.path))
+
+
+def _summary(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> dict[str, int]:
+    return {
+        "points": len(results),
+        "verified": sum(one.verified for one in results),
+        "distinct_kernels": len(checks),
+        "instructions": sum(check.instructions for check in checks),
+        "rtl_cycles": sum(check.rtl_cycles or 0 for check in checks),
+        "kernels_differing": sum(bool(check.difference) for check in checks),
+    }
+
+
+def _print(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> None:
+    from codesign.search import tables
+
+    def number(value: int | None) -> str:
+        return "" if value is None else f"{value:,}"
+
+    console = tables.console()
+    headers = [("", ""), ("Transformer", ""), ("machine", ""), ("kernels", "distinct"),
+               ("cycles", "search"), ("cycles", "RTL"), ("times", "differ"), ("bytes", "differ"),
+               ("counts", "differ"), ("agrees", "")]  # fmt: skip
+    rows = [
+        [str(one.point), one.model, one.hardware, f"{one.kernels} {one.distinct_kernels}",
+         number(one.cycles), number(one.rtl_cycles), number(one.times_differing),
+         number(one.bytes_differing), number(one.counts_differing), "yes" if one.verified else "NO"]
+        for one in results
+    ]  # fmt: skip
+    console.print(tables.plain_table(headers, rows, "The front on the RTL", console.width))
+    total = _summary(results, checks)
+    agrees = "agrees" if total["verified"] == total["points"] else "DIFFERS"
+    console.print(
+        f"RTL {agrees}: {total['verified']} of {total['points']} points; "
+        f"{total['distinct_kernels']} distinct kernels, {total['instructions']:,} instructions, "
+        f"{total['rtl_cycles'] / 1e6:,.2f} M cycles, {total['kernels_differing']} differ",
+        highlight=False,
+    )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[int], None]]:
+    """A bar in cycles with an estimate on standard error, or a line for every tenth."""
+    from codesign.search import tables
+
+    console = tables.console(stderr=True)
+    if not console.is_terminal:
+        done = [0, 0]
+
+        def line(cycles: int) -> None:
+            done[0] += cycles
+            if done[0] * 10 // total > done[1]:
+                done[1] = done[0] * 10 // total
+                _say(f"{done[0] / 1e6:,.2f} of {total / 1e6:,.2f} M cycles are done")
+
+        yield line
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+    columns = ("RTL cycles", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("", total=total)
+        yield lambda cycles: bar.advance(task, cycles)
+
+
+def _say(message: str) -> None:
+    print(f"codesign: {message}", file=sys.stderr)

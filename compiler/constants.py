@@ -13,6 +13,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from codesign.compiler.calibrate import CalibrationError
 from codesign.compiler.fusion import role
 from codesign.compiler.graph import (
     Activation,
@@ -78,7 +79,8 @@ class Constants:
 def probe(model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> Constants:
     """The constants of every operator that a kernel can compute; `feeds` is any one sample.
 
-    Raises UnsupportedError for an operator that does not compute what its kind says.
+    Raises UnsupportedError for an operator that does not compute what its kind says, and
+    CalibrationError for a sample whose mask hides everything.
     """
     prober = _Prober(model, graph, matrices, feeds)
     found = Constants({}, {}, {}, {}, {})
@@ -280,8 +282,14 @@ class _Prober:
             raise _unlike(op, kind)
         added, total = matrix.of(added), matrix.of(total)
         seen = added > HIDDEN
+        computed = len(op.inputs) > 1
+        if not seen.any() and computed:
+            raise CalibrationError(
+                f"the mask of the first calibration sample hides every key from {op.name!r}: "
+                "remove that sample, or unmask its tokens"
+            )
         if not seen.any():
-            raise _unlike(op, "a softmax that sees some keys of the first calibration sample")
+            raise _unlike(op, "a softmax that sees any key")
         shown = np.where(seen, added, 0.0)
         factor = self._factor(op, np.where(seen, total - shown, 0.0), np.where(seen, x, 0.0), kind)
         heads = added.reshape(matrix.rows, matrix.heads, matrix.columns).transpose(1, 0, 2)
@@ -289,7 +297,6 @@ class _Prober:
         if apart is None:
             raise _unlike(op, "a softmax whose mask is causal or the same for every query")
         hides = bool(np.any(apart.keys))
-        computed = len(op.inputs) > 1
         if hides and not computed and (not op.masked or op.causal or op.bias_elements):
             raise _unlike(op, "a softmax with one kind of constant mask")
         whole = apart.matrix.transpose(1, 0, 2).reshape(added.shape)

@@ -27,6 +27,7 @@ from codesign.compiler.quantized import (
     QuantizedStep,
     Requantizer,
     Rows,
+    added_to,
 )
 from codesign.compiler.row_kernel import RowProblem
 from codesign.hw.arithmetic import Bytes, pack_parameters
@@ -56,14 +57,16 @@ def step_numbers(plan: Plan, quantized: Quantized, matrices: Matrices) -> dict[i
 
 
 def pack(plan: Plan, program: Program, quantized: Quantized, matrices: Matrices) -> Bytes:
-    """The DRAM [program.dram_bytes, whole beats] before a run, activations and masks zero."""
+    """The DRAM [program.dram_bytes, whole beats] before a run: activations zero, masks hiding nothing."""
     size = int(ceil_div(program.dram_bytes, 4096)) * 4096
     dram = np.zeros(size, dtype=np.uint8)
     regions = {region.name: region for region in program.memory}
     for index, step in quantized.steps.items():
         work = plan.steps[index].work
         mapping = plan.steps[index].mapping
-        for suffix, data in _contents(step, work, mapping, matrices, plan.config).items():
+        contents = _contents(step, work, mapping, matrices, plan.config)
+        contents |= mask_contents(step, work, _nothing_hidden(step, work), plan.config)
+        for suffix, data in contents.items():
             region = regions[f"{index}:{work.name}/{suffix}"]
             if len(data) != region.size_bytes:
                 raise QuantizationError(
@@ -74,6 +77,19 @@ def pack(plan: Plan, program: Program, quantized: Quantized, matrices: Matrices)
     return dram
 
 
+def _nothing_hidden(step: QuantizedStep, work: Work) -> Mask:
+    """The mask over keys that adds nothing, where a run brings one."""
+    added = added_to(step)
+    if added is None or not added.keys:
+        return Mask()
+    p = work.problem
+    assert p is not None
+    keys = (
+        p.keys if isinstance(p, AttentionProblem) else p.cols if isinstance(p, RowProblem) else p.n
+    )
+    return Mask(np.zeros(int(keys), dtype=np.int64))
+
+
 def mask_contents(
     step: QuantizedStep, work: Work, mask: Mask, config: HardwareConfig
 ) -> dict[str, Bytes]:
@@ -81,8 +97,8 @@ def mask_contents(
     of each key beside the scores' factor, and the matrix.
     """
     found: dict[str, Bytes] = {}
-    first = step.scores if isinstance(step, Attention) else step.first
     if mask.offsets is not None:
+        first = step.scores if isinstance(step, Attention) else step.first
         keys = len(mask.offsets)
         wide = int(ceil_div(keys, config.dim)) * config.dim
         records = _records(Requantizer(first.multiplier, first.shift, mask.offsets), keys, wide)

@@ -58,7 +58,8 @@ class Network:
     constants: Constants
     matrices: Matrices
     model: FloatModel
-    notes: tuple[str, ...] = ()  # what of a quantized file's scales could not be kept
+    from_quantized: bool = False  # the file has scales of its own
+    notes: tuple[str, ...] = ()  # what of them could not be kept
 
 
 def compile_network(
@@ -94,7 +95,8 @@ def compile_network(
     quantized = quantize(plan, constants, observed, options, given)
     program = emit(plan, step_numbers(plan, quantized, matrices))
     image = pack(plan, program, quantized, matrices)
-    return Network(plan, program, image, quantized, constants, matrices, model, notes)
+    scaled = bool(found.activations or found.weights)
+    return Network(plan, program, image, quantized, constants, matrices, model, scaled, notes)
 
 
 def run(

@@ -1,7 +1,7 @@
 """The functional model as an ONNX backend (`onnx.backend.base`), so that ONNX's own tests can run on it.
 
-int8 needs ranges, which a backend is not told: every call calibrates on its own inputs (min-max),
-compiles for their shapes and runs. Weights of operators that want them constant, and integers beside
+int8 needs ranges, which a backend is not told: every call calibrates on its own inputs (min-max; where
+they make a tensor 0, on random ones too), compiles for their shapes and runs. Weights of operators that want them constant, and integers beside
 floats (axes, indices, masks), are constants of the call. To deploy a model, calibrate with `inference.compile_network`.
 A device is a preset machine by its name; "CPU", ONNX's own default, is `ibert`.
 """
@@ -16,6 +16,7 @@ import onnx
 from onnx import helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
+from codesign.compiler.calibrate import CalibrationError
 from codesign.compiler.inference import Network, compile_network, run
 from codesign.compiler.onnx_float import FloatModel
 from codesign.compiler.onnx_import import NothingToCompute, import_onnx
@@ -62,8 +63,13 @@ class FunctionalBackend(Backend):
         outputs_info: Sequence[tuple[np.dtype[Any], tuple[int, ...]]] | None = None,
         **kwargs: Any,
     ) -> tuple[Any, ...]:
-        """The outputs of one node on `inputs`, in its order, as a named tuple."""
+        """The outputs of one node on `inputs`, in its order, as a named tuple.
+
+        Raises ModelError for another number of inputs, and what `FunctionalModel.run` raises.
+        """
         names = [name for name in node.input if name]
+        if len(inputs) != len(names):
+            raise ModelError(f"{node.op_type} has {len(names)} inputs, not {len(inputs)}: {names}")
         feeds = dict(zip(names, map(np.asarray, inputs), strict=True))
         given = [
             helper.make_tensor_value_info(
@@ -109,7 +115,15 @@ class FunctionalModel(BackendRep):
     def compiled(self, feeds: Mapping[str, Array]) -> tuple[Network, dict[str, Array]]:
         """The network for these inputs, calibrated on them, and those that it still takes."""
         model, left = _bound(self.model, feeds)
-        return compile_network(model, self.config, [left], batch=None), left
+        try:
+            return compile_network(model, self.config, [left], batch=None), left
+        except CalibrationError as error:
+            try:
+                return compile_network(model, self.config, [left, _alike(left)], batch=None), left
+            except CalibrationError:
+                raise CalibrationError(
+                    f"a backend calibrates on the inputs of each call, and of these: {error}"
+                ) from error
 
     def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
         """Outputs in the model's order as a named tuple; inputs in its order, or by name.
@@ -125,15 +139,32 @@ class FunctionalModel(BackendRep):
         return namedtupledict("Outputs", names)(*(found[name] for name in names))
 
     def feeds(self, inputs: Any) -> dict[str, Array]:
-        """Inputs by name."""
+        """Inputs by name. Raises ModelError for one that is missing or that the model does not have."""
         graph = self.model.graph
         constants = {tensor.name for tensor in graph.initializer}
         names = [value.name for value in graph.input if value.name not in constants]
         if isinstance(inputs, Mapping):
+            for problem, wrong in (
+                ("needs", [name for name in names if name not in inputs]),
+                ("does not take", [name for name in inputs if name not in names]),
+            ):
+                if wrong:
+                    raise ModelError(f"the model {problem} {wrong[0]!r}: its inputs are {names}")
             return {name: np.asarray(value) for name, value in inputs.items()}
         if len(inputs) != len(names):
             raise ModelError(f"the model has {len(names)} inputs, not {len(inputs)}: {names}")
         return {name: np.asarray(value) for name, value in zip(names, inputs, strict=True)}
+
+
+def _alike(feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Floats drawn within the range of each input, so that what is 0 by chance gets a range."""
+    rng = np.random.default_rng(0)
+    return {
+        name: (rng.uniform(-1, 1, value.shape) * (np.abs(value).max() or 1)).astype(value.dtype)
+        if value.dtype.kind == "f"
+        else value
+        for name, value in feeds.items()
+    }
 
 
 def _machine(device: str) -> HardwareConfig:

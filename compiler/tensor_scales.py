@@ -25,6 +25,7 @@ COARSENED = 0.25  # the share of a residual's channels whose weights make them c
 BULK = 4.0  # deviations that a channel reaches at least
 RATIOS = (0.1, 0.5, 0.9)  # such shares to choose from by the expected error
 PROBABILITY_SCALE = 1 / LEVELS
+MOST_COLUMNS = 4096  # of weights, that scales are fitted to
 
 
 class TensorScales:
@@ -132,7 +133,7 @@ class TensorScales:
         finest = np.maximum(finest, BULK * np.sqrt(squares) / LEVELS)
         on = Readers(finest, squares, np.zeros_like(finest))
         readers = [
-            Reader(self.constants.linear[name].weights, 1 / self._energy(op.output))
+            _reader(self.constants.linear[name].weights, 1 / self._energy(op.output))
             for work in self.works
             if work.problem is not None and work.inputs[0] == tensor
             for name in work.operators
@@ -202,6 +203,12 @@ class TensorScales:
     def operator(self, name: str) -> Operator:
         op: Operator = self.graph.dag.nodes[name]["op"]
         return op
+
+
+def _reader(weights: Floats, importance: float) -> Reader:
+    """Some of the columns stand for all where there are many: a head over a vocabulary."""
+    every = -(-weights.shape[1] // MOST_COLUMNS)
+    return Reader(weights[:, ::every], every * importance)
 
 
 def _writes_channels(work: Work) -> bool:

@@ -22,6 +22,7 @@ traceback.
     ├── QualityError          a table of measured subnets that cannot be used (search/quality.py)
     ├── SchedulerError        workers that cannot be had (search/pricing_pool.py)
     ├── Mismatch              bulk and full evaluation differ, a bug (search/search_results.py)
+    ├── RunError              a folder that keeps no finished search (search/finished_run.py)
     ├── ReportError           a run directory that no report can be made of (search/report_data.py)
     └── Disagreement          kernels that do not run as printed, a bug (hw/agreement.py)
 """

@@ -5,6 +5,7 @@ model.safetensors); `export` takes both results. Needs the package safetensors.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ Floats = npt.NDArray[np.float32]
 Read = Callable[[str], Floats]
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+# What mends a folder that holds something else.
+_SAVE = "save the model there with save_pretrained"
+_EXPORT = "export the model to ONNX with the framework it comes from and give that file instead"
 EPSILON = 1e-12  # of the LayerNorms that `export` writes
 
 # Fields of BertConfig by their names in config.json.
@@ -80,7 +84,7 @@ def load_checkpoint(folder: Path) -> tuple[BertConfig, dict[str, Floats]]:
             return config, _weights(config, path, set(file.keys()), file.get_tensor)
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path} is missing: checkpoints are read as one {WEIGHTS_FILE}"
+            f"{path} is missing: checkpoints are read as one {WEIGHTS_FILE}: {_SAVE}, unsharded"
         ) from error
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
@@ -93,21 +97,26 @@ def _configuration(folder: Path) -> BertConfig:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+        raise ModelError(f"cannot read {path}: {error.strerror}: {_SAVE}") from error
     except ValueError as error:
-        raise ModelError(f"{path} is not JSON: {error}") from error
+        raise ModelError(f"{path} is not JSON: {error}: {_SAVE}") from error
     if not isinstance(found, dict) or "model_type" not in found:
-        raise ModelError(f"{path} names no model_type: it is no checkpoint's configuration")
+        raise ModelError(f"{path} names no model_type: no checkpoint's configuration: {_SAVE}")
     other = [
         f"{field} is {found[field]!r}, not {value!r}"
         for field, value in _FIXED.items()
         if found.get(field, value) != value
     ]
     if other:
-        raise UnsupportedError(f"{path}: only BERT encoders are supported: {'; '.join(other)}")
+        raise UnsupportedError(
+            f"{path}: only BERT encoders are supported: {'; '.join(other)}: {_EXPORT}"
+        )
     missing = [field for field in _SIZES.values() if field not in found]
     if missing:
         raise ModelError(f"{path} lacks {', '.join(missing)}")
+    for field in _SIZES.values():
+        if type(found[field]) is not int or found[field] < 1:
+            raise ModelError(f"{path}: {field} is {found[field]!r}, no positive whole number")
     sizes: Mapping[str, Any] = {ours: found[theirs] for ours, theirs in _SIZES.items()}
     return BertConfig(folder.resolve().name, **sizes)
 
@@ -120,6 +129,7 @@ def _weights(config: BertConfig, path: Path, names: set[str], read: Read) -> dic
     if missing:
         more = f" and {len(missing) - 1} more tensors" if len(missing) > 1 else ""
         raise ModelError(f"{path} lacks {missing[0]}{more}: it is not the whole of this BERT")
+    _check_depth(config, path, names)
     weights = {}
     for ours, shape in shapes.items():
         value = read(theirs[ours])
@@ -131,6 +141,17 @@ def _weights(config: BertConfig, path: Path, names: set[str], read: Read) -> dic
         value = value.T if ours.endswith(".weight") else value
         weights[ours] = np.ascontiguousarray(value, dtype=np.float32)
     return weights
+
+
+def _check_depth(config: BertConfig, path: Path, names: set[str]) -> None:
+    """Weights beyond the configured layers mean that configuration and weights do not belong together."""
+    found = (re.match(r"(?:bert\.)?encoder\.layer\.(\d+)\.", name) for name in names)
+    layers = 1 + max(int(match[1]) for match in found if match)
+    if layers > config.layers:
+        raise ModelError(
+            f"{path} has {layers} layers, but num_hidden_layers is {config.layers} by {CONFIG_FILE}: "
+            f"set that to {layers}, or remove the weights of the others"
+        )
 
 
 def _their_name(ours: str) -> str:

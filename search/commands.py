@@ -147,6 +147,8 @@ def run_compile(request: Request, quantization: "Quantization", weights: bool | 
     assert request.out is not None
     prepared = prepare(request)
     config = prepared.machine
+    if weights is False and quantization.calibration is not None:
+        raise CodesignError("--no-weights calibrates nothing: drop it, or --calibration")
     if weights is None:
         weights = request.model not in FAMILIES or quantization.calibration is not None
     described = {"seed": quantization.seed, **quantization.describe()} if weights else {}
@@ -177,6 +179,10 @@ def run_compile(request: Request, quantization: "Quantization", weights: bool | 
         f"{len(program.kernels)} kernels, {priced.cycles:,} cycles, "
         f"{program.dram_bytes / 1e6:,.1f} MB of DRAM in use"
     )
+    if compiled is not None:
+        console.print(
+            "lowered for accuracy (docs/quantization.md); sweep and --no-weights lower for cost"
+        )
     say_where(request.out)
 
 
@@ -215,6 +221,8 @@ def _write_image(directory: RunDirectory, compiled: "Network") -> None:
     ]
     document = {
         "layout": tensor_map.LAYOUT,
+        "program": tensor_map.PROGRAM,
+        "records": tensor_map.RECORDS,
         "dim": compiled.plan.config.dim,
         "kernels": kernels,
         "tensors": [asdict(one) for one in tensor_map.tensor_map(compiled)],

@@ -14,6 +14,7 @@ from codesign.compiler.inference import Network, compile_network
 from codesign.compiler.onnx_float import FloatModel
 from codesign.compiler.options import DEFAULT, Options
 from codesign.hw.energy import cost_table
+from codesign.hw.errors import CodesignError
 from codesign.models.export import export
 from codesign.models.families import FAMILIES
 from codesign.search import inputs, samples
@@ -56,6 +57,10 @@ class OpenModel:
 def open_model(prepared: Prepared, options: Quantization) -> OpenModel:
     """Read the model's weights, and the tokenizer given or beside its file."""
     name, model = prepared.request.model, prepared.model
+    if model.batch not in (None, 1):
+        raise CodesignError(
+            f"batch {model.batch} cannot be run in int8: run its samples one by one, with --batch 1"
+        )
     built_in = name in FAMILIES
     source: Path | onnx.ModelProto = Path(name)
     if built_in:
@@ -78,7 +83,7 @@ def quantize(opened: OpenModel, prepared: Prepared, options: Quantization) -> Ne
     )
     say(f"calibrating on {len(data.samples)} samples: {data.source}")
     config = prepared.machine
-    return compile_network(
+    network = compile_network(
         opened.source,
         config,
         data.samples,
@@ -89,3 +94,6 @@ def quantize(opened: OpenModel, prepared: Prepared, options: Quantization) -> Ne
         table=cost_table(config, prepared.tables),
         options=options.choices,
     )
+    for note in network.notes:
+        say(f"note: {note}")
+    return network

@@ -24,6 +24,7 @@ from codesign.hw.errors import CodesignError
 from codesign.search import network, output, run_tables, samples, tables
 from codesign.search.network import OpenModel, Quantization
 from codesign.search.request import Prepared, Request, directory, prepare, progress, say, say_where
+from codesign.search.samples import SampleError
 from codesign.search.tokens import MASK, TextError
 
 EMBEDDING = "embedding"
@@ -184,6 +185,8 @@ def _run_all(
     began = time.perf_counter()
     with progress(len(given) * kernels, 0, "kernels") as advance:
         for number, one in enumerate(given):
+            wanted = reference(one.feeds)
+            _require_finite(one, wanted)
             backend = _backend(compiled, options, number, results, advance)
             try:
                 outputs = infer(compiled, one.feeds, backend)
@@ -193,8 +196,17 @@ def _run_all(
             finally:
                 results.seconds = time.perf_counter() - began
             results.outputs.append(_pooled(one, outputs))
-            results.floats.append(_pooled(one, reference(one.feeds)))
+            results.floats.append(_pooled(one, wanted))
     return results
+
+
+def _require_finite(one: Sample, outputs: Mapping[str, Array]) -> None:
+    for name, value in outputs.items():
+        if not np.isfinite(value).all():
+            raise SampleError(
+                f"the model's own {name!r} is not finite on {one.name}: give ids and masks as it was "
+                "trained with (a mask is 0 or 1)"
+            )
 
 
 def _backend(
@@ -333,7 +345,8 @@ def _show(
         return
     console = tables.console()
     console.print(tables.machine_title(prepared.machine), style="dim")
-    console.print(f"{prepared.title}; int8 beside the float model", style="bold")
+    beside = "quantized file in onnxruntime" if compiled.from_quantized else "float model"
+    console.print(f"{prepared.title}; int8 beside the {beside}", style="bold")
     if rows:
         console.print(run_tables.comparison_table(rows, console.width))
     if pair[0] is not None and pair[1] is not None:

@@ -86,7 +86,12 @@ def from_npz(path: Path, inputs: Sequence[Input]) -> Feeds:
 
 
 def from_text(text: str, tokenizer: Tokenizer, inputs: Sequence[Input], cut: bool = False) -> Feeds:
-    """A text as one sample, padded. Raises TextError for one that is longer, unless it is `cut`."""
+    """A text as one sample, padded.
+
+    Raises TextError for one that is empty, or that is longer unless it is `cut`.
+    """
+    if not text.strip():
+        raise TextError("the text is empty: give at least one word")
     names = [each.name for each in inputs]
     require_text(names)
     length = next(each.shape[-1] for each in inputs if each.name == IDS)
@@ -115,24 +120,24 @@ def calibration(
     most: int,
     seed: int,
 ) -> Calibration:
-    """At most `most` samples of a file or folder, or else by default: see `default`.
+    """At most `most` samples of a file or of the files of a folder, or by default: see `default`.
 
     Raises SampleError or TextError for data that does not fit.
     """
     if path is None:
         return default(inputs, tokenizer, most, seed)
-    if path.is_dir():
-        files = sorted(path.glob("*.npz"))
-        if not files:
-            raise SampleError(f"{path} has no .npz files: calibration takes a folder of samples")
-        return Calibration([from_npz(file, inputs) for file in files[:most]], f"{path}")
-    if path.suffix == ".npz":
-        return Calibration(_stacked(path, inputs, most), f"{path}")
-    if path.suffix != ".txt":
-        raise SampleError(f"{path}: calibration takes .txt, a sentence a line, .npz, or a folder")
-    if tokenizer is None:
-        raise TextError(f"{path} is text, and no tokenizer lies beside the model: give --tokenizer")
-    return Calibration(_sentences(path, tokenizer, inputs, most), f"{path}")
+    if not path.exists():
+        raise SampleError(f"cannot read {path}: no such file: give .txt, .npz or a folder of them")
+    if not path.is_dir():
+        return Calibration(_from_file(path, inputs, tokenizer, most), f"{path}")
+    files = sorted(file for file in path.iterdir() if file.suffix in (".npz", ".txt"))
+    if not files:
+        raise SampleError(f"{path} has no .txt or .npz files: calibration takes a folder of them")
+    found: list[Feeds] = []
+    for file in files:
+        if len(found) < most:
+            found += _from_file(file, inputs, tokenizer, most - len(found))
+    return Calibration(found, f"{path}")
 
 
 def default(
@@ -146,6 +151,18 @@ def default(
     # Seeds of their own: what is run is drawn from `seed`.
     found = [at_random(inputs, seed=(seed + 1) * 1000 + index) for index in range(count)]
     return Calibration(found, "random inputs")
+
+
+def _from_file(
+    path: Path, inputs: Sequence[Input], tokenizer: Tokenizer | None, most: int
+) -> list[Feeds]:
+    if path.suffix == ".npz":
+        return _stacked(path, inputs, most)
+    if path.suffix != ".txt":
+        raise SampleError(f"{path}: calibration takes .txt, a sentence a line, .npz, or a folder")
+    if tokenizer is None:
+        raise TextError(f"{path} is text, and no tokenizer lies beside the model: give --tokenizer")
+    return _sentences(path, tokenizer, inputs, most)
 
 
 def _sentences(path: Path, tokenizer: Tokenizer, inputs: Sequence[Input], most: int) -> list[Feeds]:

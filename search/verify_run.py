@@ -22,6 +22,7 @@ import numpy as np
 
 from codesign.compiler.lower import Plan, lower
 from codesign.hw import simulator, verilator
+from codesign.hw.agreement import Disagreement
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import cost_table
 from codesign.hw.errors import CodesignError
@@ -251,7 +252,7 @@ def require_agreement(results: Sequence[PointCheck]) -> None:
     """Raise Disagreement for the first point that differs, if one does."""
     wrong = [one for one in results if not one.verified]
     if wrong:
-        raise verify.Disagreement(
+        raise Disagreement(
             f"{len(wrong)} of {len(results)} points differ on the RTL, the first is point "
             f"{wrong[0].point}: {wrong[0].difference}"
         )

@@ -158,14 +158,23 @@ def _cut(folder: Path) -> None:
 
 
 BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
-    "no configuration": (lambda f: (f / "config.json").unlink(), "cannot read"),
+    "no configuration": (lambda f: (f / "config.json").unlink(), "save_pretrained"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
     "a list": (lambda f: (f / "config.json").write_text("[]"), "names no model_type"),
     "roberta": (_config(model_type="roberta"), "model_type is 'roberta', not 'bert'"),
     "relu": (_config(hidden_act="relu"), "hidden_act is 'relu', not 'gelu'"),
     "no layers": (_config(num_hidden_layers=None), "lacks num_hidden_layers"),
     "heads": (_config(num_attention_heads=5), "d_model 24 is not divisible by 5 heads"),
-    "no weights": (lambda f: (f / "model.safetensors").unlink(), "model.safetensors is missing"),
+    "fewer layers": (_config(num_hidden_layers=1), "has 2 layers, but num_hidden_layers is 1 by"),
+    "word": (_config(hidden_size="a"), "hidden_size is 'a', no positive whole number"),
+    "truth": (_config(num_hidden_layers=True), "num_hidden_layers is True, no positive whole"),
+    "half": (_config(vocab_size=30.5), "vocab_size is 30.5, no positive whole number"),
+    "none": (_config(type_vocab_size=0), "type_vocab_size is 0, no positive whole number"),
+    "other": (_config(model_type="gpt2"), "export the model to ONNX"),
+    "no weights": (
+        lambda f: (f / "model.safetensors").unlink(),
+        "model.safetensors is missing: checkpoints are read as one model.safetensors: save the",
+    ),
     "cut": (_cut, "cannot be used"),
     "no pooler": (_without("pooler"), "lacks pooler.dense.weight and 1 more tensors"),
     "width": (_config(intermediate_size=48), "intermediate.dense.weight is [40, 24], but [48, 24]"),

@@ -176,3 +176,42 @@ def test_inputs_by_name_and_their_number() -> None:
     np.testing.assert_array_equal(rep.run([x]).y, [[0, 0, 127]])  # type: ignore[attr-defined]
     with pytest.raises(CodesignError, match="has 1 inputs, not 2"):
         rep.run([x, x])
+    with pytest.raises(CodesignError, match=r"the model needs 'x': its inputs are \['x'\]"):
+        rep.run({})
+    with pytest.raises(CodesignError, match="the model does not take 'z'"):
+        rep.run({"x": x, "z": x})
+    with pytest.raises(CodesignError, match=r"MatMul has 2 inputs, not 1: \['a', 'b'\]"):
+        FunctionalBackend.run_node(helper.make_node("MatMul", ["a", "b"], ["y"]), [x])
+
+
+def test_what_is_zero_needs_no_range() -> None:
+    """Zeros in, zeros that cancel, and zeros by the function: the machine computes each."""
+    rng = np.random.default_rng(0)
+    b = rng.standard_normal((4, 2), dtype=np.float32)
+    zeros, negative = np.zeros((3, 4), np.float32), -np.ones((3, 4), np.float32)
+    alternating = np.array([[1, -1, 1, -1]], np.float32)
+    ones = np.ones_like(b)
+    for operator, inputs in (
+        ("MatMul", [zeros, b]),
+        ("MatMul", [alternating, ones]),
+        ("Relu", [negative]),
+        ("Add", [zeros, zeros]),
+    ):
+        node = helper.make_node(operator, ["a", "b"][: len(inputs)], ["y"])
+        (found,) = FunctionalBackend.run_node(node, inputs)
+        assert found.shape == (len(inputs[0]), 2 if operator == "MatMul" else 4)
+        assert not found.any()
+
+
+def test_what_is_zero_whatever_comes_in_is_one_line() -> None:
+    node = helper.make_node("MatMul", ["a", "b"], ["y"])
+    value = {
+        name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("a", [3, 4]), ("y", [3, 2]))
+    }
+    weights = numpy_helper.from_array(np.zeros((4, 2), np.float32), "b")
+    graph = helper.make_graph([node], "zero", [value["a"]], [value["y"]], [weights])
+    rep = FunctionalBackend.prepare(helper.make_model(graph))
+    with pytest.raises(CodesignError, match="calibrates on the inputs of each call") as error:
+        rep.run([np.ones((3, 4), np.float32)])
+    assert "\n" not in str(error.value)

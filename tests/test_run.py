@@ -255,7 +255,7 @@ def test_a_file_of_inputs_is_the_text_that_it_holds(run_json: Callable[..., Any]
 def test_calibration_data_is_one_whatever_its_form(
     folder: Path, run_json: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The same four samples as sentences, one file and a folder; three of them give another result."""
+    """The same four samples as sentences, files and folders; three of them give another result."""
     texts = ["abc de", "xyz", "Fox 7!", "one more"]
     (folder / "c.txt").write_text("\n\n".join(texts))
     samples = [tokens(text) for text in texts]
@@ -264,11 +264,14 @@ def test_calibration_data_is_one_whatever_its_form(
         _save(f"c/{number}.npz", **sample)
     _save("rows.npz", **{n: np.concatenate([s[n] for s in samples]) for n in samples[0]})
     _save("stack.npz", **{n: np.stack([s[n] for s in samples]) for n in samples[0]})
-    for name in ("c.txt", "c", "rows.npz", "stack.npz"):
+    for name, half in (("0.txt", texts[:2]), ("1.txt", texts[2:])):
+        (folder / "sentences").mkdir(exist_ok=True)
+        (folder / "sentences" / name).write_text("\n".join(half))
+    for name in ("c.txt", "c", "sentences", "rows.npz", "stack.npz"):
         run_json("--calibration", name, "--text", "abc de", "--out", f"out-{name}")
     run_json("--calibration", "c.txt", "--samples", "3", "--text", "abc de", "--out", "three")
     first = kept("out-c.txt")
-    for name in ("c", "rows.npz", "stack.npz"):
+    for name in ("c", "sentences", "rows.npz", "stack.npz"):
         for output, value in kept(f"out-{name}").items():
             np.testing.assert_array_equal(value, first[output])
     assert any((value != first[output]).any() for output, value in kept("three").items())
@@ -318,9 +321,12 @@ BAD_INPUT = {
     "--text a --tokenizer large/vocab.txt": "use the tokenizer of this model",
     "--text a --method most": "unknown calibration 'most'",
     "--text a --smoothing 2": "smoothing 2.0 is not from 0",
-    "--text a --calibration no.txt": "cannot read no.txt",
+    "--text a --calibration no.txt": "cannot read no.txt: no such file",
     "--text a --calibration empty.txt": "empty.txt is empty",
-    "--text a --calibration empty": "empty has no .npz files",
+    "--text a --calibration empty": "empty has no .txt or .npz files",
+    "--text a --calibration no": "cannot read no: no such file",
+    "--text a --calibration hidden.npz": "hides every key from",
+    "--text=": "the text is empty",
     "--text a --calibration small.onnx": "calibration takes .txt",
     "--text a --calibration ragged.npz": "differ in their first axis",
     "--input no.npz": "cannot read no.npz",
@@ -365,6 +371,7 @@ def bad_files(folder: Path) -> Iterator[dict[str, bytes]]:
         "nan": other(np.where(ids == 0, np.nan, ids)),
         "half": other(ids + 0.5),
         "words": other(np.full(ids.shape, "a")),
+        "hidden": {**good, "attention_mask": np.zeros_like(ids)},
         "ragged": {**{n: np.repeat(v, 3, axis=0) for n, v in good.items()}, "input_ids": ids},
     }
     for name, arrays in cases.items():

@@ -1,8 +1,9 @@
 """The functional model as an ONNX backend (`onnx.backend.base`), so that ONNX's own tests can run on it.
 
 int8 needs ranges, which a backend is not told: every call calibrates on its own inputs (min-max; where
-they make a tensor 0, on random ones too), compiles for their shapes and runs. Weights of operators that want them constant, and integers beside
-floats (axes, indices, masks), are constants of the call. To deploy a model, calibrate with `inference.compile_network`.
+a tensor is 0 on them, on random ones too), compiles for their shapes and runs. Weights of operators
+that want them constant, and integers beside floats (axes, indices, masks), are constants of the call.
+To deploy a model, calibrate with `inference.compile_network`.
 A device is a preset machine by its name; "CPU", ONNX's own default, is `ibert`.
 """
 

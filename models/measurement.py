@@ -21,7 +21,7 @@ from codesign.models.families import DecoderConfig
 from codesign.models.perplexities import Measured, Perplexities, read, write
 from codesign.models.predictor import FEWEST_ROWS, Predictor, fit
 from codesign.models.space import Space
-from codesign.models.supernet import Progress, Training, measure, train
+from codesign.models.supernet import Progress, Training, measure, train, windows
 from codesign.models.tokens import Tokens
 
 TABLE = "perplexities"  # .parquet, .csv
@@ -54,6 +54,7 @@ def train_and_measure(
 
     The space takes the vocabulary of the text. Raises ModelError as `supernet.train` does.
     """
+    windows(text.validation, training.seq)  # raises before the training what it would after
     space = dataclasses.replace(space, vocab_size=len(text.vocabulary))
     net = train(text.train, space, training, out, resume=resume, device=device, report=on_training)
     path = out / f"{TABLE}.parquet"
@@ -92,6 +93,7 @@ def describe(text: Tokens, space: Space, training: Training) -> dict[str, Any]:
         },
         "training": dataclasses.asdict(training),
         "text": {
+            "name": text.name,
             "train_tokens": len(text.train),
             "validation_tokens": len(text.validation),
             "vocabulary": len(text.vocabulary),

@@ -1,13 +1,15 @@
 """The perplexities of measured decoders as a table: what a supernet gives the search.
 
-Columns layers, d_model, heads, d_ff, perplexity. A Parquet file holds heads and d_ff as lists and
-carries what the table is of (seed, configuration, versions) in its metadata; a CSV file holds them
-as numbers with spaces between, and carries none.
+Columns layers, d_model, heads, d_ff, perplexity; others are ignored. A Parquet file holds heads and
+d_ff as lists and carries what the table is of (seed, configuration, versions) in its metadata; a CSV
+file holds them as numbers with spaces or commas between, may begin with comments (#), and carries
+none. One number is of all layers.
 """
 
 import csv
 import io
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,16 +66,23 @@ def read(path: Path) -> Perplexities:
 
     try:
         if path.suffix == ".csv":
-            rows: Iterable[Mapping[str, Any]] = csv.DictReader(io.StringIO(path.read_text()))
+            lines = path.read_text(encoding="utf-8").splitlines()
+            reader = csv.DictReader(line for line in lines if not line.startswith("#"))
+            names: Iterable[str] = reader.fieldnames or ()
+            rows: Iterable[Mapping[str, Any]] = list(reader)
             metadata: Mapping[str, Any] = {}
         else:
             table = pq.read_table(path)
-            rows = table.to_pylist()
+            names = table.column_names
+            rows = table.select([name for name in COLUMNS if name in names]).to_pylist()
             metadata = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
     except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
         raise ModelError(f"{path} is no table of perplexities: give Parquet or CSV") from error
+    absent = [name for name in COLUMNS if name not in names]
+    if absent:
+        raise ModelError(f"{path} has no column {', '.join(absent)}: it takes {', '.join(COLUMNS)}")
     return Perplexities(
         tuple(_row(row, f"{path}, row {i}") for i, row in enumerate(rows)), metadata
     )
@@ -84,24 +93,25 @@ def _row(row: Mapping[str, Any], place: str) -> Measured:
     if missing:
         raise ModelError(f"{place}: {', '.join(missing)} missing; the columns are {COLUMNS}")
     try:
-        found = Measured(
-            int(row["layers"]),
-            int(row["d_model"]),
-            _numbers(row["heads"]),
-            _numbers(row["d_ff"]),
-            float(row["perplexity"]),
-        )
+        layers = int(row["layers"])
+        heads, d_ff = (_numbers(row[name], layers) for name in ("heads", "d_ff"))
+        found = Measured(layers, int(row["d_model"]), heads, d_ff, float(row["perplexity"]))
     except (TypeError, ValueError) as error:
         raise ModelError(f"{place}: {error}") from error
     if not len(found.heads) == len(found.d_ff) == found.layers:
         raise ModelError(f"{place}: heads and d_ff must list {found.layers} layers")
-    if not found.perplexity >= 1:
-        raise ModelError(f"{place}: perplexity is {found.perplexity} but cannot be below 1")
+    if min(found.layers, found.d_model, *found.heads, *found.d_ff) < 1:
+        raise ModelError(f"{place}: layers, d_model, heads and d_ff must be positive")
+    if not 1 <= found.perplexity < math.inf:
+        raise ModelError(f"{place}: perplexity is {found.perplexity} but must be 1 or more")
     return found
 
 
-def _numbers(value: Any) -> tuple[int, ...]:
-    return tuple(int(item) for item in (value.split() if isinstance(value, str) else value))
+def _numbers(value: Any, layers: int) -> tuple[int, ...]:
+    if isinstance(value, str):
+        value = value.strip("[]() ").replace(",", " ").split()
+    numbers = tuple(int(item) for item in (value if isinstance(value, list) else [value]))
+    return numbers * layers if len(numbers) == 1 else numbers
 
 
 def _csv(rows: Iterable[Measured]) -> bytes:

@@ -17,6 +17,7 @@ from codesign.models.families import LM_HEADS_OF_FULL_WIDTH, DecoderConfig
 from codesign.models.perplexities import Measured
 
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 FEWEST_ROWS = 30
 FOLDS = 5
 
@@ -78,18 +79,24 @@ def fit(rows: Sequence[Measured], seed: int = 0) -> Predictor:
 def features(decoders: Sequence[DecoderConfig | Measured], longest: int) -> Floats:
     """Return float64[n, 5 + 2 * longest]: layers, log d_model, mean heads and FFN, log parameters
     without embeddings, then heads and d_ff layer by layer, 0 where there is no layer."""
-    table = np.zeros((len(decoders), 5 + 2 * longest))
-    for row, decoder in zip(table, decoders, strict=True):
-        layers = decoder.layers
-        if layers > longest:
-            raise ModelError(f"a decoder of {layers} layers is deeper than any measured, {longest}")
-        heads, d_ff = np.array(decoder.heads), np.array(decoder.d_ff)
-        d = decoder.d_model
-        parameters = (4 * d * d / LM_HEADS_OF_FULL_WIDTH * heads + 2 * d * d_ff).sum()
-        row[:5] = layers, np.log(d), heads.mean(), d_ff.mean(), np.log(parameters)
-        row[5 : 5 + layers] = heads
-        row[5 + longest : 5 + longest + layers] = d_ff
-    return table
+    deepest = max((decoder.layers for decoder in decoders), default=0)
+    if deepest > longest:
+        raise ModelError(f"a decoder of {deepest} layers is deeper than any measured, {longest}")
+    padded = [(*d.heads, *[0] * (longest - d.layers), *d.d_ff, *[0] * (longest - d.layers))
+              for d in decoders]  # fmt: skip
+    layers = np.array(padded, dtype=np.int64).reshape(-1, 2, longest)
+    return features_of(np.array([d.d_model for d in decoders]), layers[:, 0], layers[:, 1])
+
+
+def features_of(d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
+    """Return `features` of int64[n] widths and int64[n, longest] heads and FFN widths, 0 where there
+    is no layer."""
+    layers = (heads > 0).sum(axis=1)
+    d = d_model[:, None]
+    parameters = (4 * d * d / LM_HEADS_OF_FULL_WIDTH * heads + 2 * d * d_ff).sum(axis=1)
+    means = heads.sum(axis=1) / layers, d_ff.sum(axis=1) / layers
+    sums = np.stack([layers, np.log(d_model), *means, np.log(parameters)], axis=1)
+    return np.concatenate([sums, heads, d_ff], axis=1)
 
 
 def _models(seed: int) -> dict[str, Any]:

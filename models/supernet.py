@@ -106,7 +106,7 @@ def train(
     if resume and path.exists():
         state.load(path)
     start = time.monotonic()
-    with _memory(training):
+    with _memory(training.batch, training.seq):
         for epoch in range(state.epoch, training.epochs):
             total = 0.0
             steps = _steps(tokens, training)
@@ -146,7 +146,7 @@ def perplexity(
     device = weights["norm.gamma"].device
     rows = windows(tokens, seq)
     nats = 0.0
-    with torch.inference_mode():
+    with torch.inference_mode(), _memory(batch, seq):
         for first in range(0, len(rows), batch):
             part = torch.from_numpy(rows[first : first + batch]).to(device)
             logits = elastic.forward(config, weights, part[:, :-1])
@@ -246,7 +246,10 @@ def _step(state: _State, batch: torch.Tensor, rate: float, step: int) -> float:
     for config in configs:
         weights = elastic.subnet(state.weights, state.space.largest, config)
         dropout = state.training.dropout if teacher is None else 0.0
-        logits = elastic.forward(config, weights, ids, dropout).flatten(0, 1)
+        # Mixed precision where it is fast; losses and weights stay float32.
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.is_cuda):
+            logits = elastic.forward(config, weights, ids, dropout)
+        logits = logits.flatten(0, 1).float()
         if teacher is None:
             loss = F.cross_entropy(logits, targets)
             largest_loss, teacher = float(loss.detach()), logits.detach().softmax(-1)
@@ -350,14 +353,14 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _memory(training: Training) -> Iterator[None]:
+def _memory(batch: int, seq: int) -> Iterator[None]:
     """Name what to do when memory ends, on either kind of device."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if isinstance(error, MemoryError) or "memory" in str(error):
             raise ModelError(
-                f"out of memory with batches of {training.batch} x {training.seq} tokens: "
+                f"out of memory with batches of {batch} x {seq} tokens: "
                 "give a smaller batch, a shorter sequence or a smaller space"
             ) from error
         raise

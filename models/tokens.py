@@ -24,11 +24,13 @@ MOST_UNKNOWN = 0.5  # of the words: a model of these says nothing
 
 @dataclass(frozen=True)
 class Tokens:
-    """int64[n] tokens to train on and to validate with; `vocabulary` is their text."""
+    """int64[n] tokens to train on and to validate with; `vocabulary` is their text, `name` what a
+    perplexity of it is called after."""
 
     train: Ids
     validation: Ids
     vocabulary: tuple[str, ...]
+    name: str
 
 
 def built_in(tokens: int = 400_000, validation: int = 20_000, seed: int = 1) -> Tokens:
@@ -37,6 +39,7 @@ def built_in(tokens: int = 400_000, validation: int = 20_000, seed: int = 1) -> 
         corpus.generate(tokens, seed).ids,
         corpus.generate(validation, seed + 1).ids,
         corpus.VOCABULARY,
+        "the built-in grammar",
     )
 
 
@@ -46,12 +49,13 @@ def read(
     *,
     validation: Path | None = None,
     vocabulary_size: int | None = None,
+    name: str | None = None,
 ) -> Tokens:
     """Return the tokens of UTF-8 text files; without `validation` every tenth line is held out.
 
     "bytes": 256 tokens. "words": what spaces separate, LINE_END after every line, as published
     perplexities of WikiText count it, and UNKNOWN for all but the `vocabulary_size` most frequent
-    (None: no word is unknown).
+    (None: no word is unknown). It is called `name`, or after the file.
     Raises ModelError when a file cannot be read as text or the vocabulary does not do.
     """
     lines = _lines(path)
@@ -70,9 +74,10 @@ def read(
                 f"a vocabulary of {vocabulary_size} does not fit bytes: leave it out, or choose words"
             )
         vocabulary = tuple(chr(byte) for byte in range(256))
-        return Tokens(_bytes(lines), _bytes(held), vocabulary)
+        return Tokens(_bytes(lines), _bytes(held), vocabulary, f"{name or path.name}, bytes")
     vocabulary = _vocabulary(lines, vocabulary_size, path)
-    return Tokens(_words(lines, vocabulary), _words(held, vocabulary), vocabulary)
+    ids, held_ids = _words(lines, vocabulary), _words(held, vocabulary)
+    return Tokens(ids, held_ids, vocabulary, name or path.name)
 
 
 def _lines(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from codesign.hw.errors import CodesignError
-from codesign.search import cli_search
+from codesign.search import cli_search, cli_train
 
 if TYPE_CHECKING:
     from codesign.search.network import Quantization
@@ -408,6 +408,7 @@ def hardware(name: str | None, ert: bool, art: bool, as_json: bool) -> None:
 
 
 cli_search.register(cli)
+cli_train.register(cli)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

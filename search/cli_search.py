@@ -24,6 +24,7 @@ def _names(text: str) -> tuple[str, ...]:
 @click.command()
 @click.option("--space", type=_path, metavar="FILE.toml", help="The space to search; see docs/search.md.  [default: UCB/EECS-2023-92 x 432 machines]")  # fmt: skip
 @click.option("--seq", type=_positive, help="Sequence length, instead of the space's.")
+@click.option("--uniform", is_flag=True, help="One head count and FFN width for all layers.")
 @click.option("--minimize", type=_names, default="perplexity,edp", show_default=True,
               metavar="OBJECTIVES", help="Two or more of perplexity, edp, latency, energy, area.")  # fmt: skip
 @click.option("--quality", type=_path, metavar="FILE.csv|.parquet",

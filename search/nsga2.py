@@ -117,7 +117,8 @@ def every_candidate(space: SearchSpace, chunk: int) -> Iterator[Genes]:
     t, at = space.transformer, space.columns
     machine_sizes = [len(values) for _, values in space.axes]
     for depth, layers in enumerate(t.layers):
-        sizes = [*machine_sizes, len(t.d_model)] + [len(t.heads), len(t.d_ff)] * layers
+        chosen = 1 if t.uniform else layers  # layers whose genes are free
+        sizes = [*machine_sizes, len(t.d_model)] + [len(t.heads), len(t.d_ff)] * chosen
         total = int(np.prod(sizes, dtype=object))
         for start in range(0, total, chunk):
             numbers = np.arange(start, min(start + chunk, total))
@@ -127,10 +128,10 @@ def every_candidate(space: SearchSpace, chunk: int) -> Iterator[Genes]:
             genes[:, at["layers"]] = depth
             genes[:, at["d_model"]] = places[len(machine_sizes)][:, None]
             rest = places[len(machine_sizes) + 1 :]
-            for layer in range(layers):
+            for layer in range(chosen):
                 genes[:, at["heads"].start + layer] = rest[2 * layer]
                 genes[:, at["d_ff"].start + layer] = rest[2 * layer + 1]
-            yield genes
+            yield space.canonical(genes)
 
 
 def _names(genes: npt.NDArray[Any]) -> list[bytes]:

@@ -1,13 +1,14 @@
 """How well a Transformer of the space models language: measured perplexities, or a labelled proxy.
 
-A table of measured subnets (columns layers, d_model, heads, d_ff, perplexity) is used as it stands
-where it has a candidate; between its rows a regression fitted to it predicts. Without a table the
-scaling law of Kaplan et al. (arXiv 2001.08361) stands in: a proxy, which sees the number of
-parameters alone, and says so wherever its numbers appear.
+A table of measured subnets (`models.perplexities`) is used as it stands where it has a candidate;
+between its rows a fit predicts: `models.predictor` where scikit-learn is installed, else a ridge
+regression. Without a table the scaling law of Kaplan et al. (arXiv 2001.08361) stands in: a proxy,
+which sees the number of parameters alone, and says so wherever its numbers appear.
 """
 
-import csv
 import hashlib
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,16 +17,19 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.errors import CodesignError
+from codesign.models import perplexities, predictor
+from codesign.models.perplexities import Measured
 from codesign.search.space import Genes, SearchSpace, Shape
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Fit = Callable[[Ints, Ints, Ints], Floats]  # d_model [n], heads and d_ff [n, layers] to log ppl [n]
 
 # Kaplan et al. 2020, Table 5 and eq. 1.1: L(N) = (N_c / N)^alpha_N in nats a token.
 KAPLAN_PARAMETERS, KAPLAN_EXPONENT = 8.8e13, 0.076
-COLUMNS = ("layers", "d_model", "heads", "d_ff", "perplexity")
 LEAST_ROWS = 8  # that a regression is fitted to
 RIDGE = 1e-3
+DECIMALS = 9  # of a predicted logarithm: beyond them it may depend on what it is predicted beside
 
 
 class QualityError(CodesignError):
@@ -89,25 +93,27 @@ class ScalingLaw:
 
 @dataclass(frozen=True)
 class MeasuredSubnets:
-    """A table of measured subnets, and the ridge regression of log perplexity between them."""
+    """A table of measured subnets, and a fit of log perplexity between them."""
 
     source: str
     label: str
     fingerprint: str
-    measured: dict[Shape, float]
-    mean: Floats
-    scale: Floats
-    weights: Floats
+    measured: Mapping[Shape, float]
+    fit: Fit
     is_proxy: bool = False
 
     def perplexity(self, space: SearchSpace, genes: Genes) -> Floats:
-        """Perplexity [n]: as measured, else as predicted."""
-        values = _features(space.d_model(genes), space.heads(genes), space.d_ff(genes))
-        logs = ((values - self.mean) / self.scale * self.weights[1:]).sum(axis=1) + self.weights[0]
-        found: Floats = np.exp(logs)
+        """Perplexity [n]: as measured, else as predicted; raises QualityError of deeper ones."""
         d_model, layers = space.d_model(genes), space.layers(genes)
         widths = {shape.d_model for shape in self.measured}
         depths = {shape.layers for shape in self.measured}
+        if len(layers) and max(layers) > max(depths):
+            raise QualityError(
+                f"no measured subnet has more than {max(depths)} layers, a candidate has "
+                f"{max(layers)}: measure such, or leave them out of the space"
+            )
+        logs = self.fit(d_model, space.heads(genes), space.d_ff(genes))
+        found: Floats = np.exp(np.round(logs, DECIMALS))
         for row in np.flatnonzero(np.isin(d_model, [*widths]) & np.isin(layers, [*depths])):
             known = self.measured.get(space.shape(genes[row]))
             if known is not None:
@@ -116,52 +122,69 @@ class MeasuredSubnets:
 
 
 def load_quality(path: Path | None) -> Quality:
-    """The proxy, or the measured subnets of a CSV or Parquet file; raises QualityError."""
+    """The proxy, or the measured subnets of a CSV or Parquet file.
+
+    Raises QualityError, or ModelError naming what is wrong in the file.
+    """
     if path is None:
         return ScalingLaw()
-    try:
-        content = path.read_bytes()
-        rows = _parquet(path) if path.suffix == ".parquet" else _csv(path)
-    except OSError as error:
-        raise QualityError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, csv.Error) as error:
-        raise QualityError(f"{path} is no table of subnets: {error}") from error
-    measured = {}
-    for number, row in enumerate(rows, 1):
-        shape, perplexity = _row(path, number, row)
-        measured[shape] = perplexity
-    if len(measured) < LEAST_ROWS:
-        raise QualityError(
-            f"{path} has {len(measured)} subnets but at least {LEAST_ROWS} are needed"
-        )
-    return _fit(path.name, hashlib.sha256(content).hexdigest()[:16], measured)
+    table = perplexities.read(path)
+    rows = [*{(row.d_model, row.heads, row.d_ff): row for row in table.rows}.values()]
+    if len(rows) < LEAST_ROWS:
+        raise QualityError(f"{path} has {len(rows)} subnets but at least {LEAST_ROWS} are needed")
+    text = _mapping(table.metadata.get("text")).get("name")
+    learnt = importlib.util.find_spec("sklearn") and len(rows) >= predictor.FEWEST_ROWS
+    fit, how = _predictor(rows, table.metadata) if learnt else _ridge(rows)
+    content = f"{rows} {text} {how}"
+    return MeasuredSubnets(
+        f"{len(rows)} measured subnets of {path.name}" + (f" on {text}" if text else "") + how,
+        f"perplexity of {text}" if text else "perplexity",
+        hashlib.sha256(content.encode()).hexdigest()[:16],
+        {Shape(row.d_model, row.heads, row.d_ff): row.perplexity for row in rows},
+        fit,
+    )
 
 
-def _fit(name: str, fingerprint: str, measured: dict[Shape, float]) -> MeasuredSubnets:
-    deep = max(shape.layers for shape in measured)
-    heads = np.array([[*s.heads, *[0] * (deep - s.layers)] for s in measured])
-    d_ff = np.array([[*s.d_ff, *[0] * (deep - s.layers)] for s in measured])
-    values = _features(np.array([s.d_model for s in measured]), heads, d_ff)
+def _predictor(rows: Sequence[Measured], metadata: Mapping[str, Any]) -> tuple[Fit, str]:
+    """The predictor of `models`, and what is said of it."""
+    fitted = predictor.fit(rows, int(metadata.get("seed", 0)))
+
+    def fit(d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
+        heads, d_ff = (_padded(values, fitted.longest) for values in (heads, d_ff))
+        found: Floats = fitted.model.predict(predictor.features_of(d_model, heads, d_ff))
+        return found
+
+    return fit, (
+        f", {fitted.kind} between them (on a held-out fifth: Kendall tau "
+        f"{fitted.kendall_tau:.3f}, error {100 * fitted.error:.2f} %)"
+    )
+
+
+def _ridge(rows: Sequence[Measured]) -> tuple[Fit, str]:
+    """A ridge regression of log perplexity on `_features`, and its leave-one-out error."""
+    deep = max(row.layers for row in rows)
+    heads, d_ff = (
+        np.array([[*values, *[0] * (deep - len(values))] for values in columns])
+        for columns in ([row.heads for row in rows], [row.d_ff for row in rows])
+    )
+    values = _features(np.array([row.d_model for row in rows]), heads, d_ff)
     mean, scale = values.mean(axis=0), values.std(axis=0)
     scale[scale == 0] = 1.0
     design = np.concatenate([np.ones((len(values), 1)), (values - mean) / scale], axis=1)
-    logs = np.log(np.array([*measured.values()]))
+    logs = np.log([row.perplexity for row in rows])
     penalty = RIDGE * len(values) * np.diag([0.0, *np.ones(values.shape[1])])
     inverse = np.linalg.inv(design.T @ design + penalty)
     weights = inverse @ design.T @ logs
     leverage = ((design @ inverse) * design).sum(axis=1)
     left_out = (logs - design @ weights) / np.maximum(1 - leverage, 1e-6)
     error = 100 * float(np.sqrt(np.mean(left_out**2)))
-    return MeasuredSubnets(
-        f"{len(measured)} measured subnets of {name}, ridge regression between them "
-        f"(leave-one-out error {error:.2f} %)",
-        "perplexity",
-        fingerprint,
-        measured,
-        mean,
-        scale,
-        weights,
-    )
+
+    def fit(d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
+        scaled = (_features(d_model, heads, d_ff) - mean) / scale
+        found: Floats = (scaled * weights[1:]).sum(axis=1) + weights[0]
+        return found
+
+    return fit, f", ridge regression between them (leave-one-out error {error:.2f} %)"
 
 
 def _features(d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
@@ -173,52 +196,12 @@ def _features(d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
     return np.stack(parts, axis=1)
 
 
-def _csv(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(line for line in file if not line.startswith("#"))
-        rows = list(reader)
-        _require_columns(reader.fieldnames or [])
-    return rows
+def _padded(values: Ints, width: int) -> Ints:
+    """[n, layers] as [n, width]: of no more layers than that."""
+    padded: Ints = np.zeros((len(values), width), dtype=np.int64)
+    padded[:, : values.shape[1]] = values[:, :width]
+    return padded
 
 
-def _parquet(path: Path) -> list[dict[str, Any]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(str(error)) from error
-    _require_columns(table.column_names)
-    rows: list[dict[str, Any]] = table.select(list(COLUMNS)).to_pylist()
-    return rows
-
-
-def _require_columns(names: Any) -> None:
-    missing = [name for name in COLUMNS if name not in names]
-    if missing:
-        raise ValueError(f"it has no column {', '.join(missing)}")
-
-
-def _row(path: Path, number: int, row: dict[str, Any]) -> tuple[Shape, float]:
-    try:
-        layers = int(row["layers"])
-        heads, d_ff = (_list(row[name], layers) for name in ("heads", "d_ff"))
-        perplexity = float(row["perplexity"])
-        shape = Shape(int(row["d_model"]), heads, d_ff)
-        if not (perplexity > 1 and np.isfinite(perplexity) and min(*heads, *d_ff, layers) > 0):
-            raise ValueError(f"perplexity {perplexity} of {layers} layers")
-    except (TypeError, ValueError) as error:
-        raise QualityError(f"{path}, row {number}: {error}; see docs/search.md") from error
-    return shape, perplexity
-
-
-def _list(value: Any, layers: int) -> tuple[int, ...]:
-    """One number for every layer, or a list of them: "12,6,12", "[12, 6, 12]" or a real list."""
-    if isinstance(value, str):
-        value = [int(part) for part in value.strip("[]() ").replace(" ", ",").split(",") if part]
-    values = [int(v) for v in value] if isinstance(value, list | tuple) else [int(value)]
-    values = values * layers if len(values) == 1 else values
-    if len(values) != layers:
-        raise ValueError(f"{len(values)} values for {layers} layers")
-    return tuple(values)
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -49,6 +49,7 @@ class SearchRequest:
     command: str
     space: Path | None = None
     seq: int | None = None
+    uniform: bool = False
     minimize: tuple[str, ...] = ("perplexity", "edp")
     quality: Path | None = None
     method: str = "nsga2"
@@ -135,6 +136,8 @@ def _prepare(request: SearchRequest) -> _Prepared:
     space = SearchSpace() if request.space is None else read_space(request.space)
     if request.seq is not None:
         space = replace(space, transformer=replace(space.transformer, sequence=request.seq))
+    if request.uniform:
+        space = replace(space, transformer=replace(space.transformer, uniform=True))
     quality = load_quality(request.quality)
     start = None if request.warm_start is None else _start(request.warm_start, space)
     tables = inputs.load_tables(request.energy_table)

@@ -27,6 +27,7 @@ from codesign.models.families import (
     DecoderConfig,
     lm,
 )
+from codesign.models.space import SMALL, Space
 from codesign.search.grid import parse_count, parse_values
 
 Genes = npt.NDArray[np.uint8]  # [n, genes]
@@ -46,6 +47,7 @@ DEFAULT_AXES: Mapping[str, tuple[int, ...]] = {
     "accumulator_banks": (8,),
     "bus_bytes": (8, 16, 32, 64),
 }
+CHOSEN = ("layers", "d_model", "heads", "d_ff")  # genes of a Transformer
 MACHINE_FIELDS = tuple(f.name for f in fields(HardwareConfig) if type(f.default) is int)
 
 
@@ -57,19 +59,26 @@ class SpaceError(CodesignError):
 class Architectures:
     """The Transformers of a space: decoders whose heads are d_model / 12 wide."""
 
-    layers: tuple[int, ...] = (3, 4, 5, 6)
-    d_model: tuple[int, ...] = (384, 480, 576, 672, 768)
-    heads: tuple[int, ...] = (4, 6, 8, 10, 12)
-    d_ff: tuple[int, ...] = tuple(range(768, 3073, 128))
+    layers: tuple[int, ...] = Space.layers
+    d_model: tuple[int, ...] = Space.d_model
+    heads: tuple[int, ...] = Space.heads
+    d_ff: tuple[int, ...] = Space.d_ff
     sequence: int = 128
     lm_head: bool = False
     vocab_size: int = WIKITEXT2_VOCABULARY
+    uniform: bool = False  # all layers have the heads and the FFN width of the first
 
     @property
     def size(self) -> int:
         """Number of distinct shapes."""
         per_layer = len(self.heads) * len(self.d_ff)
-        return int(len(self.d_model) * sum(per_layer**layers for layers in self.layers))
+        counts = [per_layer ** (1 if self.uniform else layers) for layers in self.layers]
+        return int(len(self.d_model) * sum(counts))
+
+    def trained(self, positions: int) -> Space:
+        """The space of decoders that a supernet of these is trained for; raises ModelError."""
+        choices = {name: tuple(sorted(getattr(self, name))) for name in CHOSEN}
+        return Space(vocab_size=self.vocab_size, max_positions=positions, **choices)
 
 
 @dataclass(frozen=True)
@@ -136,8 +145,11 @@ class SearchSpace:
         }
 
     def canonical(self, genes: Genes) -> Genes:
-        """The same candidates with the genes of absent layers 0."""
+        """The same candidates with the genes of absent layers 0, of uniform ones as the first."""
         genes = genes.copy()
+        if self.transformer.uniform:
+            for name in ("heads", "d_ff"):
+                genes[:, self.columns[name]] = genes[:, self.columns[name]][:, :1]
         absent = np.arange(self.most_layers) >= self.layers(genes)[:, None]
         genes[:, self.columns["heads"]][absent] = 0
         genes[:, self.columns["d_ff"]][absent] = 0
@@ -265,15 +277,16 @@ class SearchSpace:
 
     def _violations(self) -> Iterator[str]:
         t = self.transformer
-        for name in ("layers", "d_model", "heads", "d_ff"):
+        for name in CHOSEN:
             yield from _bad_choices(name, getattr(t, name))
         for name, values in self.axes:
             yield from _bad_choices(name, values)
         for name in ("sequence", "vocab_size"):
             if type(getattr(t, name)) is not int or getattr(t, name) < 1:
                 yield f"{name} is {getattr(t, name)!r} but must be a positive whole number"
-        if type(t.lm_head) is not bool:
-            yield f"lm_head is {t.lm_head!r} but must be true or false"
+        for name in ("lm_head", "uniform"):
+            if type(getattr(t, name)) is not bool:
+                yield f"{name} is {getattr(t, name)!r} but must be true or false"
         for width in t.d_model:
             if type(width) is int and width % LM_HEADS_OF_FULL_WIDTH:
                 yield f"d_model {width} is no multiple of {LM_HEADS_OF_FULL_WIDTH}"
@@ -304,6 +317,20 @@ def machine_name(base: HardwareConfig, values: Mapping[str, int]) -> str:
     return "-".join([name, *changed])
 
 
+def small_space() -> SearchSpace:
+    """The space whose supernet trains in minutes on the built-in corpus."""
+    return SearchSpace(
+        Architectures(
+            SMALL.layers,
+            SMALL.d_model,
+            SMALL.heads,
+            SMALL.d_ff,
+            sequence=SMALL.max_positions,
+            vocab_size=SMALL.vocab_size,
+        )
+    )
+
+
 def read_space(path: Path) -> SearchSpace:
     """Read a space from a TOML file; raises SpaceError for anything wrong in it."""
     try:
@@ -327,8 +354,7 @@ def space_of(document: Mapping[str, Any]) -> SearchSpace:
         if not isinstance(section, Mapping):
             raise SpaceError(f"{name} must be a section [{name}]")
     transformer = _section(document, "transformer", Architectures)
-    lists = {"layers", "d_model", "heads", "d_ff"}
-    for name in lists & transformer.keys():
+    for name in transformer.keys() & set(CHOSEN):
         transformer[name] = _choices(name, transformer[name])
     constraints = _section(document, "constraints", Constraints)
     constraints = {k: None if v == "none" else v for k, v in constraints.items()}

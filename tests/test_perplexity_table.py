@@ -26,12 +26,25 @@ def test_round_trips(tmp_path: Path) -> None:
     assert second == f"2,48,1 2,128 128,{1 / 3 + 2}"
 
 
+def test_tables_of_other_hands(tmp_path: Path) -> None:
+    """Comments, other columns, commas, brackets, one number for all layers."""
+    path = tmp_path / "table.csv"
+    path.write_text(
+        "# mine\nlayers,d_model,heads,d_ff,perplexity,seed\n"
+        '2,48,"1,2",128,3.5,7\n2,48,"[1, 2]",128 128,3.5,7\n'
+    )
+    first, second = read(path).rows
+    assert first == second and first.heads == (1, 2) and first.d_ff == (128, 128)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     (
         ("1,48,1,64,", "row 0: perplexity missing"),
         ("1,48,one,64,3.5", "row 0: invalid literal.*'one'"),
-        ("2,48,1 2,64,3.5", "row 0: heads and d_ff must list 2 layers"),
+        ("2,48,1 2,64 64 64,3.5", "row 0: heads and d_ff must list 2 layers"),
+        ("1,48,0,64,3.5", "row 0: .* must be positive"),
+        ("1,48,1,64,inf", "row 0: perplexity is inf"),
         ("1,48,1,64,nan", "row 0: perplexity is nan"),
     ),
 )

@@ -1,6 +1,7 @@
 """Quality of candidates: the scaling law against its paper, tables of measured subnets, bad tables."""
 
 import csv
+import importlib.util
 import math
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 from joint_space import SMALL
 
+from codesign.hw.errors import CodesignError
+from codesign.models.perplexities import Measured, Perplexities, write
 from codesign.models.weights import parameter_shapes
 from codesign.search.quality import (
     QualityError,
@@ -15,7 +18,7 @@ from codesign.search.quality import (
     load_quality,
     non_embedding_parameters,
 )
-from codesign.search.space import SearchSpace
+from codesign.search.space import Architectures, SearchSpace
 
 
 def test_parameters_are_those_of_the_exported_network() -> None:
@@ -61,41 +64,65 @@ def _table(path: Path, rows: int, noise: float = 0.0) -> Path:
     return path
 
 
-def test_measured_subnets_are_used_as_they_stand_and_predict_the_rest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("fit", ["predictor", "ridge regression"])
+def test_measured_subnets_are_used_as_they_stand_and_predict_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fit: str
+) -> None:
+    if fit == "predictor":
+        pytest.importorskip("sklearn")
+    else:
+        monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     quality = load_quality(_table(tmp_path / "subnets.csv", 60))
     assert not quality.is_proxy and "measured subnets of subnets.csv" in quality.source
+    assert ("Kendall tau" if fit == "predictor" else fit) in quality.source
+    assert quality.label == "perplexity"
     known = SMALL.sample(60, np.random.default_rng(4))
     np.testing.assert_allclose(
         quality.perplexity(SMALL, known), ScalingLaw().perplexity(SMALL, known), rtol=1e-15
     )
     other = SMALL.sample(500, np.random.default_rng(6))
     truth = ScalingLaw().perplexity(SMALL, other)
-    error = np.log(quality.perplexity(SMALL, other) / truth)
+    found = quality.perplexity(SMALL, other)
+    np.testing.assert_array_equal(found[7:9], quality.perplexity(SMALL, other[7:9]))
+    error = np.log(found / truth)
     assert np.sqrt(np.mean(error**2)) < 0.01  # the table spans more than a factor of two
     assert truth.max() > 1.5 * truth.min()
+
+
+def test_a_table_is_called_after_its_text(tmp_path: Path) -> None:
+    """What a grammar's words cost is not taken for what English costs."""
+    rows = tuple(Measured(1, 48, (4,), (64 * n,), 3.0 + n) for n in range(1, 9))
+    path = tmp_path / "table.parquet"
+    write(Perplexities(rows, {"text": {"name": "the built-in grammar"}}), path)
+    quality = load_quality(path)
+    assert quality.label == "perplexity of the built-in grammar"
+    assert "8 measured subnets of table.parquet on the built-in grammar" in quality.source
+    deeper = SearchSpace(Architectures(layers=(1, 2), d_model=(48,), heads=(4,), d_ff=(64,)))
+    with pytest.raises(QualityError, match="no measured subnet has more than 1 layers.*measure"):
+        quality.perplexity(deeper, deeper.corners())
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("layers,d_model\n1,2\n", "no column heads, d_ff, perplexity"),
-        ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,abc\n", "row 1"),
-        ('layers,d_model,heads,d_ff,perplexity\n2,48,"4,4,4",64,30\n', "3 values for 2 layers"),
-        ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,nan\n", "row 1"),
+        ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,abc\n", "row 0"),
+        ('layers,d_model,heads,d_ff,perplexity\n2,48,"4,4,4",64,30\n', "must list 2 layers"),
+        ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,nan\n", "row 0"),
         ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,30\n", "1 subnets but at least 8"),
     ],
 )
 def test_bad_tables_are_named(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(QualityError) as caught:
+    with pytest.raises(CodesignError) as caught:
         load_quality(path)
     assert said in str(caught.value)
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(QualityError, match="No such file"):
+    with pytest.raises(CodesignError, match="No such file"):
         load_quality(tmp_path / "none.csv")
     (tmp_path / "no.parquet").write_bytes(b"nothing")
-    with pytest.raises(QualityError, match="no table of subnets"):
+    with pytest.raises(CodesignError, match="no table of perplexities"):
         load_quality(tmp_path / "no.parquet")

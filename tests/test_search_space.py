@@ -7,8 +7,16 @@ import numpy as np
 import pytest
 from joint_space import SMALL
 
+from codesign.models import space as models_space
 from codesign.search.nsga2 import every_candidate
-from codesign.search.space import Architectures, SearchSpace, SpaceError, read_space, space_of
+from codesign.search.space import (
+    Architectures,
+    SearchSpace,
+    SpaceError,
+    read_space,
+    small_space,
+    space_of,
+)
 
 
 def test_the_default_is_the_published_table_times_432_machines() -> None:
@@ -86,6 +94,26 @@ def test_bad_spaces_are_named(document: dict[str, object], said: str) -> None:
         space_of(document)
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_uniform_spaces_share_the_genes_of_all_layers() -> None:
+    space = replace(SMALL, transformer=replace(SMALL.transformer, uniform=True))
+    assert space.transformer.size == 2 * 2 * 3 * 4
+    found = np.concatenate(list(every_candidate(space, 100)))
+    assert len(found) == len(np.unique(found, axis=0)) == space.size == 16 * 48
+    for genes in (found, space.sample(500, np.random.default_rng(0))):
+        np.testing.assert_array_equal(space.canonical(genes), genes)
+        for values in (space.heads(genes), space.d_ff(genes)):
+            assert ((values == values[:, :1]) | (values == 0)).all()
+    assert space.shape(space.corners()[1]) == SMALL.largest
+
+
+def test_the_space_that_is_trained_holds_every_shape() -> None:
+    t = SearchSpace().transformer
+    trained = replace(t, heads=t.heads[::-1]).trained(512)
+    assert trained.size() == t.size and trained.max_positions == 512
+    assert small_space().transformer.trained(64) == models_space.SMALL
+    assert trained.largest.d_model == SearchSpace().largest.d_model
 
 
 def test_the_largest_and_the_corners() -> None:

@@ -184,5 +184,5 @@ def test_memory_that_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         monkeypatch.setattr(supernet, "_step", step)
         with pytest.raises(ModelError, match="out of memory with batches of 16 x 32 tokens"):
             supernet.train(TEXT.train, SPACE, TRAINING, tmp_path)
-    with pytest.raises(RuntimeError, match="another"), supernet._memory(TRAINING):
+    with pytest.raises(RuntimeError, match="another"), supernet._memory(16, 32):
         raise RuntimeError("another")

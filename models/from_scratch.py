@@ -1,0 +1,97 @@
+"""Is a supernet honest? Decoders trained alone, with its budget, beside what it says of them.
+
+Each of some random decoders is trained from random weights for as many steps on as much text as the
+supernet. Kendall's tau of both perplexities says how well the supernet ranks them, which is all that
+a search asks of it. Needs torch and scikit-learn's SciPy, of the [train] extra.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+
+from codesign.models.families import DecoderConfig, lm
+from codesign.models.perplexities import Measured
+from codesign.models.space import Single, Space
+from codesign.models.supernet import Training, perplexity, train
+from codesign.models.tokens import Tokens
+
+FOLDER = "from-scratch"  # a checkpoint a decoder
+FEWEST = 8  # that a tau is said of
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One decoder: its perplexity as a part of the supernet, and trained alone."""
+
+    supernet: Measured
+    alone: float
+
+
+def compare(
+    text: Tokens,
+    space: Space,
+    training: Training,
+    rows: Sequence[Measured],
+    out: Path,
+    *,
+    device: str = "cpu",
+    workers: int = 1,
+) -> Iterator[Compared]:
+    """Train the decoder of each of `rows` alone, in order; what is in `out` is resumed.
+
+    Several `workers` are processes of one thread each. Raises ModelError as `supernet.train` does.
+    """
+    one = partial(_alone, text, space, training, out / FOLDER, device, workers > 1)
+    if workers == 1:
+        found: Iterator[float] = map(one, rows)
+        yield from (Compared(row, value) for row, value in zip(rows, found, strict=True))
+        return
+    with ProcessPoolExecutor(min(workers, len(rows)), get_context("spawn")) as pool:
+        try:
+            for row, value in zip(rows, pool.map(one, rows), strict=True):
+                yield Compared(row, value)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def kendall_tau(pairs: Sequence[Compared]) -> float:
+    """Return Kendall's tau-b of the two orders: 1 when they are the same."""
+    from scipy.stats import kendalltau
+
+    tau = kendalltau([pair.supernet.perplexity for pair in pairs], [pair.alone for pair in pairs])
+    return float(tau.statistic)
+
+
+def decoder(space: Space, row: Measured) -> DecoderConfig:
+    """Return the decoder that a row of a space's table is of."""
+    return lm(
+        layers=row.layers,
+        d_model=row.d_model,
+        heads=row.heads,
+        d_ff=row.d_ff,
+        vocab_size=space.vocab_size,
+        max_positions=space.max_positions,
+    )
+
+
+def _alone(
+    text: Tokens,
+    space: Space,
+    training: Training,
+    out: Path,
+    device: str,
+    single: bool,
+    row: Measured,
+) -> float:
+    if single:
+        import torch
+
+        torch.set_num_threads(1)
+    config = decoder(space, row)
+    shape = "-".join(map(str, (row.d_model, *row.heads, *row.d_ff)))
+    net = train(text.train, Single(config), training, out / shape, resume=True, device=device)
+    return perplexity(net, config, text.validation, training.seq, training.batch)

@@ -1,0 +1,374 @@
+"""What `codesign train` does: reads its request, trains and measures, keeps the run, says what it found.
+
+The space is a search space, so that one file serves both commands; the run keeps it as `space.toml`
+with the vocabulary of the text, beside the table that `codesign search --quality` takes.
+"""
+
+import importlib.util
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from codesign.hw.errors import CodesignError, ModelError
+from codesign.models.perplexities import Measured
+from codesign.models.tokens import Tokenization, Tokens, built_in, read
+from codesign.search import output
+from codesign.search.quality import non_embedding_parameters
+from codesign.search.space import SearchSpace, read_space, small_space
+from codesign.search.sweep import cores
+
+if TYPE_CHECKING:
+    from codesign.models.from_scratch import Compared
+    from codesign.models.measurement import Measurement
+    from codesign.models.supernet import Training
+
+SPACE_FILE, SUMMARY_FILE = "space.toml", "summary.json"
+SURVEY, SMALL = "survey", "small"
+SURVEY_SEQ = 512  # tokens a sequence of training (arXiv 2302.14017 §6.4)
+DEFAULTS = {  # epochs, learning rate, subnets
+    SURVEY: (50, 1e-3, 1000),
+    SMALL: (4, 6e-3, 200),
+}
+SIZE_CLASSES = 4  # of parameters, whose best subnets are shown
+SAID_SECONDS = 15.0  # between two lines of progress where there is no terminal
+
+
+@dataclass(frozen=True)
+class TrainRequest:
+    """The options of `codesign train`."""
+
+    command: str
+    data: Path | None = None
+    validation: Path | None = None
+    tokens: Tokenization | None = None
+    vocabulary: int | None = None
+    space: str = SURVEY
+    epochs: int | None = None
+    batch: int = 16
+    seq: int | None = None
+    learning_rate: float | None = None
+    dropout: float = 0.0
+    seed: int = 0
+    subnets: int | None = None
+    honest: int | None = None
+    device: str | None = None
+    workers: int | None = None
+    resume: bool = False
+    out: Path = Path("codesign-train")
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """A request with everything read and checked."""
+
+    request: TrainRequest
+    text: Tokens
+    space: SearchSpace
+    training: "Training"
+    subnets: int
+    device: str
+
+    def describe(self) -> dict[str, Any]:
+        """What `run.json` says of it; more subnets of one training are no other run."""
+        from codesign.models.measurement import describe
+
+        made = describe(self.text, self.space.transformer.trained(self.training.seq), self.training)
+        inputs = {name: made[name] for name in ("space", "training", "text")}
+        return output.describe_run(
+            self.request.command, {"action": "train", **inputs}, self.training.seed
+        )
+
+
+@dataclass(frozen=True)
+class _Results:
+    measurement: "Measurement"
+    compared: "Sequence[Compared]"
+    seconds: float
+
+
+def run_train(request: TrainRequest) -> None:
+    """Train, measure, write the run and print its table. Raises CodesignError for bad input.
+
+    Its KeyboardInterrupt says what was kept.
+    """
+    prepared = _prepare(request)
+    run = prepared.describe()
+    with output.run_directory(request.out, run) as directory:
+        directory.write_text(output.RUN_FILE, output.json_text(run))
+        directory.write_text(SPACE_FILE, prepared.space.to_toml())
+        _say(_described(prepared))
+        try:
+            results = _run(prepared)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                f"whole epochs and measured subnets are kept in {request.out}: repeat the command "
+                "with --resume"
+            ) from None
+        summary = _summary(prepared, results)
+        directory.write_text(SUMMARY_FILE, output.json_text(summary))
+        directory.log(f"measured {len(results.measurement.table.rows)} subnets")
+    if request.as_json:
+        output.print_json({**run, "out": str(request.out), **summary})
+    else:
+        _print(prepared, results)
+
+
+def _prepare(request: TrainRequest) -> _Prepared:
+    if importlib.util.find_spec("torch") is None:
+        raise ModelError("training needs torch: pip install 'codesign[train]'")
+    from codesign.models.supernet import Training
+
+    text = _text(request)
+    space = _space(request.space)
+    space = replace(space, transformer=replace(space.transformer, vocab_size=len(text.vocabulary)))
+    epochs, rate, subnets = DEFAULTS.get(request.space, DEFAULTS[SURVEY])
+    training = Training(
+        epochs=request.epochs or epochs,
+        batch=request.batch,
+        seq=request.seq or (SURVEY_SEQ if request.space == SURVEY else space.transformer.sequence),
+        learning_rate=request.learning_rate or rate,
+        dropout=request.dropout,
+        seed=request.seed,
+    )
+    subnets = request.subnets or subnets
+    if request.honest and request.honest > subnets - 2:
+        raise CodesignError(
+            f"--honest {request.honest} is more than {subnets - 2}, the random ones of "
+            f"{subnets} subnets: measure more"
+        )
+    return _Prepared(request, text, space, training, subnets, _device(request.device))
+
+
+def _text(request: TrainRequest) -> Tokens:
+    if request.data is None:
+        for name in ("validation", "tokens", "vocabulary"):
+            if getattr(request, name) is not None:
+                raise CodesignError(f"--{name} is of a text of your own: name it with --data")
+        return built_in()
+    data, validation = request.data, request.validation
+    if data.is_dir():
+        data, validation = data / "train.txt", validation or data / "valid.txt"
+    return read(
+        data,
+        request.tokens or "words",
+        validation=validation,
+        vocabulary_size=request.vocabulary,
+        name=request.data.resolve().name,
+    )
+
+
+def _space(name: str) -> SearchSpace:
+    if name == SURVEY:
+        return SearchSpace()
+    return small_space() if name == SMALL else read_space(Path(name))
+
+
+def _device(name: str | None) -> str:
+    import torch
+
+    if name is None:
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise CodesignError(f"unknown device {name!r}: choose cpu or cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise CodesignError("no CUDA device is here: leave --device out, or take --device cpu")
+    return name
+
+
+def _run(prepared: _Prepared) -> _Results:
+    from codesign.models import from_scratch
+    from codesign.models.measurement import train_and_measure
+
+    request, start = prepared.request, time.monotonic()
+    space = prepared.space.transformer.trained(prepared.training.seq)
+    with _display() as show:
+        found = train_and_measure(
+            prepared.text,
+            space,
+            prepared.training,
+            request.out,
+            decoders=prepared.subnets,
+            resume=request.resume,
+            device=prepared.device,
+            on_training=lambda p: show(
+                f"epoch {p.epoch + 1}, loss {p.loss:.3f}",
+                p.epoch * p.steps + p.step,
+                prepared.training.epochs * p.steps,
+            ),
+            on_measured=lambda count, _: show("measuring subnets", count, prepared.subnets),
+        )
+        compared = []
+        if request.honest:
+            chosen = found.table.rows[2 : 2 + request.honest]  # after the extremes: random ones
+            workers = 1 if prepared.device != "cpu" else request.workers or cores()
+            show("training from scratch", 0, len(chosen))
+            for pair in from_scratch.compare(
+                prepared.text, space, prepared.training, chosen, request.out,
+                device=prepared.device, workers=workers,
+            ):  # fmt: skip
+                compared.append(pair)
+                show("training from scratch", len(compared), len(chosen))
+    return _Results(found, compared, time.monotonic() - start)
+
+
+# -- What is said ----------------------------------------------------------------------------------------
+
+
+def _described(prepared: _Prepared) -> str:
+    t, training = prepared.space.transformer, prepared.training
+    return (
+        f"{t.size:.3g} Transformers, {training.epochs} epochs of {len(prepared.text.train):,} tokens "
+        f"of {prepared.text.name} (vocabulary {t.vocab_size:,}) in batches of {training.batch} x "
+        f"{training.seq}, on {prepared.device}; then {prepared.subnets:,} subnets on "
+        f"{len(prepared.text.validation):,} tokens; files go to {prepared.request.out}"
+    )
+
+
+@contextmanager
+def _display() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with an estimate on standard error where that is a terminal, else a line now and then."""
+    from codesign.search import tables
+
+    console = tables.console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("training")
+        stage = [""]
+
+        def show(what: str, done: int, total: int) -> None:
+            if what.partition(" ")[0] != stage[0]:
+                stage[0] = what.partition(" ")[0]
+                bar.reset(task)
+            bar.update(task, description=what, completed=done, total=total)
+
+        yield show
+
+
+def _lines() -> Callable[[str, int, int], None]:
+    began: dict[str, tuple[float, int]] = {}
+    said = [time.monotonic()]
+
+    def show(what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        start, first = began.setdefault(what.partition(" ")[0], (now, done))
+        if now - said[0] < SAID_SECONDS:
+            return
+        said[0] = now
+        rest = (now - start) / (done - first) * (total - done) if done > first else None
+        left = "" if rest is None else f", about {rest / 60:.1f} minutes left"
+        _say(f"{what}: {done:,} of {total:,}{left}")
+
+    return show
+
+
+def _summary(prepared: _Prepared, results: _Results) -> dict[str, Any]:
+    predictor = results.measurement.predictor
+    return {
+        "device": prepared.device,
+        "subnets": len(results.measurement.table.rows),
+        "perplexity_of": prepared.text.name,
+        "shown": [{"subnet": name, **asdict(row)} for name, row in _shown(results)],
+        "predictor": predictor
+        and {
+            "kind": predictor.kind,
+            "kendall_tau": predictor.kendall_tau,
+            "error": predictor.error,
+        },
+        "from_scratch": results.compared
+        and {
+            "kendall_tau": _tau(results),
+            "decoders": [
+                {**asdict(pair.supernet), "alone": pair.alone} for pair in results.compared
+            ],
+        },
+    }
+
+
+def _tau(results: _Results) -> float:
+    from codesign.models.from_scratch import kendall_tau
+
+    return kendall_tau(results.compared)
+
+
+def _parameters(row: Measured) -> int:
+    heads, d_ff = np.array([row.heads]), np.array([row.d_ff])
+    return int(non_embedding_parameters(np.array([row.d_model]), heads, d_ff)[0])
+
+
+def _shown(results: _Results) -> Iterator[tuple[str, Measured]]:
+    """The largest, the smallest, and the best of each class of size."""
+    rows = results.measurement.table.rows
+    largest, others = rows[0], rows[1:]
+    yield "largest", largest
+    edges = [_parameters(largest) * part / SIZE_CLASSES for part in range(SIZE_CLASSES, -1, -1)]
+    for upper, lower in pairwise(edges):
+        within = [row for row in others if lower < _parameters(row) <= upper]
+        if within:
+            share = upper / _parameters(largest)
+            yield f"best up to {share:.0%} of it", min(within, key=lambda row: row.perplexity)
+    if others:
+        yield "smallest", others[0]
+
+
+def _print(prepared: _Prepared, results: _Results) -> None:
+    from codesign.models.from_scratch import FEWEST
+    from codesign.search import tables
+
+    rows, out = results.measurement.table.rows, prepared.request.out
+    console = tables.console()
+    headers = [("", ""), ("perplexity", ""), ("parameters", "no embeddings"), ("L", ""),
+               ("d_model", ""), ("heads", ""), ("d_ff", "")]  # fmt: skip
+    cells = [
+        [name, f"{row.perplexity:.3f}", f"{_parameters(row):,}", str(row.layers), str(row.d_model),
+         _each(row.heads), _each(row.d_ff)]
+        for name, row in _shown(results)
+    ]  # fmt: skip
+    title = (
+        f"{len(rows):,} subnets measured on {prepared.text.name} in {results.seconds / 60:.1f} min"
+    )
+    console.print(tables.plain_table(headers, cells, title, console.width))
+    predictor = results.measurement.predictor
+    lines = []
+    if predictor:
+        lines.append(
+            f"Predictor ({predictor.kind}) on a held-out fifth: Kendall tau "
+            f"{predictor.kendall_tau:.3f}, error {100 * predictor.error:.2f} %"
+        )
+    if results.compared:
+        count = len(results.compared)
+        lines.append(
+            f"{count} subnets trained from scratch with the same budget: Kendall tau "
+            f"{_tau(results):.3f} with the supernet"
+            + ("" if count >= FEWEST else f" (too few to say: take {FEWEST})")
+        )
+        lines += [
+            f"  {pair.supernet.d_model}d h{_each(pair.supernet.heads)} f{_each(pair.supernet.d_ff)}: "
+            f"{pair.supernet.perplexity:.3f} in the supernet, {pair.alone:.3f} alone"
+            for pair in results.compared
+        ]
+    lines.append(
+        f"codesign search --quality {out / 'perplexities.parquet'} --space {out / SPACE_FILE}"
+    )
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def _each(values: Sequence[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else ",".join(map(str, values))
+
+
+def _say(message: str) -> None:
+    print(f"codesign: {message}", file=sys.stderr)

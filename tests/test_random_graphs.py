@@ -4,6 +4,8 @@ The oracle is `integers.evaluate`: operator after operator, whole matrices, noth
 It knows the quantized network and nothing of the machine.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
@@ -11,14 +13,19 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from random_networks import Recipe, build, machines, recipes
 
+from codesign.compiler import emit
 from codesign.compiler.calibrate import CalibrationError
 from codesign.compiler.fusion import Work
 from codesign.compiler.inference import Functional, Integers, Network, compile_network, run
+from codesign.compiler.lower import Plan
 from codesign.compiler.masks import Mask
 from codesign.compiler.onnx_float import Array, Feeds
 from codesign.compiler.quantized import QuantizationError
 from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.errors import CodesignError, MappingError, UnsupportedError
+from codesign.models.export import export
+from codesign.models.families import BertConfig
+from codesign.models.reference import random_inputs
 
 # What a network or a machine may be refused for, and nothing else.
 REFUSALS = (
@@ -63,6 +70,10 @@ class Both(Functional):
         work = self.network.plan.steps[index].work
         for tensor in _matrices(work):
             self._check_owner(tensor)
+            for output in work.outputs:
+                a, b = self._place(tensor), self._place(output)
+                disjoint = a.stop <= b.start or b.stop <= a.start
+                assert disjoint, f"{output} overwrites {tensor}, which its own kernel reads"
         super().step(index)
         self.plain.step(index)
         for tensor in work.outputs:
@@ -124,6 +135,33 @@ def check(
     for name, value in plain.items():
         np.testing.assert_array_equal(found[name], value)
     return ""
+
+
+@pytest.mark.parametrize(
+    ("end", "found"),
+    (
+        (lambda born, last_read: max(born, last_read - 1), "its own kernel reads"),
+        (lambda born, last_read: min(born + 2, last_read), "overwritten before its last reader"),
+    ),
+    ids=("one-early", "two-kernels-long"),
+)
+def test_lifetimes_that_end_too_early_are_found(
+    end: Callable[[int, int], int], found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lifetimes = emit._lifetimes
+
+    def shortened(plan: Plan) -> dict[str, emit._Tensor]:
+        tensors = lifetimes(plan)
+        for tensor in tensors.values():
+            tensor.last_read = end(tensor.born, tensor.last_read)
+        return tensors
+
+    monkeypatch.setattr(emit, "_lifetimes", shortened)
+    config = BertConfig("bert", 2, 64, heads=4, d_ff=128, vocab_size=50, max_positions=32)
+    feeds = [random_inputs(config, batch=1, seq=20, seed=seed) for seed in range(2)]
+    network = compile_network(export(config, batch=1, seq=20), preset("ibert"), feeds)
+    with pytest.raises(AssertionError, match=found):
+        run(network, feeds[0], Both(network))
 
 
 QUIET = {

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -103,6 +104,25 @@ class Result:
     def kernel_energy_j(self, kernel: KernelResult) -> Floats:
         """Joules of one kernel, [3]."""
         return energy_j(self.table, kernel.events, kernel.cycles)
+
+
+def cost_columns(result: Result) -> dict[str, Any]:
+    """The costs of a result by the column names that all tables share, ranges taken apart."""
+    energy, edp = result.energy_j.tolist(), result.edp_js.tolist()
+    return {
+        "cycles": result.cycles,
+        "latency_s": result.latency_s,
+        "energy_low_j": energy[0],
+        "energy_j": energy[1],
+        "energy_high_j": energy[2],
+        "edp_low_js": edp[0],
+        "edp_js": edp[1],
+        "edp_high_js": edp[2],
+        "area_mm2": float(result.area_mm2[1]),
+        "utilization": result.utilization,
+        "macs": result.macs,
+        "dram_bytes": result.dram_bytes,
+    }
 
 
 def evaluate(

@@ -18,12 +18,13 @@ from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.errors import CodesignError
 from codesign.models.weights import parameter_count
 from codesign.search.blocks import graph
-from codesign.search.evaluate import KernelResult, Result, evaluate
+from codesign.search.evaluate import KernelResult, Result, cost_columns, evaluate
 from codesign.search.front import non_dominated, thinned
 from codesign.search.joint import LOSSES, Problem, Progress
 from codesign.search.network_tables import NetworkTables
 from codesign.search.quality import Quality
 from codesign.search.space import Genes, SearchSpace, Shape
+from codesign.search.sweep import MACHINE_FIELDS
 
 Floats = npt.NDArray[np.float64]
 
@@ -247,7 +248,6 @@ def _point(
     problem: Problem, number: int, genes: Any, perplexity: float, result: Result
 ) -> FrontPoint:
     shape, config = problem.space.shape(genes), result.config
-    energy, edp = result.energy_j.tolist(), result.edp_js.tolist()
     return FrontPoint(
         point=number,
         layers=shape.layers,
@@ -258,28 +258,9 @@ def _point(
         perplexity_is_proxy=problem.quality.is_proxy,
         model=model_name(shape),
         hardware=config.name,
-        dim=config.dim,
-        scratchpad_bytes=config.scratchpad_bytes,
-        accumulator_bytes=config.accumulator_bytes,
-        scratchpad_banks=config.scratchpad_banks,
-        accumulator_banks=config.accumulator_banks,
-        bus_bytes=config.bus_bytes,
-        dram_latency_cycles=config.dram_latency_cycles,
-        clock_hz=config.clock_hz,
-        technology_nm=config.technology_nm,
-        cycles=result.cycles,
-        latency_s=result.latency_s,
-        energy_low_j=energy[0],
-        energy_j=energy[1],
-        energy_high_j=energy[2],
-        edp_low_js=edp[0],
-        edp_js=edp[1],
-        edp_high_js=edp[2],
-        area_mm2=float(result.area_mm2[1]),
-        utilization=result.utilization,
-        macs=result.macs,
-        dram_bytes=result.dram_bytes,
-        power_w=energy[1] / result.latency_s,
+        **{name: getattr(config, name) for name in MACHINE_FIELDS},
+        **cost_columns(result),
+        power_w=float(result.energy_j[1]) / result.latency_s,
         parameters=parameter_count(problem.space.network(shape)),
     )
 

@@ -126,26 +126,16 @@ def evaluate_point(job: Job, point: Point, base: HardwareConfig) -> Row:
 
 def feasible_row(index: int, result: "Result") -> Row:
     """Return a result as the row numbered `index`."""
-    energy, edp, area = (a.tolist() for a in (result.energy_j, result.edp_js, result.area_mm2))
+    from codesign.search.evaluate import cost_columns
+
     return Row(
         index=index,
         model=result.model,
         hardware=result.config.name,
-        cycles=result.cycles,
-        latency_s=result.latency_s,
-        energy_low_j=energy[0],
-        energy_j=energy[1],
-        energy_high_j=energy[2],
-        edp_low_js=edp[0],
-        edp_js=edp[1],
-        edp_high_js=edp[2],
-        area_low_mm2=area[0],
-        area_mm2=area[1],
-        area_high_mm2=area[2],
-        utilization=result.utilization,
-        macs=result.macs,
-        dram_bytes=result.dram_bytes,
+        area_low_mm2=float(result.area_mm2[0]),
+        area_high_mm2=float(result.area_mm2[2]),
         host_cycles=result.host_cycles,
+        **cost_columns(result),
         **{name: getattr(result.config, name) for name in MACHINE_FIELDS},
     )
 

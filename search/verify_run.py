@@ -7,16 +7,11 @@ the compiled network, and its kernels take their cycles on the RTL with no diffe
 """
 
 import hashlib
-import signal
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,30 +27,15 @@ from codesign.search.blocks import graph
 from codesign.search.evaluate import result
 from codesign.search.finished_run import FinishedRun, open_run, shape_of
 from codesign.search.front import thinned
+from codesign.search.kernel_pool import Job, KernelCheck, cycles_of, machine_of, run_jobs
 from codesign.search.output import RunDirectory
 from codesign.search.price_store import code_digest
+from codesign.search.request import say
 from codesign.search.search_results import FrontPoint
-from codesign.search.sweep import cores, interrupts_ignored, process_context
+from codesign.search.sweep import cores
 from codesign.search.verify import Distinct, Options
 
 JOURNAL = "verification.jsonl"
-
-
-@dataclass(frozen=True)
-class KernelCheck:
-    """What came of one kernel; `key` names everything that it depends on. A line of the journal."""
-
-    key: str
-    hardware: str
-    name: str
-    shape: str
-    instructions: int
-    cycles: int  # by the timing model
-    rtl_cycles: int | None
-    times_differing: int | None
-    bytes_differing: int | None
-    counts_differing: int | None
-    difference: str  # the first, in words; empty where it agrees
 
 
 @dataclass(frozen=True)
@@ -76,15 +56,6 @@ class PointCheck:
     counts_differing: int
     verified: bool
     difference: str
-
-
-@dataclass(frozen=True)
-class Job:
-    """A kernel to run on a machine."""
-
-    key: str
-    kernel: Distinct
-    config: HardwareConfig
 
 
 @dataclass(frozen=True)
@@ -268,18 +239,18 @@ def _checked(
     checks = {check.key: check for check in directory.journal(KernelCheck, JOURNAL)}
     jobs = {job.key: job for one in compiled for job in one.jobs}
     todo = [job for key, job in jobs.items() if key not in checks]
-    total = sum(_cycles(job) for job in jobs.values())
-    _say(
+    total = sum(cycles_of(job) for job in jobs.values())
+    say(
         f"{len(compiled)} points, {len(jobs)} distinct kernels on "
-        f"{len({_machine(job) for job in jobs.values()})} machines, {total / 1e6:,.2f} M cycles"
+        f"{len({machine_of(job) for job in jobs.values()})} machines, {total / 1e6:,.2f} M cycles"
         + (f"; {len(jobs) - len(todo)} kernels are in {JOURNAL}" if len(todo) < len(jobs) else "")
     )
-    with _progress(sum(map(_cycles, todo))) as advance:
+    with _progress(sum(map(cycles_of, todo))) as advance:
 
         def keep(job: Job, check: KernelCheck) -> None:
             directory.append(check, JOURNAL)
             checks[job.key] = check
-            advance(_cycles(job))
+            advance(cycles_of(job))
 
         try:
             run_jobs(todo, workers, options, keep)
@@ -290,94 +261,6 @@ def _checked(
                 "command goes on"
             ) from None
     return checks
-
-
-def run_jobs(
-    jobs: Sequence[Job], workers: int, options: Options, keep: Callable[[Job, KernelCheck], None]
-) -> None:
-    """Run kernels in `workers` processes, machine after machine, the longest first.
-
-    Each machine's RTL is built once. Raises SimulatorError when it cannot be, or a worker is lost.
-    """
-    machines: dict[str, list[Job]] = {}
-    for job in sorted(jobs, key=_cycles, reverse=True):
-        machines.setdefault(_machine(job), []).append(job)
-    if workers == 1 or len(jobs) == 1:
-        for group in machines.values():
-            verify.build(group[0].config, options, _say)
-            for job in group:
-                keep(job, check_kernel(job, options))
-        return
-    unbuilt, ready = list(machines.values()), list[Job]()
-    with _executor(workers) as pool:
-        running: dict[Future[Any], Job | list[Job]] = {}
-        while unbuilt or ready or running:
-            while len(running) < workers and (ready or unbuilt):
-                if ready:
-                    job = ready.pop(0)
-                    running[pool.submit(check_kernel, job, options)] = job
-                else:
-                    group = unbuilt.pop(0)
-                    running[pool.submit(verify.build, group[0].config, options, _say)] = group
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                done = running.pop(future)
-                found = future.result()
-                if isinstance(done, Job):
-                    keep(done, found)
-                else:
-                    ready += done
-
-
-def check_kernel(job: Job, options: Options) -> KernelCheck:
-    """Run one kernel on the RTL; a difference is part of what is returned."""
-    check = verify.check(job.kernel, job.config, options).check
-    return KernelCheck(
-        key=job.key,
-        hardware=job.config.name,
-        name=check.name,
-        shape=check.shape,
-        instructions=check.instructions or 0,
-        cycles=check.cycles - check.host_cycles,
-        rtl_cycles=check.rtl_cycles,
-        times_differing=check.times_differing,
-        bytes_differing=check.bytes_differing,
-        counts_differing=check.counts_differing,
-        difference=check.difference,
-    )
-
-
-def _cycles(job: Job) -> int:
-    step = job.kernel.steps[0]
-    return step.cycles - step.host_cycles
-
-
-def _machine(job: Job) -> str:
-    return str(sorted(simulator.parameters(job.config).items()))
-
-
-@contextmanager
-def _executor(workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Workers that end their simulators and remove their files when they are stopped."""
-    pool = ProcessPoolExecutor(workers, process_context(), _end_when_terminated)
-    try:
-        with interrupts_ignored():  # workers inherit it: this process stops them
-            pool.submit(int).result()
-        yield pool
-    except BrokenProcessPool:
-        raise SimulatorError(
-            "a worker process died, for want of memory perhaps: the same command goes on, with "
-            "fewer --workers if it happens again"
-        ) from None
-    except BaseException:
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _end_when_terminated() -> None:
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 # -- What is shown -------------------------------------------------------------------------------------
@@ -442,7 +325,7 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
             done[0] += cycles
             if done[0] * 10 // total > done[1]:
                 done[1] = done[0] * 10 // total
-                _say(f"{done[0] / 1e6:,.2f} of {total / 1e6:,.2f} M cycles are done")
+                say(f"{done[0] / 1e6:,.2f} of {total / 1e6:,.2f} M cycles are done")
 
         yield line
         return
@@ -452,7 +335,3 @@ def _progress(total: int) -> Iterator[Callable[[int], None]]:
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=total)
         yield lambda cycles: bar.advance(task, cycles)
-
-
-def _say(message: str) -> None:
-    print(f"codesign: {message}", file=sys.stderr)

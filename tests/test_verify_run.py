@@ -10,12 +10,13 @@ from rtl_agreement import MACHINES
 
 from codesign.hw import verilator
 from codesign.hw.errors import CodesignError
-from codesign.search import verify, verify_run
+from codesign.search import kernel_pool, verify
 from codesign.search.cli import main
 from codesign.search.finished_run import open_run
+from codesign.search.kernel_pool import Job, KernelCheck
 from codesign.search.space import Architectures, Constraints, SearchSpace
 from codesign.search.verify import Options
-from codesign.search.verify_run import Job, KernelCheck, chosen_points
+from codesign.search.verify_run import chosen_points
 
 SPACE = SearchSpace(
     Architectures((1, 2), (48,), (4, 12), (64, 128), sequence=8, vocab_size=100),
@@ -81,7 +82,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         keys.append(job.key)
         return _agreeing(job, options)
 
-    monkeypatch.setattr(verify_run, "check_kernel", check)
+    monkeypatch.setattr(kernel_pool, "check_kernel", check)
     monkeypatch.setattr(verify, "build", lambda *_: None)
     return keys
 
@@ -89,19 +90,19 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_what_was_stopped_goes_on(
     run: Path, ran: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    patched = verify_run.check_kernel
+    patched = kernel_pool.check_kernel
 
     def stopped(job: Job, options: Options) -> KernelCheck:
         if len(ran) == 3:
             raise KeyboardInterrupt
         return patched(job, options)
 
-    monkeypatch.setattr(verify_run, "check_kernel", stopped)
+    monkeypatch.setattr(kernel_pool, "check_kernel", stopped)
     assert main(["verify", str(run), "-j", "1"]) == 130
     assert "3 of" in capsys.readouterr().err
     with (run / "verification.jsonl").open("a") as file:
         file.write('{"key": "cut sh')  # by a kill
-    monkeypatch.setattr(verify_run, "check_kernel", patched)
+    monkeypatch.setattr(kernel_pool, "check_kernel", patched)
     assert main(["verify", str(run), "-j", "1"]) == 0
     assert len(ran) == len(set(ran)) > 3
     rows = pq.read_table(run / "verification.parquet").to_pylist()
@@ -120,7 +121,7 @@ def test_a_difference_is_named_with_its_point_and_kernel(
         bad = check.name.endswith("scores")
         return dataclasses.replace(check, **found) if bad else check  # type: ignore[arg-type]
 
-    monkeypatch.setattr(verify_run, "check_kernel", wrong)
+    monkeypatch.setattr(kernel_pool, "check_kernel", wrong)
     assert main(["verify", str(run), "-j", "1"]) == 1
     error = capsys.readouterr().err.splitlines()[-1]
     assert "the first is point 0:" in error

@@ -1,0 +1,135 @@
+"""Kernels on the RTL, in processes: what `codesign verify` spends its time on.
+
+Each machine's RTL is built once, by one worker, while others run kernels of machines that are built.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from codesign.hw import simulator
+from codesign.hw.config import HardwareConfig
+from codesign.hw.verilator import SimulatorError
+from codesign.search import verify
+from codesign.search.request import say
+from codesign.search.sweep import interrupts_ignored, process_context
+from codesign.search.verify import Distinct, Options
+
+
+@dataclass(frozen=True)
+class KernelCheck:
+    """What came of one kernel; `key` names everything that it depends on. A line of the journal."""
+
+    key: str
+    hardware: str
+    name: str
+    shape: str
+    instructions: int
+    cycles: int  # by the timing model
+    rtl_cycles: int | None
+    times_differing: int | None
+    bytes_differing: int | None
+    counts_differing: int | None
+    difference: str  # the first, in words; empty where it agrees
+
+
+@dataclass(frozen=True)
+class Job:
+    """A kernel to run on a machine."""
+
+    key: str
+    kernel: Distinct
+    config: HardwareConfig
+
+
+def run_jobs(
+    jobs: Sequence[Job], workers: int, options: Options, keep: Callable[[Job, KernelCheck], None]
+) -> None:
+    """Run kernels in `workers` processes, machine after machine, the longest first.
+
+    Each machine's RTL is built once. Raises SimulatorError when it cannot be, or a worker is lost.
+    """
+    machines: dict[str, list[Job]] = {}
+    for job in sorted(jobs, key=cycles_of, reverse=True):
+        machines.setdefault(machine_of(job), []).append(job)
+    if workers == 1 or len(jobs) == 1:
+        for group in machines.values():
+            verify.build(group[0].config, options, say)
+            for job in group:
+                keep(job, check_kernel(job, options))
+        return
+    unbuilt, ready = list(machines.values()), list[Job]()
+    with _executor(workers) as pool:
+        running: dict[Future[Any], Job | list[Job]] = {}
+        while unbuilt or ready or running:
+            while len(running) < workers and (ready or unbuilt):
+                if ready:
+                    job = ready.pop(0)
+                    running[pool.submit(check_kernel, job, options)] = job
+                else:
+                    group = unbuilt.pop(0)
+                    running[pool.submit(verify.build, group[0].config, options, say)] = group
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                done = running.pop(future)
+                found = future.result()
+                if isinstance(done, Job):
+                    keep(done, found)
+                else:
+                    ready += done
+
+
+def check_kernel(job: Job, options: Options) -> KernelCheck:
+    """Run one kernel on the RTL; a difference is part of what is returned."""
+    check = verify.check(job.kernel, job.config, options).check
+    return KernelCheck(
+        key=job.key,
+        hardware=job.config.name,
+        name=check.name,
+        shape=check.shape,
+        instructions=check.instructions or 0,
+        cycles=check.cycles - check.host_cycles,
+        rtl_cycles=check.rtl_cycles,
+        times_differing=check.times_differing,
+        bytes_differing=check.bytes_differing,
+        counts_differing=check.counts_differing,
+        difference=check.difference,
+    )
+
+
+def cycles_of(job: Job) -> int:
+    step = job.kernel.steps[0]
+    return step.cycles - step.host_cycles
+
+
+def machine_of(job: Job) -> str:
+    return str(sorted(simulator.parameters(job.config).items()))
+
+
+@contextmanager
+def _executor(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """Workers that end their simulators and remove their files when they are stopped."""
+    pool = ProcessPoolExecutor(workers, process_context(), _end_when_terminated)
+    try:
+        with interrupts_ignored():  # workers inherit it: this process stops them
+            pool.submit(int).result()
+        yield pool
+    except BrokenProcessPool:
+        raise SimulatorError(
+            "a worker process died, for want of memory perhaps: the same command goes on, with "
+            "fewer --workers if it happens again"
+        ) from None
+    except BaseException:
+        for process in list((getattr(pool, "_processes", None) or {}).values()):
+            process.terminate()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_when_terminated() -> None:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))

@@ -29,6 +29,7 @@ from codesign.search.output import OutputError, RunDirectory
 from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import Pool, pool_of
 from codesign.search.quality import Quality, load_quality
+from codesign.search.request import say
 from codesign.search.search_results import (
     Results,
     baseline_document,
@@ -113,7 +114,7 @@ def run_search(request: SearchRequest) -> None:
     prepared = _prepare(request)
     run = prepared.describe()
     out = _folder(request, run)
-    _say(f"{_described(prepared)}; files go to {out}")
+    say(f"{_described(prepared)}; files go to {out}")
     with output.run_directory(out, run) as directory:
         checkpoint = Checkpoint(out, len(prepared.space.cardinalities))
         _require_state(checkpoint, request, out)
@@ -150,7 +151,7 @@ def _searched(
 ) -> tuple[Results, Progress]:
     request = prepared.request
     workers = cores() if request.workers is None else request.workers
-    store = PriceStore(cache_folder(), lambda message: _say(f"warning: {message}"))
+    store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
     with pool_of(workers, request.dask) as pool, _display(prepared.settings.budget) as listener:
         problem = _problem(prepared, store, pool)
         kept: list[Progress] = []
@@ -314,7 +315,7 @@ def _display(budget: int) -> Iterator[Listener]:
         def generation(done: Progress) -> None:
             if done.evaluated >= shown[0] + budget / 10:
                 shown[0] = done.evaluated
-                _say(f"{done.evaluated:,} of {budget:,} candidates, {_front_said(done)}")
+                say(f"{done.evaluated:,} of {budget:,} candidates, {_front_said(done)}")
 
         yield Listener(generation=generation)
         return
@@ -387,7 +388,3 @@ def _parquet(records: Sequence[Mapping[str, Any]]) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.Table.from_pylist(list(records)), sink)
     return sink.getvalue()
-
-
-def _say(message: str) -> None:
-    print(f"codesign: {message}", file=sys.stderr)

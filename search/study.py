@@ -1,7 +1,6 @@
 """`codesign study two-stage RUN`: what searching jointly gained, kept in the run and its report."""
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from codesign.search.joint import COLUMN, LOSSES, Checkpoint, Listener, Problem
 from codesign.search.network_tables import NetworkTables
 from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import pool_of
+from codesign.search.request import say
 from codesign.search.search_results import PUBLISHED, PUBLISHED_SOURCE, model_name
 from codesign.search.sweep import cores
 from codesign.search.two_stage import Strategy, compare
@@ -42,7 +42,7 @@ def run_two_stage(request: StudyRequest) -> None:
     quality = run.quality(request.quality)
     joint = Checkpoint(run.path, len(run.space.cardinalities)).load()[1]
     workers = cores() if request.workers is None else request.workers
-    store = PriceStore(cache_folder(), lambda message: _say(f"warning: {message}"))
+    store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
     with output.run_directory(run.path, run.run) as directory:
         with pool_of(workers, request.dask) as pool:
             tables = NetworkTables(
@@ -50,7 +50,7 @@ def run_two_stage(request: StudyRequest) -> None:
             )
             problem = Problem(run.space, tables, quality, run.settings.minimize)
             try:
-                strategies = compare(problem, run.settings, joint, Listener(), _say)
+                strategies = compare(problem, run.settings, joint, Listener(), say)
             finally:
                 store.save()
         document = _document(run, strategies, _references(joint.reference))
@@ -65,7 +65,7 @@ def run_two_stage(request: StudyRequest) -> None:
         output.print_json(document)
     else:
         _print(document, quality.label)
-        _say(f"both fronts are in {run.path}")
+        say(f"both fronts are in {run.path}")
 
 
 def _references(reference: Any) -> list[float]:
@@ -182,7 +182,3 @@ def _print(document: Mapping[str, Any], label: str) -> None:
             f"{document['published'][place]:g}× ({document['published_source']})",
             highlight=False,
         )
-
-
-def _say(message: str) -> None:
-    print(f"codesign: {message}", file=sys.stderr)

@@ -5,7 +5,6 @@ with the vocabulary of the text, beside the table that `codesign search --qualit
 """
 
 import importlib.util
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from codesign.models.perplexities import Measured
 from codesign.models.tokens import Tokenization, Tokens, built_in, read
 from codesign.search import output
 from codesign.search.quality import non_embedding_parameters
+from codesign.search.request import say
 from codesign.search.space import SearchSpace, read_space, small_space
 from codesign.search.sweep import cores
 
@@ -104,7 +104,7 @@ def run_train(request: TrainRequest) -> None:
     with output.run_directory(request.out, run) as directory:
         directory.write_text(output.RUN_FILE, output.json_text(run))
         directory.write_text(SPACE_FILE, prepared.space.to_toml())
-        _say(_described(prepared))
+        say(_described(prepared))
         try:
             results = _run(prepared)
         except KeyboardInterrupt:
@@ -269,7 +269,7 @@ def _lines() -> Callable[[str, int, int], None]:
         said[0] = now
         rest = (now - start) / (done - first) * (total - done) if done > first else None
         left = "" if rest is None else f", about {rest / 60:.1f} minutes left"
-        _say(f"{what}: {done:,} of {total:,}{left}")
+        say(f"{what}: {done:,} of {total:,}{left}")
 
     return show
 
@@ -368,7 +368,3 @@ def _print(prepared: _Prepared, results: _Results) -> None:
 
 def _each(values: Sequence[int]) -> str:
     return str(values[0]) if len(set(values)) == 1 else ",".join(map(str, values))
-
-
-def _say(message: str) -> None:
-    print(f"codesign: {message}", file=sys.stderr)

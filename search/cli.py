@@ -8,21 +8,33 @@ import errno
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from codesign.hw.errors import CodesignError
 from codesign.search import cli_search, cli_train
+from codesign.search.cli_options import (
+    AXES,
+    POSITIVE,
+    area_option,
+    counts,
+    debug_option,
+    extent,
+    json_option,
+    machine_options,
+    model_options,
+    out_option,
+    path,
+    quantization_options,
+    reader,
+)
 
 if TYPE_CHECKING:
     from codesign.search.network import Quantization
     from codesign.search.request import Request
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-Value = TypeVar("Value")
 
 INTERRUPTED, BAD_INPUT, BROKEN_PIPE = 130, 2, 141
 
@@ -33,148 +45,9 @@ _NOT_IN_COMMAND = {
 }  # fmt: skip
 
 
-def _reader(read: Callable[[str], Value]) -> Callable[[str], Value]:
-    """Make click say what is wrong with a value instead of repeating it."""
-
-    def convert(text: str) -> Value:
-        try:
-            return read(text)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-
-    return convert
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise ValueError("the path is empty: name a file or folder")
-    return Path(text)
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    from codesign.search import grid
-
-    return grid.parse_values(text)
-
-
-def _counts(text: str) -> tuple[int, ...]:
-    from codesign.search import grid
-
-    return grid.parse_values(text, grid.parse_count)
-
-
-def _frequency(text: str) -> int:
-    from codesign.search import grid
-
-    return grid.parse_frequency(text)
-
-
-def _extent(text: str) -> int | str:
-    """A positive whole number, or `dynamic` for an axis that the file leaves open."""
-    if text != "dynamic" and (not text.isdigit() or int(text) == 0):
-        raise ValueError(f"{text!r} is neither a positive whole number nor 'dynamic'")
-    return text if text == "dynamic" else int(text)
-
-
-def _binding(text: str) -> tuple[str, int]:
-    """The name and extent of a symbolic dimension."""
-    name, equals, extent = text.rpartition("=")
-    if not (equals and name and extent.isdigit() and int(extent)):
-        raise ValueError(f"{text!r} is not NAME=VALUE with a positive whole number")
-    return name, int(extent)
-
-
-# option, field of HardwareConfig, how its values read, help
-_AXES: tuple[tuple[str, str, Callable[[str], tuple[int, ...]], str, str], ...] = (
-    ("--scratchpad", "scratchpad_bytes", _sizes, "SIZES", "Scratchpad sizes, for example 64K."),
-    ("--acc", "accumulator_bytes", _sizes, "SIZES", "Accumulator sizes, for example 256K."),
-    ("--dim", "dim", _counts, "COUNTS", "Sides of the mesh."),
-    ("--bus", "bus_bytes", _sizes, "SIZES", "Bytes per beat of the DRAM bus."),
-    ("--latency", "dram_latency_cycles", _counts, "COUNTS", "DRAM latencies in cycles."),
-    ("--scratchpad-banks", "scratchpad_banks", _counts, "COUNTS", "Banks of the scratchpad."),
-    ("--acc-banks", "accumulator_banks", _counts, "COUNTS", "Banks of the accumulator."),
-)
-
-
-def _options(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
-    def decorate(function: Function) -> Function:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
-_debug = click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
-_json = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."
-)
-_positive = click.IntRange(min=1)
-_model_options = _options(
-    click.argument("model", default="bert-base"),
-    click.option("--seq", type=_positive, help="Sequence length.  [default: 128 where dynamic]"),
-    click.option("--batch", type=_positive, help="Batch size.  [default: 1 where dynamic]"),
-    click.option(
-        "--bind",
-        "dimensions",
-        type=_reader(_binding),
-        metavar="NAME=VALUE",
-        multiple=True,
-        help="Another symbolic dimension.",
-    ),
-)
-_machine_options = _options(
-    click.option("--hw", "hardware", default="ibert", show_default=True, metavar="PRESET|FILE.toml",
-                 help="The machine; see codesign hardware."),
-    *(click.option(option, field, type=_reader(read), metavar=metavar, help=text)
-      for option, field, read, metavar, text in _AXES),
-    click.option("--clock", "clock_hz", type=_reader(_frequency), metavar="FREQUENCY", help="Clock, for example 500MHz."),
-    click.option("--technology", "technology_nm", type=click.Choice(["22", "32", "45"]),
-                 help="Node in nm."),
-    click.option("--objective", type=click.Choice(["cycles", "energy", "edp"]), default="edp",
-                 show_default=True, help="What the mapper minimises."),
-    click.option("--energy-table", default="default", show_default=True,
-                 metavar="default|timeloop-pat|FILE.yaml",
-                 help="Energy costs: shipped ones, or an Accelergy ERT."),
-)  # fmt: skip
-
-_quantization_options = _options(
-    click.option("--calibration", type=_reader(_path), metavar="FILE|DIR",
-                 help="Data to calibrate on: sentences (.txt, one a line), samples (.npz), or a folder of them."),
-    click.option("--samples", type=_positive, default=64, show_default=True,
-                 help="Calibrate on so many at most."),
-    click.option("--method", metavar="NAME",
-                 help="How ranges are chosen: minmax, percentile, mse or entropy.  [default: minmax]"),
-    click.option("--smoothing", type=float, metavar="0..1",
-                 help="How far scales follow channels; 0 is one scale a tensor.  [default: least error]"),
-    click.option("--tensor-weights", is_flag=True,
-                 help="One scale a weight matrix, not one a channel."),
-    click.option("--tokenizer", type=_reader(_path), metavar="FILE|DIR",
-                 help="tokenizer.json, or BERT's vocab.txt.  [default: beside MODEL]"),
-    click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
-                 help="Of random weights and inputs."),
-)  # fmt: skip
-
-_area_option = click.option(
-    "--area-table", default="default", show_default=True, metavar="default|FILE.yaml",
-    help="Areas: shipped ones, or an Accelergy ART.",
-)  # fmt: skip
-
-
-def _out(*names: str, required: bool = False) -> Callable[[Function], Function]:
-    return click.option(
-        *names,
-        "out",
-        type=_reader(_path),
-        required=required,
-        metavar="DIR",
-        help="Keep the run here.",
-    )
-
-
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="codesign", prog_name="codesign", message="%(prog)s %(version)s")
-@_debug
+@debug_option
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Co-design of int8 systolic-array accelerators and Transformers.
@@ -187,13 +60,13 @@ def cli(context: click.Context) -> None:
 
 
 @cli.command()
-@_model_options
-@_machine_options
-@_area_option
-@click.option("-j", "--jobs", type=_positive, help="Processes.  [default: all cores]")
-@_out("--out", "-o")
-@_json
-@_debug
+@model_options
+@machine_options
+@area_option
+@click.option("-j", "--jobs", type=POSITIVE, help="Processes.  [default: all cores]")
+@out_option("--out", "-o")
+@json_option
+@debug_option
 @click.pass_obj
 def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
     """Price MODEL on every machine of a grid: cycles, energy, EDP, area.
@@ -207,19 +80,19 @@ def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
 
 
 @cli.command()
-@_model_options
-@_machine_options
-@_area_option
+@model_options
+@machine_options
+@area_option
 @click.option("--backend", type=click.Choice(["timing", "functional", "rtl"]), default="timing",
               show_default=True, help="Which view of the machine runs the model.")  # fmt: skip
 @click.option("--kernel", metavar="NAME", help="functional, rtl: kernels with this in their names.")
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2),
               help="functional, rtl: of the random operands.  [default: 0]")  # fmt: skip
-@click.option("--waves", type=_reader(_path), metavar="FILE.vcd|.fst",
+@click.option("--waves", type=reader(path), metavar="FILE.vcd|.fst",
               help="rtl: waves of one kernel; as .vcd some 20 KB a cycle.")  # fmt: skip
-@_out("--out", "-o")
-@_json
-@_debug
+@out_option("--out", "-o")
+@json_option
+@debug_option
 @click.pass_obj
 def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None,
              waves: Path | None, **options: Any) -> None:  # fmt: skip
@@ -245,14 +118,14 @@ def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None
 
 
 @cli.command()
-@_model_options
-@_machine_options
-@_quantization_options
+@model_options
+@machine_options
+@quantization_options
 @click.option("--text", "texts", multiple=True, help="An input as text; may be repeated.")
 @click.option(
     "--input",
     "files",
-    type=_reader(_path),
+    type=reader(path),
     metavar="FILE.npz",
     multiple=True,
     help="An input, as arrays by the names of the model's inputs; may be repeated.",
@@ -269,9 +142,9 @@ def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None
     is_flag=True,
     help="Also the error that every kernel adds, its cause and its remedy.",
 )
-@_out("--out", "-o")
-@_json
-@_debug
+@out_option("--out", "-o")
+@json_option
+@debug_option
 @click.pass_obj
 def run(command: str, /, backend: str, report: bool, texts: tuple[str, ...], files: tuple[Path, ...],
         **options: Any) -> None:  # fmt: skip
@@ -288,17 +161,17 @@ def run(command: str, /, backend: str, report: bool, texts: tuple[str, ...], fil
 
 
 @cli.command("compile")
-@_model_options
-@_machine_options
-@_quantization_options
+@model_options
+@machine_options
+@quantization_options
 @click.option(
     "--weights/--no-weights",
     default=None,
     help="Quantize, or write the Program alone.  [default: only if MODEL is a file]",
 )
-@_out("-o", "--out", required=True)
-@_json
-@_debug
+@out_option("-o", "--out", required=True)
+@json_option
+@debug_option
 @click.pass_obj
 def compile_model(command: str, /, weights: bool | None, **options: Any) -> None:  # fmt: skip
     """Write the Program of MODEL: listing, mappings, memory map; and its weights in int8.
@@ -318,14 +191,14 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
     "-o",
     "--out",
     "path",
-    type=_reader(_path),
+    type=reader(path),
     required=True,
     metavar="FILE.onnx",
     help="The file to write.",
 )
 @click.option(
     "--seq",
-    type=_reader(_extent),
+    type=reader(extent),
     metavar="N|dynamic",
     default="dynamic",
     show_default=True,
@@ -333,7 +206,7 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
 )
 @click.option(
     "--batch",
-    type=_reader(_extent),
+    type=reader(extent),
     metavar="N|dynamic",
     default="1",
     show_default=True,
@@ -348,16 +221,16 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
     show_default=True,
     help="Random numbers, or one number each: a tiny file.",
 )
-@click.option("--layers", type=_positive, help="lm: layers.")
-@click.option("--d-model", type=_positive, help="lm: width; a multiple of 12.")
+@click.option("--layers", type=POSITIVE, help="lm: layers.")
+@click.option("--d-model", type=POSITIVE, help="lm: width; a multiple of 12.")
 @click.option(
-    "--heads", type=_reader(_counts), metavar="COUNTS", help="lm: heads, of all layers or a list."
+    "--heads", type=reader(counts), metavar="COUNTS", help="lm: heads, of all layers or a list."
 )
 @click.option(
-    "--ffn", "d_ff", type=_reader(_counts), metavar="COUNTS", help="lm: FFN widths, likewise."
+    "--ffn", "d_ff", type=reader(counts), metavar="COUNTS", help="lm: FFN widths, likewise."
 )
-@click.option("--vocab", "vocab_size", type=_positive, help="lm: vocabulary.")
-@_debug
+@click.option("--vocab", "vocab_size", type=POSITIVE, help="lm: vocabulary.")
+@debug_option
 def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int, seed: int,
            weights: str, **shape: Any) -> None:  # fmt: skip
     """Write a built-in model FAMILY, or a point of the search space (lm), as ONNX.
@@ -380,8 +253,8 @@ def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int
 
 
 @cli.command()
-@_json
-@_debug
+@json_option
+@debug_option
 def models(as_json: bool) -> None:
     """List the built-in models."""
     from codesign.search.catalog import show_models
@@ -393,8 +266,8 @@ def models(as_json: bool) -> None:
 @click.argument("name", required=False)
 @click.option("--ert", is_flag=True, help="Its energy costs, for --energy-table.")
 @click.option("--art", is_flag=True, help="Its areas, for --area-table.")
-@_json
-@_debug
+@json_option
+@debug_option
 def hardware(name: str | None, ert: bool, art: bool, as_json: bool) -> None:
     """List the preset machines; with NAME print one as TOML to start from.
 
@@ -457,7 +330,7 @@ def _request(command: str, **options: Any) -> "Request":
     """The options of sweep, simulate and compile as one value."""
     from codesign.search.request import Request
 
-    fields = {field: options.pop(field) for _, field, _, _, _ in _AXES}
+    fields = {field: options.pop(field) for _, field, _, _, _ in AXES}
     axes = {field: values for field, values in fields.items() if values is not None}
     fixed = {field: options.pop(field) for field in ("clock_hz", "technology_nm")}
     fixed = {field: int(value) for field, value in fixed.items() if value is not None}

@@ -8,13 +8,7 @@ from typing import Any
 
 import click
 
-_positive = click.IntRange(min=1)
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise click.BadParameter("the path is empty: name a file or folder")
-    return Path(text)
+from codesign.search.cli_options import POSITIVE, debug_option, json_option, path, reader
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -22,24 +16,24 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 @click.command()
-@click.option("--space", type=_path, metavar="FILE.toml", help="The space to search; see docs/search.md.  [default: UCB/EECS-2023-92 x 432 machines]")  # fmt: skip
-@click.option("--seq", type=_positive, help="Sequence length, instead of the space's.")
+@click.option("--space", type=reader(path), metavar="FILE.toml", help="The space to search; see docs/search.md.  [default: UCB/EECS-2023-92 x 432 machines]")  # fmt: skip
+@click.option("--seq", type=POSITIVE, help="Sequence length, instead of the space's.")
 @click.option("--uniform", is_flag=True, help="One head count and FFN width for all layers.")
 @click.option("--minimize", type=_names, default="perplexity,edp", show_default=True,
               metavar="OBJECTIVES", help="Two or more of perplexity, edp, latency, energy, area.")  # fmt: skip
-@click.option("--quality", type=_path, metavar="FILE.csv|.parquet",
+@click.option("--quality", type=reader(path), metavar="FILE.csv|.parquet",
               help="Measured subnets.  [default: a scaling law, labelled as a proxy]")  # fmt: skip
 @click.option("--method", type=click.Choice(["nsga2", "random", "exhaustive"]), default="nsga2",
               show_default=True, help="How candidates are chosen.")  # fmt: skip
-@click.option("--budget", type=_positive, default=100_000, show_default=True,
+@click.option("--budget", type=POSITIVE, default=100_000, show_default=True,
               help="Distinct candidates to evaluate.")  # fmt: skip
-@click.option("--population", type=_positive, default=200, show_default=True,
+@click.option("--population", type=POSITIVE, default=200, show_default=True,
               help="Candidates a generation.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
               help="Of everything random.")  # fmt: skip
-@click.option("--front", "points", type=_positive, default=40, show_default=True,
+@click.option("--front", "points", type=POSITIVE, default=40, show_default=True,
               help="Points of the front to write out and price in full.")  # fmt: skip
-@click.option("--warm-start", type=_path, metavar="RUN|FILE.csv",
+@click.option("--warm-start", type=reader(path), metavar="RUN|FILE.csv",
               help="Begin with the front of another search.")  # fmt: skip
 @click.option("--objective", type=click.Choice(["cycles", "energy", "edp"]), default="edp",
               show_default=True, help="What the mapper minimises for each kernel.")  # fmt: skip
@@ -47,13 +41,13 @@ def _names(text: str) -> tuple[str, ...]:
               metavar="default|timeloop-pat|FILE.yaml", help="Energy costs.")  # fmt: skip
 @click.option("--area-table", default="default", show_default=True, metavar="default|FILE.yaml",
               help="Areas.")  # fmt: skip
-@click.option("-j", "--workers", type=_positive, help="Processes.  [default: all cores]")
+@click.option("-j", "--workers", type=POSITIVE, help="Processes.  [default: all cores]")
 @click.option("--dask", metavar="ADDRESS", help="Price on a Dask cluster instead.")
 @click.option("--resume", is_flag=True, help="Go on with a search that was stopped.")
-@click.option("--out", "-o", type=_path, metavar="DIR",
+@click.option("--out", "-o", type=reader(path), metavar="DIR",
               help="Keep the run here.  [default: codesign-search, or -2, -3, ...]")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@json_option
+@debug_option
 @click.pass_obj
 def search(command: str, /, **options: Any) -> None:
     """Search machines and Transformers together: the front of quality and EDP, plots and a report.
@@ -66,13 +60,13 @@ def search(command: str, /, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("run", type=_path)
+@click.argument("run", type=reader(path))
 @click.option(
-    "--out", "-o", type=_path, metavar="FILE", help="The file.  [default: RUN/report.html]"
+    "--out", "-o", type=reader(path), metavar="FILE", help="The file.  [default: RUN/report.html]"
 )
 @click.option("--format", "form", type=click.Choice(["html", "md"]), default="html", show_default=True,
               help="A page by itself, or Markdown.")  # fmt: skip
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@debug_option
 def report(run: Path, out: Path | None, form: str) -> None:
     """Write the report of a search's RUN directory: one file that opens anywhere."""
     from codesign.search.report import write_report
@@ -81,14 +75,14 @@ def report(run: Path, out: Path | None, form: str) -> None:
 
 
 @click.command()
-@click.argument("run", type=_path)
+@click.argument("run", type=reader(path))
 @click.option("--points", default="all", show_default=True, metavar="all|COUNT|1,5,9",
               help="Points of the front: all, so many that cover most, or by number (5, is one).")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
               help="Of the random operands.")  # fmt: skip
-@click.option("-j", "--workers", type=_positive, help="Processes.  [default: all cores]")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@click.option("-j", "--workers", type=POSITIVE, help="Processes.  [default: all cores]")
+@json_option
+@debug_option
 def verify(**options: Any) -> None:
     """Run the front of a search's RUN directory on the RTL: bytes, cycles and counts must agree.
 
@@ -105,13 +99,13 @@ def study() -> None:
 
 
 @study.command("two-stage")
-@click.argument("run", type=_path)
-@click.option("--quality", type=_path, metavar="FILE.csv|.parquet",
+@click.argument("run", type=reader(path))
+@click.option("--quality", type=reader(path), metavar="FILE.csv|.parquet",
               help="The measured subnets of the run, if it had some.")  # fmt: skip
-@click.option("-j", "--workers", type=_positive, help="Processes.  [default: all cores]")
+@click.option("-j", "--workers", type=POSITIVE, help="Processes.  [default: all cores]")
 @click.option("--dask", metavar="ADDRESS", help="Price on a Dask cluster instead.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@json_option
+@debug_option
 def two_stage(**options: Any) -> None:
     """Beside the joint search in RUN: Transformers first, on `ibert`, then machines for the winners.
 

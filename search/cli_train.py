@@ -3,55 +3,48 @@
 `register` adds it to the group that `cli` defines.
 """
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-_positive = click.IntRange(min=1)
-
-
-def _path(text: str) -> Path:
-    if not text:
-        raise click.BadParameter("the path is empty: name a file or folder")
-    return Path(text)
+from codesign.search.cli_options import POSITIVE, debug_option, json_option, path, reader
 
 
 @click.command()
-@click.option("--data", type=_path, metavar="FILE|FOLDER",
+@click.option("--data", type=reader(path), metavar="FILE|FOLDER",
               help="Text, or a folder of train.txt and valid.txt.  [default: a built-in grammar]")  # fmt: skip
-@click.option("--validation", type=_path, metavar="FILE",
+@click.option("--validation", type=reader(path), metavar="FILE",
               help="Text to measure on.  [default: every tenth line of FILE]")  # fmt: skip
 @click.option(
     "--tokens", type=click.Choice(["words", "bytes"]), help="What a token is.  [default: words]"
 )
 @click.option(
-    "--vocabulary", type=_positive, help="Keep so many words, the most frequent.  [default: all]"
+    "--vocabulary", type=POSITIVE, help="Keep so many words, the most frequent.  [default: all]"
 )
 @click.option("--space", default="survey", show_default=True, metavar="survey|small|FILE.toml",
               help="The Transformers; a FILE is as `codesign search` takes it.")  # fmt: skip
-@click.option("--epochs", type=_positive, help="Times through the text.  [default: 50; small: 4]")
-@click.option("--batch", type=_positive, default=16, show_default=True, help="Sequences a step.")
-@click.option("--seq", type=_positive, help="Tokens a sequence.  [default: 512; else the space's]")
+@click.option("--epochs", type=POSITIVE, help="Times through the text.  [default: 50; small: 4]")
+@click.option("--batch", type=POSITIVE, default=16, show_default=True, help="Sequences a step.")
+@click.option("--seq", type=POSITIVE, help="Tokens a sequence.  [default: 512; else the space's]")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
               help="At its highest.  [default: 1e-3; small: 6e-3]")  # fmt: skip
 @click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
               help="Of the largest subnet.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
               help="Of everything random.")  # fmt: skip
-@click.option("--subnets", type=_positive, help="Measure so many.  [default: 1000; small: 200]")
+@click.option("--subnets", type=POSITIVE, help="Measure so many.  [default: 1000; small: 200]")
 @click.option("--honest", type=click.IntRange(min=2), metavar="N",
               help="Train N subnets from scratch too; say how well the supernet ranks them (take 8 or more).")  # fmt: skip
 @click.option(
     "--device", metavar="cpu|cuda", help="Where to compute.  [default: cuda where there is one]"
 )
-@click.option("-j", "--workers", type=_positive,
+@click.option("-j", "--workers", type=POSITIVE,
               help="Processes of --honest, on the cpu.  [default: all cores]")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
-@click.option("--out", "-o", type=_path, default="codesign-train", show_default=True, metavar="DIR",
+@click.option("--out", "-o", type=reader(path), default="codesign-train", show_default=True, metavar="DIR",
               help="Keep the run here.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else.")
-@click.option("--debug", is_flag=True, expose_value=False, help="Show tracebacks.")
+@json_option
+@debug_option
 @click.pass_obj
 def train(command: str, /, **options: Any) -> None:
     """Train one supernet for a space of Transformers; measure perplexities for `codesign search`.

@@ -2,16 +2,15 @@
 
 Each of some random decoders is trained from random weights for as many steps on as much text as the
 supernet. Kendall's tau of both perplexities says how well the supernet ranks them, which is all that
-a search asks of it. Needs torch and scikit-learn's SciPy, of the [train] extra.
+a search asks of it. Needs torch, of the [train] extra.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
+from codesign.hw import processes
 from codesign.models.families import DecoderConfig, lm
 from codesign.models.perplexities import Measured
 from codesign.models.space import Single, Space
@@ -49,13 +48,9 @@ def compare(
         found: Iterator[float] = map(one, rows)
         yield from (Compared(row, value) for row, value in zip(rows, found, strict=True))
         return
-    with ProcessPoolExecutor(min(workers, len(rows)), get_context("spawn")) as pool:
-        try:
-            for row, value in zip(rows, pool.map(one, rows), strict=True):
-                yield Compared(row, value)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+    with processes.workers(min(workers, len(rows))) as pool:
+        for row, value in zip(rows, pool.map(one, rows), strict=True):
+            yield Compared(row, value)
 
 
 def kendall_tau(pairs: Sequence[Compared]) -> float:

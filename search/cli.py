@@ -73,8 +73,8 @@ def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
 
     With --out what is done survives an interrupt, and the same command goes on from there.
     """
+    from codesign.hw.processes import cores
     from codesign.search.commands import run_sweep
-    from codesign.search.sweep import cores
 
     run_sweep(_request(command, **options), cores() if jobs is None else jobs)
 

@@ -12,12 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from codesign.hw import simulator
+from codesign.hw import processes, simulator
 from codesign.hw.config import HardwareConfig
 from codesign.hw.verilator import SimulatorError
 from codesign.search import verify
 from codesign.search.request import say
-from codesign.search.sweep import interrupts_ignored, process_context
 from codesign.search.verify import Distinct, Options
 
 
@@ -113,22 +112,14 @@ def machine_of(job: Job) -> str:
 @contextmanager
 def _executor(workers: int) -> Iterator[ProcessPoolExecutor]:
     """Workers that end their simulators and remove their files when they are stopped."""
-    pool = ProcessPoolExecutor(workers, process_context(), _end_when_terminated)
     try:
-        with interrupts_ignored():  # workers inherit it: this process stops them
-            pool.submit(int).result()
-        yield pool
+        with processes.workers(workers, _end_when_terminated) as pool:
+            yield pool
     except BrokenProcessPool:
         raise SimulatorError(
             "a worker process died, for want of memory perhaps: the same command goes on, with "
             "fewer --workers if it happens again"
         ) from None
-    except BaseException:
-        for process in list((getattr(pool, "_processes", None) or {}).values()):
-            process.terminate()
-        raise
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _end_when_terminated() -> None:

@@ -16,12 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.compiler.pricing import GroupShape, PriceTables
+from codesign.hw import processes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides, cost_table
 from codesign.hw.errors import CodesignError
 from codesign.hw.events import EVENTS
 from codesign.hw.fast_timing import machine_words
-from codesign.search.sweep import interrupts_ignored, process_context
 
 Ints = npt.NDArray[np.int64]
 
@@ -114,14 +114,11 @@ class ProcessPool:
 
     def _round(self, todo: dict[int, PriceTask]) -> Iterator[tuple[int, Ints]]:
         homes = self._assigned(todo)
-        with interrupts_ignored():  # workers inherit it: this process stops them
-            if not self.executors:
-                context = process_context()
-                self.executors = [ProcessPoolExecutor(1, context) for _ in range(self.workers)]
-            waiting: dict[Future[Ints], int] = {
-                self.executors[homes[place]].submit(price, task): place
-                for place, task in todo.items()
-            }
+        if not self.executors:
+            self.executors = [processes.start(1) for _ in range(self.workers)]
+        waiting: dict[Future[Ints], int] = {
+            self.executors[homes[place]].submit(price, task): place for place, task in todo.items()
+        }
         while waiting:
             done, _ = wait(waiting, return_when=FIRST_COMPLETED)
             for future in done:
@@ -145,10 +142,7 @@ class ProcessPool:
         """Stop the workers."""
         executors, self.executors = self.executors, []
         for executor in executors:
-            processes = list((getattr(executor, "_processes", None) or {}).values())
-            executor.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
+            processes.stop(executor)
 
 
 class DaskPool:

@@ -15,6 +15,7 @@ import numpy as np
 from codesign.hw.area import AreaOverrides
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
+from codesign.hw.processes import cores
 from codesign.search import inputs, output
 from codesign.search.joint import (
     Checkpoint,
@@ -38,7 +39,6 @@ from codesign.search.search_results import (
     quality_document,
 )
 from codesign.search.space import Genes, SearchSpace, SpaceError, read_space
-from codesign.search.sweep import cores
 
 DEFAULT_FOLDER = "codesign-search"
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign.hw.processes import cores
 from codesign.search import output
 from codesign.search.finished_run import FinishedRun, open_run
 from codesign.search.joint import COLUMN, LOSSES, Checkpoint, Listener, Problem
@@ -16,7 +17,6 @@ from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import pool_of
 from codesign.search.request import say
 from codesign.search.search_results import PUBLISHED, PUBLISHED_SOURCE, model_name
-from codesign.search.sweep import cores
 from codesign.search.two_stage import Strategy, compare
 
 STUDY_FILE = "two_stage.json"

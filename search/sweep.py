@@ -3,22 +3,17 @@
 Rows come as they finish, so that a caller can keep them; `sweep` itself stores nothing.
 """
 
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
+from concurrent.futures import as_completed
 from dataclasses import dataclass, fields
-from multiprocessing.context import BaseContext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from codesign.compiler.graph import Graph
 from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError, MappingError, TableError
+from codesign.hw.processes import workers
 from codesign.search.grid import Point
 
 if TYPE_CHECKING:
@@ -177,7 +172,6 @@ _worker_job: tuple[Job, HardwareConfig] | None = None
 
 def _start_worker(job: Job, base: HardwareConfig) -> None:
     global _worker_job
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
     _worker_job = job, base
 
 
@@ -190,47 +184,6 @@ def _work(point: Point) -> Row:
 def _in_parallel(
     job: Job, points: Sequence[Point], base: HardwareConfig, jobs: int
 ) -> Iterator[Row]:
-    before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(jobs, process_context(), _start_worker, (job, base))
-    try:
-        with interrupts_ignored():  # workers inherit it, and are deaf from their first moment on
-            futures = [pool.submit(_work, point) for point in points]
-        for future in as_completed(futures):
+    with workers(jobs, _start_worker, (job, base)) as pool:
+        for future in as_completed([pool.submit(_work, point) for point in points]):
             yield future.result()
-    except BaseException:
-        for child in set(multiprocessing.active_children()) - before:
-            child.terminate()
-        pool.shutdown(wait=False, cancel_futures=True)
-        raise
-    pool.shutdown()
-
-
-def process_context() -> BaseContext:
-    """A fork server that has loaded us starts workers fastest; without one, spawn.
-
-    Never a plain fork: numerical libraries may hold threads.
-    """
-    if "forkserver" not in multiprocessing.get_all_start_methods():
-        return multiprocessing.get_context("spawn")
-    context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["codesign.search.evaluate"])
-    started: BaseContext = context
-    return started
-
-
-@contextmanager
-def interrupts_ignored() -> Iterator[None]:
-    """Keep interrupts from processes that are started within."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
-
-
-def cores() -> int:
-    """Return the processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from codesign.hw.errors import CodesignError, ModelError
+from codesign.hw.processes import cores
 from codesign.models.perplexities import Measured
 from codesign.models.tokens import Tokenization, Tokens, built_in, read
 from codesign.search import output
 from codesign.search.quality import non_embedding_parameters
 from codesign.search.request import say
 from codesign.search.space import SearchSpace, read_space, small_space
-from codesign.search.sweep import cores
 
 if TYPE_CHECKING:
     from codesign.models.from_scratch import Compared
@@ -284,6 +284,7 @@ def _summary(prepared: _Prepared, results: _Results) -> dict[str, Any]:
         "predictor": predictor
         and {
             "kind": predictor.kind,
+            "judged_on": predictor.judged_on,
             "kendall_tau": predictor.kendall_tau,
             "error": predictor.error,
         },
@@ -343,10 +344,7 @@ def _print(prepared: _Prepared, results: _Results) -> None:
     predictor = results.measurement.predictor
     lines = []
     if predictor:
-        lines.append(
-            f"Predictor ({predictor.kind}) on a held-out fifth: Kendall tau "
-            f"{predictor.kendall_tau:.3f}, error {100 * predictor.error:.2f} %"
-        )
+        lines.append(f"Predictor: {predictor.describe()}")
     if results.compared:
         count = len(results.compared)
         lines.append(

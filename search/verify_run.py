@@ -21,6 +21,7 @@ from codesign.hw.agreement import Disagreement
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import cost_table
 from codesign.hw.errors import CodesignError
+from codesign.hw.processes import cores
 from codesign.hw.verilator import SimulatorError
 from codesign.search import output, verify
 from codesign.search.blocks import graph
@@ -32,7 +33,6 @@ from codesign.search.output import RunDirectory
 from codesign.search.price_store import code_digest
 from codesign.search.request import say
 from codesign.search.search_results import FrontPoint
-from codesign.search.sweep import cores
 from codesign.search.verify import Distinct, Options
 
 JOURNAL = "verification.jsonl"

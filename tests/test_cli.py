@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,15 @@ def test_a_changed_command_is_refused_and_changes_nothing(
     assert _files(folder / "run") == files
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children that SIGINT interrupts also where pytest runs in a shell's background, ignoring it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_keeps_what_is_done_and_the_same_command_finishes(folder: Path) -> None:
     program = [sys.executable, "-m", "codesign.search.cli"]
     grid = ["--latency", "20:490:+10"]  # machines of one latency share timings: too fast to stop

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import cocotb_tools.config
+import find_libpython
 import pytest
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, RisingEdge
@@ -51,6 +52,9 @@ def run_bench(
     of `top`). `waves` names a VCD file to write. `fast` is for long runs: it builds for minutes, with
     the optimizations of hw.simulator. Fails the pytest with the end of the log.
     """
+    if find_libpython.find_libpython() is None:
+        package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+        pytest.fail(f"cocotb needs Python's shared library: apt install {package}", pytrace=False)
     visible = (top,) if public is None else public
     executable = _build(top, parameters or {}, folders, sources, visible, bool(waves), fast)
     file = sys.modules[test_module].__file__

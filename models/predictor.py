@@ -1,8 +1,8 @@
 """Perplexity of decoders that were never measured, from a table of those that were.
 
-The better of two fits of its logarithm, by cross-validation: ridge regression on second-degree
-features, and gradient-boosted trees. Kendall's tau on rows that took no part says how well decoders
-are ranked, which is what a search asks. Needs scikit-learn, of the [train] extra.
+Fits of its logarithm: the better, by cross-validation, of ridge regression on second-degree features
+and gradient-boosted trees; of a small table, ridge regression on sizes alone. Kendall's tau on rows
+that took no part says how well decoders are ranked, which is what a search asks.
 """
 
 from collections.abc import Sequence
@@ -18,17 +18,20 @@ from codesign.models.perplexities import Measured
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-FEWEST_ROWS = 30
+FEWEST_ROWS = 8
+ROWS_TO_HOLD_OUT = 30  # from so many on a fifth can be spared
 FOLDS = 5
+SIZES = 5  # of the features are sums over the layers
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """A fit, and how it did on the fifth of the rows that `kendall_tau` and `error` are of."""
+    """A fit, and how it did on rows that took no part in one."""
 
     model: Any  # of scikit-learn: features to log perplexity
-    kind: str  # "ridge" or "trees"
+    kind: str
     longest: int  # layers that the features have places for
+    judged_on: str  # the rows that `kendall_tau` and `error` are of
     kendall_tau: float  # of predicted and measured ranks: 1 when the order is the same
     error: float  # RMS of predicted over measured perplexity - 1
 
@@ -38,42 +41,36 @@ class Predictor:
         result: Floats = np.exp(self.model.predict(features(decoders, self.longest)))
         return result
 
+    def log_perplexity(self, d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
+        """Return the logarithms [n] for widths [n], and heads and FFN widths [n, layers], 0 where
+        there is no layer; no more layers than `longest` may be used."""
+        heads, d_ff = (_padded(values, self.longest) for values in (heads, d_ff))
+        result: Floats = self.model.predict(features_of(d_model, heads, d_ff))
+        return result
+
+    def describe(self) -> str:
+        """What it is, and how it did."""
+        return (
+            f"{self.kind}; on {self.judged_on}: Kendall tau {self.kendall_tau:.3f}, "
+            f"error {100 * self.error:.2f} %"
+        )
+
 
 def fit(rows: Sequence[Measured], seed: int = 0) -> Predictor:
-    """Return the predictor of a table; a fifth of it, drawn by `seed`, judges and is then used too.
+    """Return the predictor of a table of `FEWEST_ROWS` or more; `seed` draws the rows held out.
 
-    Raises ModelError when there are too few rows or scikit-learn is not there.
+    Every row is used in the end, also those that judged. Raises ModelError when there are too few.
     """
-    try:
-        from scipy.stats import kendalltau
-        from sklearn.base import clone
-        from sklearn.model_selection import cross_val_score, train_test_split
-    except ModuleNotFoundError as error:
-        raise ModelError("a predictor needs scikit-learn: pip install 'codesign[train]'") from error
     if len(rows) < FEWEST_ROWS:
         raise ModelError(
-            f"{len(rows)} perplexities fit no predictor: measure {FEWEST_ROWS} or more"
+            f"{len(rows)} measured decoders fit no predictor: measure {FEWEST_ROWS} or more"
         )
     longest = max(row.layers for row in rows)
     x = features(rows, longest)
     y = np.log([row.perplexity for row in rows])
-    x_fit, x_held, y_fit, y_held = train_test_split(x, y, test_size=1 / FOLDS, random_state=seed)
-    models = _models(seed)
-    scores = {
-        name: cross_val_score(
-            model, x_fit, y_fit, cv=FOLDS, scoring="neg_root_mean_squared_error"
-        ).mean()
-        for name, model in models.items()
-    }
-    kind = max(scores, key=lambda name: scores[name])
-    held = models[kind].fit(x_fit, y_fit).predict(x_held)
-    return Predictor(
-        clone(models[kind]).fit(x, y),
-        kind,
-        longest,
-        float(kendalltau(held, y_held).statistic),
-        float(np.sqrt(np.mean(np.expm1(held - y_held) ** 2))),
-    )
+    if len(rows) < ROWS_TO_HOLD_OUT:
+        return _fit_sizes(x, y, longest)
+    return _fit_better(x, y, longest, seed)
 
 
 def features(decoders: Sequence[DecoderConfig | Measured], longest: int) -> Floats:
@@ -99,16 +96,66 @@ def features_of(d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
     return np.concatenate([sums, heads, d_ff], axis=1)
 
 
-def _models(seed: int) -> dict[str, Any]:
+def _fit_better(x: Floats, y: Floats, longest: int, seed: int) -> Predictor:
+    """Of ridge regression and trees, judged on a fifth."""
+    from sklearn.base import clone
     from sklearn.ensemble import GradientBoostingRegressor
-    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import cross_val_score, train_test_split
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-    ridge = make_pipeline(
-        StandardScaler(), PolynomialFeatures(2), StandardScaler(), RidgeCV(np.logspace(-3, 3, 13))
-    )
-    trees = GradientBoostingRegressor(
-        n_estimators=300, learning_rate=0.05, max_depth=4, subsample=0.7, random_state=seed
-    )
-    return {"ridge": ridge, "trees": trees}
+    models = {
+        "ridge regression": make_pipeline(
+            StandardScaler(), PolynomialFeatures(2), StandardScaler(), _ridge()
+        ),
+        "boosted trees": GradientBoostingRegressor(
+            n_estimators=300, learning_rate=0.05, max_depth=4, subsample=0.7, random_state=seed
+        ),
+    }
+    x_fit, x_held, y_fit, y_held = train_test_split(x, y, test_size=1 / FOLDS, random_state=seed)
+    scores = {
+        name: cross_val_score(
+            model, x_fit, y_fit, cv=FOLDS, scoring="neg_root_mean_squared_error"
+        ).mean()
+        for name, model in models.items()
+    }
+    kind = max(scores, key=lambda name: scores[name])
+    held = models[kind].fit(x_fit, y_fit).predict(x_held)
+    model = clone(models[kind]).fit(x, y)
+    return Predictor(model, kind, longest, "a held-out fifth", *_judge(held, y_held))
+
+
+def _fit_sizes(x: Floats, y: Floats, longest: int) -> Predictor:
+    """Ridge regression on the sums over the layers, judged on each row by the fit to the others."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.model_selection import LeaveOneOut, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    sizes = ColumnTransformer([("sizes", StandardScaler(), slice(0, SIZES))])
+    model = make_pipeline(sizes, _ridge())
+    left_out = cross_val_predict(model, x, y, cv=LeaveOneOut())
+    kind = "ridge regression on sizes"
+    return Predictor(model.fit(x, y), kind, longest, "each row left out", *_judge(left_out, y))
+
+
+def _ridge() -> Any:
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(np.logspace(-3, 3, 13))
+
+
+def _judge(predicted: Floats, measured: Floats) -> tuple[float, float]:
+    """Kendall's tau and the error of logarithms."""
+    from scipy.stats import kendalltau
+
+    error = np.sqrt(np.mean(np.expm1(predicted - measured) ** 2))
+    tau = kendalltau(predicted, measured).statistic
+    return float(np.nan_to_num(tau)), float(error)  # of perplexities all alike there is no order
+
+
+def _padded(values: Ints, width: int) -> Ints:
+    """[n, layers] as [n, width]: of no more layers than that."""
+    padded: Ints = np.zeros((len(values), width), dtype=np.int64)
+    padded[:, : values.shape[1]] = values[:, :width]
+    return padded

@@ -15,7 +15,7 @@ from codesign.models.reference import forward, random_inputs
 from codesign.models.space import Space
 from codesign.models.weights import parameter_shapes, random_weights
 
-pytestmark = pytest.mark.exports
+pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
 elastic = pytest.importorskip("codesign.models.elastic")
 

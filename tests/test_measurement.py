@@ -10,9 +10,8 @@ from codesign.hw.errors import ModelError
 from codesign.models import perplexities, tokens
 from codesign.models.space import Space
 
-pytestmark = pytest.mark.exports
+pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
-pytest.importorskip("sklearn")
 measurement = pytest.importorskip("codesign.models.measurement")
 supernet = pytest.importorskip("codesign.models.supernet")
 torch.set_num_threads(1)  # the networks are small, and tests run beside each other

@@ -14,7 +14,7 @@ from codesign.models import tokens
 from codesign.models.reference import forward
 from codesign.models.space import Single, Space
 
-pytestmark = pytest.mark.exports
+pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
 supernet = pytest.importorskip("codesign.models.supernet")
 elastic = pytest.importorskip("codesign.models.elastic")

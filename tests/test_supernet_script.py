@@ -13,9 +13,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-pytestmark = [pytest.mark.exports, pytest.mark.long]
+pytestmark = [pytest.mark.train, pytest.mark.long]
 pytest.importorskip("torch")
-pytest.importorskip("sklearn")
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "supernet.md"
 

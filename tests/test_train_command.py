@@ -14,9 +14,8 @@ import pytest
 from codesign.models import corpus
 from codesign.search.cli import main
 
-pytestmark = pytest.mark.exports
+pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
-pytest.importorskip("sklearn")
 
 SPACE = """
 [transformer]

@@ -7,7 +7,7 @@ wherever its numbers appear.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import CodesignError
 from codesign.models import perplexities, predictor
+from codesign.models.perplexities import Measured
 from codesign.models.predictor import Predictor
 from codesign.search.space import Genes, SearchSpace, Shape
 
@@ -98,15 +99,10 @@ class MeasuredSubnets:
     is_proxy: bool = False
 
     def perplexity(self, space: SearchSpace, genes: Genes) -> Floats:
-        """Perplexity [n]: as measured, else as predicted; raises QualityError of deeper ones."""
+        """Perplexity [n]: as measured, else as predicted; of the space it was loaded for."""
         d_model, layers = space.d_model(genes), space.layers(genes)
         widths = {shape.d_model for shape in self.measured}
         depths = {shape.layers for shape in self.measured}
-        if len(layers) and max(layers) > max(depths):
-            raise QualityError(
-                f"no measured subnet has more than {max(depths)} layers, a candidate has "
-                f"{max(layers)}: measure such, or leave them out of the space"
-            )
         logs = self.fitted.log_perplexity(d_model, space.heads(genes), space.d_ff(genes))
         found: Floats = np.exp(np.round(logs, DECIMALS))
         for row in np.flatnonzero(np.isin(d_model, [*widths]) & np.isin(layers, [*depths])):
@@ -116,22 +112,30 @@ class MeasuredSubnets:
         return found
 
 
-def load_quality(path: Path | None) -> Quality:
+def load_quality(path: Path | None, space: SearchSpace) -> Quality:
     """The proxy, or the measured subnets of a CSV or Parquet file.
 
-    Raises QualityError, or ModelError naming what is wrong in the file.
+    Raises QualityError when they are too few or the space reaches beyond them, or ModelError naming
+    what is wrong in the file.
     """
     if path is None:
         return ScalingLaw()
     table = perplexities.read(path)
-    rows = [*{(row.d_model, row.heads, row.d_ff): row for row in table.rows}.values()]
+    rows = [*dict.fromkeys(table.rows)]
     if len(rows) < predictor.FEWEST_ROWS:
         raise QualityError(
             f"{path} has {len(rows)} subnets but at least {predictor.FEWEST_ROWS} are needed"
         )
+    beyond = "; ".join(_beyond(rows, space))
+    if beyond:
+        raise QualityError(
+            f"the space reaches beyond what {path} measured ({beyond}): measure such subnets, or "
+            "leave them out of the space"
+        )
     text = _mapping(table.metadata.get("text")).get("name")
-    fitted = predictor.fit(rows, int(table.metadata.get("seed", 0)))
-    how = f", between them {fitted.describe()}"
+    seed = table.metadata.get("seed")
+    fitted = predictor.fit(rows, seed if isinstance(seed, int) else 0)
+    how = "; ".join([f", between them {fitted.describe()}", *_notes(rows, table.metadata, space)])
     content = f"{rows} {text} {how}"
     return MeasuredSubnets(
         f"{len(rows)} measured subnets of {path.name}" + (f" on {text}" if text else "") + how,
@@ -140,6 +144,37 @@ def load_quality(path: Path | None) -> Quality:
         {Shape(row.d_model, row.heads, row.d_ff): row.perplexity for row in rows},
         fitted,
     )
+
+
+def _beyond(rows: Sequence[Measured], space: SearchSpace) -> Iterator[str]:
+    """The choices of a space that lie outside what was measured, where no fit can be trusted."""
+    measured = {
+        "layers": [row.layers for row in rows],
+        "d_model": [row.d_model for row in rows],
+        "heads": [heads for row in rows for heads in row.heads],
+        "d_ff": [d_ff for row in rows for d_ff in row.d_ff],
+    }
+    for name, values in measured.items():
+        choices = getattr(space.transformer, name)
+        if min(choices) < min(values) or max(choices) > max(values):
+            yield f"{name} {_range(choices)}, measured {_range(values)}"
+
+
+def _notes(
+    rows: Sequence[Measured], metadata: Mapping[str, Any], space: SearchSpace
+) -> Iterator[str]:
+    """What a reader of the numbers should know of a table and a space that differ."""
+    unseen = sorted({*space.transformer.d_model} - {row.d_model for row in rows})
+    if unseen:
+        yield f"no subnet of d_model {', '.join(map(str, unseen))} was measured"
+    words = _mapping(metadata.get("space")).get("vocab_size")
+    if words is not None and words != space.transformer.vocab_size:
+        yield f"measured with a vocabulary of {words:,}, not {space.transformer.vocab_size:,}"
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

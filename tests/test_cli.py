@@ -448,3 +448,9 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
         check=False,
     )
     assert (done.stdout, done.stderr) == ("141\n", "")
+
+
+def test_a_closed_standard_output_is_no_error() -> None:
+    command = f"{sys.executable} -m codesign.search.cli models >&-"
+    done = subprocess.run(["bash", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,7 @@
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def _table(path: Path, rows: int, noise: float = 0.0) -> Path:
 def test_measured_subnets_are_used_as_they_stand_and_predict_the_rest(
     tmp_path: Path, rows: int, fit: str
 ) -> None:
-    quality = load_quality(_table(tmp_path / "subnets.csv", rows))
+    quality = load_quality(_table(tmp_path / "subnets.csv", rows), SMALL)
     assert not quality.is_proxy and "measured subnets of subnets.csv" in quality.source
     assert fit in quality.source and "Kendall tau" in quality.source
     assert quality.label == "perplexity"
@@ -84,17 +85,48 @@ def test_measured_subnets_are_used_as_they_stand_and_predict_the_rest(
     assert truth.max() > 1.5 * truth.min()
 
 
-def test_a_table_is_called_after_its_text(tmp_path: Path) -> None:
-    """What a grammar's words cost is not taken for what English costs."""
+def space(**choices: tuple[int, ...]) -> SearchSpace:
+    narrow = Architectures(layers=(1,), d_model=(48,), heads=(4,), d_ff=(64, 512))
+    return SearchSpace(replace(narrow, **choices))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
     rows = tuple(Measured(1, 48, (4,), (64 * n,), 3.0 + n) for n in range(1, 9))
-    path = tmp_path / "table.parquet"
-    write(Perplexities(rows, {"text": {"name": "the built-in grammar"}}), path)
-    quality = load_quality(path)
+    metadata = {"text": {"name": "the built-in grammar"}, "space": {"vocab_size": 99}}
+    write(Perplexities(rows, metadata), tmp_path / "table.parquet")
+    return tmp_path / "table.parquet"
+
+
+def test_a_table_is_called_after_its_text(table: Path) -> None:
+    """What a grammar's words cost is not taken for what English costs."""
+    quality = load_quality(table, space())
     assert quality.label == "perplexity of the built-in grammar"
     assert "8 measured subnets of table.parquet on the built-in grammar" in quality.source
-    deeper = SearchSpace(Architectures(layers=(1, 2), d_model=(48,), heads=(4,), d_ff=(64,)))
-    with pytest.raises(QualityError, match="no measured subnet has more than 1 layers.*measure"):
-        quality.perplexity(deeper, deeper.corners())
+    assert "measured with a vocabulary of 99, not 33,278" in quality.source
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        ({"layers": (1, 2)}, "layers 1 to 2, measured 1"),
+        ({"d_model": (24,)}, "d_model 24, measured 48"),
+        ({"heads": (4, 12)}, "heads 4 to 12, measured 4"),
+        ({"d_ff": (32, 512)}, "d_ff 32 to 512, measured 64 to 512"),
+    ],
+)
+def test_a_space_beyond_the_table_is_refused(
+    table: Path, choices: dict[str, tuple[int, ...]], said: str
+) -> None:
+    with pytest.raises(QualityError, match=f"reaches beyond .*{said}.*: measure such"):
+        load_quality(table, space(**choices))
+
+
+def test_a_width_between_measured_ones_is_said(tmp_path: Path) -> None:
+    rows = tuple(Measured(1, 24 * n, (4,), (64,), 19.0 - n) for n in (1, 3, 4, 5, 6, 7, 8, 9))
+    write(Perplexities(rows), tmp_path / "table.csv")
+    quality = load_quality(tmp_path / "table.csv", space(d_model=(24, 48, 72), d_ff=(64,)))
+    assert "no subnet of d_model 48 was measured" in quality.source
 
 
 @pytest.mark.parametrize(
@@ -111,13 +143,13 @@ def test_bad_tables_are_named(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "bad.csv"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(CodesignError) as caught:
-        load_quality(path)
+        load_quality(path, SMALL)
     assert said in str(caught.value)
 
 
 def test_a_table_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(CodesignError, match="No such file"):
-        load_quality(tmp_path / "none.csv")
+        load_quality(tmp_path / "none.csv", SMALL)
     (tmp_path / "no.parquet").write_bytes(b"nothing")
     with pytest.raises(CodesignError, match="no table of perplexities"):
-        load_quality(tmp_path / "no.parquet")
+        load_quality(tmp_path / "no.parquet", SMALL)

@@ -5,6 +5,7 @@ supernet. Kendall's tau of both perplexities says how well the supernet ranks th
 a search asks of it. Needs torch, of the [train] extra.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -43,22 +44,26 @@ def compare(
 
     Several `workers` are processes of one thread each. Raises ModelError as `supernet.train` does.
     """
+    workers = min(workers, len(rows))
     one = partial(_alone, text, space, training, out / FOLDER, device, workers > 1)
-    if workers == 1:
+    if workers <= 1:
         found: Iterator[float] = map(one, rows)
         yield from (Compared(row, value) for row, value in zip(rows, found, strict=True))
         return
-    with processes.workers(min(workers, len(rows))) as pool:
+    with processes.workers(workers) as pool:
         for row, value in zip(rows, pool.map(one, rows), strict=True):
             yield Compared(row, value)
 
 
-def kendall_tau(pairs: Sequence[Compared]) -> float:
-    """Return Kendall's tau-b of the two orders: 1 when they are the same."""
+def kendall_tau(pairs: Sequence[Compared]) -> float | None:
+    """Return Kendall's tau-b of the two orders: 1 when they are the same, None when one of them is
+    no order, as all are alike."""
     from scipy.stats import kendalltau
 
-    tau = kendalltau([pair.supernet.perplexity for pair in pairs], [pair.alone for pair in pairs])
-    return float(tau.statistic)
+    orders = [pair.supernet.perplexity for pair in pairs], [pair.alone for pair in pairs]
+    if any(len(set(order)) < 2 for order in orders):
+        return None
+    return float(kendalltau(*orders).statistic)
 
 
 def decoder(space: Space, row: Measured) -> DecoderConfig:
@@ -87,6 +92,12 @@ def _alone(
 
         torch.set_num_threads(1)
     config = decoder(space, row)
-    shape = "-".join(map(str, (row.d_model, *row.heads, *row.d_ff)))
-    net = train(text.train, Single(config), training, out / shape, resume=True, device=device)
+    folder = out / _folder(row)
+    net = train(text.train, Single(config), training, folder, resume=True, device=device)
     return perplexity(net, config, text.validation, training.seq, training.batch)
+
+
+def _folder(row: Measured) -> str:
+    """Layers and width to read, and a hash of the shape: as long for sixty layers as for one."""
+    shape = f"{row.d_model} {row.heads} {row.d_ff}".encode()
+    return f"{row.layers}x{row.d_model}-{hashlib.sha256(shape).hexdigest()[:12]}"

@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from codesign.models.families import DecoderConfig
 
 COLUMNS = ("layers", "d_model", "heads", "d_ff", "perplexity")
 METADATA = b"codesign"  # key of the Parquet schema's metadata, which holds JSON
+MOST_LAYERS, WIDEST = 1000, 1 << 20  # far beyond any decoder
+SEEDS = 1 << 32  # what scikit-learn takes
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,10 @@ class Perplexities:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
+# Names of columns, rows with their places, metadata.
+_Content = tuple[Collection[str], Iterable[tuple[str, Mapping[str, Any]]], Mapping[str, Any]]
+
+
 def measured(config: DecoderConfig, perplexity: float) -> Measured:
     """Return the table's row of a decoder."""
     return Measured(config.layers, config.d_model, config.heads, config.d_ff, perplexity)
@@ -60,58 +66,121 @@ def write(table: Perplexities, path: Path) -> None:
 
 
 def read(path: Path) -> Perplexities:
-    """Return the table in a Parquet or .csv file; raises ModelError naming what is wrong in it."""
+    """Return the table in a Parquet or .csv file.
+
+    Raises ModelError naming what is wrong in it and where: the line of a CSV file, the row of a
+    Parquet file, both from 1; a decoder may come twice, but with one perplexity.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {path}: {error.strerror}") from error
+    names, rows, metadata = (_from_csv if path.suffix == ".csv" else _from_parquet)(content, path)
+    absent = [name for name in COLUMNS if name not in names]
+    if absent:
+        raise ModelError(f"{path} has no column {', '.join(absent)}: it takes {', '.join(COLUMNS)}")
+    seen: dict[tuple[int, Sequence[int], Sequence[int]], tuple[str, float]] = {}
+    found = []
+    for place, values in rows:
+        row = _row(values, f"{path}, {place}")
+        before, perplexity = seen.setdefault(
+            (row.d_model, row.heads, row.d_ff), (place, row.perplexity)
+        )
+        if perplexity != row.perplexity:
+            raise ModelError(
+                f"{path} gives one decoder two perplexities, {perplexity} in {before} and "
+                f"{row.perplexity} in {place}: keep one of them"
+            )
+        found.append(row)
+    return Perplexities(tuple(found), metadata)
+
+
+def _from_csv(content: bytes, path: Path) -> _Content:
+    try:
+        lines = content.decode().splitlines()
+        numbered = [(i, line) for i, line in enumerate(lines, 1) if not line.startswith("#")]
+        reader = csv.DictReader(line for _, line in numbered)
+        rows = [(f"line {numbered[reader.line_num - 1][0]}", row) for row in reader]
+        return reader.fieldnames or (), rows, {}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ModelError(f"{path} is no table of perplexities: give Parquet or CSV") from error
+
+
+def _from_parquet(content: bytes, path: Path) -> _Content:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        if path.suffix == ".csv":
-            lines = path.read_text(encoding="utf-8").splitlines()
-            reader = csv.DictReader(line for line in lines if not line.startswith("#"))
-            names: Iterable[str] = reader.fieldnames or ()
-            rows: Iterable[Mapping[str, Any]] = list(reader)
-            metadata: Mapping[str, Any] = {}
-        else:
-            table = pq.read_table(path)
-            names = table.column_names
-            rows = table.select([name for name in COLUMNS if name in names]).to_pylist()
-            metadata = json.loads((table.schema.metadata or {}).get(METADATA, b"{}"))
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror or error}") from error
-    except (pa.ArrowInvalid, UnicodeDecodeError, csv.Error) as error:
+        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
+        names = [name for name in COLUMNS if name in table.column_names]
+        rows = table.select(names).to_pylist()
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise ModelError(f"{path} is no table of perplexities: give Parquet or CSV") from error
-    absent = [name for name in COLUMNS if name not in names]
-    if absent:
-        raise ModelError(f"{path} has no column {', '.join(absent)}: it takes {', '.join(COLUMNS)}")
-    return Perplexities(
-        tuple(_row(row, f"{path}, row {i}") for i, row in enumerate(rows)), metadata
-    )
+    metadata = _metadata((table.schema.metadata or {}).get(METADATA, b"{}"), path)
+    return names, [(f"row {i}", row) for i, row in enumerate(rows, 1)], metadata
+
+
+def _metadata(text: bytes, path: Path) -> Mapping[str, Any]:
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError):
+        metadata = None
+    seed = metadata.get("seed", 0) if isinstance(metadata, dict) else None
+    if type(seed) is not int or not 0 <= seed < SEEDS:
+        raise ModelError(
+            f"{path}: what its metadata says ({METADATA.decode()}) is no JSON object with a seed "
+            f"from 0 to {SEEDS - 1}: write the table again, or give it as CSV"
+        )
+    found: dict[str, Any] = metadata
+    return found
 
 
 def _row(row: Mapping[str, Any], place: str) -> Measured:
     missing = [name for name in COLUMNS if row.get(name) in (None, "")]
     if missing:
-        raise ModelError(f"{place}: {', '.join(missing)} missing; the columns are {COLUMNS}")
+        raise ModelError(
+            f"{place}: {', '.join(missing)} missing; the columns are {', '.join(COLUMNS)}"
+        )
     try:
-        layers = int(row["layers"])
-        heads, d_ff = (_numbers(row[name], layers) for name in ("heads", "d_ff"))
-        found = Measured(layers, int(row["d_model"]), heads, d_ff, float(row["perplexity"]))
-    except (TypeError, ValueError) as error:
+        layers = _whole("layers", row["layers"], MOST_LAYERS)
+        heads, d_ff = (_numbers(name, row[name], layers) for name in ("heads", "d_ff"))
+        d_model = _whole("d_model", row["d_model"])
+        return Measured(layers, d_model, heads, d_ff, _perplexity(row["perplexity"]))
+    except ValueError as error:
         raise ModelError(f"{place}: {error}") from error
-    if not len(found.heads) == len(found.d_ff) == found.layers:
-        raise ModelError(f"{place}: heads and d_ff must list {found.layers} layers")
-    if min(found.layers, found.d_model, *found.heads, *found.d_ff) < 1:
-        raise ModelError(f"{place}: layers, d_model, heads and d_ff must be positive")
-    if not 1 <= found.perplexity < math.inf:
-        raise ModelError(f"{place}: perplexity is {found.perplexity} but must be 1 or more")
-    return found
 
 
-def _numbers(value: Any, layers: int) -> tuple[int, ...]:
+def _numbers(name: str, value: Any, layers: int) -> tuple[int, ...]:
+    """One number a layer; raises ValueError."""
     if isinstance(value, str):
         value = value.strip("[]() ").replace(",", " ").split()
-    numbers = tuple(int(item) for item in (value if isinstance(value, list) else [value]))
+    items = value if isinstance(value, list) else [value]
+    if len(items) not in (1, layers):
+        raise ValueError(f"{name} must list {layers} layers, not {len(items)}")
+    numbers = tuple(_whole(name, item) for item in items)
     return numbers * layers if len(numbers) == 1 else numbers
+
+
+def _whole(name: str, value: Any, most: int = WIDEST) -> int:
+    """Raises ValueError for anything but a whole number from 1 to `most`."""
+    try:
+        number = 0 if isinstance(value, float) and not value.is_integer() else int(value)
+    except (TypeError, ValueError):
+        number = 0
+    if not 1 <= number <= most:
+        raise ValueError(f"{name} is {str(value)[:40]} but must be a whole number, 1 to {most:,}")
+    return number
+
+
+def _perplexity(value: Any) -> float:
+    """Raises ValueError."""
+    try:
+        perplexity = float(value)
+    except (TypeError, ValueError):
+        perplexity = math.nan
+    if not 1 <= perplexity < math.inf:
+        raise ValueError(f"perplexity is {str(value)[:40]} but must be a number, 1 or more")
+    return perplexity
 
 
 def _csv(rows: Iterable[Measured]) -> bytes:
@@ -136,5 +205,6 @@ def _parquet(table: Perplexities) -> bytes:
     }
     metadata = {METADATA: json.dumps(table.metadata).encode()}
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns).replace_schema_metadata(metadata), buffer)
+    rows = pa.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(rows, buffer, write_page_checksum=True)
     return buffer.getvalue()

@@ -10,13 +10,14 @@ Needs torch, of the [train] extra.
 
 from __future__ import annotations
 
+import csv
 import io
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError
 from codesign.hw.files import write_atomic
-from codesign.models import elastic
+from codesign.models import elastic, torch_file
 from codesign.models.families import DecoderConfig
 from codesign.models.perplexities import Measured, measured
 from codesign.models.space import Single, Space
@@ -34,10 +35,11 @@ if TYPE_CHECKING:
     import torch
 
 Ids = npt.NDArray[np.int64]
-CHECKPOINT = "supernet.pt"
+CHECKPOINT, LOG = "supernet.pt", "training.csv"
 RANDOM_SUBNETS = 2
 BETAS = (0.9, 0.95)
 LARGEST_GRADIENT = 1.0
+MOST_NATS = 700.0  # a token, whose exp is still a number
 
 
 @dataclass(frozen=True)
@@ -68,11 +70,25 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Step:
+    """One step of training: a row of LOG. Losses are nats a token, of the largest on the text and of
+    the others on the largest's probabilities; None where there are no others."""
+
+    epoch: int  # from 1
+    step: int  # from 1, of the epoch
+    learning_rate: float
+    largest: float
+    smallest: float | None
+    random: float | None  # their mean
+
+
+@dataclass(frozen=True)
 class Supernet:
-    """Trained weights of a space."""
+    """Trained weights of a space, and the steps that trained them."""
 
     space: Space | Single
     weights: elastic.Tensors
+    log: Sequence[Step] = ()
 
     def subnet(self, config: DecoderConfig) -> elastic.Tensors:
         """Return the weights of a decoder; raises ModelError when the largest does not hold it."""
@@ -88,12 +104,14 @@ def train(
     resume: bool = False,
     device: str = "cpu",
     report: Callable[[Progress], None] | None = None,
+    before_save: Callable[[], None] | None = None,
 ) -> Supernet:
     """Train on int64[n] tokens and return the supernet; it is saved in the folder `out`.
 
-    After every epoch it is saved with all that `resume` needs to go on from there; a run that ended
-    resumes to its own result. Raises ModelError when the text, the folder, what it holds or the
-    memory does not do, or torch is not there.
+    After every epoch it is saved with all that `resume` needs to go on from there, and the losses so
+    far as LOG; a run that ended resumes to its own result. `before_save` is called every time.
+    Raises ModelError when the text, the folder, what it holds or the memory does not do, or torch is
+    not there.
     """
     try:
         import torch
@@ -102,37 +120,46 @@ def train(
 
     path = out / CHECKPOINT
     _check(tokens, space, training, path, resume)
-    state = _State(space, training, zlib.crc32(tokens.tobytes()), device)
-    if resume and path.exists():
-        state.load(path)
     start = time.monotonic()
     with _memory(training.batch, training.seq):
+        state = _State(space, training, zlib.crc32(tokens.tobytes()), device)
+        if resume and path.exists():
+            state.load(path)
+        steps = _steps(tokens, training)
         for epoch in range(state.epoch, training.epochs):
             total = 0.0
-            steps = _steps(tokens, training)
             for step, rows in enumerate(_batches(tokens, training, epoch)):
                 rate = _learning_rate(training, epoch * steps + step, training.epochs * steps)
                 batch = torch.from_numpy(rows).to(device)
-                total += _step(state, batch, rate, epoch * steps + step)
+                losses = _step(state, batch, rate, epoch * steps + step)
+                total += losses[0]
                 if not math.isfinite(total):
-                    raise ModelError(
-                        f"training diverged in step {step + 1} of epoch {epoch + 1}: "
-                        f"give a learning rate below {training.learning_rate}"
-                    )
+                    raise _diverged(training, epoch, step)
+                state.log.append(_logged(epoch, step, rate, losses))
                 if report:
                     seconds = time.monotonic() - start
                     report(Progress(epoch, step + 1, steps, total / (step + 1), seconds))
+            if not _finite(state.weights):
+                raise _diverged(training, epoch, step)
             state.epoch = epoch + 1
+            if before_save:
+                before_save()
             state.save(path)
-    return Supernet(space, state.weights)
+            _write_log(state.log, out / LOG)
+    _write_log(state.log, out / LOG)  # a run killed between both has no file of its last epoch
+    return Supernet(space, state.weights, state.log)
 
 
-def load(out: Path, space: Space | Single, *, device: str = "cpu") -> Supernet:
-    """Return the supernet that `train` saved in `out`; raises ModelError when there is none of that
-    space."""
-    saved = _read(out / CHECKPOINT, device)
-    _same("space", saved["space"], asdict(space), out / CHECKPOINT)
-    return Supernet(space, saved["weights"])
+def load(out: Path, *, device: str = "cpu") -> Supernet:
+    """Return the supernet that `train` saved in `out`, with its space; raises ModelError when there
+    is none."""
+    path = out / CHECKPOINT
+    saved = torch_file.load(path)
+    with torch_file.refuse_damage(path):
+        only = saved["space"].get("only")
+        space = Single(DecoderConfig(**only)) if only else Space(**saved["space"])
+        weights = {name: value.to(device) for name, value in saved["weights"].items()}
+        return Supernet(space, weights, [Step(*row) for row in saved["log"]])
 
 
 def perplexity(
@@ -153,7 +180,13 @@ def perplexity(
             nats += float(
                 F.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
             )
-    return math.exp(nats / (rows.shape[0] * seq))
+    nats /= rows.shape[0] * seq
+    if not nats <= MOST_NATS:
+        raise ModelError(
+            f"a subnet's loss is {nats:.3g} nats a token: train in another folder with a lower "
+            "learning rate"
+        )
+    return math.exp(nats)
 
 
 def measure(
@@ -178,7 +211,7 @@ def windows(tokens: Ids, seq: int, offset: int = 0) -> Ids:
 
 
 class _State:
-    """What training changes: weights, moments of AdamW, epochs done."""
+    """What training changes: weights, moments of AdamW, epochs done, steps logged."""
 
     def __init__(self, space: Space | Single, training: Training, text: int, device: str) -> None:
         import torch
@@ -187,6 +220,7 @@ class _State:
         self.of = {"space": asdict(space), "training": asdict(training), "text": {"crc32": text}}
         self.space, self.training = space, training
         self.epoch = 0
+        self.log: list[Step] = []
         self.weights = {
             name: value.detach().to(device).requires_grad_()
             for name, value in elastic.initial(space.largest, training.seed).items()
@@ -200,38 +234,74 @@ class _State:
         self.optimizer = torch.optim.AdamW(groups, lr=training.learning_rate, betas=BETAS)
 
     def save(self, path: Path) -> None:
-        import torch
-
-        buffer = io.BytesIO()
         content = {
             **self.of,
             "epoch": self.epoch,
             "weights": {name: value.detach() for name, value in self.weights.items()},
             "optimizer": self.optimizer.state_dict(),
+            "log": [astuple(step) for step in self.log],
         }
-        torch.save(content, buffer)
-        try:
-            write_atomic(path, buffer.getvalue())
-        except OSError as error:
-            raise ModelError(
-                f"cannot write {path}: {error.strerror}; choose another folder"
-            ) from error
+        torch_file.save(content, path)
 
     def load(self, path: Path) -> None:
         import torch
 
-        saved = _read(path, self.device)
-        for what, given in self.of.items():
-            _same(what, saved[what], given, path)
-        with torch.no_grad():
-            for name, value in self.weights.items():
-                value.copy_(saved["weights"][name])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.epoch = saved["epoch"]
+        saved = torch_file.load(path)
+        with torch_file.refuse_damage(path):
+            for what, given in self.of.items():
+                _same(what, saved[what], given, path)
+            self.epoch = saved["epoch"]
+            if type(self.epoch) is not int or not 1 <= self.epoch <= self.training.epochs:
+                raise ValueError(f"epoch {self.epoch}")
+            self.log = [Step(*row) for row in saved["log"]]
+            with torch.no_grad():
+                for name, value in self.weights.items():
+                    value.copy_(_shaped(saved["weights"][name], value))
+            self.optimizer.load_state_dict(saved["optimizer"])
+            for value in self.weights.values():
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    _shaped(self.optimizer.state[value][moment], value)
+            if not _finite(self.weights):
+                raise ValueError("weights that are no numbers")
 
 
-def _step(state: _State, batch: torch.Tensor, rate: float, step: int) -> float:
-    """Train on int64[batch, seq + 1]; the loss of the largest."""
+def _shaped(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """`value`; raises ValueError when it has another shape, which a copy would broadcast."""
+    if value.shape != like.shape:
+        raise ValueError(f"{list(value.shape)} in place of {list(like.shape)}")
+    return value
+
+
+def _finite(weights: Mapping[str, torch.Tensor]) -> bool:
+    return all(bool(value.isfinite().all()) for value in weights.values())
+
+
+def _diverged(training: Training, epoch: int, step: int) -> ModelError:
+    return ModelError(
+        f"training diverged in step {step + 1} of epoch {epoch + 1}: "
+        f"give a learning rate below {training.learning_rate}"
+    )
+
+
+def _logged(epoch: int, step: int, rate: float, losses: Sequence[float]) -> Step:
+    smallest = losses[1] if len(losses) > 1 else None
+    random = sum(losses[2:]) / len(losses[2:]) if len(losses) > 2 else None
+    return Step(epoch + 1, step + 1, rate, losses[0], smallest, random)
+
+
+def _write_log(log: Sequence[Step], path: Path) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(field.name for field in fields(Step))
+    writer.writerows(map(astuple, log))
+    try:
+        write_atomic(path, text.getvalue().encode())
+    except OSError as error:
+        raise ModelError(f"cannot write {path}: {error.strerror}; choose another folder") from error
+
+
+def _step(state: _State, batch: torch.Tensor, rate: float, step: int) -> list[float]:
+    """Train on int64[batch, seq + 1]; the losses of the decoders of `_sandwich`."""
     import torch
     from torch.nn import functional as F
 
@@ -242,7 +312,7 @@ def _step(state: _State, batch: torch.Tensor, rate: float, step: int) -> float:
     for group in state.optimizer.param_groups:
         group["lr"] = rate
     state.optimizer.zero_grad(set_to_none=True)
-    largest_loss, teacher = 0.0, None
+    losses, teacher = [], None
     for config in configs:
         weights = elastic.subnet(state.weights, state.space.largest, config)
         dropout = state.training.dropout if teacher is None else 0.0
@@ -252,13 +322,14 @@ def _step(state: _State, batch: torch.Tensor, rate: float, step: int) -> float:
         logits = logits.flatten(0, 1).float()
         if teacher is None:
             loss = F.cross_entropy(logits, targets)
-            largest_loss, teacher = float(loss.detach()), logits.detach().softmax(-1)
+            teacher = logits.detach().softmax(-1)
         else:
             loss = F.cross_entropy(logits, teacher)
+        losses.append(float(loss.detach()))
         (loss / len(configs)).backward()
     torch.nn.utils.clip_grad_norm_(state.weights.values(), LARGEST_GRADIENT)
     state.optimizer.step()
-    return largest_loss
+    return losses
 
 
 def _sandwich(space: Space | Single, training: Training, step: int) -> Sequence[DecoderConfig]:
@@ -317,23 +388,6 @@ def _check(
         raise ModelError(f"cannot write {path.parent}: {error.strerror}; choose another") from error
 
 
-def _read(path: Path, device: str) -> dict[str, Any]:
-    import pickle
-
-    import torch
-
-    try:
-        saved = torch.load(path, map_location=device, weights_only=True)
-    except OSError as error:
-        raise ModelError(f"cannot read {path}: {error.strerror}; train a supernet first") from error
-    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
-        raise ModelError(f"{path} is no supernet: train one in another folder") from error
-    wanted = {"space", "training", "text", "epoch", "weights", "optimizer"}
-    if not isinstance(saved, dict) or not wanted <= saved.keys():
-        raise ModelError(f"{path} is no supernet: train one in another folder")
-    return saved
-
-
 def _same(what: str, saved: dict[str, Any], given: dict[str, Any], path: Path) -> None:
     differ = [
         f"{key} {_plain(saved.get(key))}, not {_plain(value)}"
@@ -357,8 +411,9 @@ def _memory(batch: int, seq: int) -> Iterator[None]:
     """Name what to do when memory ends, on either kind of device."""
     try:
         yield
-    except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or "memory" in str(error):
+    except (RuntimeError, MemoryError, TypeError) as error:
+        said = str(error).lower()  # a size beyond 64 bits overflows before memory is asked for
+        if isinstance(error, MemoryError) or "memory" in said or "overflow" in said:
             raise ModelError(
                 f"out of memory with batches of {batch} x {seq} tokens: "
                 "give a smaller batch, a shorter sequence or a smaller space"

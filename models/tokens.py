@@ -32,6 +32,14 @@ class Tokens:
     vocabulary: tuple[str, ...]
     name: str
 
+    @property
+    def unknown(self) -> tuple[float, float] | None:
+        """Share of UNKNOWN in both texts; None of a vocabulary without it."""
+        if UNKNOWN not in self.vocabulary:
+            return None
+        index = self.vocabulary.index(UNKNOWN)
+        return float((self.train == index).mean()), float((self.validation == index).mean())
+
 
 def built_in(tokens: int = 400_000, validation: int = 20_000, seed: int = 1) -> Tokens:
     """Return at least so many tokens of the built-in corpus; other text validates than trains."""
@@ -63,7 +71,8 @@ def read(
         held = _lines(validation)
     elif len(lines) < HELD_OUT:
         raise ModelError(
-            f"{path} has {len(lines)} lines, none to hold out: give a file to validate with"
+            f"{path} has {len(lines)} line{'s' * (len(lines) > 1)}, none to hold out: give a file "
+            "to validate with"
         )
     else:
         held = lines[HELD_OUT - 1 :: HELD_OUT]

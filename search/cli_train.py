@@ -3,11 +3,27 @@
 `register` adds it to the group that `cli` defines.
 """
 
+import math
 from typing import Any
 
 import click
 
 from codesign.search.cli_options import POSITIVE, debug_option, json_option, path, reader
+
+COUNT = click.IntRange(1, 1_000_000)
+
+
+class Finite(click.FloatRange):
+    """A range of numbers, which `nan` and infinity are not."""
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number; fails as click's own types do."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a finite number.", param, ctx)
+        return number
 
 
 @click.command()
@@ -22,22 +38,21 @@ from codesign.search.cli_options import POSITIVE, debug_option, json_option, pat
     "--vocabulary", type=POSITIVE, help="Keep so many words, the most frequent.  [default: all]"
 )
 @click.option("--space", default="survey", show_default=True, metavar="survey|small|FILE.toml",
-              help="The Transformers; a FILE is as `codesign search` takes it.")  # fmt: skip
-@click.option("--epochs", type=POSITIVE, help="Times through the text.  [default: 50; small: 4]")
-@click.option("--batch", type=POSITIVE, default=16, show_default=True, help="Sequences a step.")
-@click.option("--seq", type=POSITIVE, help="Tokens a sequence.  [default: 512; else the space's]")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
+              help="The Transformers; a FILE is as `codesign search` takes it. For the names, give search the run's space.toml.")  # fmt: skip
+@click.option("--epochs", type=COUNT, help="Times through the text.  [default: 50; small: 4]")
+@click.option("--batch", type=COUNT, default=16, show_default=True, help="Sequences a step.")
+@click.option("--seq", type=COUNT, help="Tokens a sequence.  [default: 512; else the space's]")
+@click.option("--learning-rate", type=Finite(0, min_open=True),
               help="At its highest.  [default: 1e-3; small: 6e-3]")  # fmt: skip
-@click.option("--dropout", type=click.FloatRange(0, 1, max_open=True), default=0.0, show_default=True,
+@click.option("--dropout", type=Finite(0, 1, max_open=True), default=0.0, show_default=True,
               help="Of the largest subnet.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
               help="Of everything random.")  # fmt: skip
-@click.option("--subnets", type=POSITIVE, help="Measure so many.  [default: 1000; small: 200]")
+@click.option("--subnets", type=COUNT, help="Measure so many.  [default: 1000; small: 200]")
 @click.option("--honest", type=click.IntRange(min=2), metavar="N",
               help="Train N subnets from scratch too; say how well the supernet ranks them (take 8 or more).")  # fmt: skip
-@click.option(
-    "--device", metavar="cpu|cuda", help="Where to compute.  [default: cuda where there is one]"
-)
+@click.option("--device", metavar="cpu|cuda|cuda:N",
+              help="Where to compute.  [default: cuda where there is one]")  # fmt: skip
 @click.option("-j", "--workers", type=POSITIVE,
               help="Processes of --honest, on the cpu.  [default: all cores]")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")

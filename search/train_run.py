@@ -5,6 +5,7 @@ with the vocabulary of the text, beside the table that `codesign search --qualit
 """
 
 import importlib.util
+import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ import numpy as np
 from codesign.hw.errors import CodesignError, ModelError
 from codesign.hw.processes import cores
 from codesign.models.perplexities import Measured
+from codesign.models.space import Space
 from codesign.models.tokens import Tokenization, Tokens, built_in, read
 from codesign.search import output
 from codesign.search.quality import non_embedding_parameters
@@ -29,14 +31,16 @@ if TYPE_CHECKING:
     from codesign.models.measurement import Measurement
     from codesign.models.supernet import Training
 
-SPACE_FILE, SUMMARY_FILE = "space.toml", "summary.json"
+SPACE_FILE, SUMMARY_FILE, PLOT_FILE = "space.toml", "summary.json", "training.png"
 SURVEY, SMALL = "survey", "small"
 SURVEY_SEQ = 512  # tokens a sequence of training (arXiv 2302.14017 §6.4)
 DEFAULTS = {  # epochs, learning rate, subnets
     SURVEY: (50, 1e-3, 1000),
     SMALL: (4, 6e-3, 200),
 }
+EXTREMES = 2  # rows of a table, before its random subnets
 SIZE_CLASSES = 4  # of parameters, whose best subnets are shown
+MOST_UNKNOWN = 0.2  # of the validation text, before it is warned of
 SAID_SECONDS = 15.0  # between two lines of progress where there is no terminal
 
 
@@ -73,14 +77,25 @@ class _Prepared:
     text: Tokens
     space: SearchSpace
     training: "Training"
-    subnets: int
+    subnets: int  # no more than there are
     device: str
+    kept: int = 0  # subnets that the folder has already
+
+    @property
+    def trained(self) -> Space:
+        """The space of the supernet."""
+        return self.space.transformer.trained(self.training.seq)
+
+    @property
+    def rows(self) -> int:
+        """Subnets in the table in the end."""
+        return max(self.subnets, self.kept)
 
     def describe(self) -> dict[str, Any]:
         """What `run.json` says of it; more subnets of one training are no other run."""
         from codesign.models.measurement import describe
 
-        made = describe(self.text, self.space.transformer.trained(self.training.seq), self.training)
+        made = describe(self.text, self.trained, self.training)
         inputs = {name: made[name] for name in ("space", "training", "text")}
         return output.describe_run(
             self.request.command, {"action": "train", **inputs}, self.training.seed
@@ -91,30 +106,49 @@ class _Prepared:
 class _Results:
     measurement: "Measurement"
     compared: "Sequence[Compared]"
-    seconds: float
 
 
 def run_train(request: TrainRequest) -> None:
     """Train, measure, write the run and print its table. Raises CodesignError for bad input.
 
+    A run that ends before its first epoch does leaves nothing, so that its folder can be taken again.
     Its KeyboardInterrupt says what was kept.
     """
+    from codesign.models.measurement import kept
+    from codesign.models.supernet import CHECKPOINT
+    from codesign.search.train_plots import training_plot
+
     prepared = _prepare(request)
     run = prepared.describe()
     with output.run_directory(request.out, run) as directory:
-        directory.write_text(output.RUN_FILE, output.json_text(run))
-        directory.write_text(SPACE_FILE, prepared.space.to_toml())
+
+        def describe() -> None:
+            directory.write_text(output.RUN_FILE, output.json_text(run))
+            directory.write_text(SPACE_FILE, prepared.space.to_toml())
+
+        if request.resume:
+            before = kept(prepared.text, prepared.trained, prepared.training, request.out)
+            prepared = replace(prepared, kept=len(before))
         say(_described(prepared))
+        _warn_of_unknown_words(prepared.text)
         try:
-            results = _run(prepared)
+            results = _run(prepared, describe)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
                 f"whole epochs and measured subnets are kept in {request.out}: repeat the command "
                 "with --resume"
+                if (request.out / CHECKPOINT).exists()
+                else "no epoch was whole, nothing is kept"
             ) from None
+        describe()
         summary = _summary(prepared, results)
         directory.write_text(SUMMARY_FILE, output.json_text(summary))
-        directory.log(f"measured {len(results.measurement.table.rows)} subnets")
+        directory.write_bytes(PLOT_FILE, training_plot(results.measurement.log))
+        found = results.measurement
+        directory.log(
+            f"trained in {found.training_seconds:.1f} s, measured {len(found.table.rows)} subnets "
+            f"({prepared.kept} before) in {found.measuring_seconds:.1f} s"
+        )
     if request.as_json:
         output.print_json({**run, "out": str(request.out), **summary})
     else:
@@ -124,7 +158,7 @@ def run_train(request: TrainRequest) -> None:
 def _prepare(request: TrainRequest) -> _Prepared:
     if importlib.util.find_spec("torch") is None:
         raise ModelError("training needs torch: pip install 'codesign[train]'")
-    from codesign.models.supernet import Training
+    from codesign.models.supernet import Training, windows
 
     text = _text(request)
     space = _space(request.space)
@@ -138,13 +172,24 @@ def _prepare(request: TrainRequest) -> _Prepared:
         dropout=request.dropout,
         seed=request.seed,
     )
-    subnets = request.subnets or subnets
-    if request.honest and request.honest > subnets - 2:
-        raise CodesignError(
-            f"--honest {request.honest} is more than {subnets - 2}, the random ones of "
-            f"{subnets} subnets: measure more"
-        )
+    for tokens in (text.train, text.validation):
+        windows(tokens, training.seq)
+    size = space.transformer.trained(training.seq).size()
+    subnets = min(request.subnets or subnets, size)
+    if request.honest:
+        _check_honest(request.honest, subnets, size)
     return _Prepared(request, text, space, training, subnets, _device(request.device))
+
+
+def _check_honest(wanted: int, subnets: int, size: int) -> None:
+    """Raises CodesignError where there are not so many beside the largest and the smallest."""
+    random = max(0, subnets - EXTREMES)
+    if wanted > random:
+        remedy = "measure more" if subnets < size else "take a larger space, or leave it out"
+        raise CodesignError(
+            f"--honest {wanted} is more than {random}, the random ones of "
+            f"{_counted(subnets, 'subnet')}: {remedy}"
+        )
 
 
 def _text(request: TrainRequest) -> Tokens:
@@ -176,19 +221,24 @@ def _device(name: str | None) -> str:
 
     if name is None:
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise CodesignError(f"unknown device {name!r}: choose cpu or cuda")
-    if name.startswith("cuda") and not torch.cuda.is_available():
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", name):
+        raise CodesignError(f"unknown device {name!r}: choose cpu, cuda or cuda:N")
+    if name == "cpu":
+        return name
+    if not torch.cuda.is_available():
         raise CodesignError("no CUDA device is here: leave --device out, or take --device cpu")
+    count = torch.cuda.device_count()
+    if int(name.partition(":")[2] or 0) >= count:
+        raise CodesignError(f"no device {name} is here: the last is cuda:{count - 1}")
     return name
 
 
-def _run(prepared: _Prepared) -> _Results:
+def _run(prepared: _Prepared, describe: Callable[[], None]) -> _Results:
+    """Train and measure; `describe` writes what says whose the first thing kept is."""
     from codesign.models import from_scratch
     from codesign.models.measurement import train_and_measure
 
-    request, start = prepared.request, time.monotonic()
-    space = prepared.space.transformer.trained(prepared.training.seq)
+    request, space = prepared.request, prepared.trained
     with _display() as show:
         found = train_and_measure(
             prepared.text,
@@ -203,11 +253,12 @@ def _run(prepared: _Prepared) -> _Results:
                 p.epoch * p.steps + p.step,
                 prepared.training.epochs * p.steps,
             ),
-            on_measured=lambda count, _: show("measuring subnets", count, prepared.subnets),
+            before_save=describe,
+            on_measured=lambda count, _: show("measuring subnets", count, prepared.rows),
         )
         compared = []
         if request.honest:
-            chosen = found.table.rows[2 : 2 + request.honest]  # after the extremes: random ones
+            chosen = found.table.rows[EXTREMES : EXTREMES + request.honest]
             workers = 1 if prepared.device != "cpu" else request.workers or cores()
             show("training from scratch", 0, len(chosen))
             for pair in from_scratch.compare(
@@ -216,20 +267,44 @@ def _run(prepared: _Prepared) -> _Results:
             ):  # fmt: skip
                 compared.append(pair)
                 show("training from scratch", len(compared), len(chosen))
-    return _Results(found, compared, time.monotonic() - start)
+    return _Results(found, compared)
 
 
 # -- What is said ----------------------------------------------------------------------------------------
 
 
 def _described(prepared: _Prepared) -> str:
-    t, training = prepared.space.transformer, prepared.training
+    space, training, text = prepared.trained, prepared.training, prepared.text
+    unknown = text.unknown
+    words = unknown and f"; unknown {_percent(unknown[0])}, of validation {_percent(unknown[1])}"
+    before = f" ({prepared.kept:,} measured before)" if prepared.kept else ""
     return (
-        f"{t.size:.3g} Transformers, {training.epochs} epochs of {len(prepared.text.train):,} tokens "
-        f"of {prepared.text.name} (vocabulary {t.vocab_size:,}) in batches of {training.batch} x "
-        f"{training.seq}, on {prepared.device}; then {prepared.subnets:,} subnets on "
-        f"{len(prepared.text.validation):,} tokens; files go to {prepared.request.out}"
+        f"{space.size():.3g} Transformers, {_counted(training.epochs, 'epoch')} of "
+        f"{len(text.train):,} tokens of {text.name} (vocabulary {space.vocab_size:,}{words or ''}) in "
+        f"batches of {training.batch} x {training.seq}, on {prepared.device}; then "
+        f"{_counted(prepared.rows, 'subnet')}{before} on {len(text.validation):,} tokens; "
+        f"files go to {prepared.request.out}"
     )
+
+
+def _warn_of_unknown_words(text: Tokens) -> None:
+    if text.unknown and text.unknown[1] > MOST_UNKNOWN:
+        say(
+            f"warning: {_percent(text.unknown[1])} of the validation text is unknown words, and "
+            "guessing those is easy: give more text, a larger --vocabulary, or --tokens bytes"
+        )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
 
 
 @contextmanager
@@ -275,10 +350,11 @@ def _lines() -> Callable[[str, int, int], None]:
 
 
 def _summary(prepared: _Prepared, results: _Results) -> dict[str, Any]:
-    predictor = results.measurement.predictor
+    predictor, unknown = results.measurement.predictor, prepared.text.unknown
     return {
         "device": prepared.device,
         "subnets": len(results.measurement.table.rows),
+        "unknown_words": unknown and {"train": unknown[0], "validation": unknown[1]},
         "perplexity_of": prepared.text.name,
         "shown": [{"subnet": name, **asdict(row)} for name, row in _shown(results)],
         "predictor": predictor
@@ -288,17 +364,23 @@ def _summary(prepared: _Prepared, results: _Results) -> dict[str, Any]:
             "kendall_tau": predictor.kendall_tau,
             "error": predictor.error,
         },
-        "from_scratch": results.compared
-        and {
+        "from_scratch": {
             "kendall_tau": _tau(results),
             "decoders": [
-                {**asdict(pair.supernet), "alone": pair.alone} for pair in results.compared
+                {
+                    **asdict(pair.supernet),
+                    "parameters": _parameters(pair.supernet),
+                    "alone": pair.alone,
+                }
+                for pair in results.compared
             ],
-        },
+        }
+        if results.compared
+        else None,
     }
 
 
-def _tau(results: _Results) -> float:
+def _tau(results: _Results) -> float | None:
     from codesign.models.from_scratch import kendall_tau
 
     return kendall_tau(results.compared)
@@ -314,12 +396,14 @@ def _shown(results: _Results) -> Iterator[tuple[str, Measured]]:
     rows = results.measurement.table.rows
     largest, others = rows[0], rows[1:]
     yield "largest", largest
-    edges = [_parameters(largest) * part / SIZE_CLASSES for part in range(SIZE_CLASSES, -1, -1)]
+    edges = [100 * part / SIZE_CLASSES for part in range(SIZE_CLASSES, -1, -1)]
     for upper, lower in pairwise(edges):
-        within = [row for row in others if lower < _parameters(row) <= upper]
-        if within:
-            share = upper / _parameters(largest)
-            yield f"best up to {share:.0%} of it", min(within, key=lambda row: row.perplexity)
+        within = [
+            row for row in others if lower < 100 * _parameters(row) / _parameters(largest) <= upper
+        ]
+        best = min(within, key=lambda row: row.perplexity, default=None)
+        if best is not None and best is not others[0]:
+            yield f"best of {lower:g}–{upper:g} % of its parameters", best
     if others:
         yield "smallest", others[0]
 
@@ -328,7 +412,7 @@ def _print(prepared: _Prepared, results: _Results) -> None:
     from codesign.models.from_scratch import FEWEST
     from codesign.search import tables
 
-    rows, out = results.measurement.table.rows, prepared.request.out
+    found, out = results.measurement, prepared.request.out
     console = tables.console()
     headers = [("", ""), ("perplexity", ""), ("parameters", "no embeddings"), ("L", ""),
                ("d_model", ""), ("heads", ""), ("d_ff", "")]  # fmt: skip
@@ -338,18 +422,18 @@ def _print(prepared: _Prepared, results: _Results) -> None:
         for name, row in _shown(results)
     ]  # fmt: skip
     title = (
-        f"{len(rows):,} subnets measured on {prepared.text.name} in {results.seconds / 60:.1f} min"
+        f"{_counted(len(found.table.rows), 'subnet')} measured on {prepared.text.name} in "
+        f"{_time(found.measuring_seconds)}, after {_time(found.training_seconds)} of training"
     )
     console.print(tables.plain_table(headers, cells, title, console.width))
-    predictor = results.measurement.predictor
     lines = []
-    if predictor:
-        lines.append(f"Predictor: {predictor.describe()}")
+    if found.predictor:
+        lines.append(f"Predictor: {found.predictor.describe()}")
     if results.compared:
-        count = len(results.compared)
+        count, tau = len(results.compared), _tau(results)
         lines.append(
             f"{count} subnets trained from scratch with the same budget: Kendall tau "
-            f"{_tau(results):.3f} with the supernet"
+            f"{'undefined' if tau is None else f'{tau:.3f}'} with the supernet"
             + ("" if count >= FEWEST else f" (too few to say: take {FEWEST})")
         )
         lines += [

@@ -133,9 +133,9 @@ def test_a_width_between_measured_ones_is_said(tmp_path: Path) -> None:
     ("text", "said"),
     [
         ("layers,d_model\n1,2\n", "no column heads, d_ff, perplexity"),
-        ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,abc\n", "row 0"),
+        ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,abc\n", "line 2"),
         ('layers,d_model,heads,d_ff,perplexity\n2,48,"4,4,4",64,30\n', "must list 2 layers"),
-        ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,nan\n", "row 0"),
+        ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,nan\n", "line 2"),
         ("layers,d_model,heads,d_ff,perplexity\n2,48,4,64,30\n", "1 subnets but at least 8"),
     ],
 )

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from codesign.hw.errors import ModelError
-from codesign.models import tokens
+from codesign.models import tokens, torch_file
 from codesign.models.reference import forward
 from codesign.models.space import Single, Space
 
@@ -96,7 +96,10 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
         supernet.train(text, SPACE, TRAINING, tmp_path / "cut", report=kill)
     resumed = supernet.train(text, SPACE, TRAINING, tmp_path / "cut", resume=True)
     again = supernet.train(text, SPACE, TRAINING, tmp_path / "cut", resume=True)
-    loaded = supernet.load(tmp_path / "cut", SPACE)
+    loaded = supernet.load(tmp_path / "cut")
+    assert loaded.space == SPACE and loaded.log == resumed.log == whole.log
+    logs = [(tmp_path / folder / supernet.LOG).read_bytes() for folder in ("whole", "cut")]
+    assert logs[0] == logs[1] and logs[0].count(b"\n") == 1 + len(whole.log)
     for name, value in whole.weights.items():
         for other in (resumed, again, loaded):
             assert torch.equal(other.weights[name], value), name
@@ -142,10 +145,10 @@ def test_training_that_cannot_start(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "cannot write" in error_of(text, SPACE, TRAINING, tmp_path / "file")
     with pytest.raises(ModelError, match="cannot read .*No such file.*train a supernet first"):
-        supernet.load(tmp_path, SPACE)
+        supernet.load(tmp_path)
     (tmp_path / supernet.CHECKPOINT).write_bytes(b"nothing")
-    with pytest.raises(ModelError, match="is no supernet"):
-        supernet.load(tmp_path, SPACE)
+    with pytest.raises(ModelError, match="is damaged"):
+        supernet.load(tmp_path)
     assert "is there already: resume it" in error_of(text, SPACE, TRAINING, tmp_path)
 
 
@@ -164,11 +167,90 @@ def test_a_checkpoint_of_something_else(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small one, whole."""
+    folder = tmp_path_factory.mktemp("small")
+    supernet.train(TEXT.train[:2000], Single(SPACE.smallest), TRAINING, folder)
+    found: Path = folder / supernet.CHECKPOINT
+    return found
+
+
+def _refused(path: Path) -> None:
+    message = "is damaged, or of another version: delete it to train anew$"
+    with pytest.raises(ModelError, match=message) as error:
+        supernet.train(
+            TEXT.train[:2000], Single(SPACE.smallest), TRAINING, path.parent, resume=True
+        )
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> None:
+    """Other files, parts of it, and a flipped bit anywhere."""
+    whole = checkpoint.read_bytes()
+    path = tmp_path / supernet.CHECKPOINT
+    plain = whole[len(torch_file.HEADER) + torch_file.DIGEST_BYTES :]
+    others = [b"", b"hello world\n", plain, whole[: len(whole) // 2], whole[:-1], whole + b"\0"]
+    places = range(0, len(whole), len(whole) // 40)
+    flipped = [whole[:i] + bytes([whole[i] ^ 1]) + whole[i + 1 :] for i in places]
+    for content in others + flipped:
+        path.write_bytes(content)
+        _refused(path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda saved: saved.clear(),
+        lambda saved: saved.update(space=None),
+        lambda saved: saved.update(epoch="x"),
+        lambda saved: saved.update(epoch=-1),
+        lambda saved: saved.update(epoch=99),
+        lambda saved: saved.update(epoch=1.0),
+        lambda saved: saved.update(weights={}),
+        lambda saved: saved["weights"].pop("norm.gamma"),
+        lambda saved: saved["weights"].update({"norm.gamma": torch.zeros(1)}),
+        lambda saved: saved["weights"]["norm.gamma"].fill_(float("nan")),
+        lambda saved: saved.update(optimizer={}),
+        lambda saved: saved["optimizer"].update(state={}),
+        lambda saved: saved["optimizer"]["state"][0].update(exp_avg=torch.zeros(1)),
+        lambda saved: saved.update(log=[[1]]),
+    ],
+)
+def test_a_checkpoint_that_holds_something_else(
+    checkpoint: Path, tmp_path: Path, change: Any
+) -> None:
+    saved = torch_file.load(checkpoint)
+    change(saved)
+    torch_file.save(saved, tmp_path / supernet.CHECKPOINT)
+    _refused(tmp_path / supernet.CHECKPOINT)
+
+
 def test_training_that_diverges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(supernet, "_step", lambda *_: float("nan"))
-    with pytest.raises(ModelError, match=r"diverged in step 1 of epoch 1: .* rate below 0.005"):
-        supernet.train(TEXT.train, SPACE, TRAINING, tmp_path)
-    assert not (tmp_path / supernet.CHECKPOINT).exists()
+    def spoil(state: Any, *_: Any) -> list[float]:
+        with torch.no_grad():
+            state.weights["norm.gamma"].fill_(float("nan"))
+        return [1.0]
+
+    for step in (lambda *_: [float("nan")], spoil):
+        monkeypatch.setattr(supernet, "_step", step)
+        with pytest.raises(ModelError, match=r"diverged in step . of epoch 1: .* below 0.005"):
+            supernet.train(TEXT.train[:4000], SPACE, TRAINING, tmp_path)
+        assert not (tmp_path / supernet.CHECKPOINT).exists()
+
+
+def test_a_loss_too_high_to_say(trained: Any) -> None:
+    weights = {name: 1e6 * value.detach() for name, value in trained.weights.items()}
+    wild = supernet.Supernet(SPACE, weights)
+    with pytest.raises(ModelError, match="nats a token: train .* with a lower learning rate"):
+        supernet.perplexity(wild, SPACE.smallest, TEXT.validation, 32)
+
+
+@pytest.mark.parametrize("width", [10**12, 10**20])
+def test_a_space_that_no_memory_holds(tmp_path: Path, width: int) -> None:
+    space = dataclasses.replace(SPACE, d_ff=(16, width))
+    with pytest.raises(ModelError, match="out of memory with batches .* a smaller space$"):
+        supernet.train(TEXT.train, space, TRAINING, tmp_path)
 
 
 def test_memory_that_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -47,6 +47,14 @@ def test_a_small_vocabulary_keeps_the_frequent_words(path: Path) -> None:
     assert train.count(UNKNOWN) == 36 * 2 - sum(train.count(word) for word in tokens.vocabulary[6:])
 
 
+def test_the_share_of_unknown_words(path: Path) -> None:
+    assert read(path, "bytes").unknown is None
+    assert built_in(200, 100).unknown is None
+    tokens = read(path, "words", vocabulary_size=8)
+    train, validation = (words.count(UNKNOWN) / len(words) for words in text(tokens))
+    assert tokens.unknown == pytest.approx((train, validation)) and validation > train > 0
+
+
 def test_built_in_text_validates_on_other_text() -> None:
     tokens = built_in(2000, 1000)
     assert len(tokens.train) >= 2000 and len(tokens.validation) >= 1000
@@ -58,7 +66,7 @@ def test_built_in_text_validates_on_other_text() -> None:
     (
         (b"", "is empty"),
         (b" \n\n", "is empty"),
-        (b"one line", "has 1 lines, none to hold out"),
+        (b"one line", "has 1 line, none to hold out"),
         (b"a\0b\n", "is binary, it has a zero at byte 1"),
         (b"ab\xff\n", "is not UTF-8 at byte 2"),
     ),

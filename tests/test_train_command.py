@@ -1,17 +1,23 @@
 """`codesign train` from outside: text to table to search, killed on the way, one line for bad input."""
 
+import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
 from codesign.models import corpus
+from codesign.models.families import DecoderConfig
+from codesign.models.perplexities import Measured, measured
 from codesign.search.cli import main
 
 pytestmark = pytest.mark.train
@@ -30,6 +36,7 @@ scratchpad_bytes = 16384
 accumulator_bytes = 16384
 bus_bytes = 8
 """
+KINDS = ("largest", "smallest", "random")  # columns of training.csv
 QUICK = ("--epochs", "3", "--subnets", "36", "--learning-rate", "1e-2", "--device", "cpu")
 
 
@@ -55,6 +62,14 @@ def test_a_table_for_the_search(capsys: pytest.CaptureFixture[str]) -> None:
     assert -1 <= document["predictor"]["kendall_tau"] <= 1
     pairs = document["from_scratch"]["decoders"]
     assert [p["perplexity"] for p in pairs] == [row["perplexity"] for row in rows[2:4]]
+    assert pairs[0]["parameters"] == _parameters(pairs[0])
+    assert set(shown) <= {"largest", "smallest", *(f"best of {c} % of its parameters" for c in
+                          ("0–25", "25–50", "50–75", "75–100"))}  # fmt: skip
+    assert len({str(row | {"subnet": ""}) for row in document["shown"]}) == len(shown) > 3
+    log = list(csv.DictReader(Path("trained/training.csv").read_text().splitlines()))
+    assert [row["epoch"] for row in log] == sorted(row["epoch"] for row in log)
+    assert log[-1]["epoch"] == "3" and all(float(log[-1][k]) < float(log[0][k]) for k in KINDS)
+    assert Path("trained/training.png").read_bytes().startswith(b"\x89PNG")
     alone = [p["alone"] for p in pairs]
     same_order = (alone[0] < alone[1]) == (rows[2]["perplexity"] < rows[3]["perplexity"])
     assert document["from_scratch"]["kendall_tau"] == (1.0 if same_order else -1.0)
@@ -64,16 +79,28 @@ def test_a_table_for_the_search(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(more) == 0
     printed = capsys.readouterr()
     assert "40 subnets measured on text.txt" in printed.out
+    assert "then 40 subnets (36 measured before) on" in printed.err
     assert pq.read_table("trained/perplexities.parquet").to_pylist()[:36] == rows
     command = printed.out.splitlines()[-1].split()
     assert command[:2] == ["codesign", "search"]
     quick = ["--budget", "100", "--population", "20", "--front", "4", "-j", "1", "--json"]
     assert main([*command[1:], *quick, "--uniform", "-o", "found"]) == 0
     found = json.loads(capsys.readouterr().out)
+    more[more.index("40")] = "10"
+    assert main([*more, "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "then 40 subnets (40 measured before) on" in printed.err
+    assert json.loads(printed.out)["subnets"] == 40
     assert found["inputs"]["quality"]["label"] == "perplexity of text.txt"
     measured = [r["perplexity"] for r in pq.read_table("trained/perplexities.parquet").to_pylist()]
     assert found["baseline"]["perplexity"] == measured[0]
     assert all(len(set(point["heads"].split(","))) == 1 for point in found["front"])
+
+
+def _parameters(row: dict[str, Any]) -> int:
+    """Weights of the matrices of all layers."""
+    d_model = row["d_model"]
+    return int(2 * d_model * (2 * sum(row["heads"]) * d_model // 12 + sum(row["d_ff"])))
 
 
 def test_a_killed_training_resumes_to_the_same_bytes() -> None:
@@ -86,7 +113,8 @@ def test_a_killed_training_resumes_to_the_same_bytes() -> None:
     assert process.returncode == -signal.SIGKILL, "it was in the middle"
     subprocess.run([*command, "-o", "cut", "--resume"], check=True, capture_output=True)
     subprocess.run([*command, "-o", "whole"], check=True, capture_output=True)
-    for name in ("perplexities.csv", "perplexities.parquet", "space.toml", "summary.json"):
+    for name in ("perplexities.csv", "perplexities.parquet", "space.toml", "summary.json",
+                 "training.csv", "training.png"):  # fmt: skip
         assert Path("cut", name).read_bytes() == Path("whole", name).read_bytes(), name
 
 
@@ -94,14 +122,22 @@ def test_a_killed_training_resumes_to_the_same_bytes() -> None:
     ("content", "options", "said"),
     [
         (b"", (), "is empty: give a file with text"),
-        (b"one line\n", (), "none to hold out: give a file to validate with"),
+        (b"one line\n", (), "has 1 line, none to hold out: give a file to validate with"),
         (b"one line\n", ("--validation", "text.txt"), "give more text or a shorter sequence"),
         (b"a\0b\n" * 20, (), "is binary"),
         (b"\xff\xfe" * 20, (), "not UTF-8 at byte 0: give a text file"),
         (None, ("--vocabulary", "3"), "a vocabulary of 3 is too small"),
         (None, ("--tokens", "bytes", "--vocabulary", "99"), "does not fit bytes"),
         (None, ("--seq", "2000"), "give more text or a shorter sequence"),
-        (None, ("--device", "tpu"), "unknown device 'tpu': choose cpu or cuda"),
+        (None, ("--device", "tpu"), "unknown device 'tpu': choose cpu, cuda or cuda:N"),
+        (None, ("--device", "cpu:"), "unknown device 'cpu:': choose"),
+        (None, ("--device", "cpu:7"), "unknown device 'cpu:7': choose"),
+        (None, ("--device", "cuda:9999"), "device"),
+        (None, ("--learning-rate", "nan"), "'nan' is not a finite number"),
+        (None, ("--learning-rate", "inf"), "'inf' is not a finite number"),
+        (None, ("--dropout", "nan"), "'nan' is not a finite number"),
+        (None, ("--epochs", f"1{'0' * 400}"), "is not in the range 1<=x<=1000000"),
+        (None, ("--subnets", str(10**23)), "is not in the range 1<=x<=1000000"),
         (None, ("--honest", "35"), "--honest 35 is more than 34"),
         (None, ("--space", "none.toml"), "cannot read none.toml"),
     ],
@@ -119,7 +155,95 @@ def test_bad_input_is_one_line(
     assert main(asked) == 2
     lines = capsys.readouterr().err.splitlines()
     assert said in lines[-1] and "Traceback" not in "".join(lines)
-    assert not Path("bad/supernet.pt").exists()
+    assert not Path("bad").exists()
+
+
+@pytest.mark.parametrize(
+    ("choices", "said"),
+    [
+        (
+            "layers=[1]\nd_model=[12]\nheads=[4]\nd_ff=[16]",
+            "more than 0, the random ones of 1 subnet:",
+        ),
+        ("layers=[1]\nd_model=[12]\nheads=[4]\nd_ff=[16, 48]", "more than 0, the .* of 2 subnets:"),
+        (
+            "layers=[1]\nd_model=[12]\nheads=[4]\nd_ff=[16, 32, 48]",
+            "more than 1, the .* 3 subnets:",
+        ),
+    ],
+)
+def test_a_space_without_random_subnets(
+    choices: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("few.toml").write_text(f"[transformer]\nsequence=16\n{choices}\n", encoding="utf-8")
+    asked = ["train", "--data", "text.txt", "--space", "few.toml", *QUICK, "-o", "few"]
+    assert main([*asked, "--honest", "2"]) == 2
+    assert re.search(f"--honest 2 is {said} take a larger space", capsys.readouterr().err)
+    assert not Path("few").exists()
+
+
+def test_the_smallest_spaces(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one point and of two: no random subnet, no predictor, no row shown twice."""
+    for widths in ("[16]", "[16, 48]"):
+        Path("few.toml").write_text(
+            f"[transformer]\nsequence=16\nlayers=[1]\nd_model=[12]\nheads=[4]\nd_ff={widths}\n"
+        )
+        asked = ["train", "--data", "text.txt", "--space", "few.toml", "--epochs", "1", "--json"]
+        assert main([*asked, "-o", widths]) == 0
+        document = json.loads(capsys.readouterr().out)
+        assert document["subnets"] == len(document["shown"]) == 1 + widths.count(",")
+        assert document["from_scratch"] is None and document["predictor"] is None
+
+
+def test_a_tau_that_is_undefined(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from codesign.models import measurement, supernet
+
+    def alike(_: object, configs: Iterable[DecoderConfig], *__: object) -> Iterator[Measured]:
+        return (measured(config, 1.0) for config in configs)
+
+    monkeypatch.setattr(supernet, "_step", lambda *_: [1.0])
+    monkeypatch.setattr(measurement, "measure", alike)
+    asked = ["train", "--data", "text.txt", "--space", "space.toml", *QUICK, "--honest", "2"]
+    assert main([*asked, "-j", "1", "-o", "json", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["from_scratch"]["kendall_tau"] is None
+    assert main([*asked, "-j", "1", "-o", "text"]) == 0
+    assert "Kendall tau undefined with the supernet" in capsys.readouterr().out
+
+
+def test_unknown_words_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("other.txt").write_text("nothing of that <s> kind\n" * 20, encoding="utf-8")
+    asked = ["train", "--data", "text.txt", "--space", "space.toml", *QUICK, "--epochs", "1"]
+    assert main([*asked, "--validation", "other.txt", "-o", "other", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "; unknown 0.0 %, of validation 83.3 %) in batches" in printed.err.splitlines()[0]
+    assert "warning: 83.3 % of the validation text is unknown words" in printed.err
+    assert json.loads(printed.out)["unknown_words"]["validation"] == pytest.approx(5 / 6)
+    assert main([*asked, "--tokens", "bytes", "-o", "bytes", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert "unknown" not in printed.err and ", 1 epoch of " in printed.err
+    assert json.loads(printed.out)["unknown_words"] is None
+
+
+def test_a_failed_run_leaves_its_folder_free(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from codesign.models import supernet
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    asked = ["train", "--space", "space.toml", "--data", "text.txt", *QUICK, "-o", "one"]
+    with monkeypatch.context() as patched:
+        patched.setattr(supernet, "_step", lambda *_: [float("nan")])
+        assert main(asked) == 2
+        assert "training diverged" in capsys.readouterr().err
+        patched.setattr(supernet, "_step", interrupt)
+        assert main(asked) == 130
+        assert "no epoch was whole, nothing is kept" in capsys.readouterr().err
+    assert not Path("one").exists()
+    assert main([*asked, "--learning-rate", "1e-3", "--epochs", "1"]) == 0
 
 
 def test_a_folder_of_another_space(capsys: pytest.CaptureFixture[str]) -> None:
@@ -131,6 +255,9 @@ def test_a_folder_of_another_space(capsys: pytest.CaptureFixture[str]) -> None:
     Path("space.toml").write_text(SPACE.replace("[12, 24]", "[12, 36]"), encoding="utf-8")
     assert main([*asked, "--resume"]) == 2
     assert "keeps a run with another space: repeat its command" in capsys.readouterr().err
+    Path("one/run.json").write_text('{"inputs": 5}', encoding="utf-8")
+    assert main([*asked, "--resume"]) == 2
+    assert "run.json is no run of codesign: choose another --out" in capsys.readouterr().err
 
 
 def test_memory_that_ends(
@@ -148,3 +275,4 @@ def test_memory_that_ends(
         "out of memory with batches of 16 x 16 tokens: give a smaller batch"
         in (capsys.readouterr().err.splitlines()[-1])
     )
+    assert not Path("codesign-train").exists()

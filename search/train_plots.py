@@ -1,0 +1,45 @@
+"""The plot of a training, as PNG bytes that the same data always reproduce."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from codesign.search.plots import figure_style
+
+if TYPE_CHECKING:
+    from codesign.models.supernet import Step
+
+_KINDS = {"smallest": "#D55E00", "random": "#B8BFC6", "largest": "#0072B2"}  # the last is on top
+_LABELS = {
+    "smallest": "smallest, on the largest's output",
+    "random": "random ones, on the largest's output",
+    "largest": "largest, on the text",
+}
+
+
+def training_plot(log: "Sequence[Step]") -> bytes:
+    """Losses and the learning rate over epochs."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    per_epoch = max(step.step for step in log)
+    epochs = np.array([step.epoch - 1 + step.step / per_epoch for step in log])
+    with figure_style():
+        figure = Figure(figsize=(8, 5), layout="constrained")
+        FigureCanvasAgg(figure)
+        losses, rates = figure.subplots(2, sharex=True, height_ratios=(3, 1))
+        for kind, colour in _KINDS.items():
+            values = np.array([getattr(step, kind) for step in log], dtype=float)  # None is nan
+            if not np.isnan(values).all():
+                losses.plot(epochs, values, color=colour, linewidth=0.8, label=_LABELS[kind])
+        losses.set_ylabel("loss (nats a token)")
+        losses.legend()
+        losses.set_title(f"Training: {len(log):,} steps")
+        rates.plot(epochs, [step.learning_rate for step in log], color="#22272B")
+        rates.set_ylabel("learning rate")
+        rates.set_xlabel("epochs")
+        sink = io.BytesIO()
+        figure.savefig(sink, format="png", dpi=160, metadata={"Software": None})
+    return sink.getvalue()

@@ -4,7 +4,9 @@ It reads the run directory alone (`report_data`), decides what to say once (`rep
 leaves the form to the templates.
 """
 
+import itertools
 import json
+import shlex
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +15,7 @@ from codesign.search import report_charts as charts
 from codesign.search import report_content as content
 from codesign.search.output import write_atomic
 from codesign.search.report_data import Record, SearchRun, read_run, winners
+from codesign.search.report_story import story
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -56,18 +59,18 @@ def _said(run: SearchRun) -> dict[str, Any]:
     axes = content.metrics(run)
     drawn, maps = charts.curves(run, axes), charts.heatmaps(run)
     parts, ranks = charts.spending(run, axes), charts.robustness(run)
+    improvements = content.improvements(run, axes)
     return {
         "run": run,
         "axes": axes,
         "objectives": content.objectives_text(run, axes),
         "searched": content.searched(run),
         "headlines": content.headlines(run, axes),
-        "winners": [
-            (role, point, content.architecture(point), content.machine(point))
-            for role, point in winners(run).items()
-        ],
+        "story": story(run, axes, parts, ranks),
+        "winners": content.winners_table(run, axes),
         "front": content.front_table(run, axes),
-        "improvements": content.improvements(run, axes),
+        "improvements": improvements,
+        "thinned": improvements is not None and content.thinned(improvements),
         "baseline": content.baseline_text(run, axes),
         "published_source": content.PUBLISHED_SOURCE,
         "verified": content.verified_text(run),
@@ -78,6 +81,7 @@ def _said(run: SearchRun) -> dict[str, Any]:
         "parts": parts,
         "ranks": charts.robustness_table(ranks) if ranks else None,
         "ranks_text": charts.robustness_text(ranks) if ranks else [],
+        "command": _command(run),
         "settings": _settings(run),
         "data": _embedded(_data(run, axes, drawn, maps, parts, ranks)),
     }
@@ -125,21 +129,39 @@ def _embedded(document: Record) -> str:
     return text
 
 
+def _command(run: SearchRun) -> str:
+    """The command that repeats the run where its folder is the current one: on its own space."""
+    command = str(run.run.get("command", ""))
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    if not run.space_toml or words[:2] != ["codesign", "search"]:
+        return command
+    kept = [
+        word
+        for before, word in itertools.pairwise(words[1:])
+        if "--space" not in (before, word) and not word.startswith("--space=")
+    ]
+    return shlex.join([*words[:2], "--space", "space.toml", *kept])
+
+
 def _settings(run: SearchRun) -> list[tuple[str, str]]:
     """The inputs of the run that are short, as name and value; the space has its own place."""
+    inputs = {"seed": run.run.get("seed")} | run.inputs
     found = []
-    for name, value in run.inputs.items():
+    for name, value in inputs.items():
         if name == "quality":
             found.append((name, f"{run.quality_label}, from {run.quality.get('source')}"))
-        elif name != "space":
+        elif name != "space" and value is not None:
             text = _in_words(value)
             found.append((name, text if len(text) <= 300 else text[:300] + " …"))
-    return [*found, ("seed", str(run.run.get("seed")))]
+    return found
 
 
 def _in_words(value: Any) -> str:
     if isinstance(value, dict):
-        return "; ".join(f"{key}: {_in_words(v)}" for key, v in value.items())
+        return "; ".join(f"{key}: {_in_words(v)}" for key, v in value.items() if v is not None)
     return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 

@@ -139,10 +139,11 @@ def spending(run: SearchRun, axes: Mapping[str, Metric]) -> list[Record]:
         cycles[kind] = max(cycles.get(kind, 0.0), cycles_factor * (row["cycles"] or 0))
         kinds[kind] = kinds.get(kind, 0.0) + energy.factor * (row["energy_j"] or 0.0)
         components[component] = components.get(component, 0.0) + energy.factor * (row["energy_j"] or 0.0)  # fmt: skip
+    by_kind = _ranked(cycles, kinds)  # one order, so that a kind has one colour
     return [
-        _parts("Cycles by kind of kernel", "cycles", f"{si} cycles".strip(), cycles),
-        _parts("Energy by kind of kernel", "energy", energy.unit, kinds),
-        _parts("Energy by component of the machine", "energy", energy.unit, components),
+        _parts(("cycles", "kind of kernel"), f"{si} cycles".strip(), cycles, by_kind),
+        _parts(("energy", "kind of kernel"), energy.unit, kinds, by_kind),
+        _parts(("energy", "component"), energy.unit, components, _ranked(components)),
     ]
 
 
@@ -207,12 +208,21 @@ def robustness_table(found: Record) -> Table:
     return Table("Rank by EDP under each energy table", tuple(columns), rows)
 
 
-def _parts(title: str, of: str, unit: str, amounts: Mapping[tuple[int, str], float]) -> Record:
-    totals: dict[str, float] = {}
-    for (_, name), value in amounts.items():
-        totals[name] = totals.get(name, 0.0) + value
-    names = sorted((n for n, v in totals.items() if v > 0), key=lambda n: -totals[n])
-    kept = names if len(names) <= _MOST_PARTS else names[: _MOST_PARTS - 1]
+def _ranked(*amounts: Mapping[tuple[int, str], float]) -> list[str]:
+    """Names that any of `amounts` has something of, by their total in the first."""
+    totals = dict.fromkeys((n for some in amounts for (_, n), v in some.items() if v > 0), 0.0)
+    for (_, name), value in amounts[0].items():
+        if name in totals:
+            totals[name] += value
+    return sorted(totals, key=lambda n: -totals[n])
+
+
+def _parts(
+    what: tuple[str, str], unit: str, amounts: Mapping[tuple[int, str], float], names: Sequence[str]
+) -> Record:
+    """`what` is spent and on what: ("energy", "component"); `names` are all that it is spent on."""
+    of, by = what
+    kept = list(names) if len(names) <= _MOST_PARTS else list(names[: _MOST_PARTS - 1])
     points: dict[str, list[float]] = {}
     for point in dict.fromkeys(point for point, _ in amounts):
         values = [amounts.get((point, name), 0.0) for name in kept]
@@ -220,7 +230,8 @@ def _parts(title: str, of: str, unit: str, amounts: Mapping[tuple[int, str], flo
             values.append(sum(amounts.get((point, n), 0.0) for n in names[len(kept) :]))
         points[str(point)] = [float(f"{v:.6g}") for v in values]
     labels = kept + (["other"] if len(kept) < len(names) else [])
-    return {"title": title, "of": of, "unit": unit, "names": labels, "points": points}
+    title = f"{of.capitalize()} by {by}"
+    return {"title": title, "of": of, "by": by, "unit": unit, "names": labels, "points": points}
 
 
 def _number(value: float | None) -> str:

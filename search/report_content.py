@@ -3,12 +3,14 @@
 Every table and chart names its units; a perplexity that is a proxy is called one wherever it is.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from codesign.hw.sizes import format_size
-from codesign.search.report_data import SearchRun, winners
+from codesign.search.report_data import Record, SearchRun, winners
+from codesign.search.search_tables import times_less
 from codesign.search.tables import prefix, significant
 
 # (perplexity given up, published gain in EDP) of UCB/EECS-2023-92, chapter 3
@@ -22,6 +24,7 @@ _NAMES = {
     "power_w": ("Power", "W"),
 }
 _OBJECTIVES = {"edp": "edp_js", "latency": "latency_s", "energy": "energy_j", "area": "area_mm2", "power": "power_w"}  # fmt: skip
+_COSTS = "Cost and use"
 _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 # What of a space is said, and how; of a length-one list too.
 _SPACE = {
@@ -34,8 +37,12 @@ _SPACE = {
         "accumulator_bytes": "accumulator {} bytes", "bus_bytes": "bus {} bytes a cycle",
         "technology_nm": "{} nm",
     },
-    "constraints": {"area_mm2": "area at most {} mm²", "power_w": "power at most {} W"},
+    "constraints": {
+        "area_mm2": "area at most {} mm²", "power_w": "power at most {} W",
+        "sram_timing": "memory access {}",
+    },
 }  # fmt: skip
+_SRAM_TIMING = {True: "within a clock period", False: "of any duration"}
 
 
 @dataclass(frozen=True)
@@ -55,12 +62,32 @@ class Metric:
 
 @dataclass(frozen=True)
 class Table:
-    """Text in rows; `values` are the numbers that columns are sorted by, where they are."""
+    """Text in rows; `values` are the numbers that columns are sorted by, where they are.
+
+    `groups` says which columns belong together, a name a column; "" is on its own.
+    """
 
     caption: str
     columns: tuple[tuple[str, str], ...]  # name, unit
     rows: list[list[str]]
     values: list[list[float]] | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        """Name and number of columns of each group, in order."""
+        return [(name, len(list(same))) for name, same in itertools.groupby(self.groups)]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of points: its heading, what a point has there, and the number it is sorted by."""
+
+    group: str
+    name: str
+    unit: str
+    text: Callable[[Record], str]
+    order: Callable[[Record], float]
 
 
 def metrics(run: SearchRun) -> dict[str, Metric]:
@@ -119,46 +146,95 @@ def two_stage_table(run: SearchRun) -> Table | None:
 
 
 def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
-    """Return the front, a point a row, the better quality first."""
-    columns = [("point", "")]
-    for key, metric in axes.items():
-        columns.append((metric.label, metric.unit))
-        if key == "edp_js":
-            columns.append(("EDP low–high", metric.unit))
-    columns += [
-        ("mesh", "PEs"), ("scratchpad", "bytes"), ("accumulator", "bytes"), ("bus", "bytes"),
-        ("utilization", "%"), ("layers", ""), ("d", ""), ("parameters", "M"),
-        ("heads", "per layer"), ("FFN width", "per layer"),
-    ]  # fmt: skip
-    checked = verified(run)
+    """Return the front, a point a row, the better quality first.
+
+    Quality and EDP come first, then what was chosen, then the other costs.
+    """
+    costs = {key: _cost(key, metric) for key, metric in axes.items()}
+    first = [_Column("", "point", "", lambda p: str(p["point"]), lambda p: p["point"])]
+    first += [costs.pop("perplexity"), costs.pop("edp_js")]
+    columns = [*first, *_transformer_columns(), *_machine_columns()]
+    edp = axes["edp_js"]
+    columns.append(
+        _Column(
+            _COSTS, "EDP low–high", edp.unit,
+            lambda p: _range(p["edp_low_js"], p["edp_high_js"], edp), lambda p: p["edp_high_js"],
+        )
+    )  # fmt: skip
+    columns += costs.values()
+    columns.append(
+        _Column(
+            _COSTS, "util.", "%",
+            lambda p: f"{100 * (p.get('utilization') or 0.0):.1f}",
+            lambda p: p.get("utilization") or 0.0,
+        )
+    )  # fmt: skip
     if run.verification:
-        columns.append(("RTL-verified", ""))
-    rows, values = [], []
-    for p in run.front:
-        text, order = [str(p["point"])], [float(p["point"])]
-        for key, metric in axes.items():
-            text.append(scaled(p.get(key), metric))
-            order.append(p.get(key) or 0.0)
-            if key == "edp_js":
-                text.append(_range(p["edp_low_js"], p["edp_high_js"], metric))
-                order.append(p["edp_high_js"])
-        parameters, utilization = p.get("parameters") or 0, p.get("utilization") or 0.0
-        text += [
-            f"{p['dim']}×{p['dim']}", format_size(p["scratchpad_bytes"]),
-            format_size(p["accumulator_bytes"]), str(p["bus_bytes"]), f"{100 * utilization:.1f}",
-            str(p["layers"]), str(p["d_model"]),
-            significant(parameters / 1e6) if parameters else "–", _list(p["heads"]), _list(p["d_ff"]),
-        ]  # fmt: skip
-        order += [
-            p["dim"], p["scratchpad_bytes"], p["accumulator_bytes"], p["bus_bytes"], utilization,
-            p["layers"], p["d_model"], parameters, sum(p["heads"]), sum(p["d_ff"]),
-        ]  # fmt: skip
-        if run.verification:
-            text.append(checked[p["point"]])
-            order.append(float(checked[p["point"]] == "yes"))
-        rows.append(text)
-        values.append(order)
-    return Table("The Pareto front", tuple(columns), rows, values)
+        checked = verified(run)
+        columns.append(
+            _Column(
+                _COSTS, "RTL", "verified", lambda p: checked[p["point"]],
+                lambda p: float(checked[p["point"]] == "yes"),
+            )
+        )  # fmt: skip
+    return Table(
+        "The Pareto front",
+        tuple((c.name, c.unit) for c in columns),
+        [[c.text(p) for c in columns] for p in run.front],
+        [[float(c.order(p)) for c in columns] for p in run.front],
+        tuple(c.group for c in columns),
+    )
+
+
+def _cost(key: str, metric: Metric) -> _Column:
+    group = "" if key in ("perplexity", "edp_js") else _COSTS
+    return _Column(
+        group, metric.label, metric.unit,
+        lambda p: scaled(p.get(key), metric), lambda p: p.get(key) or 0.0,
+    )  # fmt: skip
+
+
+def _transformer_columns() -> list[_Column]:
+    def parameters(p: Record) -> str:
+        return significant(p["parameters"] / 1e6) if p.get("parameters") else "–"
+
+    made = (
+        ("layers", "", lambda p: str(p["layers"]), lambda p: p["layers"]),
+        ("d_model", "", lambda p: str(p["d_model"]), lambda p: p["d_model"]),
+        ("heads", "per layer", lambda p: _alike(p["heads"]), lambda p: sum(p["heads"])),
+        ("FFN", "per layer", lambda p: _alike(p["d_ff"]), lambda p: sum(p["d_ff"])),
+        ("params", "M", parameters, lambda p: p.get("parameters") or 0),
+    )
+    return [_Column("Transformer", *column) for column in made]
+
+
+def _machine_columns() -> list[_Column]:
+    def size(name: str) -> tuple[str, str, Callable[[Record], str], Callable[[Record], float]]:
+        key = f"{name}_bytes"
+        return name, "bytes", lambda p: format_size(p[key]), lambda p: p[key]
+
+    made = (
+        ("mesh", "PEs", lambda p: f"{p['dim']}×{p['dim']}", lambda p: p["dim"]),
+        size("scratchpad"),
+        size("accumulator"),
+        ("bus", "bytes", lambda p: str(p["bus_bytes"]), lambda p: p["bus_bytes"]),
+    )
+    return [_Column("Machine", *column) for column in made]
+
+
+def winners_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
+    """Return the winners, a role a row: what they cost and what they are."""
+    quality, edp = axes["perplexity"], axes["edp_js"]
+    rows = [
+        [role, str(p["point"]), scaled(p["perplexity"], quality), scaled(p["edp_js"], edp),
+         architecture(p), machine(p)]
+        for role, p in winners(run).items()
+    ]  # fmt: skip
+    columns = (
+        ("winner", ""), ("point", ""), (quality.label, ""), (edp.label, edp.unit),
+        ("Transformer", ""), ("machine", ""),
+    )  # fmt: skip
+    return Table("Winners that the sections below look into", columns, rows)
 
 
 def headlines(run: SearchRun, axes: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
@@ -168,7 +244,9 @@ def headlines(run: SearchRun, axes: Mapping[str, Metric]) -> list[tuple[str, str
     edp, quality = axes["edp_js"], axes["perplexity"]
     found = []
     if run.evaluated is not None:
-        found.append(("Candidates evaluated", f"{run.evaluated:,}", _space_text(run)))
+        size = (run.inputs.get("space") or {}).get("size")
+        of = f"of {count_text(size)} in the space" if isinstance(size, int) else ""
+        found.append(("Candidates evaluated", f"{run.evaluated:,}", of))
     stands = run.generations[-1].get("front_size") if run.generations else None
     chosen = f"chosen from {stands:,} non-dominated" if stands and stands > len(run.front) else ""
     found.append(("Points on the front", f"{len(run.front)}", chosen))
@@ -203,7 +281,7 @@ def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> Table | None:
         least = entry.get("edp_js", best["edp_js"] if best else None)
         here = best if best is not None and best["edp_js"] == least else None
         rows.append([
-            f"+{entry['loss']:g}", f"{significant(start / least, 3)}×" if least else "none found",
+            f"+{entry['loss']:g}", times_less(start / least, 2) if least else "none found",
             scaled(least, edp), str(here["point"]) if here else "–",
             scaled(here["perplexity"], quality) if here else "–",
             f"{entry['published']:g}×" if entry.get("published") else "–",
@@ -213,6 +291,13 @@ def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> Table | None:
         ("point", ""), (quality.label, ""), (f"published, {PUBLISHED_SOURCE}", "times"),
     )  # fmt: skip
     return Table("EDP improvement over the baseline", columns, rows)
+
+
+def thinned(table: Table) -> bool:
+    """Return whether an improvement of the table is of a candidate that no point shows."""
+    names = [name for name, _ in table.columns]
+    point, edp = names.index("point"), names.index("EDP")
+    return any(row[point] == "–" != row[edp] for row in table.rows)
 
 
 def baseline_text(run: SearchRun, axes: Mapping[str, Metric]) -> str:
@@ -263,6 +348,8 @@ def searched(run: SearchRun) -> list[tuple[str, str]]:
 
 
 def _choices(values: Any, key: str) -> str:
+    if key == "sram_timing":
+        return _SRAM_TIMING[bool(values)]
     many = values if isinstance(values, list) else [values]
     size = key in ("scratchpad_bytes", "accumulator_bytes")
     texts = [format_size(v) if size and isinstance(v, int) else str(v) for v in many]
@@ -271,14 +358,12 @@ def _choices(values: Any, key: str) -> str:
     return f"{texts[0]} to {texts[-1]} ({len(many)} values)"
 
 
-def _space_text(run: SearchRun) -> str:
-    size = (run.inputs.get("space") or {}).get("size")
-    if not isinstance(size, int):
-        return ""
-    if size < 10**9:
-        return f"of {size:,} in the space"
-    mantissa, exponent = f"{size:.1e}".split("e")
-    return f"of {mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)} in the space"
+def count_text(count: int) -> str:
+    """Return a count in full below a thousand million, else as a power of ten: 1.6×10¹⁵."""
+    if count < 10**9:
+        return f"{count:,}"
+    mantissa, exponent = f"{count:.1e}".split("e")
+    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}"
 
 
 def scaled(value: float | None, metric: Metric) -> str:

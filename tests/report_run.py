@@ -38,6 +38,7 @@ bus_bytes = [8, 16]
 
 [constraints]
 area_mm2 = 2.0
+sram_timing = true
 """
 Architecture = tuple[int, int, tuple[int, ...], tuple[int, ...]]
 ARCHITECTURES: tuple[Architecture, ...] = (
@@ -181,7 +182,12 @@ def write_studies(path: Path) -> None:
          "beats_of_joint": 0, "edp_js": [None, 1e-6], "improvement": [None, covered]}
         for name, winners, covered in (("joint", None, 2.0), ("every winner", 4, 1.5), ("the knee", 1, 0.5))
     ]  # fmt: skip
-    document = {"losses": [0.1, 1.0], "published": [2.2, 10.6], "strategies": strategies}
+    document = {
+        "objectives": ["perplexity", "edp"],
+        "losses": [0.1, 1.0],
+        "published": [2.2, 10.6],
+        "strategies": strategies,
+    }
     (path / "two_stage.json").write_text(json.dumps(document))
 
 

@@ -3,17 +3,20 @@
 import html.parser
 import json
 import re
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import report_run
 
-from codesign.search import cli, report
+from codesign.search import cli, plots, report, report_content, search_plots
 from codesign.search.report_data import ReportError, kept_order, read_run, winners
 
 HOSTILE = """</script><img src=x onerror=alert(1)>'"&|`*_"""
@@ -204,9 +207,95 @@ def test_the_space_searched_is_said(copy: Path, form: str) -> None:
     text = Page(report.report_html(copy)).text if form == "html" else report.report_markdown(copy)
     for said in (
         "FFN width 768 to 3072 (19 values)", "scratchpad 16K, 32K bytes", "area at most 2.0 mm²",
-        "of 3.7×10¹² in the space", "sequence length 16",
+        "of 3.7×10¹² in the space", "sequence length 16", "memory access within a clock period",
     ):  # fmt: skip
         assert said in text
+    space["constraints"]["sram_timing"] = False
+    edit(copy, space=space)
+    assert "memory access of any duration" in report.report_markdown(copy)
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_what_won_and_why_is_said(whole: Path, form: str) -> None:
+    rows = pq.read_table(whole / "front.parquet").to_pylist()
+    knee = winners(read_run(whole))["knee"]
+    text = Page(report.report_html(whole)).text if form == "html" else report.report_markdown(whole)
+    text = text.replace("\u00a0", " ")
+    area = max(row["area_mm2"] for row in rows)
+    spent = [
+        r
+        for r in pq.read_table(whole / "spending.parquet").to_pylist()
+        if r["point"] == knee["point"]
+    ]
+    dram = sum(r["energy_j"] for r in spent if r["component"] == "dram") / knee["energy_j"]
+    for said in (
+        f"The knee, point {knee['point']}: {knee['layers']} layers",
+        f"of 2.000 mm² ({100 * area / 2:.0f} %)", f"dram {100 * dram:.0f} %",
+        f"of {len(rows)} points stay on the front and",
+    ):  # fmt: skip
+        assert said in text, said
+
+
+def test_a_kind_of_kernel_has_one_colour(whole: Path) -> None:
+    cycles, energy, _ = embedded(report.report_html(whole))["spending"]
+    assert cycles["names"] == energy["names"]
+
+
+def test_quality_edp_and_the_transformer_are_the_first_columns(whole: Path) -> None:
+    run = read_run(whole)
+    table = report_content.front_table(run, report_content.metrics(run))
+    names = [name for name, _ in table.columns]
+    assert names[:7] == ["point", "Perplexity (proxy)", "EDP", "layers", "d_model", "heads", "FFN"]
+    assert table.spans == [("", 3), ("Transformer", 5), ("Machine", 4), ("Cost and use", len(names) - 12)]  # fmt: skip
+    alike, mixed = (next(r for r, p in zip(table.rows, run.front, strict=True) if len(set(p["heads"])) == n) for n in (1, 2))  # fmt: skip
+    assert alike[5] in ("4", "12") and mixed[5] == "4 12"
+
+
+@pytest.mark.parametrize("form", ["html", "md"])
+def test_inputs_are_said_once_and_only_where_they_are_given(copy: Path, form: str) -> None:
+    edit(copy, seed=3, warm_start=None, nested={"given": 1, "not": None})
+    text = Page(report.report_html(copy)).text if form == "html" else report.report_markdown(copy)
+    lines = [" ".join(line.replace("|", " ").split()) for line in text.splitlines()]
+    said = "".join(lines).replace(" ", "")
+    assert "None" not in said and "warm" not in said and "nested" in said and "given:1" in said
+    assert len(re.findall(r"(?<!-)seed\W*3", text)) == 1
+
+
+@pytest.mark.parametrize("option", ["--space ../mine/small.toml", "--space=small.toml", ""])
+def test_the_command_names_the_space_of_the_run(copy: Path, option: str) -> None:
+    run = json.loads((copy / "run.json").read_text())
+    run["command"] = f"codesign search {option} --seed 3"
+    (copy / "run.json").write_text(json.dumps(run))
+    expected = "codesign search --space space.toml --seed 3"
+    assert expected in Page(report.report_html(copy)).text
+    assert expected in report.report_markdown(copy) and "small.toml" not in report.report_html(copy)
+    (copy / "space.toml").unlink()
+    assert run["command"] in report.report_markdown(copy)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "some"),
+    [(40, 600, {"40", "60", "100", "200", "600"}), (200, 20_000, {"1,000", "10,000"}), (4, 9, {"4", "6", "8"})],
+)  # fmt: skip
+def test_logarithmic_axes_of_plots_have_plain_numbers(low: int, high: int, some: set[str]) -> None:
+    rows = [{"evaluations": n, "hypervolume": 0.5} for n in (low, high)]
+    problem: Any = SimpleNamespace(minimize=("perplexity", "edp"))
+    done: Any = SimpleNamespace(generations=rows)
+    with plots.figure_style():
+        figure = search_plots._convergence(problem, done)
+        figure.draw_without_rendering()
+    labels = [tick.get_text() for tick in figure.axes[0].get_xticklabels()]
+    assert some <= set(labels)
+    assert not [label for label in labels if "10^" in label]
+
+
+def test_plots_have_the_units_of_the_report(whole: Path) -> None:
+    run = read_run(whole)
+    problem: Any = SimpleNamespace(quality=SimpleNamespace(label="perplexity (proxy)"))
+    for name, key in (("edp", "edp_js"), ("latency", "latency_s"), ("area", "area_mm2")):
+        metric = report_content.metrics(run)[key]
+        title, factor = search_plots._axis(problem, name, [p[key] for p in run.front])
+        assert title.endswith(f"({metric.unit})") and np.isclose(factor, metric.factor)
 
 
 @pytest.mark.parametrize("form", ["html", "md"])
@@ -217,7 +306,7 @@ def test_what_was_verified_and_compared_is_said(copy: Path, form: str) -> None:
     text = report.write_report(copy, form=form).read_text(encoding="utf-8")
     points = len(pq.read_table(copy / "front.parquet"))
     assert f"{points - 1} of {points} points are RTL" in text
-    for said in ("two stages, the knee", "25.0", "0.5000", "none", "0.50×"):
+    for said in ("two stages, the knee", "25.0", "0.5000", "none", "2.00× more"):
         assert said in text, said
 
 
@@ -384,3 +473,9 @@ def test_a_run_of_the_search_itself_has_every_section(
     assert [p["edp_js"] for p in data["front"]] == [row["edp_js"] for row in rows]
     assert {len(data[key]) > 0 for key in ("curves", "heatmaps", "spending", "cloud")} == {True}
     assert len(data["robustness"]["lines"]) == len(rows)
+    (command,) = re.findall(
+        r"codesign search --space space.toml .*", (run / "report.md").read_text()
+    )
+    monkeypatch.chdir(run)
+    assert cli.main([*shlex.split(command)[1:], "-o", str(tmp_path / "again"), "-j", "1"]) == 0
+    assert (tmp_path / "again/front.csv").read_bytes() == (run / "front.csv").read_bytes()

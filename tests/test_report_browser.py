@@ -71,6 +71,40 @@ def _open(browser: Any, page: Path, width: int, scheme: str = "light") -> Any:
     return browser
 
 
+def _printed(browser: Any, page: Path, width: int) -> Any:
+    """The page as it is laid out on paper of that width in pixels."""
+    _open(browser, page, width)
+    browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    return browser
+
+
+def _clipped(browser: Any, inside: str) -> list[str]:
+    """Tables and charts within `inside` that are wider than the page has room for."""
+    return list(
+        browser.execute_script(
+            "const room = document.documentElement.clientWidth + 1;"
+            "return [...document.querySelectorAll(arguments[0])].filter(e => e.offsetParent || e.ownerSVGElement"
+            " || e.tagName === 'svg').filter(e => { const r = e.getBoundingClientRect();"
+            "const box = e.closest('.scroll') ?? e.parentElement;"
+            "return r.right > room || box.scrollWidth > box.clientWidth + 1; })"
+            ".map(e => e.caption?.textContent ?? e.getAttribute('aria-label'))", inside
+        )
+    )  # fmt: skip
+
+
+def _overlapping(browser: Any, selector: str) -> list[list[str]]:
+    """Pairs of texts whose boxes overlap."""
+    return list(
+        browser.execute_script(
+            "const all = [...document.querySelectorAll(arguments[0])].map(e => [e, e.getBoundingClientRect()]);"
+            "return all.flatMap(([e, a], i) => all.slice(i + 1).filter(([, b]) => a.left < b.right &&"
+            " b.left < a.right && a.top < b.bottom && b.top < a.bottom).map(([f]) => [e.textContent, f.textContent]))",
+            selector,
+        )
+    )  # fmt: skip
+
+
 def _wait(condition: Callable[[], Any], seconds: float = 10.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -207,7 +241,7 @@ def test_every_switch_changes_the_chart_and_back(opened: Any) -> None:
 def test_every_choice_of_the_other_charts_redraws(opened: Any) -> None:
     for control, host in (
         ("heat-winner", "heatmaps"), ("heat-metric", "heatmaps"),
-        ("spend-what", "spending"), ("spend-scale", "spending"),
+        ("spend-scale", "spending"),
     ):  # fmt: skip
         drawn = []
         for option in opened.find_elements(CSS, f"#{control} option"):
@@ -227,7 +261,7 @@ def test_the_fronts_of_two_stages_are_drawn(opened: Any) -> None:
 
 
 def test_columns_sort_both_ways(opened: Any) -> None:
-    headers = opened.find_elements(CSS, "#front-table th")
+    headers = opened.find_elements(CSS, "#front-table th[scope=col]")
     for column, header in enumerate(headers):
         for direction in ("ascending", "descending"):
             opened.execute_script("arguments[0].querySelector('button').click()", header)
@@ -270,6 +304,65 @@ def test_it_fits_its_window(browser: Any, page: Path, width: int, scheme: str) -
     assert browser.get_log("browser") == []
 
 
+def test_a_desk_shows_every_column_of_the_points(opened: Any) -> None:
+    assert _clipped(opened, "#front-table, .winners") == []
+
+
+@pytest.mark.parametrize("width", [320, PHONE, 768])
+def test_a_narrow_window_shows_the_transformers_of_all_points(
+    browser: Any, page: Path, width: int
+) -> None:
+    _open(browser, page, width)
+    assert _clipped(browser, "#front-table, .winners") == []
+    row = browser.find_element(CSS, "#front-table tbody tr:not(.selected)")
+    cells = row.find_elements(CSS, "td")
+    assert [cell.is_displayed() for cell in cells[:12]] == [True] * 7 + [False] + [True] * 4
+    assert not any(cell.is_displayed() for cell in cells[12:])
+    row.find_element(CSS, "button").click()
+    assert all(cell.is_displayed() for cell in cells)
+    names = [cell.get_attribute("data-label") for cell in cells[1:7]]
+    assert names == ["Perplexity (proxy)", "EDP", "layers", "d_model", "heads", "FFN"]
+
+
+@pytest.mark.parametrize(
+    ("width", "inside"),
+    [(688, "section:not(#points) :is(table, svg.chart)"), (1046, "#front-table")],
+)  # A4 between its margins, upright and on its side
+def test_no_table_or_chart_is_clipped_in_print(
+    browser: Any, page: Path, width: int, inside: str
+) -> None:
+    _printed(browser, page, width)
+    assert _clipped(browser, inside) == []
+    heading = browser.find_element(CSS, "#front-table thead")
+    assert heading.value_of_css_property("display") == "table-header-group"
+    assert not browser.find_element(CSS, "#front .controls").is_displayed()
+    browser.execute_script("window.dispatchEvent(new Event('afterprint'))")
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("width", [PHONE, DESK])
+def test_names_in_the_chart_do_not_overlap(
+    browser: Any, page: Path, tmp_path: Path, width: int
+) -> None:
+    run = Path(shutil.copytree(page.parent, tmp_path / "run"))
+    best = min(report_run.write_run(run), key=lambda row: row["perplexity"])
+    near = {"perplexity": best["perplexity"], "edp_js": 1.02 * best["edp_js"], "model": "largest"}
+    (run / "baseline.json").write_text(json.dumps(near))
+    _open(browser, report.write_report(run), width)
+    names = [e.text for e in browser.find_elements(CSS, "#front-chart text.mark")]
+    assert {"baseline", "best quality"} <= set(names)
+    assert _overlapping(browser, "#front-chart text.mark") == []
+
+
+@pytest.mark.parametrize("width", [320, PHONE, DESK])
+def test_titles_of_axes_do_not_overlap_their_numbers(browser: Any, page: Path, width: int) -> None:
+    _open(browser, page, width)
+    for chart in ("#front-chart", "#two-stage-chart", "#curves > div"):
+        for index in range(1, 1 + len(browser.find_elements(CSS, chart))):
+            one = f"{chart}:nth-child({index})" if chart.startswith("#curves") else chart
+            assert _overlapping(browser, f"{one} .axis text") == [], one
+
+
 def test_a_tap_on_a_phone_selects_the_nearest_point(browser: Any, page: Path) -> None:
     _open(browser, page, PHONE)
     node = next(n for n in _points(browser) if "selected" not in n.get_attribute("class"))
@@ -299,15 +392,31 @@ def test_colours_of_text_have_contrast_in_both_schemes(browser: Any, page: Path)
                 assert _contrast(colours[ink], colours[ground]) >= 4.5, (scheme, ink, ground)
 
 
+@pytest.mark.parametrize(("scheme", "least"), [("light", 1.9), ("dark", 3.0)])
+def test_candidates_are_visible(browser: Any, page: Path, scheme: str, least: float) -> None:
+    _open(browser, page, DESK, scheme)
+    ground, cloud, opacity = browser.execute_script(
+        "const s = getComputedStyle(document.documentElement);"
+        "return [s.getPropertyValue('--ground').trim(), s.getPropertyValue('--cloud').trim(),"
+        "Number(getComputedStyle(document.querySelector('path.cloud')).opacity)]"
+    )
+    under, over = (_channels(colour) for colour in (ground, cloud))
+    seen = [round(opacity * b + (1 - opacity) * a) for a, b in zip(under, over, strict=True)]
+    assert _contrast("#" + "".join(f"{c:02x}" for c in seen), ground) >= least
+
+
+def _channels(colour: str) -> list[int]:
+    """Red, green and blue, 0..255, of #rgb or #rrggbb."""
+    digits = colour.lstrip("#")
+    pairs = [c * 2 for c in digits] if len(digits) == 3 else [digits[i : i + 2] for i in (0, 2, 4)]
+    return [int(pair, 16) for pair in pairs]
+
+
 def _contrast(first: str, second: str) -> float:
     """WCAG 2's contrast ratio of two colours written as #rgb or #rrggbb."""
 
     def luminance(colour: str) -> float:
-        digits = colour.lstrip("#")
-        pairs = (
-            [c * 2 for c in digits] if len(digits) == 3 else [digits[i : i + 2] for i in (0, 2, 4)]
-        )
-        channels = [int(pair, 16) / 255 for pair in pairs]
+        channels = [c / 255 for c in _channels(colour)]
         linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 

@@ -25,15 +25,15 @@ function text(x, y, content, attributes = {}) {
   return svg("text", { x, y, ...attributes }, content);
 }
 
-/** `value` to so many significant digits, without an exponent between 1e-3 and 1e7. */
-function number(value, digits = 4) {
+/** `value` to so many significant digits, with `exact` its zeros too; an exponent only outside 1e-3 to 1e9. */
+function number(value, digits = 4, exact = false) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   if (value === 0) return "0";
   const size = Math.abs(value);
   if (size < 1e-3 || size >= 1e9) return value.toExponential(digits - 1);
   const places = Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
   const rounded = Number(value.toPrecision(digits));
-  return rounded.toLocaleString("en", { minimumFractionDigits: 0, maximumFractionDigits: places });
+  return rounded.toLocaleString("en", { minimumFractionDigits: exact ? places : 0, maximumFractionDigits: places });
 }
 
 function bytes(value) {
@@ -98,6 +98,11 @@ function logTicks(domain, most) {
   const ticks = [];
   for (let e = first * decades; e <= Math.log10(high); e += decades) ticks.push(10 ** e);
   return ticks;
+}
+
+/** The room left of a vertical axis with such ticks: their numbers, and the title of the axis. */
+function margin(ticks) {
+  return 34 + 7.2 * Math.max(1, ...ticks.map((tick) => number(tick).length));
 }
 
 /** An empty chart in `host`: its SVG, the inner box, and `axes(x, y, xTitle, yTitle)`. */

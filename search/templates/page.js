@@ -5,6 +5,7 @@ const run = JSON.parse(document.getElementById("run-data").textContent);
 const byPoint = new Map(run.front.map((p) => [p.point, p]));
 const $ = (id) => document.getElementById(id);
 const redraws = [];
+let paper = false; // drawn for print
 let selected = run.selected;
 
 function title(key) {
@@ -20,7 +21,7 @@ function value(record, key) {
 function amount(record, key) {
   const { unit, proxy } = run.metrics[key];
   const mark = key === "perplexity" && (proxy || record.perplexity_is_proxy) ? " (proxy)" : "";
-  return `${number(value(record, key))}${unit ? ` ${unit}` : ""}${mark}`;
+  return `${number(value(record, key), 4, true)}${unit ? ` ${unit}` : ""}${mark}`;
 }
 
 function machine(p) {
@@ -60,11 +61,6 @@ function drawFront() {
   const [xLog, yLog] = [$("x-log").checked, $("y-log").checked];
   const cloud = run.cloud[xKey] && run.cloud[yKey] ? [run.cloud[xKey], run.cloud[yKey]] : null;
   const behind = cloud && $("show-cloud").checked;
-  const height = host.clientWidth < 500 ? 360 : 460;
-  const { root, box, axes } = chart(host, {
-    height, role: "group", top: 22,
-    label: `Pareto front: ${title(yKey)} against ${title(xKey)}; the table below has its numbers`,
-  });
   const baseline = Number.isFinite(value(run.baseline, xKey)) && Number.isFinite(value(run.baseline, yKey));
   const domain = (key, column, log) => {
     const values = run.front.map((p) => value(p, key));
@@ -72,9 +68,15 @@ function drawFront() {
     if (behind && !$("zoom").checked) values.push(...column.map((v) => v * run.metrics[key].factor));
     return extent(values, log);
   };
+  const vertical = domain(yKey, cloud?.[1], yLog);
+  const height = paper ? 275 : host.clientWidth < 500 ? 360 : 460;
+  const { root, box, axes } = chart(host, {
+    height, role: "group", top: 22, left: margin(scale(vertical, [1, 0], yLog, 7).ticks),
+    label: `Pareto front: ${title(yKey)} against ${title(xKey)}; the table below has its numbers`,
+  });
   const narrow = box.right - box.left < 400;
   const x = scale(domain(xKey, cloud?.[0], xLog), [box.left, box.right], xLog, narrow ? 4 : 8);
-  const y = scale(domain(yKey, cloud?.[1], yLog), [box.bottom, box.top], yLog, 7);
+  const y = scale(vertical, [box.bottom, box.top], yLog, 7);
   axes(x, y, title(xKey), title(yKey));
   if (behind) {
     let dots = "";
@@ -97,15 +99,12 @@ function drawFront() {
   root.append(polyline(steps, { class: "front-line", "aria-hidden": "true" }));
   if (baseline) {
     const [px, py] = at(run.baseline);
-    const end = px > (box.left + box.right) / 2;
     root.append(svg("path", { d: `M${px} ${py - 7}l7 7-7 7-7-7z`, class: "baseline" },
       svg("title", {}, `${run.baselineName}: ${amount(run.baseline, xKey)}, ${amount(run.baseline, yKey)}`)));
-    root.append(text(px + (end ? -11 : 11), py + 4, "baseline", {
-      "text-anchor": end ? "end" : "start", class: "mark",
-    }));
   }
   drawRange(root, x, y, xKey, yKey);
   drawPoints(host, root, box, at, xKey, yKey);
+  drawLabels(root, box, at, baseline);
 }
 
 /** The low to high energy tables as a bar through the selected point. */
@@ -132,21 +131,6 @@ function drawPoints(host, root, box, at, xKey, yKey) {
     }, svg("circle", { cx: px, cy: py, r: chosen ? 8 : 5 }));
   });
   root.append(...nodes);
-  const labels = svg("g", { "aria-hidden": "true" });
-  root.append(labels);
-  const taken = new Set();
-  const written = order.map((p) => {
-    const [px, py] = at(p);
-    return { x: px - 5, y: py - 5, width: 10, height: 10 };
-  });
-  for (const [role, point] of Object.entries(run.roles)) {
-    if (taken.has(point)) continue;
-    taken.add(point);
-    const name = Object.keys(run.roles).filter((r) => run.roles[r] === point).join(", ");
-    const [px, py] = at(byPoint.get(point));
-    label(labels, name, px, py, box, written);
-  }
-
   const nearest = (event) => {
     const frame = root.getBoundingClientRect();
     const zoom = root.viewBox.baseVal.width / frame.width;
@@ -196,28 +180,51 @@ function drawPoints(host, root, box, at, xKey, yKey) {
   });
 }
 
+/** The names of the baseline and of the winners beside their points. */
+function drawLabels(root, box, at, baseline) {
+  const group = svg("g", { "aria-hidden": "true" });
+  root.append(group);
+  const names = new Map();
+  for (const [role, point] of Object.entries(run.roles)) names.set(point, [...(names.get(point) ?? []), role]);
+  const named = [...names].map(([point, roles]) => [roles.join(", "), at(byPoint.get(point))]);
+  if (baseline) named.unshift(["baseline", at(run.baseline)]);
+  const points = run.front.map(at);
+  if (baseline) points.push(at(run.baseline));
+  const dots = points.map(([x, y]) => ({ x: x - 6, y: y - 6, width: 12, height: 12 }));
+  const written = [];
+  for (const [name, place] of named) written.push(label(group, name, place, box, dots, written));
+}
+
 const PLACES = [
   [10, -9, "start"], [-10, -9, "end"], [10, 19, "start"], [-10, 19, "end"], [-12, 4, "end"], [12, 4, "start"],
-  [0, -16, "middle"], [14, -30, "start"], [-14, -30, "end"],
+  [0, -16, "middle"], [0, 26, "middle"], [14, -30, "start"], [-14, -30, "end"], [14, 38, "start"], [-14, 38, "end"],
+  [30, -50, "start"], [-30, -50, "end"], [30, 58, "start"], [-30, 58, "end"],
 ];
+const NEAR = 28; // pixels from a point to its name without a line between them
 
-/** Write a name beside a point, in the box and off the points and what is written, where it can be. */
-function label(group, name, px, py, box, written) {
+function overlap(a, b) {
+  return a.x < b.x + b.width && b.x < a.x + a.width && a.y < b.y + b.height && b.y < a.y + a.height;
+}
+
+/** Write a name beside a point, in the box, off what is `written` and off most `dots`; return where. */
+function label(group, name, [px, py], box, dots, written) {
   const node = text(px, py, name, { class: "mark" });
   group.append(node);
-  let spare = null;
-  for (const [dx, dy, anchor] of PLACES) {
+  const put = ([dx, dy, anchor]) => {
     fill(node, { x: px + dx, y: py + dy, "text-anchor": anchor }, []);
-    const a = node.getBBox();
-    if (a.x < box.left || a.x + a.width > box.right || a.y + a.height > box.bottom) continue;
-    spare ??= [dx, dy, anchor];
-    if (written.every((b) => a.x > b.x + b.width || b.x > a.x + a.width || a.y > b.y + b.height || b.y > a.y + a.height)) {
-      written.push(a);
-      return;
-    }
+    return node.getBBox();
+  };
+  let best = { place: PLACES[0], hidden: Infinity };
+  for (const place of PLACES) {
+    const a = put(place);
+    if (a.x < box.left || a.x + a.width > box.right || a.y < 0 || a.y + a.height > box.bottom) continue;
+    if (written.some((b) => overlap(a, b))) continue;
+    const hidden = dots.filter((b) => overlap(a, b)).length;
+    if (hidden < best.hidden) best = { place, hidden };
   }
-  const [dx, dy, anchor] = spare ?? PLACES[1];
-  fill(node, { x: px + dx, y: py + dy, "text-anchor": anchor }, []);
+  const [dx, dy] = best.place;
+  if (Math.abs(dy) > NEAR) group.prepend(svg("line", { x1: px, y1: py, x2: px + dx, y2: py + dy - 4, class: "leader" }));
+  return put(best.place);
 }
 
 function tooltip(p, xKey, yKey) {
@@ -241,16 +248,17 @@ function drawCard(p) {
   for (const key of run.axes) {
     const range = { edp_js: ["edp_low_js", "edp_high_js"], energy_j: ["energy_low_j", "energy_high_j"] }[key];
     const { factor, label } = run.metrics[key];
-    const span = range ? ` (${number(p[range[0]] * factor, 3)}–${number(p[range[1]] * factor, 3)})` : "";
+    const span = range ? ` (${range.map((end) => number(p[end] * factor, 3, true)).join("–")})` : "";
     if (Number.isFinite(value(p, key))) fact(label.replace(" (proxy)", ""), amount(p, key) + span);
   }
+  const kibibytes = (n) => `${number(n / 1024)} KiB`;
   const banks = (n) => (n ? ` in ${n} banks` : "");
   fact("Mesh", `${p.dim}×${p.dim} PEs`);
-  fact("Scratchpad", `${bytes(p.scratchpad_bytes)}B${banks(p.scratchpad_banks)}`);
-  fact("Accumulator", `${bytes(p.accumulator_bytes)}B${banks(p.accumulator_banks)}`);
+  fact("Scratchpad", `${kibibytes(p.scratchpad_bytes)}${banks(p.scratchpad_banks)}`);
+  fact("Accumulator", `${kibibytes(p.accumulator_bytes)}${banks(p.accumulator_banks)}`);
   fact("Bus", `${p.bus_bytes} B a cycle`);
   fact("Clock, node", `${number(p.clock_hz / 1e6)} MHz, ${p.technology_nm} nm`);
-  if (p.utilization) fact("Mesh utilization", `${number(100 * p.utilization, 3)} %`);
+  if (p.utilization) fact("Mesh utilization", `${number(100 * p.utilization, 3, true)} %`);
   host.replaceChildren(
     el("h3", {}, `Point ${p.point}`, roles.length ? ` · ${roles.join(", ")}` : ""),
     el("p", { class: "sub" }, `Transformer: ${p.layers} layers of width d = ${p.d_model}`),
@@ -290,10 +298,23 @@ function drawArchitecture(p) {
 
 // Table ---------------------------------------------------------------------------------------
 
+/** Give every cell the name and unit of its column, which a narrow window shows beside it. */
+function initStacks() {
+  for (const table of document.querySelectorAll("table.stacks")) {
+    const headers = table.tHead.rows[table.tHead.rows.length - 1].cells;
+    for (const row of table.tBodies[0].rows) {
+      [...row.cells].forEach((cell, i) => {
+        if (i > 0) cell.dataset.label = headers[i].dataset.name;
+        cell.dataset.unit = headers[i].dataset.unit;
+      });
+    }
+  }
+}
+
 function initTable() {
   const table = $("front-table");
   const body = table.tBodies[0];
-  const headers = [...table.tHead.querySelectorAll("th")];
+  const headers = [...table.tHead.rows[table.tHead.rows.length - 1].cells];
   headers.forEach((header, column) => {
     header.querySelector("button").addEventListener("click", () => {
       const down = header.getAttribute("aria-sort") === "ascending";
@@ -328,13 +349,15 @@ function drawCurves() {
     const label = `${curve.title} against evaluations; its numbers are in the table below`;
     const place = el("div");
     cells[i].append(el("h3", {}, curve.title), place);
-    const { root, box, axes } = chart(place, { height: 240, label });
     const values = curve.series.flatMap((s) => s.values).filter((v) => v !== null);
     const high = Math.max(...values);
     const log = Math.min(...values) > 0 && high / Math.min(...values) > 10;
-    const x = scale(extent(curve.x, false, 0.02), [box.left, box.right], false, 4);
     const whole = values.every(Number.isInteger);
-    const y = scale(whole && !log ? [0, high * 1.08] : extent(values, log), [box.bottom, box.top], log, 5, whole);
+    const vertical = whole && !log ? [0, high * 1.08] : extent(values, log);
+    const up = (range) => scale(vertical, range, log, 5, whole);
+    const { root, box, axes } = chart(place, { height: paper ? 160 : 240, right: 24, left: margin(up([1, 0]).ticks), label });
+    const x = scale(extent(curve.x, false, 0.02), [box.left, box.right], false, 4);
+    const y = up([box.bottom, box.top]);
     axes(x, y, "candidates evaluated", curve.unit);
     curve.series.forEach((s, k) => {
       const points = s.values.map((v, j) => [v, curve.x[j]]).filter(([v]) => v !== null).map(([v, at]) => [x(at), y(v)]);
@@ -352,11 +375,15 @@ function drawTwoStage() {
   if (!host || !shown) return;
   const place = el("div");
   host.replaceChildren(place);
-  const { root, box, axes } = chart(place, { height: 320, label: "The fronts of joint search and of two stages; the table below compares them" });
   const points = shown.series.map((s) => s.points.map(([a, b]) => [a * run.metrics[shown.x].factor, b * run.metrics[shown.y].factor]));
   const all = points.flat();
+  const up = (range) => scale(extent(all.map((p) => p[1]), true), range, true);
+  const { root, box, axes } = chart(place, {
+    height: paper ? 260 : 320, left: margin(up([1, 0]).ticks),
+    label: "The fronts of joint search and of two stages; the table below compares them",
+  });
   const x = scale(extent(all.map((p) => p[0]), false), [box.left, box.right], false);
-  const y = scale(extent(all.map((p) => p[1]), true), [box.bottom, box.top], true);
+  const y = up([box.bottom, box.top]);
   axes(x, y, title(shown.x), title(shown.y));
   points.forEach((series, k) => {
     const drawn = series.map(([a, b]) => [x(a), y(b)]);
@@ -399,9 +426,9 @@ function drawHeatmaps() {
   host.replaceChildren(...frames.map(([, frame]) => frame));
   for (const [panel, frame] of frames) drawPanel(frame, panel, key, share, winner);
   $("heat-scale").replaceChildren(
-    `${number(low, 3)} `,
+    `${number(low, 3, true)} `,
     el("span", { class: "ramp", style: `background:linear-gradient(90deg,${VIRIDIS.map((c) => `rgb(${c})`).join()})` }),
-    ` ${number(high, 3)} ${run.metrics[key].unit}. Lighter is better. Ring: the machine of point ${map.point}. Dot: the best of the panel. –: does not fit.`,
+    ` ${number(high, 3, true)} ${run.metrics[key].unit}. Lighter is better. Ring: the machine of point ${map.point}. Dot: the best of the panel. –: does not fit.`,
   );
 }
 
@@ -413,7 +440,7 @@ function drawPanel(frame, panel, key, share, winner) {
   const values = (name) => [...new Set(panel.cells.map((c) => c[name]))].sort((a, b) => a - b);
   const [xs, ys] = [values(panel.x), values(panel.y)];
   const { root, box, width } = chart(place, {
-    height: Math.max(166, 66 + 36 * ys.length), left: 62, top: 6, bottom: 48,
+    height: Math.max(190, 66 + 36 * ys.length), left: 62, top: 6, bottom: 48,
     label: `${title(key)} over ${NAMES[panel.x]} and ${NAMES[panel.y]}, ${panel.title}; the table below has its numbers`,
   });
   const w = Math.min((box.right - box.left) / xs.length, 74);
@@ -428,7 +455,7 @@ function drawPanel(frame, panel, key, share, winner) {
     root.append(
       svg("rect", { x: cx + 1, y: cy + 1, width: w - 2, height: h - 2, style: `fill:${colour}`, rx: 2 },
         svg("title", {}, `${machine(cell)}: ${fits ? amount(cell, key) : cell.infeasible || "does not fit"}`)),
-      text(cx + w / 2, cy + h / 2 + 4, number(v, 3), { "text-anchor": "middle", style: `fill:${ink}`, class: "cell" }),
+      text(cx + w / 2, cy + h / 2 + 4, number(v, 3, true), { "text-anchor": "middle", style: `fill:${ink}`, class: "cell" }),
     );
     if (cell === best) root.append(svg("circle", { cx: cx + w - 7, cy: cy + 7, r: 2.5, style: `fill:${ink}` }));
     if (["dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes"].every((k) => cell[k] === winner[k])) {
@@ -451,16 +478,23 @@ function drawPanel(frame, panel, key, share, winner) {
 function drawSpending() {
   const host = $("spending");
   if (!host) return;
-  const what = run.spending[$("spend-what").value];
+  const shown = [...new Set([...Object.values(run.roles), selected])];
+  const frames = run.spending.map((part) => el("div", {}, el("h3", {}, part.title)));
+  host.replaceChildren(...frames);
+  run.spending.forEach((part, i) => drawPart(frames[i], part, shown.filter((p) => part.points[p])));
+}
+
+/** Stacked bars of one break-down, a bar a point. */
+function drawPart(frame, what, shown) {
   const absolute = $("spend-scale").value === "absolute";
-  const shown = [...new Set([...Object.values(run.roles), selected])].filter((p) => what.points[p]);
   const total = (point) => what.points[point].reduce((a, b) => a + b, 0);
   const most = Math.max(...shown.map(total));
   const place = el("div");
-  host.replaceChildren(place);
+  frame.append(place);
   const names = what.names;
+  const [step, thick] = [44, 22];
   const { root, box, width } = chart(place, {
-    height: 46 + 52 * shown.length, left: 8, right: 18, top: 4, bottom: 42,
+    height: 46 + step * shown.length, left: 8, right: 18, top: 4, bottom: 42,
     label: `${what.title} of ${shown.length} points; the table below has the numbers`,
   });
   const x = scale([0, absolute ? most : 100], [box.left, box.right], false, width < 500 ? 4 : 8);
@@ -470,13 +504,13 @@ function drawSpending() {
       text(x(tick), box.bottom + 15, number(tick), { "text-anchor": "middle" }),
     );
   }
-  root.append(text((box.left + box.right) / 2, box.bottom + 34, absolute ? what.unit : `share (% of ${what.of})`, { "text-anchor": "middle", class: "title" }));
+  root.append(text((box.left + box.right) / 2, box.bottom + 34, absolute ? what.unit : `share of ${what.of} (%)`, { "text-anchor": "middle", class: "title" }));
   shown.forEach((point, i) => {
-    const y = box.top + i * 52;
+    const y = box.top + i * step;
     const all = total(point);
     const roles = Object.keys(run.roles).filter((role) => run.roles[role] === point);
     const name = [`Point ${point}`, ...roles, ...(point === selected ? ["selected"] : [])].join(" · ");
-    root.append(text(box.left, y + 14, `${name}: ${number(all)} ${what.unit}`, { class: point === selected ? "mark" : "" }));
+    root.append(text(box.left, y + 13, `${name}: ${number(all, 4, true)} ${what.unit}`, { class: point === selected ? "mark" : "on-grid" }));
     let sum = 0;
     what.points[point].forEach((part, k) => {
       const share = all ? (100 * part) / all : 0;
@@ -484,12 +518,12 @@ function drawSpending() {
       sum += part;
       const [colour, ink] = PARTS[k % 8];
       if (to - from < 0.2) return;
-      root.append(svg("rect", { x: from, y: y + 20, width: Math.max(to - from - 1, 0.5), height: 24, style: `fill:${colour}` },
+      root.append(svg("rect", { x: from, y: y + 18, width: Math.max(to - from - 1, 0.5), height: thick, style: `fill:${colour}` },
         svg("title", {}, `${names[k]}: ${number(part)} ${what.unit}, ${number(share, 3)} %`)));
-      if (to - from > 34) root.append(text((from + to) / 2, y + 36, `${Math.round(share)} %`, { "text-anchor": "middle", style: `fill:${ink}`, class: "cell" }));
+      if (to - from > 34) root.append(text((from + to) / 2, y + 33, `${Math.round(share)} %`, { "text-anchor": "middle", style: `fill:${ink}`, class: "cell" }));
     });
   });
-  legend(host, names.map((name, k) => [name, PARTS[k % 8][0]]));
+  legend(frame, names.map((name, k) => [name, PARTS[k % 8][0]]));
 }
 
 // Robustness ----------------------------------------------------------------------------------
@@ -499,7 +533,7 @@ function drawRobustness() {
   if (!host) return;
   const { tables, lines } = run.robustness;
   const { root, box } = chart(host, {
-    height: 70 + 13 * lines.length, left: 44, right: 44, top: 34, bottom: 8,
+    height: 70 + (paper ? 11 : 13) * lines.length, left: 44, right: 44, top: 34, bottom: 8,
     label: `Rank of each point by EDP under ${tables.join(", ")} energy; the table below has the numbers`,
   });
   const at = (i) => box.left + (i * (box.right - box.left)) / Math.max(tables.length - 1, 1);
@@ -547,20 +581,29 @@ function start() {
     options($("heat-metric"), run.heatMetrics, run.heatMetrics[0]);
     for (const id of ["heat-winner", "heat-metric"]) $(id).addEventListener("change", drawHeatmaps);
   }
-  if ($("spending")) {
-    for (const id of ["spend-what", "spend-scale"]) $(id).addEventListener("change", drawSpending);
-  }
+  if ($("spending")) $("spend-scale").addEventListener("change", drawSpending);
+  initStacks();
   initTable();
   redraws.push(drawFront, () => drawCard(byPoint.get(selected)), drawSpending, drawRobustness, chooseHeatmap);
   for (const redraw of redraws) redraw();
   drawCurves();
   drawTwoStage();
   drawHeatmaps();
+  const drawAll = () => {
+    for (const redraw of [drawFront, drawCurves, drawTwoStage, drawHeatmaps, drawSpending, drawRobustness]) redraw();
+  };
+  for (const [event, printed] of [["beforeprint", true], ["afterprint", false]]) {
+    window.addEventListener(event, () => {
+      paper = printed;
+      document.documentElement.classList.toggle("paper", printed);
+      drawAll();
+    });
+  }
   let width = document.documentElement.clientWidth;
   window.addEventListener("resize", () => {
     if (document.documentElement.clientWidth === width) return;
     width = document.documentElement.clientWidth;
-    for (const redraw of [drawFront, drawCurves, drawTwoStage, drawHeatmaps, drawSpending, drawRobustness]) redraw();
+    drawAll();
   });
   document.documentElement.classList.add("ready");
 }

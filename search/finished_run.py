@@ -5,11 +5,13 @@ once more.
 """
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig
@@ -19,7 +21,9 @@ from codesign.search.joint import Settings
 from codesign.search.output import RUN_FILE
 from codesign.search.quality import Quality, load_quality
 from codesign.search.search_results import FrontPoint
-from codesign.search.space import SearchSpace, Shape, SpaceError, space_of
+from codesign.search.space import Genes, SearchSpace, Shape, SpaceError, space_of
+
+FRONT_FILE = "front.parquet"
 
 
 class RunError(CodesignError):
@@ -37,34 +41,53 @@ class FinishedRun:
     objective: str  # of the mapper
     tables: str | EnergyOverrides
     area_tables: str | AreaOverrides
+    judged_by: Mapping[str, Any]  # source, is_proxy and fingerprint of the quality
     front: tuple[FrontPoint, ...]
 
+    def genes(self, point: FrontPoint) -> Genes:
+        """The candidate of a point [genes]; raises RunError where the space does not have it."""
+        try:
+            return self.space.genes(self._machine_values(point), shape_of(point))
+        except SpaceError as error:
+            raise self._not_of_the_space(point, str(error)) from error
+
     def machine(self, point: FrontPoint) -> HardwareConfig:
-        """The machine of a point."""
+        """The machine of a point; raises RunError where the space does not have it."""
+        number = int(self.space.machine_numbers(self.genes(point)[None])[0])
+        try:
+            return self.space.machine(number)
+        except ConfigError as error:
+            raise self._not_of_the_space(point, str(error)) from error
+
+    def _machine_values(self, point: FrontPoint) -> Mapping[str, int]:
         values = {name: getattr(point, name, None) for name, _ in self.space.axes}
         if None not in values.values():
-            return replace(self.space.base, name=point.hardware, **values)  # type: ignore[arg-type]
+            return values  # type: ignore[return-value]
         # An axis that the front has no column for is told by the name.
         for number in range(self.space.machines):
             with suppress(ConfigError):
                 config = self.space.machine(number)
                 if config.name == point.hardware:
-                    return config
-        raise RunError(f"the space of {self.path} has no machine {point.hardware}")
+                    return {name: getattr(config, name) for name, _ in self.space.axes}
+        raise self._not_of_the_space(point, f"the space has no machine {point.hardware}")
+
+    def _not_of_the_space(self, point: FrontPoint, reason: str) -> RunError:
+        return RunError(f"{self.path / FRONT_FILE}, point {point.point}: {reason}")
 
     def quality(self, path: Path | None) -> Quality:
         """What gave its perplexities; `path` is the table of measured subnets, if there was one.
 
         Raises RunError when it is another.
         """
-        known = self.run["inputs"]["quality"]
-        quality = load_quality(path)
-        if quality.fingerprint != known["fingerprint"]:
-            raise RunError(
-                f"the perplexities of {self.path} come from {known['source']}: "
-                + ("drop --quality" if known["is_proxy"] else "name that table with --quality")
-            )
-        return quality
+        known = self.judged_by
+        if bool(known["is_proxy"]) == (path is None):  # else not worth reading
+            quality = load_quality(path, self.space)
+            if quality.fingerprint == known["fingerprint"]:
+                return quality
+        raise RunError(
+            f"the perplexities of {self.path} come from {known['source']}: "
+            + ("drop --quality" if known["is_proxy"] else "name that table with --quality")
+        )
 
 
 def shape_of(point: FrontPoint) -> Shape:
@@ -92,6 +115,7 @@ def open_run(path: Path) -> FinishedRun:
             asked["mapping_objective"],
             _table(asked["energy_table"], EnergyOverrides, "picojoules"),
             _table(asked["area_table"], AreaOverrides, "mm2"),
+            {key: asked["quality"][key] for key in ("source", "is_proxy", "fingerprint")},
             _front(path),
         )  # fmt: skip
     except FileNotFoundError as error:
@@ -116,12 +140,29 @@ def _front(path: Path) -> tuple[FrontPoint, ...]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    file = path / "front.parquet"
+    file = path / FRONT_FILE
     if not file.exists():
         raise FileNotFoundError(2, "No such file", str(file))
-    names = [field.name for field in fields(FrontPoint)]
     try:
         rows = pq.read_table(file).to_pylist()
     except pa.ArrowException as error:
-        raise ValueError(f"front.parquet: {error}") from error
-    return tuple(FrontPoint(**{name: row[name] for name in names}) for row in rows)
+        raise ValueError(f"{FRONT_FILE}: {error}") from error
+    if not rows:
+        raise ValueError(f"{FRONT_FILE} has no rows")
+    return tuple(_point(row, f"{FRONT_FILE}, row {number}") for number, row in enumerate(rows, 1))
+
+
+def _point(row: Mapping[str, Any], where: str) -> FrontPoint:
+    """One row of a front; raises ValueError naming the column that holds something else."""
+    hints = get_type_hints(FrontPoint)
+    for name, kind in hints.items():
+        if name not in row:
+            raise ValueError(f"{FRONT_FILE} has no column {name}")
+        value = row[name]
+        number = kind in (int, float)
+        if type(value) is not kind or (number and not 0 <= value < math.inf):
+            what = "a number, 0 or more" if number else f"of type {kind.__name__}"
+            raise ValueError(f"{where}: {name} is {value!r} but must be {what}")
+        if name in ("heads", "d_ff") and not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value):
+            raise ValueError(f"{where}: {name} is {value!r} but must be numbers with commas")
+    return FrontPoint(**{name: row[name] for name in hints})

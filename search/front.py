@@ -1,7 +1,7 @@
 """Pareto fronts: what is not dominated, how much of the objectives' space it covers, and a thinner one.
 
-Objectives are minimised. Hypervolume is measured in decades: of the logarithms of the objectives,
-up to a reference point, so that an EDP in J s and a perplexity weigh alike.
+Objectives are minimised. Hypervolume is of the logarithms of the objectives up to a reference point,
+so that an EDP in J s and a perplexity weigh alike: square decades of two objectives.
 """
 
 from dataclasses import dataclass, field
@@ -57,7 +57,7 @@ class Archive:
 def thinned(objectives: Floats, most: int) -> Ints:
     """Places of at most `most` points of a front [n, objectives]: its ends, then what covers most.
 
-    With two objectives each point taken adds the most hypervolume (in decades) to those before it;
+    With two objectives each point taken adds the most hypervolume to those before it;
     with more, it is the farthest from them. Deterministic: the first of equal ones.
     """
     n, width = objectives.shape

@@ -101,6 +101,7 @@ def exported(name: str, seq: int | None, shape: Mapping[str, Any]) -> ModelConfi
         d_model=shape.get("d_model", start.d_model),
         vocab_size=shape.get("vocab_size", start.vocab_size),
         max_positions=max(seq or 0, start.max_positions),
+        lm_head=shape.get("lm_head", start.lm_head),
         heads=per_layer["heads"],
         d_ff=per_layer["d_ff"],
     )

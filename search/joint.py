@@ -5,11 +5,12 @@ as a whole, so that a search that is killed goes on to the same front. This modu
 state and nothing of how results are shown: `search_results` writes them.
 """
 
+import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ COLUMN = {"perplexity": "perplexity", "edp": "edp_js", "latency": "latency_s",
 METHODS = ("nsga2", "random", "exhaustive")
 CHECKPOINT_FILE, CANDIDATES_FILE = "checkpoint.npz", "candidates.bin"
 LOSSES = (0.1, 1.0)  # of perplexity, at which improvements are quoted
-LARGEST_EXHAUSTIVE = 20_000_000
+LARGEST_BUDGET = 20_000_000  # all that was seen is in memory
+POPULATION = (8, 5_000)  # least and most: sorting takes memory as its square
 CHUNK = 8192  # candidates of a random or exhaustive search at a time
 INFEASIBLE = 1e30  # objective of what breaks a constraint: never compared
 
@@ -52,8 +54,36 @@ class Settings:
             raise CodesignError(f"unknown objective {unknown[0]!r}: choose {', '.join(OBJECTIVES)}")
         if not 2 <= len(set(self.minimize)) == len(self.minimize):
             raise CodesignError("name two or more different objectives: --minimize perplexity,edp")
-        if self.population < 8:
-            raise CodesignError(f"a population of {self.population} is too small: take 8 or more")
+        least, most = POPULATION
+        if not least <= self.population <= most:
+            raise CodesignError(
+                f"a population of {self.population:,}: take one from {least} to {most:,}"
+            )
+        if not 1 <= self.budget <= LARGEST_BUDGET:
+            raise CodesignError(f"a budget of {self.budget:,}: take one of 1 to {LARGEST_BUDGET:,}")
+
+    def within(self, size: int) -> "Settings":
+        """The same for a space of `size` candidates, which budget and population do not exceed.
+
+        Raises CodesignError for a budget that the method cannot do with.
+        """
+        least = POPULATION[0]
+        if self.method == "exhaustive":
+            if size > LARGEST_BUDGET:
+                raise CodesignError(
+                    f"the space has {size:,} candidates, too many to try all: "
+                    f"at most {LARGEST_BUDGET:,}"
+                )
+            if self.budget < size:
+                raise CodesignError(
+                    f"the space has {size:,} candidates: give --budget {size} to try all"
+                )
+        elif self.method == "nsga2" and self.budget < least:
+            raise CodesignError(
+                f"--budget {self.budget} is less than the least generation: take {least} or more"
+            )
+        budget = min(self.budget, size)
+        return replace(self, budget=budget, population=max(least, min(self.population, budget)))
 
 
 @dataclass(frozen=True)
@@ -134,10 +164,15 @@ class Progress:
 
 
 class Checkpoint:
-    """The state of a search in its folder, and every candidate that it has evaluated."""
+    """The state of a search in its folder, and every candidate that it has evaluated.
 
-    def __init__(self, folder: Path, width: int) -> None:
-        self.folder, self.width = folder, width
+    `request` is the digest of what was asked (`request_digest`): the state of another is refused.
+    """
+
+    def __init__(self, folder: Path, width: int, request: str = "") -> None:
+        self.folder, self.width, self.request = folder, width, request
+        self.evaluated = 0  # candidates that are kept
+        self._digest = hashlib.sha256()  # of their bytes
 
     @property
     def exists(self) -> bool:
@@ -148,18 +183,20 @@ class Checkpoint:
         """Begin anew."""
         write_atomic(self.folder / CANDIDATES_FILE, b"")
         (self.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
+        self.evaluated, self._digest = 0, hashlib.sha256()
 
     def append(self, genes: Genes, done: Progress, state: dict[str, Any]) -> None:
         """Keep one generation and the state after it. Raises OutputError, with the last one kept."""
         path = self.folder / CANDIDATES_FILE
-        before = (done.evaluated - len(genes)) * self.width
+        content = np.ascontiguousarray(genes).tobytes()
         try:
             with path.open("r+b") as file:
-                file.seek(before)
-                file.write(np.ascontiguousarray(genes).tobytes())
+                file.seek(self.evaluated * self.width)
+                file.write(content)
                 file.truncate()
         except OSError as error:
             raise OutputError(f"cannot write {path}: {error.strerror}") from error
+        self._digest.update(content)
         history = {"generations": done.generations, "best_edp": done.best_edp}
         arrays = {
             **{f"state_{name}": value for name, value in state.items()},
@@ -168,20 +205,33 @@ class Checkpoint:
             "reference": np.empty(0) if done.reference is None else done.reference,
             "counts": np.array([done.evaluated, done.feasible]),
             "history": np.array(json.dumps(history)),
+            "request": np.array(self.request),
+            "candidates": np.array(self._digest.hexdigest()),
         }
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write_atomic(self.folder / CHECKPOINT_FILE, buffer.getvalue())
+        self.evaluated = done.evaluated
 
     def load(self) -> tuple[Genes, Progress, dict[str, Any]]:
-        """Everything evaluated, the progress and the state; raises OutputError where it is damaged."""
+        """Everything evaluated, the progress and the state.
+
+        Raises OutputError where it is damaged or of another request.
+        """
         path = self.folder / CHECKPOINT_FILE
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
+            arrays = _arrays(path)
+            if str(arrays["request"]) != self.request:
+                raise OutputError(
+                    f"{path} is of another search (other options, seed or inputs): remove "
+                    f"{self.folder}, or choose another --out"
+                )
             history = json.loads(str(arrays["history"]))
             evaluated, feasible = arrays["counts"].tolist()
             genes = self.candidates(evaluated)
+            self._digest = hashlib.sha256(genes.tobytes())
+            if str(arrays["candidates"]) != self._digest.hexdigest():
+                raise ValueError(f"{CANDIDATES_FILE} has other candidates than it was written with")
             done = Progress(
                 Archive(arrays["front_genes"], arrays["front_objectives"]),
                 evaluated,
@@ -195,6 +245,7 @@ class Checkpoint:
             raise OutputError(
                 f"{path} is damaged ({reason}): remove it and search again without --resume"
             ) from error
+        self.evaluated = evaluated
         state = {n.removeprefix("state_"): a for n, a in arrays.items() if n.startswith("state_")}
         return genes, done, state
 
@@ -207,6 +258,20 @@ class Checkpoint:
             -1, self.width
         )
         return genes
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    """The arrays of a checkpoint; raises ValueError, KeyError or OSError where it is none."""
+    content = io.BytesIO(path.read_bytes())
+    if not zipfile.is_zipfile(content):
+        raise ValueError("it is cut short or no checkpoint")
+    with np.load(content, allow_pickle=False) as stored:
+        return {name: stored[name] for name in stored.files}
+
+
+def request_digest(inputs: Mapping[str, Any]) -> str:
+    """The digest of the `inputs` of a run.json."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -230,14 +295,15 @@ def search(
 
     `start` are candidates to begin with. Raises CodesignError when the first generations have no
     feasible candidate, OutputError when the checkpoint cannot be written or read; what was kept
-    stays. The result does not depend on how often the search was interrupted and resumed.
+    stays. With `resume` and no checkpoint yet it begins. The result does not depend on how often
+    the search was interrupted and resumed.
     """
     listener = listener or Listener()
     space = problem.space
     baseline = float(problem.quality.perplexity(space, space.corners()[1:])[0])
     empty = np.empty((0, len(space.cardinalities)), dtype=np.uint8)
     done, past, state = Progress(Archive(empty)), empty, None
-    if resume and checkpoint is not None:
+    if resume and checkpoint is not None and checkpoint.exists:
         past, done, state = checkpoint.load()
     elif checkpoint is not None:
         checkpoint.start()
@@ -247,7 +313,7 @@ def search(
         room = settings.budget - done.evaluated
         if room <= 0:
             break
-        genes = genes[:room] if settings.method != "nsga2" else genes
+        genes = genes[:room]
         costs, objectives = problem.evaluate(genes, listener.pricing)
         done.add(problem, genes, costs, objectives, baseline)
         following, snapshot = generations.send((objectives, costs.violation))
@@ -322,11 +388,6 @@ def _enumerate(problem: Problem, settings: Settings, skip: int) -> Generations:
     from codesign.search.nsga2 import every_candidate, random_search
 
     space = problem.space
-    if settings.method == "exhaustive" and space.size > LARGEST_EXHAUSTIVE:
-        raise CodesignError(
-            f"the space has {space.size:,} candidates, too many to try all: "
-            f"at most {LARGEST_EXHAUSTIVE:,}"
-        )
     chunks = (
         random_search(space, settings.seed, CHUNK)
         if settings.method == "random"

@@ -3,19 +3,23 @@
 Each machine's RTL is built once, by one worker, while others run kernels of machines that are built.
 """
 
+import hashlib
+import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from codesign.hw import processes, simulator
 from codesign.hw.config import HardwareConfig
 from codesign.hw.verilator import SimulatorError
 from codesign.search import verify
+from codesign.search.output import OutputError
 from codesign.search.request import say
 from codesign.search.verify import Distinct, Options
 
@@ -35,6 +39,44 @@ class KernelCheck:
     bytes_differing: int | None
     counts_differing: int | None
     difference: str  # the first, in words; empty where it agrees
+
+
+@dataclass(frozen=True)
+class JournalLine(KernelCheck):
+    """A check as the journal keeps it: a line that was edited does not have its checksum."""
+
+    checksum: str
+
+    @classmethod
+    def of(cls, check: KernelCheck) -> "JournalLine":
+        """The line of a check."""
+        values = asdict(check)
+        text = json.dumps(values, sort_keys=True)
+        return cls(**values, checksum=hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def kept_checks(path: Path) -> tuple[list[KernelCheck], int]:
+    """The checks of a journal, and how many lines do not read or were edited.
+
+    A last line that was cut short is no line yet. Raises OutputError where it cannot be read.
+    """
+    try:
+        content = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror}") from error
+    found, bad = [], 0
+    for line in content.split(b"\n")[:-1]:
+        try:
+            values = json.loads(line)
+            checksum = values.pop("checksum")
+            check = KernelCheck(**values)
+            if JournalLine.of(check).checksum != checksum:
+                raise ValueError("edited")
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            bad += 1
+        else:
+            found.append(check)
+    return found, bad
 
 
 @dataclass(frozen=True)

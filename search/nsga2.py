@@ -73,7 +73,11 @@ class Evolution:
         return genes
 
     def tell(self, objectives: Floats, violation: Floats) -> None:
-        """What the candidates last asked for cost [n, objectives], and how they break constraints."""
+        """What the candidates last asked for cost [n, objectives], and how they break constraints.
+
+        Of candidates that the budget has no room for nothing is told: they are the last ones.
+        """
+        self._asked = self._asked[: len(objectives)]
         self._asked.set("F", objectives, "G", violation)
         self.seen.update(_names(self._asked.get("X")))
         self.algorithm.tell(infills=self._asked)

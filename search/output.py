@@ -229,7 +229,7 @@ def _append(path: Path, line: str) -> None:
 
 def _refuse_other_inputs(path: Path, run: Mapping[str, Any]) -> None:
     try:
-        before = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["inputs"]
+        before = dict(json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["inputs"])
     except (FileNotFoundError, NotADirectoryError):
         return
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -248,6 +248,8 @@ def _refuse_other_inputs(path: Path, run: Mapping[str, Any]) -> None:
 def _make(path: Path) -> list[Path]:
     """Make a directory and try to write in it; return those that were not there, deepest first."""
     missing = [p for p in (path, *path.parents) if not p.exists()]
+    if path.is_file():
+        raise OutputError(f"cannot write into {path}: it is a file; name a folder")
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / f".probe.{os.getpid()}"

@@ -4,6 +4,8 @@ Prices do not depend on who computes them or when, so results are the same to th
 number of workers, and a worker that is lost costs its time alone.
 """
 
+import asyncio
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -27,6 +29,7 @@ Ints = npt.NDArray[np.int64]
 
 LOST_WORKERS = 3  # in a row, before we give up
 SMALL = 12  # groups that are not worth sending away
+ADDRESS = r"((tcp|tls|ucx|wss?)://)?([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}"  # of a scheduler
 NOWHERE = -(1 << 40)  # cycles of a group that fits no tile
 
 
@@ -148,13 +151,26 @@ class ProcessPool:
 class DaskPool:
     """The workers of a Dask scheduler."""
 
-    def __init__(self, address: str, timeout_s: float = 5) -> None:
+    WAIT_S = 5.0  # for its answer
+
+    def __init__(self, address: str) -> None:
+        if not re.fullmatch(ADDRESS, address):
+            raise SchedulerError(
+                f"--dask {address!r} is no address: write tcp://HOST:PORT, as the scheduler prints it"
+            )
         try:
             from distributed import Client
+            from distributed.comm import connect
         except ImportError as error:
             raise SchedulerError("--dask needs Dask: pip install 'codesign[dask]'") from error
+
+        async def knock() -> None:
+            comm = await asyncio.wait_for(connect(address, timeout=self.WAIT_S), self.WAIT_S)
+            await comm.close()
+
         try:
-            self.client: Any = Client(address, timeout=timeout_s, set_as_default=False)
+            asyncio.run(knock())  # a Client that nobody answers waits, and complains when dropped
+            self.client: Any = Client(address, timeout=self.WAIT_S, set_as_default=False)
         except (OSError, ValueError, TimeoutError) as error:
             raise SchedulerError(
                 f"no Dask scheduler answers at {address}: start one (dask scheduler) or drop --dask"

@@ -171,8 +171,9 @@ def collect(
     order = np.lexsort((done.archive.objectives[chosen][:, 0], perplexity))
     genes, perplexity = genes[order], perplexity[order]
     full = [_full(problem, row) for row in genes]
+    space, is_proxy = problem.space, problem.quality.is_proxy
     front = [
-        _point(problem, number, row, float(p), result)
+        front_point(space, space.shape(row), number, float(p), is_proxy, result)
         for number, (row, p, result) in enumerate(zip(genes, perplexity, full, strict=True))
     ]
     return Results(
@@ -244,10 +245,11 @@ def _full(problem: Problem, genes: Any) -> Result:
     return result
 
 
-def _point(
-    problem: Problem, number: int, genes: Any, perplexity: float, result: Result
+def front_point(
+    space: SearchSpace, shape: Shape, number: int, perplexity: float, is_proxy: bool, result: Result
 ) -> FrontPoint:
-    shape, config = problem.space.shape(genes), result.config
+    """The row of a front that a Transformer of the space has by its `result` on a machine."""
+    config = result.config
     return FrontPoint(
         point=number,
         layers=shape.layers,
@@ -255,13 +257,13 @@ def _point(
         heads=",".join(map(str, shape.heads)),
         d_ff=",".join(map(str, shape.d_ff)),
         perplexity=perplexity,
-        perplexity_is_proxy=problem.quality.is_proxy,
+        perplexity_is_proxy=is_proxy,
         model=model_name(shape),
         hardware=config.name,
         **{name: getattr(config, name) for name in MACHINE_FIELDS},
         **cost_columns(result),
         power_w=float(result.energy_j[1]) / result.latency_s,
-        parameters=parameter_count(problem.space.network(shape)),
+        parameters=parameter_count(space.network(shape)),
     )
 
 

@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -23,6 +24,7 @@ from codesign.search.joint import (
     Problem,
     Progress,
     Settings,
+    request_digest,
     search,
 )
 from codesign.search.network_tables import NetworkTables
@@ -38,9 +40,10 @@ from codesign.search.search_results import (
     evaluated_parquet,
     quality_document,
 )
-from codesign.search.space import Genes, SearchSpace, SpaceError, read_space
+from codesign.search.space import Genes, SearchSpace, Shape, SpaceError, read_space
 
 DEFAULT_FOLDER = "codesign-search"
+SILENCE_S = 30  # at most, where there is no bar
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,14 @@ def run_search(request: SearchRequest) -> None:
     run = prepared.describe()
     out = _folder(request, run)
     say(f"{_described(prepared)}; files go to {out}")
-    with output.run_directory(out, run) as directory:
-        checkpoint = Checkpoint(out, len(prepared.space.cardinalities))
+    workers = cores() if request.workers is None else request.workers
+    with pool_of(workers, request.dask) as pool, output.run_directory(out, run) as directory:
+        digest = request_digest(run["inputs"])
+        checkpoint = Checkpoint(out, len(prepared.space.cardinalities), digest)
         _require_state(checkpoint, request, out)
         directory.write_text(output.RUN_FILE, output.json_text(run))
         directory.write_text("space.toml", prepared.space.to_toml())
-        results, done = _searched(prepared, directory, checkpoint)
+        results, done = _searched(prepared, directory, checkpoint, pool)
     if request.as_json:
         output.print_json(_document(run, out, done, results))
     else:
@@ -131,33 +136,41 @@ def run_search(request: SearchRequest) -> None:
 def _prepare(request: SearchRequest) -> _Prepared:
     if importlib.util.find_spec("pymoo") is None:
         raise CodesignError("searching needs pymoo: pip install 'codesign[search]'")
-    settings = Settings(
-        request.minimize, request.method, request.budget, request.population, request.seed
-    )
     space = SearchSpace() if request.space is None else read_space(request.space)
     if request.seq is not None:
         space = replace(space, transformer=replace(space.transformer, sequence=request.seq))
     if request.uniform:
         space = replace(space, transformer=replace(space.transformer, uniform=True))
-    quality = load_quality(request.quality)
+    settings = _settings(request, space)
+    quality = load_quality(request.quality, space)
     start = None if request.warm_start is None else _start(request.warm_start, space)
     tables = inputs.load_tables(request.energy_table)
     area_tables = inputs.load_area_tables(request.area_table)
     return _Prepared(request, settings, space, quality, tables, area_tables, start)
 
 
+def _settings(request: SearchRequest, space: SearchSpace) -> Settings:
+    """What decides the search, no more than the space holds; says where that is less than asked."""
+    asked = Settings(
+        request.minimize, request.method, request.budget, request.population, request.seed
+    )
+    settings = asked.within(space.size)
+    if settings.budget < asked.budget:
+        say(f"the space has {space.size:,} candidates: the budget is {settings.budget:,}")
+    if settings.population < asked.population and settings.method == "nsga2":
+        say(f"the population is {settings.population:,}: the budget has room for no more")
+    return settings
+
+
 def _searched(
-    prepared: _Prepared, directory: RunDirectory, checkpoint: Checkpoint
+    prepared: _Prepared, directory: RunDirectory, checkpoint: Checkpoint, pool: Pool
 ) -> tuple[Results, Progress]:
     request = prepared.request
-    workers = cores() if request.workers is None else request.workers
     store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
-    with pool_of(workers, request.dask) as pool, _display(prepared.settings.budget) as listener:
+    with _display(prepared.settings.budget) as listener:
         problem = _problem(prepared, store, pool)
-        kept: list[Progress] = []
 
         def generation(done: Progress) -> None:
-            kept[:] = [done]
             if len(store) - store.saved > 5000:
                 store.save()
             listener.generation(done)
@@ -173,10 +186,11 @@ def _searched(
             )
             results = _finish(problem, done, directory, checkpoint, request.points, listener)
         except KeyboardInterrupt:
-            evaluated = kept[0].evaluated if kept else 0
             raise KeyboardInterrupt(
-                f"{evaluated:,} of {prepared.settings.budget:,} candidates are kept in "
+                f"{checkpoint.evaluated:,} of {prepared.settings.budget:,} candidates are kept in "
                 f"{directory.path}: repeat the command with --resume"
+                if checkpoint.evaluated
+                else "no candidate is kept yet: repeat the command"
             ) from None
         finally:
             store.save()
@@ -250,8 +264,13 @@ def _keeps(path: Path, run: Mapping[str, Any]) -> bool:
 
 
 def _require_state(checkpoint: Checkpoint, request: SearchRequest, out: Path) -> None:
-    """--resume needs a checkpoint, and without it none of an unfinished search is overwritten."""
-    if request.resume and not checkpoint.exists:
+    """--resume needs a search that was begun, and its checkpoint, if there is one, to be sound.
+
+    Without it none of an unfinished search is overwritten.
+    """
+    if request.resume and checkpoint.exists:
+        checkpoint.load()
+    elif request.resume and not (out / output.RUN_FILE).exists():
         raise OutputError(f"{out} keeps no search to resume: drop --resume")
     unfinished = checkpoint.exists and not (out / "report.html").exists()  # the last file
     if unfinished and not request.resume:
@@ -269,25 +288,23 @@ def _start(path: Path, space: SearchSpace) -> Genes:
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SpaceError(f"cannot read {file}: {error}") from error
+    except OSError as error:
+        raise SpaceError(f"cannot read {file}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SpaceError(f"{file} is not CSV: {error}") from error
     found = [genes for row in rows if (genes := _genes(row, space)) is not None]
     if not found:
         raise SpaceError(f"{file} has no candidate of this space: drop --warm-start")
     return np.array(found, dtype=np.uint8)
 
 
-def _genes(row: Mapping[str, str], space: SearchSpace) -> list[int] | None:
-    t, deep = space.transformer, space.most_layers
+def _genes(row: Mapping[str, str], space: SearchSpace) -> Genes | None:
     try:
-        machine = [values.index(int(row[name])) for name, values in space.axes]
-        heads = [t.heads.index(int(v)) for v in row["heads"].split(",")]
-        d_ff = [t.d_ff.index(int(v)) for v in row["d_ff"].split(",")]
-        depth, width = t.layers.index(len(heads)), t.d_model.index(int(row["d_model"]))
-    except (KeyError, ValueError, AttributeError):
+        machine = {name: int(row[name]) for name, _ in space.axes}
+        heads, d_ff = (tuple(map(int, row[name].split(","))) for name in ("heads", "d_ff"))
+        return space.genes(machine, Shape(int(row["d_model"]), heads, d_ff))
+    except (KeyError, ValueError, AttributeError, TypeError, SpaceError):
         return None
-    rest = [0] * (deep - len(heads))
-    return [*machine, depth, width, *heads, *rest, *d_ff, *rest]
 
 
 # -- What is said ----------------------------------------------------------------------------------------
@@ -310,11 +327,13 @@ def _display(budget: int) -> Iterator[Listener]:
 
     console = tables.console(stderr=True)
     if not console.is_terminal:
-        shown = [0]
+        shown, said_at = 0, time.monotonic()
 
         def generation(done: Progress) -> None:
-            if done.evaluated >= shown[0] + budget / 10:
-                shown[0] = done.evaluated
+            nonlocal shown, said_at
+            waited = time.monotonic() - said_at
+            if done.evaluated >= shown + budget / 10 or waited >= SILENCE_S:
+                shown, said_at = done.evaluated, time.monotonic()
                 say(f"{done.evaluated:,} of {budget:,} candidates, {_front_said(done)}")
 
         yield Listener(generation=generation)

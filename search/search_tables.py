@@ -49,13 +49,26 @@ def improvement_lines(baseline: Baseline, label: str, source: str) -> Iterator[s
         f"EDP {_one(baseline.edp_js, 'J·s')}"
     )
     for entry in baseline.improvements:
-        ours = "no candidate" if entry.improvement is None else f"{entry.improvement:.1f}× less EDP"
+        ours = _less_edp(entry.improvement)
         yield (
             f"  at +{entry.loss:g} {label}: {ours}; published, with measured perplexity: "
             f"{entry.published:g}× ({PUBLISHED_SOURCE})"
         )
     if baseline.perplexity_is_proxy:
         yield f"Every perplexity here is a proxy, not measured: {source}."
+
+
+def times_less(improvement: float, digits: int) -> str:
+    """How many times less something is: 2.1×, or 3.3× more where it is below one."""
+    return (
+        f"{improvement:.{digits}f}×" if improvement >= 1 else f"{1 / improvement:.{digits}f}× more"
+    )
+
+
+def _less_edp(improvement: float | None) -> str:
+    if improvement is None:
+        return "no candidate"
+    return times_less(improvement, 1) + (" less EDP" if improvement >= 1 else " EDP")
 
 
 def _scaled(values: Sequence[float]) -> tuple[list[str], str]:

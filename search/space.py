@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import tomli_w
 
-from codesign.hw.config import HardwareConfig, from_dict
+from codesign.hw.config import PRESETS, HardwareConfig, from_dict
 from codesign.hw.errors import CodesignError, ConfigError
 from codesign.hw.sizes import parse_size
 from codesign.models.families import (
@@ -36,6 +36,10 @@ Ints = npt.NDArray[np.int64]
 MOST_CHOICES = 255  # of one gene
 MOST_MACHINES = 100_000
 MOST_LAYERS = 64
+# d_model and d_ff are bounded by what 64-bit counts hold, the sequence by its causal mask in memory.
+LARGEST: Mapping[str, int] = {
+    "sequence": 1 << 13, "d_model": 1 << 20, "d_ff": 1 << 20, "vocab_size": 1 << 24,
+}  # fmt: skip
 
 K = 1024
 SIZES = tuple(K << power for power in range(4, 10))  # 16K to 512K
@@ -196,6 +200,25 @@ class SearchSpace:
         own = int(getattr(self.base, name))
         return min(range(len(values)), key=lambda i: (abs(math.log(values[i] / own)), i))
 
+    def genes(self, machine: Mapping[str, int], shape: Shape) -> Genes:
+        """The candidate [genes] of a machine's fields and a Transformer.
+
+        Raises SpaceError naming what the space does not have.
+        """
+        t = self.transformer
+        if len(shape.heads) != len(shape.d_ff):
+            raise SpaceError("heads and d_ff name different numbers of layers")
+        row = [_place(name, values, machine[name]) for name, values in self.axes]
+        row.append(_place("layers", t.layers, shape.layers))
+        row.append(_place("d_model", t.d_model, shape.d_model))
+        for name, values in (("heads", shape.heads), ("d_ff", shape.d_ff)):
+            row += [_place(name, getattr(t, name), value) for value in values]
+            row += [0] * (self.most_layers - shape.layers)
+        found = np.array(row, dtype=np.uint8)
+        if not np.array_equal(self.canonical(found[None])[0], found):
+            raise SpaceError("heads and d_ff differ between layers but the space is uniform")
+        return found
+
     # -- Machines and Transformers -----------------------------------------------------------------
 
     @property
@@ -258,7 +281,10 @@ class SearchSpace:
             key: list(value) if isinstance(value, tuple) else value
             for key, value in asdict(self.transformer).items()
         }
-        hardware = asdict(self.base) | {
+        hardware = asdict(self.base)
+        own = hardware.pop("name")  # of no machine: each is named by what it has
+        hardware = {"preset": own if own in PRESETS else HardwareConfig.name, **hardware}
+        hardware |= {
             name: list(values) if len(values) > 1 else values[0] for name, values in self.axes
         }
         constraints = {
@@ -276,14 +302,22 @@ class SearchSpace:
     # -- Checks ------------------------------------------------------------------------------------
 
     def _violations(self) -> Iterator[str]:
+        wrong = [*self._wrong_transformers()]
+        for name, values in self.axes:
+            wrong += _bad_choices(name, values)
+        if self.machines > MOST_MACHINES:
+            wrong.append(
+                f"{self.machines:,} machines are more than {MOST_MACHINES:,}: thin the lists"
+            )
+        yield from wrong or self._impossible_machines()
+        yield from self._wrong_constraints()
+
+    def _wrong_transformers(self) -> Iterator[str]:
         t = self.transformer
         for name in CHOSEN:
             yield from _bad_choices(name, getattr(t, name))
-        for name, values in self.axes:
-            yield from _bad_choices(name, values)
         for name in ("sequence", "vocab_size"):
-            if type(getattr(t, name)) is not int or getattr(t, name) < 1:
-                yield f"{name} is {getattr(t, name)!r} but must be a positive whole number"
+            yield from _not_a_size(name, getattr(t, name))
         for name in ("lm_head", "uniform"):
             if type(getattr(t, name)) is not bool:
                 yield f"{name} is {getattr(t, name)!r} but must be true or false"
@@ -295,12 +329,49 @@ class SearchSpace:
                 yield f"heads {heads} is more than {LM_HEADS_OF_FULL_WIDTH}"
         if any(type(layers) is int and layers > MOST_LAYERS for layers in t.layers):
             yield f"layers {max(t.layers)} is more than {MOST_LAYERS}"
-        if self.machines > MOST_MACHINES:
-            yield f"{self.machines:,} machines are more than {MOST_MACHINES:,}: thin the lists"
+
+    def _impossible_machines(self) -> Iterator[str]:
+        """Why values that no machine of the space can have cannot be, each reason once."""
+        grid = np.arange(self.machines).reshape([len(values) for _, values in self.axes])
+        found: dict[str, str] = {}
+        for axis, (name, values) in enumerate(self.axes):
+            for place, value in enumerate(values):
+                reason = self._why_none(np.take(grid, place, axis).ravel().tolist(), name)
+                if reason.startswith(f"{name} is "):
+                    found[reason] = reason
+                elif reason:
+                    found.setdefault(reason, f"no machine can have {name} {value}: {reason}")
+                if reason:
+                    break
+        yield from found.values()
+
+    def _why_none(self, numbers: Sequence[int], name: str) -> str:
+        """Why none of these machines can be built; empty where one can."""
+        reasons: tuple[str, ...] = ()
+        for number in numbers:
+            try:
+                self.machine(number)
+            except ConfigError as error:
+                reasons = reasons or error.violations
+            else:
+                return ""
+        return next((text for text in reasons if text.startswith(f"{name} is ")), reasons[0])
+
+    def _wrong_constraints(self) -> Iterator[str]:
         for name in ("area_mm2", "power_w"):
             limit = getattr(self.constraints, name)
-            if limit is not None and not (isinstance(limit, int | float) and limit > 0):
+            number = type(limit) in (int, float)
+            if limit is not None and not (number and 0 < limit < math.inf):
                 yield f"constraint {name} is {limit!r} but must be a positive number or 'none'"
+        timing = self.constraints.sram_timing
+        if type(timing) is not bool:
+            yield f"constraint sram_timing is {timing!r} but must be true or false"
+
+
+def _place(name: str, values: tuple[int, ...], value: int) -> int:
+    if value not in values:
+        raise SpaceError(f"the space has no {name} of {value}")
+    return values.index(value)
 
 
 def machine_name(base: HardwareConfig, values: Mapping[str, int]) -> str:
@@ -337,8 +408,10 @@ def read_space(path: Path) -> SearchSpace:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpaceError(f"cannot read {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # of TOML, UTF-8, or a number of thousands of digits
         raise SpaceError(f"{path} is not TOML: {error}") from error
+    except RecursionError as error:
+        raise SpaceError(f"{path} is not TOML of a space: brackets nest too deep") from error
     try:
         return space_of(document)
     except SpaceError as error:
@@ -360,6 +433,11 @@ def space_of(document: Mapping[str, Any]) -> SearchSpace:
     constraints = {k: None if v == "none" else v for k, v in constraints.items()}
     machine = dict(document.get("hardware", {}))
     axes = {name: DEFAULT_AXES[name] for name in DEFAULT_AXES}
+    if "name" in machine:
+        raise SpaceError(
+            "unknown field hardware.name: machines are named by their sizes, preset = names the "
+            "one that the others vary around"
+        )
     for name in list(machine):
         if isinstance(machine[name], list) or (
             name in MACHINE_FIELDS and isinstance(machine[name], str) and ":" in machine[name]
@@ -397,17 +475,36 @@ def _choices(name: str, values: Any) -> tuple[int, ...]:
                 found += parse_values(value, parse)
             except ValueError as error:
                 raise SpaceError(f"{name}: {error}") from error
-        else:
+        elif type(value) is int:
             found.append(value)
+        else:
+            raise SpaceError(_bad_choice(name, value))
     return tuple(dict.fromkeys(found))
 
 
-def _bad_choices(name: str, values: Sequence[Any]) -> Iterator[str]:
+def _bad_choices(name: str, values: Sequence[int]) -> Iterator[str]:
     if not values:
         yield f"{name} has no choices"
     elif len(values) > MOST_CHOICES:
         yield f"{name} has {len(values)} choices but at most {MOST_CHOICES}"
     for value in values:
         if type(value) is not int or value < 1:
-            yield f"{name} has the choice {value!r} but must hold positive whole numbers"
+            yield _bad_choice(name, value)
             break
+        if value > LARGEST.get(name, value):
+            yield f"{name} has the choice {value} but {LARGEST[name]} is the most"
+            break
+
+
+def _bad_choice(name: str, value: Any) -> str:
+    return f"{name} has the choice {_short(value)} but must hold positive whole numbers"
+
+
+def _not_a_size(name: str, value: Any) -> Iterator[str]:
+    if type(value) is not int or not 1 <= value <= LARGEST[name]:
+        yield f"{name} is {_short(value)} but must be a whole number from 1 to {LARGEST[name]}"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -11,12 +11,20 @@ import numpy as np
 from codesign.hw.processes import cores
 from codesign.search import output
 from codesign.search.finished_run import FinishedRun, open_run
-from codesign.search.joint import COLUMN, LOSSES, Checkpoint, Listener, Problem
+from codesign.search.joint import (
+    COLUMN,
+    LOSSES,
+    Checkpoint,
+    Listener,
+    Problem,
+    request_digest,
+)
 from codesign.search.network_tables import NetworkTables
 from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import pool_of
 from codesign.search.request import say
 from codesign.search.search_results import PUBLISHED, PUBLISHED_SOURCE, model_name
+from codesign.search.search_tables import times_less
 from codesign.search.two_stage import Strategy, compare
 
 STUDY_FILE = "two_stage.json"
@@ -40,19 +48,20 @@ def run_two_stage(request: StudyRequest) -> None:
     """
     run = open_run(request.run)
     quality = run.quality(request.quality)
-    joint = Checkpoint(run.path, len(run.space.cardinalities)).load()[1]
+    digest = request_digest(run.run["inputs"])
+    joint = Checkpoint(run.path, len(run.space.cardinalities), digest).load()[1]
     workers = cores() if request.workers is None else request.workers
     store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
-    with output.run_directory(run.path, run.run) as directory:
-        with pool_of(workers, request.dask) as pool:
-            tables = NetworkTables(
-                run.space, run.objective, run.tables, run.area_tables, store, pool
-            )
-            problem = Problem(run.space, tables, quality, run.settings.minimize)
-            try:
-                strategies = compare(problem, run.settings, joint, Listener(), say)
-            finally:
-                store.save()
+    with (
+        pool_of(workers, request.dask) as pool,
+        output.run_directory(run.path, run.run) as directory,
+    ):
+        tables = NetworkTables(run.space, run.objective, run.tables, run.area_tables, store, pool)
+        problem = Problem(run.space, tables, quality, run.settings.minimize)
+        try:
+            strategies = compare(problem, run.settings, joint, Listener(), say)
+        finally:
+            store.save()
         document = _document(run, strategies, _references(joint.reference))
         directory.write_text(STUDY_FILE, output.json_text(document))
         directory.write_bytes("two_stage.parquet", _fronts(problem, strategies))
@@ -142,10 +151,12 @@ def strategy_rows(
     document: Mapping[str, Any],
 ) -> tuple[list[tuple[str, str]], list[list[str]]]:
     """Headers and cells of the comparison, for a terminal and for a report."""
+    width = len(document["objectives"])
+    decades = f"decades{ {2: '²', 3: '³'}.get(width, f'^{width}') }"
     headers = [("search", ""), ("winners", "of stage one"), ("machines", "for each"),
                ("candidates", "evaluated"), ("front", "points"), ("beaten", "by joint"),
-               ("beats", "of joint"), ("hypervolume", "decades"), ("share", "% of joint"),
-               *((f"at +{loss:g}", "× less EDP") for loss in document["losses"])]  # fmt: skip
+               ("beats", "of joint"), ("hypervolume", decades), ("share", "% of joint"),
+               *((f"at +{loss:g}", "less EDP") for loss in document["losses"])]  # fmt: skip
     rows = []
     for one in document["strategies"]:
         two = one["winners"] is not None
@@ -163,7 +174,7 @@ def strategy_rows(
 
 
 def _times(improvement: float | None) -> str:
-    return "none" if improvement is None else f"{improvement:.2f}×"
+    return "none" if improvement is None else times_less(improvement, 2)
 
 
 def _print(document: Mapping[str, Any], label: str) -> None:

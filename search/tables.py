@@ -4,6 +4,7 @@ Each column says its unit under its name and its values share one SI prefix. Whe
 narrow the columns that matter least are left out; files and `--json` have all of them.
 """
 
+import codecs
 import math
 import os
 import re
@@ -31,6 +32,8 @@ MOST_REASONS = 3
 _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G", 12: "T"}
 # A rule below the header and above totals, nothing else.
 _BOX = Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n")
+_ASCII = {"µ": "u", "·": "*", "²": "2", "³": "3", "×": "x", "–": "-", "─": "-", "…": "~", "★": "*",
+          "█": "#"}  # fmt: skip
 _PLAIN_WIDTH = 120  # of output that is not a terminal
 
 _AXIS_COLUMNS = (
@@ -54,10 +57,22 @@ class _Column:
     left: bool = False
 
 
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    """What stands for characters that the encoding of an output does not have."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(_ASCII.get(c, "?") for c in error.object[error.start : error.end]), error.end
+
+
+codecs.register_error("codesign.ascii", _spelled)
+
+
 def console(stderr: bool = False, width: int | None = None) -> Console:
     """Return a console that prints names as they are, wide enough where it is no terminal."""
     # Rich would read [brackets] in the names of ONNX nodes as its own markup.
     made = Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    if hasattr(made.file, "reconfigure"):
+        made.file.reconfigure(errors="codesign.ascii")
     if width is None and not made.is_terminal and "COLUMNS" not in os.environ:
         return console(stderr, _PLAIN_WIDTH)
     return made

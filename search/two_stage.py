@@ -1,8 +1,8 @@
 """Two stages against one: Transformers searched on a fixed machine, then machines for the winners.
 
-This is what one does without joint search. Stage one spends half the budget of the joint search on
-Transformers alone, on the machine `ibert`; stage two spends the rest on machines for its winners, in
-each of three ways. All fronts are measured in the same objectives, to the same reference point.
+This is what one does without joint search. Stage one spends at most half the budget of the joint
+search on Transformers alone, on the machine `ibert`; stage two spends the rest on machines for its
+winners, in each of three ways; either evaluates at least one candidate. All fronts are measured in the same objectives, to the same reference point.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,7 +40,7 @@ class Strategy:
     winners: int | None  # of stage one, that were given machines; None for the joint search
     machines_each: int | None
     evaluated: int
-    hypervolume: float  # decades
+    hypervolume: float  # decades^objectives
     best_edp_js: tuple[float | None, ...]  # within each of LOSSES
     genes: Genes
     objectives: Floats

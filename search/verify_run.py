@@ -2,16 +2,18 @@
 
 Every point is compiled again. Kernels of one problem and mapping on one machine are one kernel,
 whichever points have them: it runs once (`verify.check`), and what came of it is kept in a journal, so
-that an interrupted verification goes on. A point agrees when its cycles and energy are those of
-the compiled network, and its kernels take their cycles on the RTL with no difference.
+that an interrupted verification goes on. A point agrees when its row in the front is that of the
+compiled network, and its kernels take their cycles on the RTL with no difference.
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,14 +27,23 @@ from codesign.hw.processes import cores
 from codesign.hw.verilator import SimulatorError
 from codesign.search import output, verify
 from codesign.search.blocks import graph
-from codesign.search.evaluate import result
+from codesign.search.evaluate import Result, result
 from codesign.search.finished_run import FinishedRun, open_run, shape_of
 from codesign.search.front import thinned
-from codesign.search.kernel_pool import Job, KernelCheck, cycles_of, machine_of, run_jobs
+from codesign.search.kernel_pool import (
+    Job,
+    JournalLine,
+    KernelCheck,
+    cycles_of,
+    kept_checks,
+    machine_of,
+    run_jobs,
+)
 from codesign.search.output import RunDirectory
 from codesign.search.price_store import code_digest
+from codesign.search.quality import Quality
 from codesign.search.request import say
-from codesign.search.search_results import FrontPoint
+from codesign.search.search_results import FrontPoint, front_point
 from codesign.search.verify import Distinct, Options
 
 JOURNAL = "verification.jsonl"
@@ -74,6 +85,7 @@ class VerifyRequest:
 
     run: Path
     points: str = "all"
+    quality: Path | None = None
     seed: int = 0
     workers: int | None = None
     as_json: bool = False
@@ -86,10 +98,12 @@ def run_verify(request: VerifyRequest) -> None:
     """
     run = open_run(request.run)
     points = chosen_points(run, request.points)
+    unknown = request.quality is None and not run.judged_by["is_proxy"]
+    quality = None if unknown else run.quality(request.quality)
     verilator.find()  # before anything is compiled
     workers = cores() if request.workers is None else request.workers
     with output.run_directory(run.path, run.run) as directory:
-        compiled = [compile_point(run, point, request.seed) for point in points]
+        compiled = [compile_point(run, point, request.seed, quality) for point in points]
         checks = _checked(compiled, directory, workers, Options("rtl", seed=request.seed))
         results = [judge(one, checks) for one in compiled]
         directory.write_records("verification", results)
@@ -138,8 +152,13 @@ def chosen_points(run: FinishedRun, text: str) -> list[FrontPoint]:
 # -- Compiling -------------------------------------------------------------------------------------
 
 
-def compile_point(run: FinishedRun, point: FrontPoint, seed: int) -> Compiled:
-    """Compile one point and hold it against its row in the front."""
+def compile_point(
+    run: FinishedRun, point: FrontPoint, seed: int, quality: Quality | None
+) -> Compiled:
+    """Compile one point and hold it against its row in the front.
+
+    Without `quality` its perplexity is taken as it stands.
+    """
     config = run.machine(point)
     if config.dim > simulator.LARGEST_DIM:
         raise SimulatorError(
@@ -148,15 +167,7 @@ def compile_point(run: FinishedRun, point: FrontPoint, seed: int) -> Compiled:
         )
     table = cost_table(config, run.tables)
     plan = lower(graph(run.space.transformer, shape_of(point)), config, run.objective, table)
-    priced = result(plan, table, run.area_tables)
-    difference = ""
-    for what, listed, found in (
-        ("cycles", point.cycles, priced.cycles),
-        ("J", point.energy_j, float(priced.energy_j[1])),
-        ("J s", point.edp_js, float(priced.edp_js[1])),
-    ):
-        if listed != found and not difference:
-            difference = f"the front has {listed:,} {what} but the compiled network {found:,}"
+    difference = _difference(run, point, result(plan, table, run.area_tables), quality)
     jobs = []
     for kernel in verify.distinct(plan):
         if kernel.problem is not None:
@@ -164,6 +175,28 @@ def compile_point(run: FinishedRun, point: FrontPoint, seed: int) -> Compiled:
             # Operands depend on the kernel alone, not on its place in a network.
             jobs.append(Job(key, replace(kernel, index=int(key[:8], 16)), config))
     return Compiled(point, tuple(jobs), plan, difference)
+
+
+def _difference(
+    run: FinishedRun, point: FrontPoint, priced: Result, quality: Quality | None
+) -> str:
+    """The first column of a point that is not the compiled network's, in words; empty for none."""
+    perplexity = point.perplexity
+    if quality is not None:
+        perplexity = float(quality.perplexity(run.space, run.genes(point)[None])[0])
+    is_proxy = bool(run.judged_by["is_proxy"])
+    found = front_point(run.space, shape_of(point), point.point, perplexity, is_proxy, priced)
+    for column, listed in asdict(point).items():
+        value = getattr(found, column)
+        # Libraries of mathematics may differ in the last bit of a perplexity; costs may not.
+        close = column == "perplexity" and math.isclose(listed, value, rel_tol=1e-9)
+        if listed != value and not close:
+            return f"the front has {_shown(listed)} in {column} but the compiled network {_shown(value)}"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    return f"{value:,}" if type(value) in (int, float) else str(value)
 
 
 def _key(kernel: Distinct, config: HardwareConfig, seed: int) -> str:
@@ -236,7 +269,7 @@ def _checked(
     compiled: Sequence[Compiled], directory: RunDirectory, workers: int, options: Options
 ) -> dict[str, KernelCheck]:
     """The checks of all kernels: from the journal, and the others as they are made."""
-    checks = {check.key: check for check in directory.journal(KernelCheck, JOURNAL)}
+    checks = {check.key: check for check in _kept(directory)}
     jobs = {job.key: job for one in compiled for job in one.jobs}
     todo = [job for key, job in jobs.items() if key not in checks]
     total = sum(cycles_of(job) for job in jobs.values())
@@ -248,7 +281,7 @@ def _checked(
     with _progress(sum(map(cycles_of, todo))) as advance:
 
         def keep(job: Job, check: KernelCheck) -> None:
-            directory.append(check, JOURNAL)
+            directory.append(JournalLine.of(check), JOURNAL)
             checks[job.key] = check
             advance(cycles_of(job))
 
@@ -261,6 +294,18 @@ def _checked(
                 "command goes on"
             ) from None
     return checks
+
+
+def _kept(directory: RunDirectory) -> list[KernelCheck]:
+    """The checks of the journal; lines that are damaged or edited leave it, with a warning."""
+    path = directory.path / JOURNAL
+    found, bad = kept_checks(path)
+    if bad:
+        lines = "1 line is" if bad == 1 else f"{bad} lines are"
+        say(f"warning: {path}: {lines} damaged or edited and left out: their kernels run again")
+    if path.exists():  # without what was cut short
+        directory.write_text(JOURNAL, "".join(output.json_line(JournalLine.of(c)) for c in found))
+    return found
 
 
 # -- What is shown -------------------------------------------------------------------------------------
@@ -292,11 +337,11 @@ def _print(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> None
         return "" if value is None else f"{value:,}"
 
     console = tables.console()
-    headers = [("", ""), ("Transformer", ""), ("machine", ""), ("kernels", "distinct"),
+    headers = [("", ""), ("Transformer", ""), ("machine", ""), ("kernels", "all"), ("kernels", "distinct"),
                ("cycles", "search"), ("cycles", "RTL"), ("times", "differ"), ("bytes", "differ"),
                ("counts", "differ"), ("agrees", "")]  # fmt: skip
     rows = [
-        [str(one.point), one.model, one.hardware, f"{one.kernels} {one.distinct_kernels}",
+        [str(one.point), one.model, one.hardware, number(one.kernels), number(one.distinct_kernels),
          number(one.cycles), number(one.rtl_cycles), number(one.times_differing),
          number(one.bytes_differing), number(one.counts_differing), "yes" if one.verified else "NO"]
         for one in results

@@ -3,14 +3,17 @@
 import errno
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
+import click
 import pyarrow.parquet as pq
 import pytest
 from joint_space import SMALL
 
 from codesign.hw import files
+from codesign.search import cli_search, joint, search_run, tables
 from codesign.search.cli import main
 
 
@@ -41,7 +44,7 @@ def test_a_search_leaves_its_files_and_says_the_front(
     asked = ["search", "--space", str(space), *QUICK]
     assert main([*asked, "-j", "1", "-o", str(one), "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
-    assert len(document["front"]) == 6 and document["evaluated"] >= 300
+    assert len(document["front"]) == 6 and document["evaluated"] == 300
     assert {path.name for path in one.iterdir()} >= FILES
     front = pq.read_table(one / "front.parquet").to_pylist()
     assert [row["edp_js"] for row in front] == [row["edp_js"] for row in document["front"]]
@@ -76,8 +79,6 @@ def test_an_interrupted_search_resumes_to_the_same_bytes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from codesign.search import joint
-
     asked = ["search", "--space", str(space), *QUICK, "-j", "1"]
     append, calls = joint.Checkpoint.append, []
 
@@ -158,7 +159,18 @@ def test_a_full_disk_is_one_line_and_loses_nothing(
         (["--warm-start", "none.csv"], "cannot read none.csv"),
         (["--resume"], "keeps no search to resume"),
         (["--method", "exhaustive"], "too many to try all"),
-        (["--population", "2"], "too small"),
+        (["--method", "exhaustive", "--uniform", "--budget", "10"], "give --budget 820800"),
+        (["--population", "2"], "not in the range 8<=x<=5000"),
+        (["--population", "1000000000"], "not in the range 8<=x<=5000"),
+        (["--budget", "5"], "take 8 or more"),
+        (["--budget", "9" * 20], "not in the range"),
+        (["--seq", "1000000000"], "sequence is 1000000000 but must be"),
+        (["-o", "file"], "file: it is a file; name a folder"),
+        (["--warm-start", "file"], "has no candidate of this space"),
+        (["--dask", ""], "--dask '' is no address"),
+        (["--dask", "garbage"], "is no address: write tcp://HOST:PORT"),
+        (["--dask", "://"], "is no address"),
+        (["--dask", "tcp://127.0.0.1"], "is no address"),
     ],
 )
 def test_what_a_user_can_mend_is_one_line(
@@ -166,6 +178,99 @@ def test_what_a_user_can_mend_is_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    Path("file").write_text("a,b\n")
     assert main(["search", *arguments]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert error.startswith("codesign: error:") and said in error
+    assert error.startswith("codesign: error:") and said in error and "[Errno" not in error
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]  # no folder was made
+
+
+def test_the_options_have_the_bounds_of_a_search() -> None:
+    limits = {option.name: option.type for option in cli_search.search.params}
+    population, budget = limits["population"], limits["budget"]
+    assert isinstance(population, click.IntRange) and isinstance(budget, click.IntRange)
+    assert (population.min, population.max) == joint.POPULATION
+    assert budget.max == joint.LARGEST_BUDGET
+
+
+@pytest.mark.parametrize(
+    ("asked", "evaluated", "said"),
+    [
+        (["--budget", "25", "--population", "20"], 25, ""),
+        (["--budget", "12"], 12, "the population is 12"),
+        (["--method", "exhaustive"], 768, "768 candidates: the budget is 768"),
+        (["--method", "random", "--budget", "100"], 100, ""),
+    ],
+)
+def test_a_search_spends_its_budget_or_the_space_and_no_more(
+    asked: list[str], evaluated: int, said: str, space: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = ["-j", "1", "-o", str(tmp_path / "run"), "--json"]
+    assert main(["search", "--space", str(space), "--uniform", *asked, *out]) == 0
+    printed = capsys.readouterr()
+    document = json.loads(printed.out)
+    assert document["evaluated"] == evaluated == document["inputs"]["budget"]
+    assert said in printed.err
+
+
+def test_a_checkpoint_of_another_request_is_refused(
+    space: Path, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    (run / "run.json").unlink()
+    asked = ["search", "--space", str(space), *QUICK, "-j", "1", "-o", str(run), "--resume"]
+    assert main([*asked, "--seed", "7"]) == 2
+    assert "is of another search" in capsys.readouterr().err
+    assert not (run / "run.json").exists()
+    assert main(asked) == 0
+    assert (run / "run.json").read_bytes() == (whole / "run.json").read_bytes()
+
+
+def test_a_search_stopped_before_its_first_generation_begins_with_resume(
+    space: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    asked = ["search", "--space", str(space), *QUICK, "-j", "1", "-o", str(tmp_path / "run")]
+    monkeypatch.setattr(joint.Checkpoint, "append", stop)
+    assert main(asked) == 130
+    assert "no candidate is kept yet: repeat the command" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*asked, "--resume"]) == 0
+    assert (tmp_path / "run/front.csv").read_bytes() == (whole / "front.csv").read_bytes()
+    monkeypatch.setattr(search_run, "_finish", stop)
+    assert main([*asked, "--resume"]) == 130
+    assert "300 of 300 candidates are kept" in capsys.readouterr().err
+
+
+def test_a_point_that_is_exported_costs_what_the_search_says(
+    whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    point = pq.read_table(whole / "front.parquet").to_pylist()[0]
+    file = str(tmp_path / "point.onnx")
+    shape = ["--layers", point["layers"], "--d-model", point["d_model"], "--heads", point["heads"],
+             "--ffn", point["d_ff"], "--vocab", 500, "--seq", 32]  # fmt: skip
+    assert main(["export", "lm", "--no-head", *map(str, shape), "-o", file]) == 0
+    options = {"--dim": "dim", "--scratchpad": "scratchpad_bytes", "--acc": "accumulator_bytes",
+               "--bus": "bus_bytes", "--scratchpad-banks": "scratchpad_banks",
+               "--acc-banks": "accumulator_banks"}  # fmt: skip
+    machine = [text for option, name in options.items() for text in (option, str(point[name]))]
+    capsys.readouterr()
+    assert main(["sweep", file, *machine, "-j", "1", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    for column in ("cycles", "energy_j", "edp_js", "area_mm2", "dram_bytes", "macs"):
+        assert row[column] == point[column], column
+
+
+def test_units_are_spelled_where_the_output_has_no_such_characters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sink = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(sink, "ascii"))
+    console = tables.console()
+    console.print("12.5 µJ·s, 2 mm², 1.0×, decades³, 3–4 漢")
+    console.file.flush()
+    assert sink.getvalue() == b"12.5 uJ*s, 2 mm2, 1.0x, decades3, 3-4 ?\n"

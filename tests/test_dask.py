@@ -1,8 +1,10 @@
 """Pricing on a real Dask cluster: the same bytes, whoever dies; one line when nobody answers."""
 
+import gc
 import json
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,10 +69,19 @@ def test_a_killed_worker_costs_nothing_but_time(cluster: Any) -> None:
     np.testing.assert_array_equal(costs.edp_js, expected.edp_js)
 
 
+@pytest.mark.parametrize("listening", [False, True])
 def test_a_scheduler_that_does_not_answer_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    arguments = ["search", "--dask", "tcp://127.0.0.1:9", "-o", str(tmp_path / "run")]
-    assert main(arguments) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in error
+    listening: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(DaskPool, "WAIT_S", 1.0)
+    with socket.socket() as other:  # open, but no scheduler
+        other.bind(("127.0.0.1", 0))
+        if listening:
+            other.listen()
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        assert main(["search", "--dask", address, "-o", str(tmp_path / "run")]) == 2
+    gc.collect()
+    error = capsys.readouterr().err.splitlines()
+    assert f"no Dask scheduler answers at {address}" in error[-1] and len(error) == 2
+    assert not (tmp_path / "run").exists()

@@ -1,5 +1,7 @@
 """Search spaces: genes and their meaning, TOML both ways, and one line for whatever is wrong."""
 
+import dataclasses
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from codesign.search.nsga2 import every_candidate
 from codesign.search.space import (
     Architectures,
     SearchSpace,
+    Shape,
     SpaceError,
     read_space,
     small_space,
@@ -81,19 +84,60 @@ def test_ranges_and_single_values() -> None:
         ({"transformer": {"heads": [0]}}, "heads has the choice 0"),
         ({"transformer": {"depth": [3]}}, "unknown field transformer.depth"),
         ({"machine": {}}, "unknown section"),
-        ({"hardware": {"name": ["a", "b"]}}, "hardware.name cannot be a list"),
+        ({"hardware": {"preset": "ibert", "name": "large"}}, "unknown field hardware.name"),
+        ({"hardware": {"preset": ["ibert", "large"]}}, "hardware.preset cannot be a list"),
         ({"hardware": {"dim": ["x"]}}, "dim: 'x'"),
         ({"hardware": {"technology_nm": 7}}, "technology_nm is 7"),
         ({"hardware": {"bandwidth": 7}}, "unknown field 'bandwidth'"),
         ({"constraints": {"area_mm2": -1}}, "constraint area_mm2 is -1"),
         ({"transformer": {"d_ff": list(range(1, 400))}}, "399 choices but at most 255"),
+        ({"constraints": {"area_mm2": math.inf}}, "constraint area_mm2 is inf"),
+        ({"constraints": {"power_w": True}}, "constraint power_w is True"),
+        ({"constraints": {"sram_timing": "x"}}, "constraint sram_timing is 'x'"),
+        ({"transformer": {"layers": [[2]]}}, "layers has the choice [2]"),
+        ({"transformer": {"layers": [1, True]}}, "layers has the choice True"),
+        ({"transformer": {"sequence": 10**9}}, "sequence is 1000000000"),
+        ({"transformer": {"d_model": [12 * 10**9]}}, "d_model has the choice 12000000000"),
+        ({"transformer": {"d_ff": [10**9]}}, "d_ff has the choice 1000000000"),
+        ({"hardware": {"dim": [3]}}, "dim is 3 but must be a power of two from 4 to 128"),
+        ({"hardware": {"dim": [8, 10**12]}}, "dim is 1000000000000 but must be a power of two"),
+        ({"hardware": {"bus_bytes": [3]}}, "space: bus_bytes is 3 but must be a power of two"),
+        ({"hardware": {"scratchpad_bytes": [7]}}, "space: scratchpad_bytes is 7 but must be"),
+        ({"hardware": {"technology_nm": [1]}}, "space: technology_nm is 1 but must be one of"),
+        (
+            {"hardware": {"dim": [8, 128], "scratchpad_bytes": "16K"}},
+            "no machine can have dim 128: scratchpad_bytes is 16384",
+        ),
     ],
 )
 def test_bad_spaces_are_named(document: dict[str, object], said: str) -> None:
     with pytest.raises(SpaceError) as caught:
         space_of(document)
     assert said in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("layers", ["[" * 100_000, "9" * 5000])
+def test_a_file_beyond_bounds_is_one_line(layers: str, tmp_path: Path) -> None:
+    path = tmp_path / "space.toml"
+    path.write_text(f"[transformer]\nlayers = {layers}\n", encoding="utf-8")
+    with pytest.raises(SpaceError, match="is not TOML"):
+        read_space(path)
+
+
+def test_a_value_that_only_some_machines_can_have_stays() -> None:
+    """A bus of 64 bytes is too wide for a mesh of 4, the first choice."""
+    space = space_of({"hardware": {"dim": [4, 8], "bus_bytes": [4, 64]}})
+    assert dict(space.axes)["bus_bytes"] == (4, 64)
+
+
+def test_genes_of_what_they_decode_to() -> None:
+    for row in SMALL.sample(50, np.random.default_rng(3)):
+        machine = SMALL.machine(int(SMALL.machine_numbers(row[None])[0]))
+        found = SMALL.genes(dataclasses.asdict(machine), SMALL.shape(row))
+        np.testing.assert_array_equal(found, row)
+    with pytest.raises(SpaceError, match="no d_model of 7"):
+        SMALL.genes(dataclasses.asdict(machine), Shape(7, (4, 4), (64, 64)))
 
 
 def test_uniform_spaces_share_the_genes_of_all_layers() -> None:

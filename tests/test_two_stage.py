@@ -11,6 +11,7 @@ from joint_space import SMALL, problem
 from codesign.search.cli import main
 from codesign.search.front import hypervolume
 from codesign.search.joint import Settings, search
+from codesign.search.search_tables import times_less
 from codesign.search.two_stage import JOINT, KNEE, compare
 
 SETTINGS = Settings(budget=1000, population=40)
@@ -19,8 +20,10 @@ SETTINGS = Settings(budget=1000, population=40)
 def test_the_joint_front_covers_more_at_the_same_budget() -> None:
     small = problem()
     done = search(small, SETTINGS, None)
-    found = compare(small, SETTINGS, done)
+    said: list[str] = []
+    found = compare(small, SETTINGS, done, say=said.append)
     joint, *others = found
+    assert "stage one: 500 Transformers" in said[0]
     assert joint.name == JOINT and others[-1].name == KNEE and len(others) >= 2
     for other in others:
         assert other.evaluated <= joint.evaluated
@@ -36,6 +39,10 @@ def test_the_joint_front_covers_more_at_the_same_budget() -> None:
     for one, other in zip(found, compare(small, SETTINGS, done), strict=True):
         assert one.genes.tobytes() == other.genes.tobytes()
         assert one.best_edp_js == other.best_edp_js
+
+
+def test_a_worse_result_is_no_gain() -> None:
+    assert [times_less(x, 1) for x in (2.25, 1.0, 0.3)] == ["2.2×", "1.0×", "3.3× more"]
 
 
 def test_the_study_is_kept_and_reported(
@@ -62,6 +69,7 @@ def test_the_study_is_kept_and_reported(
     kept = (run / "two_stage.json").read_bytes()
     assert main(["study", "two-stage", str(run), "-j", "1"]) == 0
     printed = capsys.readouterr().out
+    assert "decades²" in printed
     assert "published 2.2×" in printed and "published 10.6×" in printed
     assert (run / "two_stage.json").read_bytes() == kept
     table = tmp_path / "other.csv"

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -14,9 +17,10 @@ from codesign.search import kernel_pool, verify
 from codesign.search.cli import main
 from codesign.search.finished_run import open_run
 from codesign.search.kernel_pool import Job, KernelCheck
-from codesign.search.space import Architectures, Constraints, SearchSpace
+from codesign.search.search_results import FrontPoint
+from codesign.search.space import DEFAULT_AXES, Architectures, Constraints, SearchSpace
 from codesign.search.verify import Options
-from codesign.search.verify_run import chosen_points
+from codesign.search.verify_run import chosen_points, compile_point
 
 SPACE = SearchSpace(
     Architectures((1, 2), (48,), (4, 12), (64, 128), sequence=8, vocab_size=100),
@@ -111,6 +115,27 @@ def test_what_was_stopped_goes_on(
     assert len(ran) == len(set(ran))
 
 
+def test_a_journal_that_was_edited_runs_those_kernels_again(
+    run: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(run), "-j", "1"]) == 0
+    path, before = run / "verification.jsonl", len(ran)
+    whole = path.read_bytes()
+    first, *rest = whole.splitlines(keepends=True)
+    number = json.loads(first)["rtl_cycles"]
+    edited = first.replace(b'"rtl_cycles":%d' % number, b'"rtl_cycles":%d' % (number + 1))
+    assert edited != first
+    path.write_bytes(b"".join([edited, *rest]) + b"\xff\x80 garbage\n[]\n")
+    capsys.readouterr()
+    assert main(["verify", str(run), "-j", "1"]) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1 and "3 lines are damaged or edited" in warnings[0]
+    assert len(ran) == before + 1
+    assert sorted(path.read_bytes().splitlines()) == sorted(whole.splitlines())
+    assert main(["verify", str(run), "-j", "1"]) == 0
+    assert "warning" not in capsys.readouterr().err and len(ran) == before + 1
+
+
 @pytest.mark.parametrize("found", [{"rtl_cycles": 1}, {"difference": "byte 7 of DRAM is wrong"}])
 def test_a_difference_is_named_with_its_point_and_kernel(
     run: Path, ran: list[str], found: dict[str, int | str], monkeypatch: pytest.MonkeyPatch,
@@ -130,16 +155,81 @@ def test_a_difference_is_named_with_its_point_and_kernel(
     assert not any(row["verified"] for row in rows)
 
 
-def test_a_front_that_says_other_cycles_differs(
-    run: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def _rewrite(run: Path, row: int, **values: Any) -> None:
+    """Put values into a row of a front, 0 the first."""
     import pyarrow as pa
 
     rows = pq.read_table(run / "front.parquet").to_pylist()
-    rows[1]["cycles"] += 1
+    rows[row] |= values
+    for name, value in values.items():
+        if isinstance(value, str) and name not in ("heads", "d_ff", "model", "hardware"):
+            rows = [{**one, name: str(one[name])} for one in rows]
     pq.write_table(pa.Table.from_pylist(rows), run / "front.parquet")
+
+
+def test_a_front_that_says_other_cycles_differs(
+    run: Path, ran: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = open_run(run).front[1].cycles
+    _rewrite(run, 1, cycles=listed + 1)
     assert main(["verify", str(run), "-j", "1", "--points", "0,1"]) == 1
-    assert "1 of 2 points differ" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "1 of 2 points differ" in error
+    assert f"{listed + 1:,} in cycles but the compiled network {listed:,}" in error
+
+
+PRICED = {"point", "d_model", "heads", "d_ff", *DEFAULT_AXES, "dram_latency_cycles"}
+COLUMNS = [f.name for f in dataclasses.fields(FrontPoint) if f.name not in PRICED]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_every_column_that_was_edited_is_named(searched: Path, column: str) -> None:
+    run = open_run(searched)
+    point, quality = run.front[0], run.quality(None)
+    assert compile_point(run, point, 0, quality).difference == ""
+    value = getattr(point, column)
+    changed: dict[str, Any] = {column: not value if type(value) is bool else value * 2}
+    edited = dataclasses.replace(point, **changed)
+    assert f" in {column} but " in compile_point(run, edited, 0, quality).difference
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"heads": "foo"}, "row 2: heads is 'foo'"),
+        ({"cycles": None}, "row 2: cycles is None"),
+        ({"cycles": "many"}, "cycles is "),
+        ({"edp_js": float("nan")}, "row 2: edp_js is nan"),
+        ({"d_model": 7}, "point 1: the space has no d_model of 7"),
+        ({"dim": 3}, "point 1: the space has no dim of 3"),
+    ],
+)
+def test_a_front_that_cannot_be_is_one_line(
+    run: Path, values: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _rewrite(run, 1, **values)
+    assert main(["verify", str(run), "-j", "1"]) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert "front.parquet" in error and said in error
+
+
+def test_folders_of_builds_that_were_killed_are_removed(tmp_path: Path) -> None:
+    code = (
+        "import pathlib, sys, time; from codesign.hw import verilator\n"
+        "with verilator._workspace(pathlib.Path(sys.argv[1])) as folder:\n"
+        "    print(folder, flush=True); time.sleep(60)"
+    )
+    asked = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(asked, stdout=subprocess.PIPE, text=True) as building:
+        assert building.stdout is not None
+        left = Path(building.stdout.readline().strip())
+        with verilator._workspace(tmp_path):
+            assert left.exists()
+        building.terminate()
+    assert left.exists()
+    with verilator._workspace(tmp_path) as own:
+        assert not left.exists() and own.exists()
+    assert not own.exists()
 
 
 def test_without_verilator_it_is_one_line(

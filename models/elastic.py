@@ -10,7 +10,7 @@ a set of which only the whole is used. Needs torch, of the [train] extra.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -74,39 +74,68 @@ def arrays(weights: Tensors) -> dict[str, npt.NDArray[np.float32]]:
 
 
 def forward(
-    config: DecoderConfig, weights: Tensors, ids: torch.Tensor, dropout: float = 0.0
+    config: DecoderConfig,
+    weights: Tensors,
+    ids: torch.Tensor,
+    dropout: float = 0.0,
+    layer: Callable[..., torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """Return float[batch, seq, vocab_size], the logits of int64[batch, seq] tokens.
 
     `dropout` drops of the embedding and of what a branch adds to the residual (arXiv 1706.03762).
+    `layer` computes a layer: `block` unless given, which is for it compiled.
     """
+    layer = layer or block
+    x = weights["embeddings.word"][ids] + weights["embeddings.position"][: ids.shape[1]]
+    x = _drop(x, dropout)
+    parts = _parts(weights)
+    for number in range(config.layers):
+        x = layer(x, parts[f"layer{number}"], config.head_dim, dropout)
+    return _norm(x, weights, "norm") @ weights["embeddings.word"].T
+
+
+def block(x: torch.Tensor, weights: Tensors, head_dim: int, dropout: float) -> torch.Tensor:
+    """Return float[batch, seq, d_model] after one layer, whose weights are named without it."""
     from torch.nn import functional as F
 
-    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
-        return x @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
-        gamma, beta = weights[f"{name}.gamma"], weights[f"{name}.beta"]
-        return F.layer_norm(x, gamma.shape, gamma, beta, EPSILON)
-
-    def drop(x: torch.Tensor) -> torch.Tensor:
-        return F.dropout(x, dropout) if dropout else x
-
     def split(x: torch.Tensor) -> torch.Tensor:
-        return x.unflatten(-1, (-1, config.head_dim)).transpose(1, 2)
+        return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
 
-    x = weights["embeddings.word"][ids] + weights["embeddings.position"][: ids.shape[1]]
-    x = drop(x)
-    for layer in range(config.layers):
-        name = f"layer{layer}.attention"
-        y = norm(x, f"{name}.norm")
-        q, k, v = (split(linear(y, f"{name}.{part}")) for part in ("query", "key", "value"))
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + drop(linear(y.transpose(1, 2).flatten(2), f"{name}.output"))
-        name = f"layer{layer}.ffn"
-        y = F.gelu(linear(norm(x, f"{name}.norm"), f"{name}.up"), approximate="tanh")
-        x = x + drop(linear(y, f"{name}.down"))
-    return norm(x, "norm") @ weights["embeddings.word"].T
+    y = _norm(x, weights, "attention.norm")
+    q, k, v = (
+        split(_linear(y, weights, f"attention.{part}")) for part in ("query", "key", "value")
+    )
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    x = x + _drop(_linear(y.transpose(1, 2).flatten(2), weights, "attention.output"), dropout)
+    y = _norm(x, weights, "ffn.norm")
+    y = F.gelu(_linear(y, weights, "ffn.up"), approximate="tanh")
+    return x + _drop(_linear(y, weights, "ffn.down"), dropout)
+
+
+def _linear(x: torch.Tensor, weights: Tensors, name: str) -> torch.Tensor:
+    return x @ weights[f"{name}.weight"] + weights[f"{name}.bias"]
+
+
+def _norm(x: torch.Tensor, weights: Tensors, name: str) -> torch.Tensor:
+    from torch.nn import functional as F
+
+    gamma, beta = weights[f"{name}.gamma"], weights[f"{name}.beta"]
+    return F.layer_norm(x, gamma.shape, gamma, beta, EPSILON)
+
+
+def _drop(x: torch.Tensor, dropout: float) -> torch.Tensor:
+    from torch.nn import functional as F
+
+    return F.dropout(x, dropout) if dropout else x
+
+
+def _parts(weights: Tensors) -> dict[str, dict[str, torch.Tensor]]:
+    """Weights by the layer that their names begin with."""
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in weights.items():
+        first, _, rest = name.partition(".")
+        parts.setdefault(first, {})[rest] = value
+    return parts
 
 
 def _outside(largest: DecoderConfig, config: DecoderConfig) -> list[str]:

@@ -12,10 +12,12 @@ from functools import partial
 from pathlib import Path
 
 from codesign.hw import processes
+from codesign.models.compute import CPU, Compute
 from codesign.models.families import DecoderConfig, lm
 from codesign.models.perplexities import Measured
+from codesign.models.schedule import Training
 from codesign.models.space import Single, Space
-from codesign.models.supernet import Training, perplexity, train
+from codesign.models.supernet import perplexity, train
 from codesign.models.tokens import Tokens
 
 FOLDER = "from-scratch"  # a checkpoint a decoder
@@ -37,7 +39,7 @@ def compare(
     rows: Sequence[Measured],
     out: Path,
     *,
-    device: str = "cpu",
+    compute: Compute = CPU,
     workers: int = 1,
 ) -> Iterator[Compared]:
     """Train the decoder of each of `rows` alone, in order; what is in `out` is resumed.
@@ -45,7 +47,7 @@ def compare(
     Several `workers` are processes of one thread each. Raises ModelError as `supernet.train` does.
     """
     workers = min(workers, len(rows))
-    one = partial(_alone, text, space, training, out / FOLDER, device, workers > 1)
+    one = partial(_alone, text, space, training, out / FOLDER, compute, workers > 1)
     if workers <= 1:
         found: Iterator[float] = map(one, rows)
         yield from (Compared(row, value) for row, value in zip(rows, found, strict=True))
@@ -83,7 +85,7 @@ def _alone(
     space: Space,
     training: Training,
     out: Path,
-    device: str,
+    compute: Compute,
     single: bool,
     row: Measured,
 ) -> float:
@@ -93,7 +95,7 @@ def _alone(
         torch.set_num_threads(1)
     config = decoder(space, row)
     folder = out / _folder(row)
-    net = train(text.train, Single(config), training, folder, resume=True, device=device)
+    net = train(text.train, Single(config), training, folder, resume=True, compute=compute)
     return perplexity(net, config, text.validation, training.seq, training.batch)
 
 

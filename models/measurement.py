@@ -15,15 +15,21 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from codesign.hw.errors import ModelError
+from codesign.models.compute import CPU, Compute
 from codesign.models.families import DecoderConfig
 from codesign.models.perplexities import Measured, Perplexities, measured, read, write
 from codesign.models.predictor import FEWEST_ROWS, Predictor, fit
+from codesign.models.schedule import Training, windows
 from codesign.models.space import Space
-from codesign.models.supernet import Progress, Step, Training, measure, train, windows
+from codesign.models.supernet import measure, train
 from codesign.models.tokens import Tokens
+
+if TYPE_CHECKING:
+    from codesign.models.training_loop import Progress
+    from codesign.models.training_state import Step
 
 TABLE = "perplexities"  # .parquet, .csv
 SAVE_SECONDS = 30.0
@@ -36,7 +42,7 @@ class Measurement:
 
     table: Perplexities
     predictor: Predictor | None
-    log: Sequence[Step]  # of the whole training
+    log: "Sequence[Step]"  # of the whole training
     training_seconds: float  # of this call: none for what was resumed
     measuring_seconds: float
 
@@ -49,8 +55,8 @@ def train_and_measure(
     *,
     decoders: int = 1000,
     resume: bool = False,
-    device: str = "cpu",
-    on_training: Callable[[Progress], None] | None = None,
+    compute: Compute = CPU,
+    on_training: Callable[["Progress"], None] | None = None,
     before_save: Callable[[], None] | None = None,
     on_measured: Callable[[int, Measured], None] | None = None,
 ) -> Measurement:
@@ -66,7 +72,7 @@ def train_and_measure(
     start = time.monotonic()
     net = train(
         text.train, space, training, out,
-        resume=resume, device=device, report=on_training, before_save=before_save,
+        resume=resume, compute=compute, report=on_training, before_save=before_save,
     )  # fmt: skip
     path = out / f"{TABLE}.parquet"
     metadata = describe(text, space, training)

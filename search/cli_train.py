@@ -46,6 +46,8 @@ class Finite(click.FloatRange):
               help="At its highest.  [default: 1e-3; small: 6e-3]")  # fmt: skip
 @click.option("--dropout", type=Finite(0, 1, max_open=True), default=0.0, show_default=True,
               help="Of the largest subnet.")  # fmt: skip
+@click.option("--distil/--no-distil", default=True, show_default=True,
+              help="Smaller subnets learn the largest's probabilities, not the text.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
               help="Of everything random.")  # fmt: skip
 @click.option("--subnets", type=COUNT, help="Measure so many.  [default: 1000; small: 200]")
@@ -53,6 +55,10 @@ class Finite(click.FloatRange):
               help="Train N subnets from scratch too; say how well the supernet ranks them (take 8 or more).")  # fmt: skip
 @click.option("--device", metavar="cpu|cuda|cuda:N",
               help="Where to compute.  [default: cuda where there is one]")  # fmt: skip
+@click.option("--ranks", type=click.IntRange(1, 1024), default=1, show_default=True,
+              help="Processes that share every batch, a GPU each on cuda (DistributedDataParallel).")  # fmt: skip
+@click.option("--compile/--no-compile", "compiled", default=None,
+              help="Layers by torch.compile.  [default: on cuda]")  # fmt: skip
 @click.option("-j", "--workers", type=POSITIVE,
               help="Processes of --honest, on the cpu.  [default: all cores]")  # fmt: skip
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")

@@ -9,7 +9,7 @@ import numpy as np
 from codesign.search.plots import figure_style
 
 if TYPE_CHECKING:
-    from codesign.models.supernet import Step
+    from codesign.models.training_state import Step
 
 _KINDS = {"smallest": "#D55E00", "random": "#B8BFC6", "largest": "#0072B2"}  # the last is on top
 _LABELS = {

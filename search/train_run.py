@@ -27,9 +27,10 @@ from codesign.search.request import say
 from codesign.search.space import SearchSpace, read_space, small_space
 
 if TYPE_CHECKING:
+    from codesign.models.compute import Compute
     from codesign.models.from_scratch import Compared
     from codesign.models.measurement import Measurement
-    from codesign.models.supernet import Training
+    from codesign.models.schedule import Training
 
 SPACE_FILE, SUMMARY_FILE, PLOT_FILE = "space.toml", "summary.json", "training.png"
 SURVEY, SMALL = "survey", "small"
@@ -62,7 +63,10 @@ class TrainRequest:
     seed: int = 0
     subnets: int | None = None
     honest: int | None = None
+    distil: bool = True
     device: str | None = None
+    ranks: int = 1
+    compiled: bool | None = None
     workers: int | None = None
     resume: bool = False
     out: Path = Path("codesign-train")
@@ -78,7 +82,7 @@ class _Prepared:
     space: SearchSpace
     training: "Training"
     subnets: int  # no more than there are
-    device: str
+    compute: "Compute"
     kept: int = 0  # subnets that the folder has already
 
     @property
@@ -158,7 +162,7 @@ def run_train(request: TrainRequest) -> None:
 def _prepare(request: TrainRequest) -> _Prepared:
     if importlib.util.find_spec("torch") is None:
         raise ModelError("training needs torch: pip install 'codesign[train]'")
-    from codesign.models.supernet import Training, windows
+    from codesign.models.schedule import Training, windows
 
     text = _text(request)
     space = _space(request.space)
@@ -170,6 +174,7 @@ def _prepare(request: TrainRequest) -> _Prepared:
         seq=request.seq or (SURVEY_SEQ if request.space == SURVEY else space.transformer.sequence),
         learning_rate=request.learning_rate or rate,
         dropout=request.dropout,
+        distil=request.distil,
         seed=request.seed,
     )
     for tokens in (text.train, text.validation):
@@ -178,7 +183,7 @@ def _prepare(request: TrainRequest) -> _Prepared:
     subnets = min(request.subnets or subnets, size)
     if request.honest:
         _check_honest(request.honest, subnets, size)
-    return _Prepared(request, text, space, training, subnets, _device(request.device))
+    return _Prepared(request, text, space, training, subnets, _compute(request))
 
 
 def _check_honest(wanted: int, subnets: int, size: int) -> None:
@@ -216,11 +221,19 @@ def _space(name: str) -> SearchSpace:
     return small_space() if name == SMALL else read_space(Path(name))
 
 
-def _device(name: str | None) -> str:
+def _compute(request: TrainRequest) -> "Compute":
+    from codesign.models.compute import Compute
+
+    device = _device(request.device, request.ranks)
+    compiled = device != "cpu" if request.compiled is None else request.compiled
+    return Compute(device, request.ranks, compiled)
+
+
+def _device(name: str | None, ranks: int) -> str:
     import torch
 
     if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", name):
         raise CodesignError(f"unknown device {name!r}: choose cpu, cuda or cuda:N")
     if name == "cpu":
@@ -228,6 +241,10 @@ def _device(name: str | None) -> str:
     if not torch.cuda.is_available():
         raise CodesignError("no CUDA device is here: leave --device out, or take --device cpu")
     count = torch.cuda.device_count()
+    if name == "cuda" and ranks > count:
+        raise CodesignError(f"--ranks {ranks} needs as many GPUs, here are {count}: take fewer")
+    if name != "cuda" and ranks > 1:
+        raise CodesignError(f"{ranks} ranks do not fit on {name}: take --device cuda")
     if int(name.partition(":")[2] or 0) >= count:
         raise CodesignError(f"no device {name} is here: the last is cuda:{count - 1}")
     return name
@@ -247,7 +264,7 @@ def _run(prepared: _Prepared, describe: Callable[[], None]) -> _Results:
             request.out,
             decoders=prepared.subnets,
             resume=request.resume,
-            device=prepared.device,
+            compute=prepared.compute,
             on_training=lambda p: show(
                 f"epoch {p.epoch + 1}, loss {p.loss:.3f}",
                 p.epoch * p.steps + p.step,
@@ -259,11 +276,11 @@ def _run(prepared: _Prepared, describe: Callable[[], None]) -> _Results:
         compared = []
         if request.honest:
             chosen = found.table.rows[EXTREMES : EXTREMES + request.honest]
-            workers = 1 if prepared.device != "cpu" else request.workers or cores()
+            workers = 1 if prepared.compute.device != "cpu" else request.workers or cores()
             show("training from scratch", 0, len(chosen))
             for pair in from_scratch.compare(
                 prepared.text, space, prepared.training, chosen, request.out,
-                device=prepared.device, workers=workers,
+                compute=prepared.compute, workers=workers,
             ):  # fmt: skip
                 compared.append(pair)
                 show("training from scratch", len(compared), len(chosen))
@@ -281,7 +298,7 @@ def _described(prepared: _Prepared) -> str:
     return (
         f"{space.size():.3g} Transformers, {_counted(training.epochs, 'epoch')} of "
         f"{len(text.train):,} tokens of {text.name} (vocabulary {space.vocab_size:,}{words or ''}) in "
-        f"batches of {training.batch} x {training.seq}, on {prepared.device}; then "
+        f"batches of {training.batch} x {training.seq}, on {_where(prepared.compute)}; then "
         f"{_counted(prepared.rows, 'subnet')}{before} on {len(text.validation):,} tokens; "
         f"files go to {prepared.request.out}"
     )
@@ -305,6 +322,10 @@ def _time(seconds: float) -> str:
 
 def _counted(count: int, what: str) -> str:
     return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _where(compute: "Compute") -> str:
+    return compute.device if compute.ranks == 1 else f"{compute.ranks} ranks of {compute.device}"
 
 
 @contextmanager
@@ -352,7 +373,7 @@ def _lines() -> Callable[[str, int, int], None]:
 def _summary(prepared: _Prepared, results: _Results) -> dict[str, Any]:
     predictor, unknown = results.measurement.predictor, prepared.text.unknown
     return {
-        "device": prepared.device,
+        **asdict(prepared.compute),
         "subnets": len(results.measurement.table.rows),
         "unknown_words": unknown and {"train": unknown[0], "validation": unknown[1]},
         "perplexity_of": prepared.text.name,

@@ -9,8 +9,9 @@ import pytest
 
 from codesign.hw.errors import ModelError
 from codesign.models.families import lm
+from codesign.models.schedule import Training
 from codesign.models.space import Single, Space
-from codesign.models.supernet import Training, train
+from codesign.models.supernet import train
 from codesign.models.tokens import built_in
 
 SMALL = Space(

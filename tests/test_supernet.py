@@ -1,8 +1,7 @@
 """Training a space of decoders: what a step does, exact resumption, better models measured better."""
 
 import dataclasses
-import itertools
-from collections import Counter
+import math
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,16 @@ import numpy as np
 import pytest
 
 from codesign.hw.errors import ModelError
-from codesign.models import tokens, torch_file
+from codesign.models import schedule, tokens, torch_file
 from codesign.models.reference import forward
 from codesign.models.space import Single, Space
 
 pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
 supernet = pytest.importorskip("codesign.models.supernet")
+sandwich = pytest.importorskip("codesign.models.sandwich")
+training_loop = pytest.importorskip("codesign.models.training_loop")
+training_state = pytest.importorskip("codesign.models.training_state")
 elastic = pytest.importorskip("codesign.models.elastic")
 torch.set_num_threads(1)  # the networks are small, and tests run beside each other
 
@@ -24,7 +26,7 @@ TEXT = tokens.built_in(60_000, 6_000)
 SPACE = Space(
     len(TEXT.vocabulary), 32, layers=(1, 2), d_model=(24, 48, 72), heads=(2, 6, 12), d_ff=(32, 128)
 )
-TRAINING = supernet.Training(
+TRAINING = schedule.Training(
     epochs=2, batch=16, seq=32, learning_rate=5e-3, dropout=0.1, weight_decay=0.05, seed=3
 )
 
@@ -35,50 +37,32 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return supernet.train(TEXT.train, SPACE, training, tmp_path_factory.mktemp("supernet"))
 
 
-def test_a_step_trains_by_the_sandwich_rule_and_distils() -> None:
+@pytest.mark.parametrize("distil", [True, False])
+def test_a_step_trains_by_the_sandwich_rule(distil: bool) -> None:
     """Gradients are the mean of four losses: one of the text, three of the largest's output."""
-    state = supernet._State(SPACE, TRAINING, 0, "cpu")
-    batch = torch.from_numpy(supernet.windows(TEXT.train, 32)[:4])
-    state.training = dataclasses.replace(TRAINING, dropout=0.0)
-    configs = supernet._sandwich(SPACE, TRAINING, 7)
+    state = training_state.State(SPACE, TRAINING, 0, "cpu")
+    batch = torch.from_numpy(schedule.windows(TEXT.train, 32)[:4])
+    configs = schedule.sandwich(SPACE, TRAINING, 7)
     assert configs[0] == SPACE.largest and configs[1] == SPACE.smallest and len(configs) == 4
     copies = {n: v.detach().clone().requires_grad_() for n, v in state.weights.items()}
     soft: Any = None
-    total: Any = 0.0
+    losses: list[Any] = []
     for config in configs:
         weights = elastic.subnet(copies, SPACE.largest, config)
         logs = elastic.forward(config, weights, batch[:, :-1]).log_softmax(-1)
-        if soft is None:
+        if soft is None or not distil:
             soft = logs.exp().detach()
-            total = total - logs.gather(-1, batch[:, 1:, None]).mean()
+            losses.append(-logs.gather(-1, batch[:, 1:, None]).mean())
         else:
-            total = total - (soft * logs).sum(-1).mean()
-    (total / 4).backward()
+            losses.append(-(soft * logs).sum(-1).mean())
+    (sum(losses) / 4).backward()
     norm = float(sum(v.grad.square().sum() for v in copies.values() if v.grad is not None) ** 0.5)
-    supernet._step(state, batch, 1e-3, 7)
+    module = sandwich.Sandwich(state.weights, SPACE.largest, distil=distil)
+    found = training_loop._step(module, state, configs, batch, 1e-3)
+    np.testing.assert_allclose(found, [loss.detach() for loss in losses], rtol=1e-5)
     for name, value in state.weights.items():
-        wanted = copies[name].grad * min(1.0, supernet.LARGEST_GRADIENT / norm)
+        wanted = copies[name].grad * min(1.0, training_loop.LARGEST_GRADIENT / norm)
         np.testing.assert_allclose(value.grad, wanted, atol=1e-6, rtol=1e-3, err_msg=name)
-
-
-def test_an_epoch_is_the_text_once_in_another_order() -> None:
-    first, second = (
-        np.concatenate(list(supernet._batches(TEXT.train, TRAINING, epoch))) for epoch in (0, 1)
-    )
-    assert first.shape == second.shape == (16 * supernet._steps(TEXT.train, TRAINING), 33)
-    seen = Counter(first[:, :-1].flatten().tolist())
-    whole = Counter(TEXT.train.tolist())
-    assert all(seen[i] <= whole[i] for i in seen)
-    assert seen.total() > 0.98 * whole.total()
-    assert not np.array_equal(first, second)
-
-
-def test_the_learning_rate_rises_falls_and_stays() -> None:
-    rates = [supernet._learning_rate(TRAINING, step, 1000) for step in range(1000)]
-    assert rates[19] == pytest.approx(5e-3) and rates[0] == pytest.approx(5e-3 / 20)
-    ratios = [b / a for a, b in itertools.pairwise(rates[20:900])]
-    assert ratios == pytest.approx([0.05 ** (1 / 880)] * 879), "an exponential"
-    assert rates[900:] == pytest.approx([5e-3 * 0.05] * 100)
 
 
 def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
@@ -108,7 +92,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path) -> None:
 def test_perplexity_is_that_of_the_numpy_model(trained: Any) -> None:
     config = next(SPACE.sample(1, seed=4))
     weights = elastic.arrays(trained.subnet(config))
-    rows = supernet.windows(TEXT.validation, 32)[:10]
+    rows = schedule.windows(TEXT.validation, 32)[:10]
     logits = forward(config, weights, {"input_ids": rows[:, :-1]})["logits"]
     logits -= np.log(np.exp(logits).sum(-1, keepdims=True))
     wanted = np.exp(-np.take_along_axis(logits, rows[:, 1:, None], -1).mean())
@@ -227,13 +211,13 @@ def test_a_checkpoint_that_holds_something_else(
 
 
 def test_training_that_diverges(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def spoil(state: Any, *_: Any) -> list[float]:
+    def spoil(_: Any, state: Any, *__: Any) -> Any:
         with torch.no_grad():
             state.weights["norm.gamma"].fill_(float("nan"))
-        return [1.0]
+        return torch.ones(1)
 
-    for step in (lambda *_: [float("nan")], spoil):
-        monkeypatch.setattr(supernet, "_step", step)
+    for step in (lambda *_: torch.tensor([math.nan]), spoil):
+        monkeypatch.setattr(training_loop, "_step", step)
         with pytest.raises(ModelError, match=r"diverged in step . of epoch 1: .* below 0.005"):
             supernet.train(TEXT.train[:4000], SPACE, TRAINING, tmp_path)
         assert not (tmp_path / supernet.CHECKPOINT).exists()
@@ -263,7 +247,7 @@ def test_memory_that_ends(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
         def step(*_: Any, said: str = said) -> float:
             raise RuntimeError(said)
 
-        monkeypatch.setattr(supernet, "_step", step)
+        monkeypatch.setattr(training_loop, "_step", step)
         with pytest.raises(ModelError, match="out of memory with batches of 16 x 32 tokens"):
             supernet.train(TEXT.train, SPACE, TRAINING, tmp_path)
     with pytest.raises(RuntimeError, match="another"), supernet._memory(16, 32):

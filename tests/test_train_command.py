@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import re
 import signal
@@ -198,12 +199,12 @@ def test_the_smallest_spaces(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_tau_that_is_undefined(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from codesign.models import measurement, supernet
+    from codesign.models import measurement, training_loop
 
     def alike(_: object, configs: Iterable[DecoderConfig], *__: object) -> Iterator[Measured]:
         return (measured(config, 1.0) for config in configs)
 
-    monkeypatch.setattr(supernet, "_step", lambda *_: [1.0])
+    monkeypatch.setattr(training_loop, "_step", lambda *_: torch.ones(1))
     monkeypatch.setattr(measurement, "measure", alike)
     asked = ["train", "--data", "text.txt", "--space", "space.toml", *QUICK, "--honest", "2"]
     assert main([*asked, "-j", "1", "-o", "json", "--json"]) == 0
@@ -229,17 +230,17 @@ def test_unknown_words_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_failed_run_leaves_its_folder_free(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from codesign.models import supernet
+    from codesign.models import training_loop
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
     asked = ["train", "--space", "space.toml", "--data", "text.txt", *QUICK, "-o", "one"]
     with monkeypatch.context() as patched:
-        patched.setattr(supernet, "_step", lambda *_: [float("nan")])
+        patched.setattr(training_loop, "_step", lambda *_: torch.tensor([math.nan]))
         assert main(asked) == 2
         assert "training diverged" in capsys.readouterr().err
-        patched.setattr(supernet, "_step", interrupt)
+        patched.setattr(training_loop, "_step", interrupt)
         assert main(asked) == 130
         assert "no epoch was whole, nothing is kept" in capsys.readouterr().err
     assert not Path("one").exists()

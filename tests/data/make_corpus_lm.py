@@ -20,8 +20,9 @@ import torch
 from codesign.models import tokens
 from codesign.models.elastic import arrays
 from codesign.models.families import lm
+from codesign.models.schedule import Training
 from codesign.models.space import Single
-from codesign.models.supernet import Training, perplexity, train
+from codesign.models.supernet import perplexity, train
 
 SEQ = 64
 

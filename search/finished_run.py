@@ -21,7 +21,8 @@ from codesign.search.joint import Settings
 from codesign.search.output import RUN_FILE
 from codesign.search.quality import Quality, load_quality
 from codesign.search.search_results import FrontPoint
-from codesign.search.space import Genes, SearchSpace, Shape, SpaceError, space_of
+from codesign.search.space import Genes, SearchSpace, Shape, SpaceError
+from codesign.search.space_file import space_of
 
 FRONT_FILE = "front.parquet"
 

@@ -40,7 +40,8 @@ from codesign.search.search_results import (
     evaluated_parquet,
     quality_document,
 )
-from codesign.search.space import Genes, SearchSpace, Shape, SpaceError, read_space
+from codesign.search.space import Genes, SearchSpace, Shape, SpaceError
+from codesign.search.space_file import read_space
 
 DEFAULT_FOLDER = "codesign-search"
 SILENCE_S = 30  # at most, where there is no bar

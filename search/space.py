@@ -7,20 +7,17 @@ Table 3.1 of UCB/EECS-2023-92 times three meshes with their memories and buses.
 """
 
 import math
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tomli_w
 
-from codesign.hw.config import PRESETS, HardwareConfig, from_dict
+from codesign.hw.config import PRESETS, HardwareConfig
 from codesign.hw.errors import CodesignError, ConfigError
-from codesign.hw.sizes import parse_size
 from codesign.models.families import (
     LM_HEADS_OF_FULL_WIDTH,
     WIKITEXT2_VOCABULARY,
@@ -28,7 +25,6 @@ from codesign.models.families import (
     lm,
 )
 from codesign.models.space import SMALL, Space
-from codesign.search.grid import parse_count, parse_values
 
 Genes = npt.NDArray[np.uint8]  # [n, genes]
 Ints = npt.NDArray[np.int64]
@@ -402,86 +398,6 @@ def small_space() -> SearchSpace:
     )
 
 
-def read_space(path: Path) -> SearchSpace:
-    """Read a space from a TOML file; raises SpaceError for anything wrong in it."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SpaceError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # of TOML, UTF-8, or a number of thousands of digits
-        raise SpaceError(f"{path} is not TOML: {error}") from error
-    except RecursionError as error:
-        raise SpaceError(f"{path} is not TOML of a space: brackets nest too deep") from error
-    try:
-        return space_of(document)
-    except SpaceError as error:
-        raise SpaceError(f"{path}: {error}") from error
-
-
-def space_of(document: Mapping[str, Any]) -> SearchSpace:
-    """The space of TOML-like values; what is left out is the default's. Raises SpaceError."""
-    known = ("transformer", "hardware", "constraints")
-    for name, section in document.items():
-        if name not in known:
-            raise SpaceError(f"unknown section [{name}]: choose {', '.join(known)}")
-        if not isinstance(section, Mapping):
-            raise SpaceError(f"{name} must be a section [{name}]")
-    transformer = _section(document, "transformer", Architectures)
-    for name in transformer.keys() & set(CHOSEN):
-        transformer[name] = _choices(name, transformer[name])
-    constraints = _section(document, "constraints", Constraints)
-    constraints = {k: None if v == "none" else v for k, v in constraints.items()}
-    machine = dict(document.get("hardware", {}))
-    axes = {name: DEFAULT_AXES[name] for name in DEFAULT_AXES}
-    if "name" in machine:
-        raise SpaceError(
-            "unknown field hardware.name: machines are named by their sizes, preset = names the "
-            "one that the others vary around"
-        )
-    for name in list(machine):
-        if isinstance(machine[name], list) or (
-            name in MACHINE_FIELDS and isinstance(machine[name], str) and ":" in machine[name]
-        ):
-            if name not in MACHINE_FIELDS:
-                raise SpaceError(f"hardware.{name} cannot be a list: it takes one value")
-            axes[name] = _choices(name, machine.pop(name))
-        elif name in axes:  # a single value: nothing to choose
-            axes[name] = _choices(name, [machine.pop(name)])
-    try:
-        base = from_dict(machine)
-    except ConfigError as error:
-        raise SpaceError(f"hardware: {error}") from error
-    return SearchSpace(
-        Architectures(**transformer), base, tuple(axes.items()), Constraints(**constraints)
-    )
-
-
-def _section(document: Mapping[str, Any], name: str, kind: Any) -> dict[str, Any]:
-    section = dict(document.get(name, {}))
-    known = [f.name for f in fields(kind)]
-    for key in section:
-        if key not in known:
-            raise SpaceError(f"unknown field {name}.{key}: choose {', '.join(known)}")
-    return section
-
-
-def _choices(name: str, values: Any) -> tuple[int, ...]:
-    """The choices of one gene: numbers, sizes and ranges, alone or in a list."""
-    parse = parse_size if name.endswith("_bytes") else parse_count
-    found: list[Any] = []
-    for value in values if isinstance(values, list) else [values]:
-        if isinstance(value, str):
-            try:
-                found += parse_values(value, parse)
-            except ValueError as error:
-                raise SpaceError(f"{name}: {error}") from error
-        elif type(value) is int:
-            found.append(value)
-        else:
-            raise SpaceError(_bad_choice(name, value))
-    return tuple(dict.fromkeys(found))
-
-
 def _bad_choices(name: str, values: Sequence[int]) -> Iterator[str]:
     if not values:
         yield f"{name} has no choices"
@@ -489,14 +405,15 @@ def _bad_choices(name: str, values: Sequence[int]) -> Iterator[str]:
         yield f"{name} has {len(values)} choices but at most {MOST_CHOICES}"
     for value in values:
         if type(value) is not int or value < 1:
-            yield _bad_choice(name, value)
+            yield bad_choice(name, value)
             break
         if value > LARGEST.get(name, value):
             yield f"{name} has the choice {value} but {LARGEST[name]} is the most"
             break
 
 
-def _bad_choice(name: str, value: Any) -> str:
+def bad_choice(name: str, value: Any) -> str:
+    """What is said of a choice that is no positive whole number."""
     return f"{name} has the choice {_short(value)} but must hold positive whole numbers"
 
 

@@ -24,7 +24,8 @@ from codesign.models.tokens import Tokenization, Tokens, built_in, read
 from codesign.search import output
 from codesign.search.quality import non_embedding_parameters
 from codesign.search.request import say
-from codesign.search.space import SearchSpace, read_space, small_space
+from codesign.search.space import SearchSpace, small_space
+from codesign.search.space_file import read_space
 
 if TYPE_CHECKING:
     from codesign.models.compute import Compute

@@ -16,10 +16,9 @@ from codesign.search.space import (
     SearchSpace,
     Shape,
     SpaceError,
-    read_space,
     small_space,
-    space_of,
 )
+from codesign.search.space_file import read_space, space_of
 
 
 def test_the_default_is_the_published_table_times_432_machines() -> None:

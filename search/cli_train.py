@@ -72,7 +72,8 @@ def train(command: str, /, **options: Any) -> None:
 
     Training is saved after every epoch: --resume goes on to the same result.
     """
-    from codesign.search.train_run import TrainRequest, run_train
+    from codesign.search.train_request import TrainRequest
+    from codesign.search.train_run import run_train
 
     run_train(TrainRequest(command=command, **options))
 

@@ -4,9 +4,7 @@ import csv
 import importlib.util
 import json
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +29,7 @@ from codesign.search.network_tables import NetworkTables
 from codesign.search.output import OutputError, RunDirectory
 from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import Pool, pool_of
+from codesign.search.progress import Show, stages
 from codesign.search.quality import Quality, load_quality
 from codesign.search.request import say
 from codesign.search.search_results import (
@@ -44,7 +43,6 @@ from codesign.search.space import Genes, SearchSpace, Shape, SpaceError
 from codesign.search.space_file import read_space
 
 DEFAULT_FOLDER = "codesign-search"
-SILENCE_S = 30  # at most, where there is no bar
 
 
 @dataclass(frozen=True)
@@ -168,7 +166,8 @@ def _searched(
 ) -> tuple[Results, Progress]:
     request = prepared.request
     store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
-    with _display(prepared.settings.budget) as listener:
+    with stages() as show:
+        listener = _listener(show, prepared.settings.budget)
         problem = _problem(prepared, store, pool)
 
         def generation(done: Progress) -> None:
@@ -321,38 +320,19 @@ def _described(prepared: _Prepared) -> str:
     )
 
 
-@contextmanager
-def _display(budget: int) -> Iterator[Listener]:
-    """A bar with an estimate on standard error where that is a terminal, else a line now and then."""
-    from codesign.search import tables
+def _listener(show: Show, budget: int) -> Listener:
+    """Shows candidates of the budget, and between generations the kernels that are mapped."""
+    evaluated = 0
 
-    console = tables.console(stderr=True)
-    if not console.is_terminal:
-        shown, said_at = 0, time.monotonic()
+    def pricing(done: int, total: int) -> None:
+        show("candidates", evaluated, budget, f"mapping kernels {done:,} of {total:,}")
 
-        def generation(done: Progress) -> None:
-            nonlocal shown, said_at
-            waited = time.monotonic() - said_at
-            if done.evaluated >= shown + budget / 10 or waited >= SILENCE_S:
-                shown, said_at = done.evaluated, time.monotonic()
-                say(f"{done.evaluated:,} of {budget:,} candidates, {_front_said(done)}")
+    def generation(done: Progress) -> None:
+        nonlocal evaluated
+        evaluated = done.evaluated
+        show("candidates", evaluated, budget, _front_said(done))
 
-        yield Listener(generation=generation)
-        return
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("candidates", total=budget)
-
-        def pricing(done: int, total: int) -> None:
-            bar.update(task, description=f"mapping kernels {done:,} of {total:,}")
-
-        def advance(done: Progress) -> None:
-            bar.update(task, completed=done.evaluated, description=_front_said(done))
-
-        yield Listener(pricing, advance)
+    return Listener(pricing, generation)
 
 
 def _front_said(done: Progress) -> str:

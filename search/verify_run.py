@@ -8,8 +8,7 @@ compiled network, and its kernels take their cycles on the RTL with no differenc
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -41,6 +40,7 @@ from codesign.search.kernel_pool import (
 )
 from codesign.search.output import RunDirectory
 from codesign.search.price_store import code_digest
+from codesign.search.progress import stages
 from codesign.search.quality import Quality
 from codesign.search.request import say
 from codesign.search.search_results import FrontPoint, front_point
@@ -278,12 +278,15 @@ def _checked(
         f"{len({machine_of(job) for job in jobs.values()})} machines, {total / 1e6:,.2f} M cycles"
         + (f"; {len(jobs) - len(todo)} kernels are in {JOURNAL}" if len(todo) < len(jobs) else "")
     )
-    with _progress(sum(map(cycles_of, todo))) as advance:
+    ahead, done_cycles = sum(map(cycles_of, todo)), 0
+    with stages() as show:
 
         def keep(job: Job, check: KernelCheck) -> None:
+            nonlocal done_cycles
             directory.append(JournalLine.of(check), JOURNAL)
             checks[job.key] = check
-            advance(cycles_of(job))
+            done_cycles += cycles_of(job)
+            show("RTL cycles", done_cycles, ahead)
 
         try:
             run_jobs(todo, workers, options, keep)
@@ -355,28 +358,3 @@ def _print(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> None
         f"{total['rtl_cycles'] / 1e6:,.2f} M cycles, {total['kernels_differing']} differ",
         highlight=False,
     )
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """A bar in cycles with an estimate on standard error, or a line for every tenth."""
-    from codesign.search import tables
-
-    console = tables.console(stderr=True)
-    if not console.is_terminal:
-        done = [0, 0]
-
-        def line(cycles: int) -> None:
-            done[0] += cycles
-            if done[0] * 10 // total > done[1]:
-                done[1] = done[0] * 10 // total
-                say(f"{done[0] / 1e6:,.2f} of {total / 1e6:,.2f} M cycles are done")
-
-        yield line
-        return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
-
-    columns = ("RTL cycles", BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total)
-        yield lambda cycles: bar.advance(task, cycles)

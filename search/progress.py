@@ -1,0 +1,56 @@
+"""How far long work is, on standard error: a bar with an estimate on a terminal, lines elsewhere."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from codesign.search import tables
+from codesign.search.request import say
+
+SAID_SECONDS = 15.0  # between two lines
+
+Show = Callable[..., None]  # (what, done, total, note=""): `what` is counted, `note` is beside it
+
+
+@contextmanager
+def stages() -> Iterator[Show]:
+    """What to call with how much of something is done; something else to count begins anew."""
+    console = tables.console(stderr=True)
+    if not console.is_terminal:
+        yield _lines()
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+    from rich.progress import TimeRemainingColumn as Remaining
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("")
+        counted = ""
+
+        def show(what: str, done: int, total: int, note: str = "") -> None:
+            nonlocal counted
+            if what != counted:
+                counted = what
+                bar.reset(task)
+            words = f"{what}, {note}" if note else what
+            bar.update(task, description=words, completed=done, total=total)
+
+        yield show
+
+
+def _lines() -> Show:
+    began: dict[str, tuple[float, int]] = {}
+    said = time.monotonic()
+
+    def show(what: str, done: int, total: int, note: str = "") -> None:
+        nonlocal said
+        now = time.monotonic()
+        start, first = began.setdefault(what, (now, done))
+        if now - said < SAID_SECONDS:
+            return
+        said = now
+        rest = (now - start) / (done - first) * (total - done) if done > first else None
+        left = "" if rest is None else f", about {rest / 60:.1f} minutes left"
+        say(f"{what}: {done:,} of {total:,}{f', {note}' if note else ''}{left}")
+
+    return show

@@ -425,7 +425,7 @@ def _fit(
 ) -> Table:
     """Build the table from the columns that `width` has room for; closer together, then fewer.
 
-    With `total` the last row is set off.
+    With `total` the last row is set off. What is left out is said below the table.
     """
     kept = list(columns)
     probe = console(width=10_000)
@@ -437,6 +437,9 @@ def _fit(
         droppable = [column for column in kept if column.rank]
         if Measurement.get(probe, probe.options, table).maximum <= width or not droppable:
             table.title = title
+            out = [column.name for column in columns if column not in kept]
+            if out:
+                table.caption = f"no room for {', '.join(out)}: widen the terminal, or take --json"
             return table
         kept.remove(max(droppable, key=lambda column: column.rank))
 
@@ -445,6 +448,8 @@ def _build(columns: Sequence[_Column], styles: Sequence[str], total: bool, gap: 
     table = Table(
         title_justify="left",
         title_style="bold",
+        caption_justify="left",
+        caption_style="dim",
         box=_BOX,
         show_edge=False,
         padding=(0, gap, 0, 0),

@@ -12,15 +12,11 @@ if TYPE_CHECKING:
     from codesign.models.training_state import Step
 
 _KINDS = {"smallest": "#D55E00", "random": "#B8BFC6", "largest": "#0072B2"}  # the last is on top
-_LABELS = {
-    "smallest": "smallest, on the largest's output",
-    "random": "random ones, on the largest's output",
-    "largest": "largest, on the text",
-}
+_NAMES = {"smallest": "smallest", "random": "random ones", "largest": "largest"}
 
 
-def training_plot(log: "Sequence[Step]") -> bytes:
-    """Losses and the learning rate over epochs."""
+def training_plot(log: "Sequence[Step]", distil: bool) -> bytes:
+    """Losses and the learning rate over epochs; `distil`: of smaller ones on the largest's output."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -33,7 +29,9 @@ def training_plot(log: "Sequence[Step]") -> bytes:
         for kind, colour in _KINDS.items():
             values = np.array([getattr(step, kind) for step in log], dtype=float)  # None is nan
             if not np.isnan(values).all():
-                losses.plot(epochs, values, color=colour, linewidth=0.8, label=_LABELS[kind])
+                target = "largest's output" if distil and kind != "largest" else "text"
+                label = f"{_NAMES[kind]}, on the {target}"
+                losses.plot(epochs, values, color=colour, linewidth=0.8, label=label)
         losses.set_ylabel("loss (nats a token)")
         losses.legend()
         losses.set_title(f"Training: {len(log):,} steps")

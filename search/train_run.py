@@ -55,7 +55,9 @@ def run_train(request: TrainRequest) -> None:
         describe()
         found = summary(prepared, results)
         directory.write_text(SUMMARY_FILE, output.json_text(found))
-        directory.write_bytes(PLOT_FILE, training_plot(results.measurement.log))
+        directory.write_bytes(
+            PLOT_FILE, training_plot(results.measurement.log, prepared.training.distil)
+        )
         made = results.measurement
         directory.log(
             f"trained in {made.training_seconds:.1f} s, measured {len(made.table.rows)} subnets "

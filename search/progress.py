@@ -9,12 +9,17 @@ from codesign.search.request import say
 
 SAID_SECONDS = 15.0  # between two lines
 
-Show = Callable[..., None]  # (what, done, total, note=""): `what` is counted, `note` is beside it
+Show = Callable[
+    ..., None
+]  # (what, done, total, note="", steady=True): `what` is counted, `note` is beside it
 
 
 @contextmanager
 def stages() -> Iterator[Show]:
-    """What to call with how much of something is done; something else to count begins anew."""
+    """What to call with how much of something is done; something else to count begins anew.
+
+    Where the pace is not `steady`, lines give no estimate.
+    """
     console = tables.console(stderr=True)
     if not console.is_terminal:
         yield _lines()
@@ -27,7 +32,7 @@ def stages() -> Iterator[Show]:
         task = bar.add_task("")
         counted = ""
 
-        def show(what: str, done: int, total: int, note: str = "") -> None:
+        def show(what: str, done: int, total: int, note: str = "", steady: bool = True) -> None:
             nonlocal counted
             if what != counted:
                 counted = what
@@ -42,14 +47,15 @@ def _lines() -> Show:
     began: dict[str, tuple[float, int]] = {}
     said = time.monotonic()
 
-    def show(what: str, done: int, total: int, note: str = "") -> None:
+    def show(what: str, done: int, total: int, note: str = "", steady: bool = True) -> None:
         nonlocal said
         now = time.monotonic()
         start, first = began.setdefault(what, (now, done))
         if now - said < SAID_SECONDS:
             return
         said = now
-        rest = (now - start) / (done - first) * (total - done) if done > first else None
+        known = steady and done > first
+        rest = (now - start) / (done - first) * (total - done) if known else None
         left = "" if rest is None else f", about {rest / 60:.1f} minutes left"
         say(f"{what}: {done:,} of {total:,}{f', {note}' if note else ''}{left}")
 

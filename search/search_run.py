@@ -325,7 +325,7 @@ def _listener(show: Show, budget: int) -> Listener:
     evaluated = 0
 
     def pricing(done: int, total: int) -> None:
-        show("candidates", evaluated, budget, f"mapping kernels {done:,} of {total:,}")
+        show("candidates", evaluated, budget, f"mapping kernels {done:,} of {total:,}", False)
 
     def generation(done: Progress) -> None:
         nonlocal evaluated

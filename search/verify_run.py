@@ -340,13 +340,13 @@ def _print(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> None
         return "" if value is None else f"{value:,}"
 
     console = tables.console()
-    headers = [("", ""), ("Transformer", ""), ("machine", ""), ("kernels", "all"), ("kernels", "distinct"),
+    headers = [("", ""), ("agrees", ""), ("Transformer", ""), ("machine", ""), ("kernels", "all"), ("kernels", "distinct"),
                ("cycles", "search"), ("cycles", "RTL"), ("times", "differ"), ("bytes", "differ"),
-               ("counts", "differ"), ("agrees", "")]  # fmt: skip
+               ("counts", "differ")]  # fmt: skip
     rows = [
-        [str(one.point), one.model, one.hardware, number(one.kernels), number(one.distinct_kernels),
+        [str(one.point), "yes" if one.verified else "NO", one.model, one.hardware, number(one.kernels), number(one.distinct_kernels),
          number(one.cycles), number(one.rtl_cycles), number(one.times_differing),
-         number(one.bytes_differing), number(one.counts_differing), "yes" if one.verified else "NO"]
+         number(one.bytes_differing), number(one.counts_differing)]
         for one in results
     ]  # fmt: skip
     console.print(tables.plain_table(headers, rows, "The front on the RTL", console.width))

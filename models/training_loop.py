@@ -17,7 +17,7 @@ from codesign.models import elastic, schedule
 from codesign.models.compute import Compute
 from codesign.models.families import DecoderConfig
 from codesign.models.ranks import Rank
-from codesign.models.sandwich import Sandwich
+from codesign.models.sandwich import Layer, Sandwich
 from codesign.models.schedule import Ids, Training
 from codesign.models.space import Single, Space
 from codesign.models.training_state import State, Step
@@ -68,9 +68,7 @@ def steps(job: Job, state: State, rank: Rank) -> Iterator[Progress]:
             job.space.largest,
             distil=training.distil,
             dropout=training.dropout,
-            layer=torch.compile(elastic.block, dynamic=True)
-            if job.compute.compiled
-            else elastic.block,
+            layer=_compiled() if job.compute.compiled else elastic.block,
         )
     )
     count = schedule.steps_of_epoch(job.tokens, training)
@@ -101,6 +99,15 @@ def follow(rank: Rank, job: Job) -> None:
     """Train as a rank whose result nobody asks for."""
     for _ in steps(job, begin(job, rank), rank):
         pass
+
+
+def _compiled() -> Layer:
+    """A layer by torch.compile; where that cannot compile one, it is computed without."""
+    from torch import _dynamo  # a second to import
+
+    _dynamo.config.suppress_errors = True
+    layer: Layer = torch.compile(elastic.block, dynamic=True)
+    return layer
 
 
 def _step(

@@ -85,6 +85,7 @@ def test_compiled_layers_train_as_the_others_do(tmp_path: Path) -> None:
         supernet.train(TEXT.train, only, training, tmp_path / str(on), compute=Compute(compiled=on))
         for on in (False, True)
     )
+    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
     np.testing.assert_allclose(
         [step.largest for step in compiled.log], [step.largest for step in plain.log], rtol=1e-3
     )

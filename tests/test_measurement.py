@@ -7,20 +7,19 @@ from typing import Any
 import pytest
 
 from codesign.hw.errors import ModelError
-from codesign.models import perplexities, tokens
+from codesign.models import perplexities, schedule, tokens
 from codesign.models.space import Space
 
 pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
 measurement = pytest.importorskip("codesign.models.measurement")
-supernet = pytest.importorskip("codesign.models.supernet")
 from_scratch = pytest.importorskip("codesign.models.from_scratch")
 torch.set_num_threads(1)  # the networks are small, and tests run beside each other
 
 TEXT = tokens.built_in(8_000, 2_000)
 SPACE = Space(1, 16, layers=(1, 2), d_model=(12, 24), heads=(4, 12), d_ff=(16, 48))
 _SPACE_OF_TEXT = dataclasses.replace(SPACE, vocab_size=len(TEXT.vocabulary))
-TRAINING = supernet.Training(epochs=1, batch=16, seq=16, learning_rate=1e-2)
+TRAINING = schedule.Training(epochs=1, batch=16, seq=16, learning_rate=1e-2)
 
 
 class Killed(Exception):

@@ -1,6 +1,6 @@
 """The script of docs/supernet.md, as it stands there: killed, resumed, measured, honest, searched.
 
-Some ten minutes on two cores. The lines that export a subnet take seconds.
+Some seven minutes on two cores. The lines that export a subnet take seconds.
 """
 
 import json
@@ -16,14 +16,13 @@ import onnxruntime as ort
 import pyarrow.parquet as pq
 import pytest
 
-from codesign.models import perplexities
+from codesign.models import perplexities, schedule
 from codesign.models.space import Space
 from codesign.models.tokens import built_in
 
 pytestmark = pytest.mark.train
 pytest.importorskip("torch")
 measurement = pytest.importorskip("codesign.models.measurement")
-supernet = pytest.importorskip("codesign.models.supernet")
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "supernet.md"
 
@@ -32,7 +31,7 @@ def test_the_documented_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """The file has the perplexity of its row."""
     text = built_in(4000, 500)
     space = Space(1, 16, layers=(1, 2), d_model=(12, 24), heads=(4, 12), d_ff=(16, 48))
-    training = supernet.Training(epochs=1, batch=16, seq=16)
+    training = schedule.Training(epochs=1, batch=16, seq=16)
     measurement.train_and_measure(text, space, training, tmp_path / "trained", decoders=8)
     (lines,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
@@ -40,7 +39,7 @@ def test_the_documented_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     runpy.run_path("export.py")
     session = ort.InferenceSession("subnet.onnx", providers=["CPUExecutionProvider"])
     nats = []
-    for ids in supernet.windows(text.validation, 16):
+    for ids in schedule.windows(text.validation, 16):
         (logits,) = session.run(["logits"], {"input_ids": ids[None, :-1]})
         logs = logits[0] - np.log(np.exp(logits[0]).sum(-1, keepdims=True))
         nats += [-logs[place, token] for place, token in enumerate(ids[1:])]

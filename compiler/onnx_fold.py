@@ -179,7 +179,8 @@ class _Folder:
             parts = [self.graph.tensors[n].value if n else None for n in inputs[index : index + 3]]
             floats = dequantize(*parts)
             if floats is not None:
-                name = f"{inputs[index]}/float"
+                # Equal codes are one tensor, whatever their scales: the node's own result tells apart.
+                name = f"{node.outputs[0]}/operand{index}"
                 self.value(name, floats)
                 inputs[index] = self.resolve(name)
         return replace(node, inputs=tuple(inputs))

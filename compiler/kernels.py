@@ -16,17 +16,24 @@ from codesign.compiler.numbers import Numbers
 from codesign.compiler.row_kernel import RowProblem, RowSpace, flattened, row_kernel
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
+from codesign.hw.errors import MappingError
 from codesign.hw.isa import PARAMETER_BYTES
 from codesign.hw.program import Body
 
 Problem: TypeAlias = MatmulProblem | AttentionProblem | RowProblem
+
+MOST_WORK = 1 << 50  # MACs of a kernel: thousands of the largest still add up in 64 bits
 
 
 @lru_cache(maxsize=100_000)
 def choose(
     problem: Problem, config: HardwareConfig, objective: str, table: CostTable
 ) -> Choice | None:
-    """The best mapping of a problem, remembered per shape; None when no tile fits."""
+    """The best mapping of a problem, remembered per shape; None when no tile fits.
+
+    Raises MappingError where counts could wrap.
+    """
+    _check_counts(problem, config)
     prices = Prices.of(table)
     if isinstance(problem, MatmulProblem):
         return best_matmul_mapping(problem, config, prices, objective)
@@ -50,7 +57,8 @@ def _floor(problem: Problem, config: HardwareConfig) -> tuple[int, Ints] | None:
 
 
 def spaces(problem: Problem, config: HardwareConfig) -> list[Any]:
-    """The stated mapspace of a problem."""
+    """The stated mapspace of a problem. Raises MappingError where counts could wrap."""
+    _check_counts(problem, config)
     found: list[Space]
     match problem:
         case MatmulProblem():
@@ -61,6 +69,23 @@ def spaces(problem: Problem, config: HardwareConfig) -> list[Any]:
             flat = flattened(problem, config)
             found = [RowSpace.build(flat, config), RowSpace.build(flat, config, serial=True)]
     return found
+
+
+def _check_counts(problem: Problem, config: HardwareConfig) -> None:
+    """Mapspaces count in 64 bits; no count is above that of PEs times rows, edges filled up."""
+    dim = config.dim
+    match problem:
+        case MatmulProblem() as p:
+            work = p.batch * (p.m + dim) * (p.k + dim) * (p.n + dim)
+        case AttentionProblem() as p:
+            work = 2 * p.heads * (p.queries + dim) * (p.keys + dim) * (p.head_dim + dim)
+        case RowProblem() as p:
+            work = p.batch * (p.rows + dim) * (p.cols + dim)
+    if work > MOST_WORK:
+        raise MappingError(
+            f"a kernel of {shape(problem)} on a mesh of {dim}x{dim} is beyond what is counted, "
+            f"{MOST_WORK:.1e} MACs: split the operator"
+        )
 
 
 def body(

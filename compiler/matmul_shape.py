@@ -130,7 +130,8 @@ class MatmulShape:
             self.window = self.pitch = np.ones_like(span)
             return
         window = np.maximum(config.accumulator_banks // np.maximum(span, 1), 1)
-        self.window = 2 ** (np.frexp(window)[1] - 1)  # rounded down to a power of two
+        # Rounded down to a power of two. numpy's exponents are int32: every count here is int64.
+        self.window = np.left_shift(1, np.frexp(window)[1].astype(np.int64) - 1)
         self.pitch = ceil_div(rows, self.window) * self.window
         per_region = np.maximum(self.region // np.maximum(self.pitch, 1), 1)
         fits = (span <= config.accumulator_banks) & (mapping.groups <= self.window * per_region)

@@ -19,6 +19,8 @@ from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
 from codesign.hw.events import EVENT_INDEX, EVENTS
 
+NOWHERE = -1  # the cycles of a group that fits no tile
+
 
 @dataclass(frozen=True)
 class Part:
@@ -109,9 +111,11 @@ class PriceTables:
             slots = [index[shape] for shape in workload.shapes]
         except KeyError:
             slots = [self._slot(shape) for shape in workload.shapes]
-        total = workload.counts @ self._totals[slots]
-        cycles = int(total[0])
-        return (cycles, total[1:]) if cycles >= 0 else None
+        totals = self._totals[slots]
+        if (totals[:, 0] < 0).any():
+            return None
+        total = workload.counts @ totals
+        return int(total[0]), total[1:]
 
     def _slot(self, shape: GroupShape) -> int:
         slot = self._index.get(shape)
@@ -119,7 +123,7 @@ class PriceTables:
             entry = self.cheapest(shape)
             slot = self._index[shape] = len(self._entries)
             self._entries.append(entry)
-            row = np.full((1, 1 + len(EVENTS)), -(1 << 40), dtype=np.int64)  # fits nowhere
+            row = np.full((1, 1 + len(EVENTS)), NOWHERE, dtype=np.int64)
             if entry is not None:
                 row[0, 0], row[0, 1:] = sum(entry.cycles), np.sum(entry.events, axis=0)
             self._totals = np.concatenate([self._totals, row])

@@ -196,7 +196,10 @@ class _Encoder:
 
 
 def encode(body: Body) -> Words:
-    """The words of a kernel, [batch, size]; batch is 1 where no number is an array."""
+    """The words of a kernel, [batch, size]; batch is 1 where no number is an array.
+
+    Raises ProgramError for arrays narrower than the words.
+    """
     encoder = _Encoder()
     encoder.body(body)
     if len(encoder.slots) > _MAX_LOOPS:
@@ -210,6 +213,8 @@ def encode(body: Body) -> Words:
     words = np.empty((batch, len(encoder.columns)), dtype=np.int64)
     words[:] = [0 if index in arrays else column for index, column in enumerate(encoder.columns)]
     for index, array in arrays.items():
+        if array.dtype != np.int64:
+            raise ProgramError(f"a kernel's numbers are {array.dtype}, in which counts may wrap")
         words[:, index] = array
     return words
 

@@ -12,7 +12,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.pricing import GroupShape
+from codesign.compiler.pricing import NOWHERE, GroupShape
 from codesign.hw.area import AreaOverrides, area_mm2
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable, EnergyOverrides, cost_table, energy_bound_j
@@ -20,12 +20,13 @@ from codesign.hw.errors import ConfigError, MappingError
 from codesign.hw.sram import timing_warnings
 from codesign.search.blocks import INNER, TAIL, Blocks, blocks
 from codesign.search.price_store import COLUMNS, PriceStore, machine_digest, price_key
-from codesign.search.pricing_pool import NOWHERE, LocalPool, Pool, PriceTask
+from codesign.search.pricing_pool import LocalPool, Pool, PriceTask
 from codesign.search.space import Genes, SearchSpace
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int32]
+Bools = npt.NDArray[np.bool_]
 
 NOMINAL = 1
 SHAPES_A_TASK = 24
@@ -49,9 +50,9 @@ class Costs:
     violation: Floats
 
     @property
-    def feasible(self) -> npt.NDArray[np.bool_]:
+    def feasible(self) -> Bools:
         """Which candidates keep all constraints [n]."""
-        kept: npt.NDArray[np.bool_] = np.all(self.violation <= 0, axis=1)
+        kept: Bools = np.all(self.violation <= 0, axis=1)
         return kept
 
 
@@ -273,7 +274,8 @@ class NetworkTables:
             counts = parts.counts.reshape(-1, len(parts.shapes))[layers]
             used = np.flatnonzero(counts.any(axis=0))
             prices = self.store.get([price_key(digest, parts.shapes[i]) for i in used])
-            rows.set(layers + d_model * width, counts[:, used] @ prices)
+            fits_nowhere = counts[:, used] @ (prices[:, 0] < 0) > 0
+            rows.set(layers + d_model * width, counts[:, used] @ prices, fits_nowhere)
 
     def require_fit(self, number: int) -> HardwareConfig:
         """The machine of a number; raises MappingError where none can be built."""
@@ -290,22 +292,25 @@ class _LayerRows:
         self.place = np.zeros(layers + 1, dtype=np.int32)
         self.known = np.zeros(layers + 1, dtype=np.bool_)
         self.known[layers] = True  # no layer: nothing
+        self.fits_nowhere = np.zeros(layers + 1, dtype=np.bool_)
         self.rows: Ints = np.zeros((1, COLUMNS), dtype=np.int64)
 
-    def set(self, layers: Ints, values: Ints) -> None:
-        """Take the costs of layers."""
-        # A group that fits nowhere keeps its layer below 0 whatever is added.
-        values[:, 0] = np.where(values[:, 0] < 0, NOWHERE, values[:, 0])
+    def set(self, layers: Ints, values: Ints, fits_nowhere: Bools) -> None:
+        """Take the costs of layers, and which of them have a group that fits nowhere."""
         self.place[layers] = len(self.rows) + np.arange(len(layers))
         self.rows = np.concatenate([self.rows, values])
         self.known[layers] = True
+        self.fits_nowhere[layers] = fits_nowhere
 
     def total(self, layers: Places) -> Ints:
-        """Sums [COLUMNS, n] over the layers [positions, n] of candidates."""
+        """Sums [COLUMNS, n] over the layers [positions, n] of candidates; NOWHERE cycles where one
+        of them fits nowhere.
+        """
         places = self.place[layers]
         total = np.take(self.rows, places[0], axis=0)
         part = np.empty_like(total)
         for position in places[1:]:
             np.take(self.rows, position, axis=0, out=part)
             total += part
+        total[self.fits_nowhere[layers].any(axis=0), 0] = NOWHERE
         return np.ascontiguousarray(total.T)

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.pricing import GroupShape, PriceTables
+from codesign.compiler.pricing import NOWHERE, GroupShape, PriceTables
 from codesign.hw import processes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides, cost_table
@@ -30,7 +30,6 @@ Ints = npt.NDArray[np.int64]
 LOST_WORKERS = 3  # in a row, before we give up
 SMALL = 12  # groups that are not worth sending away
 ADDRESS = r"((tcp|tls|ucx|wss?)://)?([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):\d{1,5}"  # of a scheduler
-NOWHERE = -(1 << 40)  # cycles of a group that fits no tile
 
 
 class SchedulerError(CodesignError):

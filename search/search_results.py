@@ -195,7 +195,7 @@ def evaluated_parquet(problem: Problem, genes: Genes) -> bytes:
     space = problem.space
     costs = problem.tables.costs(genes)
     columns: dict[str, Any] = {
-        name: np.array(values, dtype=np.int32)[genes[:, k]]
+        name: np.array(values, dtype=np.int64)[genes[:, k]]
         for k, (name, values) in enumerate(space.axes)
     }
     columns["layers"] = space.layers(genes).astype(np.int16)

@@ -13,8 +13,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
+from codesign.compiler.onnx_boundary import Unreadable, node_place, reading
 from codesign.compiler.onnx_evaluate import evaluate, splat
+from codesign.compiler.onnx_forms import fault
 from codesign.compiler.onnx_graph import OnnxGraph, Unsupported
+from codesign.compiler.onnx_limits import MOST_WORK, affordable, cost
 from codesign.compiler.onnx_load import LARGEST_INTEGER_CONSTANT
 from codesign.compiler.onnx_masks import summands
 from codesign.compiler.onnx_quantized import dequantize, without_quantization
@@ -40,10 +43,11 @@ def fold(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> OnnxG
     Nodes that cannot be folded are listed in `unsupported`, not raised, so that all are reported
     together. Raises ModelError for a graph that is not well formed.
     """
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=1)
-    folder = _Folder(OnnxGraph(tuple(shapes), opset=opset))
+    opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
+    folder = _Folder(OnnxGraph(tuple(shapes), opset=opsets.get("", 1)), opsets)
     for weights in model.graph.initializer:
-        folder.constant(weights.name, weights)
+        with reading(f"constant {weights.name!r}"):
+            folder.constant(weights.name, weights)
     for value in model.graph.input:
         if value.name in shapes:
             dtype = value.type.tensor_type.elem_type
@@ -72,12 +76,14 @@ def _input_origin(name: str, dtype: int) -> Origin:
 @dataclass
 class _Folder:
     graph: OnnxGraph
+    opsets: Mapping[str, int]  # by domain
     aliases: dict[str, str] = field(default_factory=dict)
     tainted: set[str] = field(default_factory=set)  # results of unsupported nodes
     interned: dict[tuple[object, ...], str] = field(default_factory=dict)
     computed: dict[tuple[object, ...], tuple[str, ...]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     inlined: int = 0
+    work: int = 0  # done on constants, see `onnx_limits`
 
     def resolve(self, name: str) -> str:
         return self.aliases.get(name, name)
@@ -96,7 +102,7 @@ class _Folder:
             try:
                 value = onnx.numpy_helper.to_array(weights)
             except (ValueError, TypeError) as error:
-                raise ModelError(f"constant {name!r} is damaged: export the model again") from error
+                raise Unreadable(f"constant {name!r}", "its data do not fit its type") from error
             self.value(name, value, root=name)
 
     def value(self, name: str, value: Array, root: str = "", parts: tuple[str, ...] = ()) -> None:
@@ -114,17 +120,24 @@ class _Folder:
             self.aliases[name] = self.interned.setdefault(key, name)
 
     def visit(self, proto: onnx.NodeProto) -> None:
-        """Fold one node, or append it to the graph."""
+        """Fold one node, or append it to the graph; raises ModelError naming one that is damaged."""
+        place = node_place(proto.op_type, _title(proto))
+        with reading(place):
+            self._fold(proto, place)
+
+    def _fold(self, proto: onnx.NodeProto, place: str) -> None:
         inputs = tuple(self.resolve(name) for name in proto.input)
         for name in inputs:
             if name and name not in self.graph.tensors and name not in self.tainted:
-                raise ModelError(
-                    f"node {_title(proto)} reads {name!r}, which nothing before it writes: "
-                    f"export the model again"
-                )
+                raise Unreadable(place, f"it reads {name!r}, which nothing before it writes")
         if any(name in self.tainted for name in inputs):
             self.tainted.update(proto.output)
             return
+        written = [n for n in proto.output if n and (self.known(n) or n in self.tainted)]
+        if written:
+            raise Unreadable(place, f"it writes {written[0]!r}, which is there already")
+        if (problem := fault(proto, self.opsets)) is not None:
+            raise Unreadable(place, problem)
         domain = "" if proto.domain == "ai.onnx" else proto.domain
         attributes = {a.name: _attribute(a) for a in proto.attribute}
         node = Node(_title(proto), proto.op_type, domain, inputs, tuple(proto.output), attributes)
@@ -267,11 +280,19 @@ class _Folder:
             return
         if max(tensor.elements for tensor in results) > LARGEST_INTEGER_CONSTANT:
             return
+        elements = sum(tensor.elements for tensor in (*given, *results))
+        if not affordable(node.op_type, elements):
+            return
         first = given[0].value if given else None
         one_number = splat(node, proto, first, types[0][1])
         if one_number is not None:
             self.value(node.outputs[0], one_number, root, parts)
             return
+        self.work += cost(node.op_type, elements)
+        if self.work > MOST_WORK:
+            raise UnknownShape(
+                "its file asks for more work on constants than docs/limits.md allows"
+            )
         values = {n: t.value for n in node.inputs if n and (t := self.graph.tensors[n])}
         computed = evaluate(node, proto, values, self.graph.opset)
         for name, value in zip(node.outputs, computed, strict=False):

@@ -4,6 +4,7 @@
     fold constants and shapes, drop QDQ        onnx_fold, onnx_graph, onnx_shapes, onnx_evaluate,
                                                onnx_quantized
     recognise decomposed operators             onnx_patterns
+    the net under all of these                 onnx_boundary, onnx_forms
     one handler per operator type              onnx_operators, onnx_layout, onnx_matmul,
                                                onnx_attention
     operators and views under construction     onnx_emit, onnx_views
@@ -19,6 +20,7 @@ from pathlib import Path
 import onnx
 
 from codesign.compiler.graph import Graph
+from codesign.compiler.onnx_boundary import node_place, reading
 from codesign.compiler.onnx_emit import Emitter
 from codesign.compiler.onnx_fold import fold
 from codesign.compiler.onnx_graph import OnnxGraph, Unsupported
@@ -53,17 +55,18 @@ def import_onnx(
     Raises ModelError for a file that cannot be read or a dimension without a value, and
     UnsupportedError naming all nodes that cannot be imported.
     """
-    model = read_model(source)
-    shapes = input_shapes(model, Dimensions(batch, seq, dict(dims or {})))
-    title = name or (source.stem if isinstance(source, Path) else model.graph.name) or "model"
-    folded = fold(model, shapes)
-    unsupported = list(folded.unsupported)
-    if not unsupported:
-        recognise(folded)
-    emitter = _emit(folded, unsupported)
-    if unsupported:
-        raise UnsupportedError(_message(title, unsupported))
-    graph = emitter.finish(title)
+    title = name or (source.stem if isinstance(source, Path) else source.graph.name) or "model"
+    with reading(title):
+        model = read_model(source)
+        shapes = input_shapes(model, Dimensions(batch, seq, dict(dims or {})))
+        folded = fold(model, shapes)
+        unsupported = list(folded.unsupported)
+        if not unsupported:
+            recognise(folded)
+        emitter = _emit(folded, unsupported)
+        if unsupported:
+            raise UnsupportedError(_message(title, unsupported))
+        graph = emitter.finish(title)
     if not graph.dag:
         raise NothingToCompute(
             f"{title} has nothing to compute: no output depends on an activation"
@@ -78,22 +81,24 @@ def _emit(folded: OnnxGraph, unsupported: list[Unsupported]) -> Emitter:
     for node in folded.nodes():
         if lost.intersection(node.inputs):
             lost.update(node.outputs)
-        elif all(emitter.origin(name) == Origin.INDEX for name in node.outputs if name):
-            emitter.index_node(node)
-        else:
+            continue
+        with reading(node_place(node.op_type, node.name)):
             reason = _handle(emitter, node)
-            if reason is not None:
-                unsupported.append(Unsupported(node.op_type, node.name, reason))
-                lost.update(node.outputs)
+        if reason is not None:
+            unsupported.append(Unsupported(node.op_type, node.name, reason))
+            lost.update(node.outputs)
     return emitter
 
 
 def _handle(emitter: Emitter, node: Node) -> str | None:
     """Import one node; return why it cannot be ("" when its type says it), None when it was."""
-    handler = HANDLERS.get(node.op_type)
-    if handler is None:
-        return ""
     try:
+        if all(emitter.origin(name) == Origin.INDEX for name in node.outputs if name):
+            emitter.index_node(node)
+            return None
+        handler = HANDLERS.get(node.op_type)
+        if handler is None:
+            return ""
         handler(emitter, node)
     except UnknownShape as error:
         return str(error)

@@ -15,6 +15,8 @@ import onnx.external_data_helper
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from codesign.compiler.onnx_boundary import reading, reason
+from codesign.compiler.onnx_limits import require_limits
 from codesign.hw.errors import ModelError
 
 INTEGER_TYPES = frozenset(
@@ -38,6 +40,11 @@ def read_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
     """
     if isinstance(source, onnx.ModelProto):
         return inlined(_skeleton(source, None), "the model")
+    with reading(str(source)):
+        return _read_file(source)
+
+
+def _read_file(source: Path) -> onnx.ModelProto:
     if source.is_dir():
         raise ModelError(f"{source} is a folder: give the .onnx file in it")
     try:
@@ -56,16 +63,19 @@ def read_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
 
 
 def inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """Return the model with its local functions (torch's dynamo exporter) replaced by their bodies."""
+    """Return the model with its local functions (torch's dynamo exporter) replaced by their bodies.
+
+    Raises ModelError for one without nodes or beyond `onnx_limits`.
+    """
     if not model.graph.node:
         raise ModelError(f"{where} has no nodes: export it again")
+    require_limits(model, where)
     if not model.functions:
         return model
     try:
         return onnx.inliner.inline_local_functions(model, convert_version=True)
-    except RuntimeError as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{where}: its functions cannot be inlined ({reason})") from error
+    except (RuntimeError, onnx.checker.ValidationError) as error:
+        raise ModelError(f"{where}: its functions cannot be inlined ({reason(error)})") from error
 
 
 def _skeleton(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
@@ -127,6 +137,10 @@ def _small_or_hollow(
     return loaded
 
 
+class UnusableExtent(ModelError):
+    """An extent that was asked for where the model fixes another, or has no such axis."""
+
+
 @dataclass
 class Dimensions:
     """Values for symbolic dimensions, and which of them a model has used."""
@@ -148,17 +162,23 @@ class Dimensions:
             return self.named[symbol]
         if re.fullmatch(r"\d+", symbol):
             return int(symbol)
-        for operator in ("+", "-"):
-            left, found, right = symbol.rpartition(operator)
-            if found and left:  # as in "past_sequence_length + 1"
-                terms = self.value(left.strip(), None), self.value(right.strip(), None)
-                if terms[0] is None or terms[1] is None:
-                    return None
-                return terms[0] + terms[1] if operator == "+" else terms[0] - terms[1]
+        if re.search("[+-]", symbol[1:]):  # as in "past_sequence_length + 1"
+            return self._sum(symbol)
         role = usual_role(symbol) or role
         if role is not None:
             self.used.add(role)
         return {"batch": self.batch, "seq": self.seq}.get(role or "")
+
+    def _sum(self, symbol: str) -> int | None:
+        """The extent of symbols and numbers added and subtracted, None where one is unknown."""
+        first, *rest = re.split("([+-])", symbol[1:])
+        total = self.value((symbol[:1] + first).strip(), None)
+        for operator, term in zip(rest[::2], rest[1::2], strict=True):
+            value = self.value(term.strip(), None)
+            if total is None or value is None:
+                return None
+            total += value if operator == "+" else -value
+        return total
 
 
 def usual_role(symbol: str) -> str | None:
@@ -177,9 +197,12 @@ def input_shapes(model: onnx.ModelProto, dimensions: Dimensions) -> dict[str, tu
     """Return the concrete shape of every model input that is not an initialiser.
 
     Raises ModelError naming a dimension without a value and the option that gives it one, an
-    option that contradicts or does not occur in the model, or an input that is not a tensor.
+    option that does not occur in the model, or an input that is not a tensor; UnusableExtent where
+    `batch` or `seq` contradicts the model.
     """
     initialised = {weights.name for weights in model.graph.initializer}
+    if len(initialised) < len(model.graph.initializer):
+        raise ModelError("the model has two constants of one name: export it again")
     inputs = [value for value in model.graph.input if value.name not in initialised]
     shapes = {value.name: tuple(_extents(value, dimensions)) for value in inputs}
     unknown = sorted(set(dimensions.named) - dimensions.used)
@@ -256,7 +279,7 @@ def _check_fixed(
         }
         if wanted not in fixed:
             found = f"fixes it at {min(fixed)}" if fixed else "has no such dimension"
-            raise ModelError(
+            raise UnusableExtent(
                 f"--{role} {wanted} cannot be used: the model {found}; "
                 f"drop the option or export with a dynamic axis"
             )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from codesign.compiler.onnx_boundary import node_place, reading
 from codesign.compiler.onnx_evaluate import evaluate
 from codesign.compiler.onnx_graph import OnnxGraph
 from codesign.compiler.onnx_shapes import Node, Origin
@@ -53,11 +54,12 @@ def recognise(graph: OnnxGraph) -> None:
     for node in reversed(order):
         if node.name in replaced or not _computes(node):
             continue
-        matches = [
-            (fused, region)
-            for region in _regions(graph, node, position)
-            if (fused := _classify(graph, region)) is not None
-        ]
+        with reading(node_place(node.op_type, node.name)):
+            matches = [
+                (fused, region)
+                for region in _regions(graph, node, position)
+                if (fused := _classify(graph, region)) is not None
+            ]
         if matches:
             fused, region = matches[-1]  # the widest
             graph.rewrite(fused)

@@ -17,6 +17,7 @@ from onnx import TensorProto
 from onnx.shape_inference import infer_node_outputs
 
 Shape = tuple[int, ...]
+LARGEST_TENSOR = 1 << 40  # elements; counts of cycles and events stay within 64 bits
 FLOAT: int = TensorProto.FLOAT
 FLOAT_TYPES = frozenset(
     (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
@@ -36,7 +37,10 @@ class Origin(IntEnum):
 
 @dataclass(frozen=True)
 class Tensor:
-    """A tensor's type, concrete shape, origin and, when small and constant, its value."""
+    """A tensor's type, concrete shape, origin and, when small and constant, its value.
+
+    Raises UnknownShape for extents that no tensor has.
+    """
 
     dtype: int
     shape: Shape
@@ -44,6 +48,11 @@ class Tensor:
     value: np.ndarray[Any, Any] | None = None
     root: str = ""  # the large initialiser that this constant is a view of
     summands: tuple[str, ...] = ()  # the constants that this constant is the sum or a view of
+
+    def __post_init__(self) -> None:
+        if min(self.shape, default=0) < 0 or math.prod(self.shape) > LARGEST_TENSOR:
+            extents = "x".join(map(str, self.shape[:8]))
+            raise UnknownShape(f"extents {extents} are beyond 2^40 elements or below 0")
 
     @property
     def elements(self) -> int:

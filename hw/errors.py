@@ -9,6 +9,8 @@ traceback.
     ├── TableError            an energy or area table that cannot be used
     ├── ModelError            a model configuration or ONNX file that cannot be read
     │   ├── NothingToCompute  a model without a tensor to compute (compiler/onnx_import.py)
+    │   ├── Unreadable        a place of an ONNX file without a meaning (compiler/onnx_boundary.py)
+    │   ├── UnusableExtent    --seq or --batch where the file fixes another (compiler/onnx_load.py)
     │   └── UnsupportedError  ONNX nodes that the importer does not know (all at once)
     ├── MappingError          an operator that fits no tile of the machine
     ├── SimulatorError        RTL that cannot be simulated here (defined in hw/verilator.py)

@@ -171,10 +171,10 @@ def _from_file(
 ) -> Model:
     """Import with the defaults; where the file fixes an axis, without them."""
     from codesign.compiler.onnx_import import import_onnx  # onnx is slow to load
-    from codesign.compiler.onnx_load import read_model
+    from codesign.compiler.onnx_load import UnusableExtent, read_model
 
     onnx_model = read_model(path)
-    first_error: ModelError | None = None
+    unusable: UnusableExtent | None = None
     for try_seq in (seq,) if seq is not None else (DEFAULT_SEQ, None):
         for try_batch in (batch,) if batch is not None else (DEFAULT_BATCH, None):
             try:
@@ -184,12 +184,12 @@ def _from_file(
             except UnsupportedError as error:
                 _require_positions(onnx_model, error, try_seq, try_batch, dict(named))
                 raise
-            except ModelError as error:
-                first_error = first_error or error
+            except UnusableExtent as error:
+                unusable = error  # the last to be raised is of what was asked for
             else:
                 return Model(path.stem, graph, try_seq, try_batch)
-    assert first_error is not None
-    raise first_error
+    assert unusable is not None
+    raise unusable
 
 
 def _require_positions(

@@ -7,7 +7,7 @@ knows are left to the importer, which names them.
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
 from onnx import AttributeProto
@@ -119,7 +119,7 @@ def _form(op_type: str, domain: str, opset: int) -> _Form | None:
         for index, formal in enumerate(schema.inputs)
         if formal.option == _OPTION.Single and index < schema.min_input
     }
-    attributes = schema.attributes.values()
+    attributes: list[Any] = list(schema.attributes.values())
     return _Form(
         schema.min_input,
         schema.max_input,

@@ -1,0 +1,153 @@
+"""What no model means is refused in one line that says why; what nobody foresaw names node and file."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from codesign.compiler.onnx_import import import_onnx
+from codesign.compiler.onnx_limits import MOST_DEPTH
+from codesign.compiler.onnx_operators import HANDLERS
+from codesign.hw.errors import ModelError
+
+X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 32])
+Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+W = numpy_helper.from_array(np.eye(32, dtype=np.float32), "w")
+PRODUCT = helper.make_node("MatMul", ["x", "w"], ["h"], name="product")
+
+
+def model(*nodes: onnx.NodeProto, opset: int = 17) -> onnx.ModelProto:
+    graph = helper.make_graph([PRODUCT, *nodes], "g", [X], [Y], [W])
+    opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(graph, opset_imports=opsets)
+
+
+def node(op_type: str, *inputs: str, domain: str = "", **attributes: Any) -> onnx.NodeProto:
+    return helper.make_node(op_type, inputs, ["y"], name="n", domain=domain, **attributes)
+
+
+def refusal(source: onnx.ModelProto) -> str:
+    with pytest.raises(ModelError) as error:
+        import_onnx(source, name="file")
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "reason"),
+    [
+        (node("Transpose", "h", perm=1.5), "attribute perm is FLOAT but must be INTS"),
+        (node("Softmax", "h", axis="last"), "attribute axis is STRING but must be INT"),
+        (node("Add", "h"), "has 1 inputs but takes at least 2"),
+        (node("Add", "h", "h", "h"), "has 3 inputs but takes at most 2"),
+        (node("Where", "", "h", "h"), "its input 0 is left out"),
+        (node("Cast", "h"), "it has no attribute to"),
+        (node("If", "w"), "it has no attribute else_branch"),
+        (node("Add", "h", "nowhere"), "it reads 'nowhere', which nothing before it writes"),
+        (node("Attention", "h", "w", domain="com.microsoft"), "it has no attribute num_heads"),
+        (
+            node("MultiHeadAttention", "h", "h", "h", domain="com.microsoft", num_heads=0),
+            "its attribute num_heads is 0 but must be at least 1",
+        ),
+        (node("Constant"), "Constant"),
+        (helper.make_node("Relu", ["h"], ["h"], name="n"), "it writes 'h', which is there already"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value.op_type,
+)
+def test_nodes_without_a_meaning(damaged: onnx.NodeProto, reason: str) -> None:
+    text = refusal(model(damaged))
+    assert text.startswith(f"file: node {damaged.op_type} 'n' cannot be read (")
+    assert reason in text
+
+
+def test_what_a_handler_does_not_foresee_names_the_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("unforeseen")
+
+    monkeypatch.setattr("codesign.compiler.onnx_import.HANDLERS", {**HANDLERS, "Relu": broken})
+    text = refusal(model(node("Relu", "h")))
+    assert text.startswith("file: node Relu 'n' cannot be read (KeyError: 'unforeseen')")
+    assert "--debug" in text
+    try:
+        import_onnx(model(node("Relu", "h")))
+    except ModelError as error:
+        assert isinstance(error.__cause__, KeyError)  # what --debug shows
+
+
+def functions(calls: Callable[[int], list[str]], count: int) -> onnx.ModelProto:
+    """Functions f0, f1, ... of one input and output, and a node that calls the last."""
+    made = []
+    for index in range(count):
+        called = calls(index)
+        names = ["a", *(f"t{i}" for i in range(len(called) - 1)), "b"]
+        body = [
+            helper.make_node(name, [names[i]], [names[i + 1]], domain="" if name == "Relu" else "f")
+            for i, name in enumerate(called)
+        ]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("f", 1)]
+        made.append(helper.make_function("f", f"f{index}", ["a"], ["b"], body, opsets))
+    source = model(node(f"f{count - 1}", "h", domain="f"))
+    source.functions.extend(made)
+    source.opset_import.append(helper.make_opsetid("f", 1))
+    return source
+
+
+def test_functions_that_double_forty_times_are_counted_not_inlined() -> None:
+    bomb = functions(lambda i: [f"f{i - 1}"] * 2 if i else ["Relu"] * 2, 40)
+    assert "more than 10^12 nodes with its functions inlined" in refusal(bomb)
+
+
+@pytest.mark.parametrize("ring", [1, 2])
+def test_functions_that_call_themselves(ring: int) -> None:
+    assert "calls itself" in refusal(functions(lambda i: [f"f{(i + 1) % ring}"], ring))
+
+
+def test_functions_in_a_long_chain() -> None:
+    chain = functions(lambda i: [f"f{i - 1}"] if i else ["Relu"], MOST_DEPTH + 1)
+    assert f"nested deeper than {MOST_DEPTH}" in refusal(chain)
+
+
+@pytest.mark.parametrize("extent", [2**63 - 1, 2**40])
+def test_extents_that_no_tensor_has(extent: int) -> None:
+    source = model(node("Relu", "h"))
+    source.graph.input[0].type.tensor_type.shape.dim[0].dim_value = extent
+    assert "2^40" in refusal(source)
+
+
+def test_a_symbol_of_thousands_of_terms() -> None:
+    source = model(node("Relu", "h"))
+    dim = source.graph.input[0].type.tensor_type.shape.dim[0]
+    dim.dim_param = "+".join(["batch"] * 5000)
+    matmul, *_ = import_onnx(source, batch=2).operators()
+    assert matmul.m == 16 * 2 * 5000  # type: ignore[attr-defined]
+    dim.dim_param = "batch+nothing"
+    assert "'batch+nothing'" in refusal(source)
+
+
+def test_an_opset_that_does_not_exist() -> None:
+    source = model(node("Relu", "h"))
+    source.opset_import[0].version = 2**40
+    assert "no opset 1099511627776" in refusal(source)
+
+
+def test_constants_that_take_too_long() -> None:
+    large = numpy_helper.from_array(np.zeros((1 << 10, 1 << 12), dtype=np.int64), "large")
+    body = [helper.make_node("Neg", [f"c{i}" if i else "large"], [f"c{i + 1}"]) for i in range(40)]
+    body += [helper.make_node("Cast", ["c40"], ["c"], to=1), node("Add", "h", "c")]
+    source = model(*body)
+    source.graph.initializer.append(large)
+    assert "docs/limits.md" in refusal(source)
+
+
+def test_one_operator_that_loops_over_elements_is_not_run() -> None:
+    """ONNX's reference of it takes minutes; what its result is worth is its shape."""
+    data = numpy_helper.from_array(np.zeros((1 << 8, 1 << 9), dtype=np.int64), "data")
+    gathered = helper.make_node("GatherElements", ["data", "data"], ["c"])
+    cast = helper.make_node("Cast", ["c"], ["f"], to=1)
+    narrow = helper.make_node("ReduceSum", ["f"], ["s"])
+    source = model(gathered, cast, narrow, node("Mul", "h", "s"))
+    source.graph.initializer.append(data)
+    assert len(list(import_onnx(source).operators())) == 1

@@ -38,14 +38,17 @@ class Predictor:
     def __call__(self, decoders: Sequence[DecoderConfig | Measured]) -> Floats:
         """Return the perplexities of decoders, float64[n]; raises ModelError when one is deeper
         than any that was measured."""
-        result: Floats = np.exp(self.model.predict(features(decoders, self.longest)))
-        return result
+        return np.exp(self._predicted(features(decoders, self.longest)))
 
     def log_perplexity(self, d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
         """Return the logarithms [n] for widths [n], and heads and FFN widths [n, layers], 0 where
         there is no layer; no more layers than `longest` may be used."""
         heads, d_ff = (_padded(values, self.longest) for values in (heads, d_ff))
-        result: Floats = self.model.predict(features_of(d_model, heads, d_ff))
+        return self._predicted(features_of(d_model, heads, d_ff))
+
+    def _predicted(self, x: Floats) -> Floats:
+        """The logarithms [n] of rows [n, features]; there may be none, which scikit-learn refuses."""
+        result: Floats = self.model.predict(x) if len(x) else np.empty(0)
         return result
 
     def describe(self) -> str:

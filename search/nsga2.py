@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 CROSSOVER = 0.9  # of pairs
 FAR_JUMP = 0.25  # of mutated genes: any value; the others move by a step or two
 ALL_LAYERS = 0.15  # of offspring: heads or FFN widths of all layers move together
-_ARRAYS = ("X", "F", "G", "rank", "crowding")
+_UNRANKED = -1  # rank of candidates that break constraints: the survival gives them none
 
 
 class Evolution:
@@ -83,16 +83,27 @@ class Evolution:
         self.algorithm.tell(infills=self._asked)
 
     def state(self) -> dict[str, Any]:
-        """Everything that decides what comes next, as arrays."""
-        found = {name: self.algorithm.pop.get(name) for name in _ARRAYS}
+        """Everything that decides what comes next, as arrays of numbers and of text."""
+        pop = self.algorithm.pop
         rng = json.dumps(self.algorithm.random_state.bit_generator.state)
-        return {**found, "n_iter": np.array(self.algorithm.n_iter), "rng": np.array(rng)}
+        return {
+            **{name: pop.get(name) for name in ("X", "F", "G")},
+            "rank": _ranks(pop),
+            "crowding": _crowding(pop),
+            "n_iter": np.array(self.algorithm.n_iter),
+            "rng": np.array(rng),
+        }
 
     def restore(self, state: dict[str, Any], seen: Genes) -> None:
         """Go on from a state and from everything evaluated until then."""
         algorithm = self.algorithm
         algorithm._initialize()
-        algorithm.pop = Population.new(*(x for n in _ARRAYS for x in (n, state[n])))
+        algorithm.pop = Population.new(**{name: state[name] for name in ("X", "F", "G")})
+        ranked = zip(algorithm.pop, state["rank"].tolist(), state["crowding"], strict=True)
+        for candidate, rank, room in ranked:
+            if rank != _UNRANKED:
+                candidate.set("rank", rank)
+                candidate.set("crowding", room)
         algorithm.n_iter = int(state["n_iter"])
         algorithm.is_initialized = True
         algorithm.random_state.bit_generator.state = json.loads(str(state["rng"]))
@@ -215,6 +226,16 @@ class _Unseen(DuplicateElimination):  # type: ignore[misc]
         return pop[kept]
 
 
+def _ranks(pop: Any) -> npt.NDArray[np.int64]:
+    """The rank of each candidate [n]; `_UNRANKED` where it has none."""
+    return np.array([_UNRANKED if rank is None else rank for rank in pop.get("rank")], np.int64)
+
+
+def _crowding(pop: Any) -> Floats:
+    """The crowding distance of each candidate [n]; 0 where it has none."""
+    return np.array([0.0 if room is None else room for room in pop.get("crowding")], np.float64)
+
+
 def _genes_of(pop: Any) -> npt.NDArray[Any]:
     """`pop.get("X")`, faster."""
     return np.array([individual.X for individual in pop])
@@ -229,9 +250,9 @@ class _CrowdedTournament:
 
     def __call__(self, pop: Any, pairs: Any, random_state: Any = None, **kwargs: Any) -> Any:
         if self._of is not pop:
-            ranks = [np.inf if r is None else r for r in pop.get("rank")]
-            rooms = [0.0 if c is None else c for c in pop.get("crowding")]
-            self._columns = pop.get("CV")[:, 0], np.array(ranks, float), np.array(rooms, float)
+            ranks = _ranks(pop)
+            last = np.where(ranks == _UNRANKED, np.inf, ranks)
+            self._columns = pop.get("CV")[:, 0], last, _crowding(pop)
             self._of = pop
         violation, rank, room = self._columns
         a, b = pairs[:, 0], pairs[:, 1]

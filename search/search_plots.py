@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codesign.search.joint import COLUMN, Problem, Progress
+from codesign.search.joint import Problem
 from codesign.search.plots import figure_style
 from codesign.search.report_content import count_text
 from codesign.search.search_results import Results
+from codesign.search.search_state import COLUMN, Progress
 from codesign.search.space import Genes
 from codesign.search.tables import prefix
 

@@ -20,9 +20,10 @@ from codesign.models.weights import parameter_count
 from codesign.search.blocks import graph
 from codesign.search.evaluate import KernelResult, Result, cost_columns, evaluate
 from codesign.search.front import non_dominated, thinned
-from codesign.search.joint import LOSSES, Problem, Progress
+from codesign.search.joint import Problem
 from codesign.search.network_tables import NetworkTables
 from codesign.search.quality import Quality
+from codesign.search.search_state import COLUMN, LOSSES, Progress
 from codesign.search.space import Genes, SearchSpace, Shape
 from codesign.search.sweep import MACHINE_FIELDS
 
@@ -383,8 +384,6 @@ def _variants(space: SearchSpace, genes: Any, places: Sequence[int | None]) -> I
 
 def _robustness(front: Sequence[FrontPoint], minimize: Sequence[str]) -> list[Rank]:
     """The ranking of the points by EDP under each energy table, and who stays on the front."""
-    from codesign.search.joint import COLUMN
-
     ranks = []
     for table in ENERGIES:
         suffix = "" if table == "nominal" else f"_{table}"

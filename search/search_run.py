@@ -16,15 +16,7 @@ from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
 from codesign.hw.processes import cores
 from codesign.search import inputs, output
-from codesign.search.joint import (
-    Checkpoint,
-    Listener,
-    Problem,
-    Progress,
-    Settings,
-    request_digest,
-    search,
-)
+from codesign.search.joint import Listener, Problem, Settings, search
 from codesign.search.network_tables import NetworkTables
 from codesign.search.output import OutputError, RunDirectory
 from codesign.search.price_store import PriceStore, cache_folder
@@ -39,6 +31,7 @@ from codesign.search.search_results import (
     evaluated_parquet,
     quality_document,
 )
+from codesign.search.search_state import Checkpoint, Progress, request_digest
 from codesign.search.space import Genes, SearchSpace, Shape, SpaceError
 from codesign.search.space_file import read_space
 

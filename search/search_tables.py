@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 
 from codesign.hw.sizes import format_size
-from codesign.search.joint import Progress
 from codesign.search.search_results import PUBLISHED_SOURCE, Baseline, FrontPoint, Results
+from codesign.search.search_state import Progress
 from codesign.search.tables import plain_table, prefix, significant
 
 

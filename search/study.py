@@ -11,19 +11,13 @@ import numpy as np
 from codesign.hw.processes import cores
 from codesign.search import output
 from codesign.search.finished_run import FinishedRun, open_run
-from codesign.search.joint import (
-    COLUMN,
-    LOSSES,
-    Checkpoint,
-    Listener,
-    Problem,
-    request_digest,
-)
+from codesign.search.joint import Listener, Problem
 from codesign.search.network_tables import NetworkTables
 from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import pool_of
 from codesign.search.request import say
 from codesign.search.search_results import PUBLISHED, PUBLISHED_SOURCE, model_name
+from codesign.search.search_state import COLUMN, LOSSES, Checkpoint, request_digest
 from codesign.search.search_tables import times_less
 from codesign.search.two_stage import Strategy, compare
 

@@ -13,16 +13,10 @@ import numpy.typing as npt
 
 from codesign.hw.config import preset
 from codesign.search.front import Archive, hypervolume, thinned
-from codesign.search.joint import (
-    LOSSES,
-    Listener,
-    Problem,
-    Progress,
-    Settings,
-    search,
-)
+from codesign.search.joint import Listener, Problem, Settings, search
 from codesign.search.network_tables import NetworkTables
 from codesign.search.search_results import BASELINE_MACHINE
+from codesign.search.search_state import LOSSES, Progress
 from codesign.search.space import Constraints, Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]

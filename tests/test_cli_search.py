@@ -13,7 +13,7 @@ import pytest
 from joint_space import SMALL
 
 from codesign.hw import files
-from codesign.search import cli_search, joint, search_run, tables
+from codesign.search import cli_search, joint, search_run, search_state, tables
 from codesign.search.cli import main
 
 
@@ -72,7 +72,9 @@ def whole(space: Path) -> Path:
     return run
 
 
+@pytest.mark.parametrize("generation", [1, 4])
 def test_an_interrupted_search_resumes_to_the_same_bytes(
+    generation: int,
     space: Path,
     whole: Path,
     tmp_path: Path,
@@ -80,15 +82,15 @@ def test_an_interrupted_search_resumes_to_the_same_bytes(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = ["search", "--space", str(space), *QUICK, "-j", "1"]
-    append, calls = joint.Checkpoint.append, []
+    append, calls = search_state.Checkpoint.append, []
 
-    def interrupted(self: joint.Checkpoint, *arguments: object) -> None:
+    def interrupted(self: search_state.Checkpoint, *arguments: object) -> None:
         append(self, *arguments)  # type: ignore[arg-type]
         calls.append(1)
-        if len(calls) == 4:
+        if len(calls) == generation:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(joint.Checkpoint, "append", interrupted)
+    monkeypatch.setattr(search_state.Checkpoint, "append", interrupted)
     part = ["-o", str(tmp_path / "part")]
     assert main([*asked, *part]) == 130
     assert "--resume" in capsys.readouterr().err
@@ -235,7 +237,7 @@ def test_a_search_stopped_before_its_first_generation_begins_with_resume(
         raise KeyboardInterrupt
 
     asked = ["search", "--space", str(space), *QUICK, "-j", "1", "-o", str(tmp_path / "run")]
-    monkeypatch.setattr(joint.Checkpoint, "append", stop)
+    monkeypatch.setattr(search_state.Checkpoint, "append", stop)
     assert main(asked) == 130
     assert "no candidate is kept yet: repeat the command" in capsys.readouterr().err
     monkeypatch.undo()

@@ -83,6 +83,7 @@ def test_measured_subnets_are_used_as_they_stand_and_predict_the_rest(
     error = np.log(found / truth)
     assert np.sqrt(np.mean(error**2)) < 0.01  # the table spans more than a factor of two
     assert truth.max() > 1.5 * truth.min()
+    assert quality.perplexity(SMALL, other[:0]).shape == (0,)  # a generation with none feasible
 
 
 def space(**choices: tuple[int, ...]) -> SearchSpace:

@@ -19,7 +19,8 @@ from codesign.hw.energy import CostTable, EnergyOverrides, cost_table, energy_bo
 from codesign.hw.errors import ConfigError, MappingError
 from codesign.hw.sram import timing_warnings
 from codesign.search.blocks import INNER, TAIL, Blocks, blocks
-from codesign.search.price_store import COLUMNS, PriceStore, machine_digest, price_key
+from codesign.search.price_cache import COLUMNS
+from codesign.search.price_store import PriceStore, machine_digest, price_key
 from codesign.search.pricing_pool import LocalPool, Pool, PriceTask
 from codesign.search.space import Genes, SearchSpace
 

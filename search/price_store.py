@@ -1,14 +1,12 @@
 """Prices of kernel groups, kept: in memory, and in the user's cache from one search to the next.
 
 An entry is named by the digest of all it depends on: the group, the machine, the costs, and the code
-that maps and times. The cache is a folder of segments, each written whole and with a checksum; one
-that is damaged is dropped with a warning and its prices are computed again.
+that maps and times. `price_cache` is the folder; what is damaged there is dropped with a warning and
+computed again.
 """
 
 import hashlib
-import io
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from functools import cache
@@ -16,20 +14,19 @@ from importlib.resources import files as package_files
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from codesign.compiler.pricing import GroupShape
-from codesign.hw import fast_timing, files
+from codesign.hw import fast_timing
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
-from codesign.hw.events import EVENTS
+from codesign.search.price_cache import COLUMNS, KEY_BYTES, Ints, PriceCache
 
-Ints = npt.NDArray[np.int64]
-Keys = npt.NDArray[np.uint8]
-
-KEY_BYTES = 16
-COLUMNS = 1 + len(EVENTS)  # cycles, events
-MOST_SEGMENTS = 8  # then they are merged into one
+# What prices are computed by: whole packages, or some of their modules.
+_PRICING_CODE: dict[str, tuple[str, ...]] = {
+    "codesign.compiler": (),
+    "codesign.hw": (),
+    "codesign.search": ("price_cache.py", "price_store.py", "pricing_pool.py"),
+}
 
 
 class PriceStore:
@@ -39,13 +36,16 @@ class PriceStore:
     """
 
     def __init__(self, folder: Path | None, warn: Callable[[str], None]) -> None:
-        self.folder, self.warn = folder, warn
+        self.warn = warn
         self.place: dict[bytes, int] = {}
         self.rows: Ints = np.empty((1024, COLUMNS), dtype=np.int64)
         self.keys: list[bytes] = []
         self.saved = 0  # entries that the folder has
+        self.cache: PriceCache | None = None
         if folder is not None:
-            self._load(folder)
+            self.cache = PriceCache(folder, code_digest().hex(), warn)
+            self._read(self.cache)
+            self.saved = len(self.keys)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -68,47 +68,24 @@ class PriceStore:
 
     def save(self) -> None:
         """Write what the folder has not; a folder that cannot be written is only warned of."""
-        if self.folder is None or self.saved == len(self.keys):
+        cache = self.cache
+        if cache is None or self.saved == len(self.keys):
             return
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            segments = sorted(self.folder.glob("*.npz"))
-            merge = len(segments) >= MOST_SEGMENTS
-            self._write(0 if merge else self.saved)
+            if cache.crowded:
+                self._read(cache)
+                cache.merge(self.keys, self.rows[: len(self.keys)])
+            else:
+                cache.write(self.keys[self.saved :], self.rows[self.saved : len(self.keys)])
             self.saved = len(self.keys)
-            for segment in segments if merge else ():
-                segment.unlink(missing_ok=True)
+            cache.prune()
         except OSError as error:
-            self.warn(f"prices are not cached: {self.folder}: {error.strerror}")
-            self.folder = None
+            self.warn(f"prices are not cached: {cache.folder}: {error.strerror}")
+            self.cache = None
 
-    def _write(self, start: int) -> None:
-        assert self.folder is not None
-        keys = np.frombuffer(b"".join(self.keys[start:]), np.uint8).reshape(-1, KEY_BYTES)
-        rows = self.rows[start : len(self.keys)]
-        buffer = io.BytesIO()
-        np.savez(buffer, keys=keys, rows=rows, checksum=_checksum(keys, rows))
-        name = hashlib.blake2b(keys.tobytes(), digest_size=8).hexdigest()
-        files.write_atomic(self.folder / f"{name}.npz", buffer.getvalue())
-
-    def _load(self, folder: Path) -> None:
-        for segment in sorted(folder.glob("*.npz")):
-            try:
-                with np.load(io.BytesIO(segment.read_bytes()), allow_pickle=False) as stored:
-                    keys, rows, checksum = (stored[n] for n in ("keys", "rows", "checksum"))
-                if rows.shape != (len(keys), COLUMNS) or keys.shape[1:] != (KEY_BYTES,):
-                    raise ValueError("of another form")
-                if not np.array_equal(checksum, _checksum(keys, rows)):
-                    raise ValueError("its checksum differs")
-            except FileNotFoundError:
-                continue  # another search has merged it
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-                reason = " ".join(str(error).split())
-                self.warn(f"{segment} is damaged ({reason}): its prices are computed again")
-                _discard(segment)
-                continue
-            self.add([key.tobytes() for key in keys], rows)
-        self.saved = len(self.keys)
+    def _read(self, cache: PriceCache) -> None:
+        for keys, rows in cache.unread():
+            self.add(keys, rows)
 
 
 def cache_folder() -> Path:
@@ -142,23 +119,12 @@ def price_key(machine: bytes, shape: GroupShape) -> bytes:
 
 @cache
 def code_digest() -> bytes:
-    """The sources of the machine and the compiler, and the compiled evaluator."""
+    """The sources that prices are computed by, and the compiled evaluator."""
     digest = hashlib.blake2b(digest_size=KEY_BYTES)
-    for package in ("codesign.compiler", "codesign.hw"):
+    for package, chosen in _PRICING_CODE.items():
         found = (f for f in package_files(package).iterdir() if f.name.endswith(".py"))
         for file in sorted(found, key=lambda f: f.name):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+            if not chosen or file.name in chosen:
+                digest.update(f"{package}/{file.name}".encode() + b"\0" + file.read_bytes())
     digest.update(fast_timing.library_path().read_bytes())
     return digest.digest()
-
-
-def _checksum(keys: Keys, rows: Ints) -> npt.NDArray[np.uint8]:
-    digest = hashlib.blake2b(keys.tobytes() + rows.tobytes(), digest_size=KEY_BYTES).digest()
-    return np.frombuffer(digest, np.uint8)
-
-
-def _discard(segment: Path) -> None:
-    try:
-        segment.unlink(missing_ok=True)
-    except OSError:
-        return

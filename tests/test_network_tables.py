@@ -101,7 +101,7 @@ def test_prices_are_kept_and_a_damaged_segment_heals(tmp_path: Path) -> None:
     warm = problem(store=PriceStore(tmp_path / "prices", told.append)).tables
     np.testing.assert_array_equal(warm.costs(genes).edp_js, expected.edp_js)
     assert warm.priced == 0 and not told
-    (segment,) = (tmp_path / "prices").glob("*.npz")
+    (segment,) = (tmp_path / "prices").glob("*/*.prices")
     content = bytearray(segment.read_bytes())
     content[len(content) // 2] ^= 0xFF
     segment.write_bytes(content)

@@ -136,8 +136,13 @@ def test_damage_is_said_in_one_line_and_heals(tmp_path: Path, place: int | str) 
     content = bytearray(segment.read_bytes())
     if isinstance(place, int):
         content[place] ^= 0x10
-    damaged = {"cut": content[:-1], "longer": content + b"\0", "empty": b"", "other": b"PK" * 300}
-    segment.write_bytes(damaged.get(str(place), content))
+    damaged: dict[str, bytes] = {
+        "cut": bytes(content[:-1]),
+        "longer": bytes(content) + b"\0",
+        "empty": b"",
+        "other": b"PK" * 300,
+    }
+    segment.write_bytes(damaged.get(str(place), bytes(content)))
     said: list[str] = []
     assert not len(PriceStore(tmp_path, said.append))
     assert len(said) == 1 and f"{segment} is damaged" in said[0] and "\n" not in said[0]

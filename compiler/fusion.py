@@ -47,6 +47,7 @@ class Work:
     macs: int = 0
     output_columns: tuple[int, ...] = ()
     elements: int = 0  # of the output, for the host
+    copied_bytes: int = 0  # that the host reads, and writes, as they are
     b_range: int = 0  # of B in its tensor, where Q, K and V are column ranges of one
     ranges: tuple[int, ...] = ()  # the same of Q, K and V, in attention
 
@@ -68,6 +69,7 @@ class Group:
     alternatives: tuple[Alternative, ...]
 
 
+PATCHES = "patches"  # behind the names of a convolution and its output: the copy of its patches
 LOW = "/low"  # behind a tensor's name: what its int8 values leave, in steps 256 times as fine
 
 
@@ -143,6 +145,8 @@ class _Matcher:
 
     def _group(self, op: Operator) -> Group:
         match op:
+            case Matmul(constant_b=True, patches="rows" | "bytes"):
+                return self._convolution(op)
             case Matmul(constant_b=True):
                 return self._projection(op)
             case Matmul():
@@ -162,7 +166,7 @@ class _Matcher:
                 work = Work(op.name, "add", (op.name,), op.inputs, (op.output,), problem)
                 return Group((op,), ((work,),))
             case HostOp():
-                return Group((op,), ((self._host(op, op.function),),))
+                return Group((op,), ((self._host(op, op.function, op.copy),),))
             case _:  # pragma: no cover - the importer makes no other kinds
                 raise AssertionError(op.kind)
 
@@ -185,8 +189,8 @@ class _Matcher:
 
     # -- Work --------------------------------------------------------------------------------------
 
-    def _host(self, op: Operator, function: str) -> Work:
-        cycles = total_host_cycles(function, op.elements)
+    def _host(self, op: Operator, function: str, copy: str = "") -> Work:
+        cycles = total_host_cycles(f"copy_{copy}" if copy else function, op.elements)
         return Work(
             op.name,
             "host",
@@ -195,6 +199,7 @@ class _Matcher:
             (op.output,),
             host_cycles=cycles,
             elements=op.elements,
+            copied_bytes=op.elements if copy else 0,
         )
 
     def _row(
@@ -265,6 +270,22 @@ class _Matcher:
             apart = tuple(self._matmul_work((member,), member.output) for member in siblings)
             return Group(siblings, ((merged,), apart))
         return Group((op,), ((plain,),))
+
+    def _convolution(self, op: Matmul) -> Group:
+        """A projection of patches, behind the host's copy of them."""
+        elements = op.batch * op.m * op.k
+        copy = Work(
+            f"{op.name}/{PATCHES}",
+            "host",
+            (op.name,),
+            op.inputs,
+            (f"{op.output}/{PATCHES}",),
+            host_cycles=total_host_cycles(f"copy_{op.patches}", elements),
+            elements=elements,
+            copied_bytes=elements,
+        )
+        group = self._projection(op)
+        return replace(group, alternatives=tuple((copy, *works) for works in group.alternatives))
 
     def _by_channel(self, work: Work) -> Work:
         """The same work; an accurate GELU behind weights has a scale for each channel."""

@@ -48,7 +48,8 @@ class Matmul(Operator):
     one per batch entry (grouped convolution). Without it B is an activation: inputs == (A, B).
     `transposed_b` says that B is stored [n, k] (K in Q.K^T); for constants the compiler packs
     weights itself, so it is always False. A Conv arrives here as its im2col matmul, with
-    `im2col_bytes` > 0: the bytes of its unexpanded int8 input feature map.
+    `im2col_bytes` > 0: the bytes of its unexpanded int8 input feature map. `patches` says how the
+    host first copies that map into the rows of A, as HostOp.copy does; "" where it lies so already.
     """
 
     batch: int = 1
@@ -59,6 +60,7 @@ class Matmul(Operator):
     transposed_b: bool = False
     bias: bool = False
     im2col_bytes: int = 0
+    patches: str = ""
     weights_name: str = ""
 
     kind: ClassVar[str] = "matmul"
@@ -144,11 +146,14 @@ class Add(Operator):
 class HostOp(Operator):
     """Work that the host CPU does on `count` elements: embedding look-ups, tanh, pooling, ...
 
-    `function` is the lower-case ONNX operator type, "embedding" for Gather on a table.
+    `function` is the lower-case ONNX operator type, "embedding" for Gather on a table. `copy` says
+    that it moves `count` int8 values as they are: "rows", in runs of at least a word, or "bytes",
+    one by one.
     """
 
     function: str = ""
     count: int = 0
+    copy: str = ""
 
     kind: ClassVar[str] = "host"
 

@@ -24,7 +24,7 @@ from codesign.compiler.graph import Graph, HostOp, Operator, Softmax
 from codesign.compiler.image import mask_contents, pack, step_numbers
 from codesign.compiler.lower import Plan, lower
 from codesign.compiler.masks import Mask
-from codesign.compiler.matrices import Matrices
+from codesign.compiler.matrices import Matrices, require_whole_patches
 from codesign.compiler.onnx_dequantize import dequantized
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel, load_model
 from codesign.compiler.onnx_import import import_onnx
@@ -84,6 +84,7 @@ def compile_network(
     name = source.stem if isinstance(source, Path) else None
     found = dequantized(load_model(source))
     graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
+    require_whole_patches(graph)
     model = FloatModel(found.model)
     observed = observe(model, _observed_tensors(graph, model), samples)
     _check_shapes(graph, dict(observed.shapes))

@@ -11,7 +11,7 @@ import numpy as np
 
 from codesign.compiler.blocks import blocked, ceil_div, unblocked
 from codesign.compiler.fusion import LOW
-from codesign.compiler.graph import Activation, Add, Graph, LayerNorm, Matmul, Softmax
+from codesign.compiler.graph import Activation, Add, Graph, HostOp, LayerNorm, Matmul, Softmax
 from codesign.compiler.onnx_float import Array
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
@@ -23,23 +23,23 @@ class Matrix:
     """How a tensor is stored: `rows` of `heads` times `columns` values; ONNX has heads outermost.
 
     `channels_first`: ONNX has the columns before the rows, [1, channels, ...]. `patch`: the array is
-    an image [1, channels, height, width] whose patches of this height and width are the rows.
+    an image [1, channels, height, width], or has another number of axes behind its channels, whose
+    patches of this height and width are the rows.
     """
 
     rows: int
     columns: int
     heads: int = 1
     channels_first: bool = False
-    patch: tuple[int, int] = (0, 0)
+    patch: tuple[int, ...] = ()
 
     def of(self, array: Array) -> Array:
         """The matrix [rows, heads * columns] of an ONNX array."""
         if self.channels_first:
             return array.reshape(self.columns, self.rows).T
-        if self.patch != (0, 0):
-            (_, channels, high, wide), (p, q) = array.shape, self.patch
-            patches = array.reshape(channels, high // p, p, wide // q, q)
-            return patches.transpose(1, 3, 0, 2, 4).reshape(self.rows, self.columns)
+        if self.patch:
+            cut, order = self._cut(array.shape)
+            return array.reshape(cut).transpose(order).reshape(self.rows, self.columns)
         parts = array.reshape(self.heads, self.rows, self.columns)
         return parts.transpose(1, 0, 2).reshape(self.rows, self.heads * self.columns)
 
@@ -47,12 +47,19 @@ class Matrix:
         """The ONNX array of a matrix [rows, heads * columns]."""
         if self.channels_first:
             return matrix.T.reshape(shape)
-        if self.patch != (0, 0):
-            (_, channels, high, wide), (p, q) = shape, self.patch
-            patches = matrix.reshape(high // p, wide // q, channels, p, q)
-            return patches.transpose(2, 0, 3, 1, 4).reshape(shape)
+        if self.patch:
+            cut, order = self._cut(shape)
+            patches = matrix.reshape([cut[axis] for axis in order])
+            return patches.transpose(np.argsort(order)).reshape(shape)
         parts = matrix.reshape(self.rows, self.heads, self.columns)
         return parts.transpose(1, 0, 2).reshape(shape)
+
+    def _cut(self, shape: tuple[int, ...]) -> tuple[list[int], list[int]]:
+        """An image as [channels, patches, patch, ...], a pair for every axis, and the order of these
+        axes in which patches are rows and [channels, patch, ...] columns."""
+        pairs = [(size // p, p) for size, p in zip(shape[2:], self.patch, strict=True)]
+        axes = range(1, 1 + 2 * len(pairs))
+        return [shape[1], *(n for pair in pairs for n in pair)], [*axes[::2], 0, *axes[1::2]]
 
 
 class Matrices:
@@ -103,7 +110,7 @@ class Matrices:
                 "whose columns another has as rows: such a transpose of int8 data is not supported"
             )
         shape = self.shapes[tensor]
-        if tensor in self.convolved and len(shape) == 4:
+        if tensor in self.convolved:
             return self._patches(self.convolved[tensor], shape)
         head = self.headed.get(tensor)
         if head is not None and (math.prod(shape[:-2]), *shape[-2:]) == (
@@ -127,13 +134,13 @@ class Matrices:
 
     def _patches(self, op: Matmul, shape: tuple[int, ...]) -> Matrix:
         """The input of a convolution whose patches do not overlap, as its product reads it."""
-        out = self.shapes.get(op.output, ())
-        if len(out) != 4 or op.batch != 1 or op.m * op.k != math.prod(shape):
+        out = self.shapes[op.output]
+        if shape[0] != 1:
             raise UnsupportedError(
-                f"convolution {op.name!r} runs on the machine only over whole patches: kernel equal "
-                "to stride, no padding, one group"
+                f"convolution {op.name!r} cannot run on a batch of {shape[0]}: run one at a time"
             )
-        return Matrix(op.m, op.k, 1, patch=(shape[2] // out[2], shape[3] // out[3]))
+        patch = tuple(size // steps for size, steps in zip(shape[2:], out[2:], strict=True))
+        return Matrix(op.m, op.k, 1, patch=patch)
 
     def heads(self, tensor: str, config: HardwareConfig) -> tuple[int, int]:
         """Width of a head in the matrix of `tensor` and in DRAM; twice the whole one without heads."""
@@ -154,6 +161,31 @@ class Matrices:
         heads = matrix.heads * matrix.columns // width
         columns = unblocked(data, matrix.rows, heads * wide, config)
         return columns.reshape(matrix.rows, heads, wide)[:, :, :width].reshape(matrix.rows, -1)
+
+
+def require_whole_patches(graph: Graph) -> None:
+    """Raise UnsupportedError for a convolution that the host cannot lay out as a matrix.
+
+    The host writes an image as patches where each of its values is in one of them; it gathers none
+    from what the machine wrote.
+    """
+    for op in graph.operators():
+        if not isinstance(op, Matmul) or not op.patches:
+            continue
+        writer = graph.producer(op.inputs[0])
+        if op.batch > 1:
+            reason = f"it has {op.batch} groups"
+        elif op.m * op.k != op.im2col_bytes:
+            reason = "its patches overlap, leave gaps or are padded"
+        elif writer is not None and not isinstance(graph.dag.nodes[writer]["op"], HostOp):
+            reason = f"its input is written by {writer!r} on the machine"
+        else:
+            continue
+        raise UnsupportedError(
+            f"convolution {op.name!r} cannot run: {reason}. Only whole patches of what the host "
+            "writes can (kernel equal to stride, no padding, one group); codesign sweep and simulate "
+            "price every convolution"
+        )
 
 
 def padded_heads(matrix: Array, width: int, wide: int) -> Array:

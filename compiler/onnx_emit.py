@@ -118,16 +118,28 @@ class Emitter:
         self.views[tensor] = View(op.output, column, exclusive=not self._shared(tensor))
 
     def host(
-        self, node: Node, function: str, inputs: Sequence[str], output: str, count: int = 0
+        self,
+        node: Node,
+        function: str,
+        inputs: Sequence[str],
+        output: str,
+        count: int = 0,
+        copy: str = "",
     ) -> None:
-        """Append host work on `count` elements (default: of the largest activation involved)."""
+        """Append host work on `count` elements (default: of the largest activation involved), a
+        `copy` of whole rows or single bytes."""
         sources: dict[str, None] = {}
         for name in inputs:
             index = self.origin(name) == Origin.INDEX
             sources |= dict.fromkeys(self.roots([name]) if index else [self.source(name)])
         involved = [self.tensor(name).elements for name in (*inputs, output)]
         op = HostOp(
-            node.name, tuple(sources), output, function=function, count=count or max(involved)
+            node.name,
+            tuple(sources),
+            output,
+            function=function,
+            count=count or max(involved),
+            copy=copy,
         )
         rank = len(self.shape(output))
         columns = [
@@ -196,7 +208,7 @@ class Emitter:
             return source  # the host writes it in any order
         output = f"{name}/transposed"
         if output not in self.operators:
-            op = HostOp(self.unique(output), (source,), output, function="transpose")
+            op = HostOp(self.unique(output), (source,), output, function="transpose", copy="bytes")
             self.operators[output] = replace(op, count=self.tensor(name).elements)
         return output
 
@@ -210,6 +222,11 @@ class Emitter:
             op = HostOp(self.unique(f"{output}/mask"), self.roots(names), output, function="mask")
             self.operators[output] = replace(op, count=count)
         return output
+
+    def on_mesh(self, name: str) -> bool:
+        """True when the machine writes the tensor: in the order of its kernels, and no other."""
+        writer = self.operators.get(self.source(name))
+        return writer is not None and not isinstance(writer, HostOp)
 
     def on_host(self, name: str) -> bool:
         """True when the host writes the tensor."""

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from codesign.compiler.graph import Matmul
 from codesign.compiler.onnx_emit import Emitter
-from codesign.compiler.onnx_shapes import Node, Origin, UnknownShape
+from codesign.compiler.onnx_layout import WORD_BYTES
+from codesign.compiler.onnx_shapes import Node, Origin, Shape, UnknownShape
 from codesign.compiler.onnx_views import expanded_column
 
 
@@ -167,16 +168,22 @@ def leave_pending(emitter: Emitter, function: str, name: str, other: str, output
 
 
 def convolution(emitter: Emitter, node: Node) -> None:
-    """Conv as its im2col matmul: rows are output pixels, columns output channels."""
+    """Conv as its im2col matmul: rows are output pixels, columns output channels.
+
+    Only a kernel of one pixel at every pixel finds its rows where the operator before left them;
+    for all others the host copies the patches, into rows of their own.
+    """
     x, weights = node.inputs[:2]
     shape = emitter.shape(weights)  # [out channels, in channels / groups, *kernel]
     if emitter.origin(weights) != Origin.CONSTANT or not emitter.is_activation(x):
         raise UnknownShape("its weights are not constant")
     groups = node.attribute("group", 1)
     output = node.outputs[0]
+    pixels = math.prod(shape[2:]) == 1 and emitter.shape(x)[2:] == emitter.shape(output)[2:]
+    as_it_lies = pixels and groups == 1
     op = Matmul(
         node.name,
-        (emitter.source(x),),
+        (emitter.aligned(x, 1) if as_it_lies else emitter.source(x),),
         output,
         batch=groups,
         m=emitter.tensor(output).elements // shape[0],
@@ -184,9 +191,23 @@ def convolution(emitter: Emitter, node: Node) -> None:
         n=shape[0] // groups,
         bias=bool(node.input(2)),
         im2col_bytes=emitter.tensor(x).elements,
+        patches="" if as_it_lies else _patch_copy(emitter, x, shape, groups),
         weights_name=emitter.root(weights),
     )
     emitter.emit(op, output, 1)
+
+
+def _patch_copy(emitter: Emitter, x: str, weights: Shape, groups: int) -> str:
+    """How the host copies patches: in runs of a word or more, or byte by byte.
+
+    A run is the channels of a pixel where the machine wrote them; a whole line of a patch in an
+    image that is given, which lies pixel behind pixel.
+    """
+    run = weights[1]
+    if not emitter.on_mesh(x) and groups == 1:
+        run *= weights[-1]
+    channels_last = not emitter.on_mesh(x) or emitter.views[x].column == 1
+    return "rows" if channels_last and run >= WORD_BYTES else "bytes"
 
 
 def einsum(emitter: Emitter, node: Node) -> None:

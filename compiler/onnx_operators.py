@@ -13,7 +13,20 @@ import numpy as np
 from codesign.compiler.graph import Activation
 from codesign.compiler.onnx_attention import ATTENTION_HANDLERS
 from codesign.compiler.onnx_emit import Emitter
-from codesign.compiler.onnx_layout import cast, concat, expand, gather, part, reshape, transpose
+from codesign.compiler.onnx_layout import (
+    cast,
+    concat,
+    depth_to_space,
+    expand,
+    gather,
+    gather_elements,
+    pad,
+    part,
+    reshape,
+    resize,
+    scatter,
+    transpose,
+)
 from codesign.compiler.onnx_matmul import (
     bias,
     convolution,
@@ -32,16 +45,16 @@ Handler = Callable[[Emitter, Node], None]
 # fmt: off
 HOST_OPERATORS = frozenset({
     "Abs", "ArgMax", "ArgMin", "AveragePool", "Ceil", "Celu", "Clip", "Cos", "CumSum",
-    "DepthToSpace", "Div", "Elu", "Equal", "Erf", "Exp", "Floor", "GatherElements", "GatherND",
+    "Div", "Elu", "Equal", "Erf", "Exp", "Floor", 
     "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization",
     "HardSigmoid", "HardSwish", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu",
-    "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "Max", "MaxPool",
-    "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "And", "Or", "PRelu", "Pad", "Pow",
+    "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "Max", 
+    "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "And", "Or", "PRelu", "Pow",
     "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
-    "ReduceProd", "ReduceSum", "ReduceSumSquare", "Resize", "RotaryEmbedding", "Round",
-    "ScatterElements", "ScatterND", "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign",
-    "SpaceToDepth", "Sqrt", "Sub", "Sum", "Swish", "Tanh", "TensorScatter", "ThresholdedRelu",
-    "Tile", "TopK", "Trilu", "Upsample", "Where", "Xor",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare", "RotaryEmbedding", "Round",
+    "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign",
+    "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu",
+    "TopK", "Trilu", "Where", "Xor",
 })
 # fmt: on
 
@@ -51,6 +64,17 @@ def host(emitter: Emitter, node: Node) -> None:
     inputs = [n for n in node.inputs if n and emitter.origin(n) != Origin.CONSTANT]
     for output in filter(None, node.outputs):
         emitter.host(node, node.op_type.lower(), inputs, output)
+
+
+def max_pool(emitter: Emitter, node: Node) -> None:
+    """MaxPool: int8 values of every window are compared as they are."""
+    output = node.outputs[0]
+    if any(node.outputs[1:]):
+        host(emitter, node)  # the indices too
+        return
+    window = math.prod(node.attribute("kernel_shape"))
+    count = emitter.tensor(output).elements * window
+    emitter.host(node, "maxpool", [node.inputs[0]], output, count=count)
 
 
 def add(emitter: Emitter, node: Node) -> None:
@@ -305,6 +329,7 @@ _HANDLERS: dict[str, Handler] = {
     "Clip": clip,
     "Concat": concat,
     "Conv": convolution,
+    "DepthToSpace": depth_to_space,
     "Div": scale,
     "DynamicQuantizeMatMul": matmul,
     "Einsum": einsum,
@@ -316,6 +341,8 @@ _HANDLERS: dict[str, Handler] = {
     "FusedGemm": fused_gemm,
     "FusedMatMul": matmul,
     "Gather": gather,
+    "GatherElements": gather_elements,
+    "GatherND": gather_elements,
     "Gelu": activation,
     "Gemm": gemm,
     "LayerNorm": recognised_norm,
@@ -323,25 +350,33 @@ _HANDLERS: dict[str, Handler] = {
     "MatMul": matmul,
     "MatMulIntegerToFloat": matmul,
     "MatMulNBits": matmul_nbits,
+    "MaxPool": max_pool,
     "Mul": scale,
+    "Pad": pad,
     "QuickGelu": activation,
     "RMSNorm": recognised_norm,
     "RMSNormalization": norm,
     "Relu": activation,
     "Reshape": reshape,
+    "Resize": resize,
+    "ScatterElements": scatter,
+    "ScatterND": scatter,
     "SimplifiedLayerNormalization": norm,
     "SkipLayerNormalization": skip_norm,
     "SkipSimplifiedLayerNormalization": skip_norm,
     "Slice": part,
     "Softmax": softmax,
+    "SpaceToDepth": depth_to_space,
     "Split": part,
     "Squeeze": reshape,
     "Sub": subtract,
     "Sum": sum_,
+    "TensorScatter": scatter,
     "Tile": expand,
     "Transpose": transpose,
     "TransposeMatMul": matmul,
     "Unsqueeze": reshape,
+    "Upsample": resize,
     "Where": where,
 }
 

@@ -24,11 +24,22 @@ NOWHERE = -1  # the cycles of a group that fits no tile
 
 @dataclass(frozen=True)
 class Part:
-    """One kernel of an alternative, without names: a problem, or host cycles; and its useful MACs."""
+    """One kernel of an alternative, without names: a problem, or the host's cycles and the bytes that
+    it copies; and its useful MACs."""
 
     problem: Problem | None
     host_cycles: int
     macs: int
+    copied_bytes: int = 0
+
+    @property
+    def host_events(self) -> Ints:
+        """Event counts [len(EVENTS)] of the host's work."""
+        counts = np.zeros(len(EVENTS), dtype=np.int64)
+        counts[EVENT_INDEX["host_cycles"]] = self.host_cycles
+        for event in ("dram_read_bytes", "dram_write_bytes"):
+            counts[EVENT_INDEX[event]] = self.copied_bytes
+        return counts
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +65,10 @@ class GroupShape:
         """The shape of a group's alternatives."""
         return cls(
             tuple(
-                tuple(Part(work.problem, work.host_cycles, work.macs) for work in alternative)
+                tuple(
+                    Part(work.problem, work.host_cycles, work.macs, work.copied_bytes)
+                    for work in alternative
+                )
                 for alternative in alternatives
             )
         )
@@ -155,7 +169,7 @@ class PriceTables:
         for part in parts:
             if part.problem is None:
                 cycles += part.host_cycles
-                events[EVENT_INDEX["host_cycles"]] += part.host_cycles
+                events += part.host_events
                 continue
             least = floor(part.problem, self.config)
             if least is None:
@@ -172,11 +186,9 @@ class PriceTables:
         events: list[Ints] = []
         for part in parts:
             if part.problem is None:
-                counts = np.zeros(len(EVENTS), dtype=np.int64)
-                counts[EVENT_INDEX["host_cycles"]] = part.host_cycles
                 choices.append(None)
                 cycles.append(part.host_cycles)
-                events.append(counts)
+                events.append(part.host_events)
                 continue
             choice = choose(part.problem, self.config, self.objective, self.table)
             if choice is None:

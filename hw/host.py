@@ -20,6 +20,9 @@ _SYNONYMS = {
     "gather": "embedding",
     "quantizelinear": "quantize",
     "dequantizelinear": "dequantize",
+    "globalmaxpool": "maxpool",
+    "reducemax": "maxpool",
+    "reducemin": "maxpool",
 }
 
 

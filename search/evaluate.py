@@ -93,7 +93,7 @@ class Result:
 
     @property
     def dram_bytes(self) -> int:
-        """Bytes moved in and out of DRAM by the accelerator."""
+        """Bytes moved in and out of DRAM by the accelerator, and by the host where it copies."""
         read, write = EVENT_INDEX["dram_read_bytes"], EVENT_INDEX["dram_write_bytes"]
         return int(self.events[read] + self.events[write])
 

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from codesign.compiler.graph import Graph, Matmul
+from codesign.hw import host
 from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
@@ -98,6 +100,7 @@ def prepare(request: Request) -> Prepared:
     areas = inputs.load_area_tables(request.area_table)
     model = inputs.load_model(request.model, request.seq, request.batch, request.dimensions)
     _warn(points, energy, areas)
+    _say_patches(model.graph)
     return Prepared(request, base, points, energy, areas, model)
 
 
@@ -154,6 +157,20 @@ def _warn(
             shown.append(f"{table.source}: every machine of the grid gets the same {quantity}")
     for warning in shown:
         say(f"warning: {warning}")
+
+
+def _say_patches(graph: Graph) -> None:
+    """Say on standard error what the copies cost that convolutions need, which no kernel makes."""
+    copied = [op for op in graph.operators() if isinstance(op, Matmul) and op.patches]
+    if not copied:
+        return
+    sizes = [(op.patches, op.batch * op.m * op.k) for op in copied]
+    cycles = sum(host.total_host_cycles(f"copy_{how}", size) for how, size in sizes)
+    what = "1 convolution" if len(copied) == 1 else f"{len(copied)} convolutions"
+    say(
+        f"note: the host copies the patches of {what}, {sum(s for _, s in sizes):,} bytes in "
+        f"{cycles:,} cycles of an inference; the figures include it (docs/host.md)"
+    )
 
 
 def say(message: str) -> None:

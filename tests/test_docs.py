@@ -16,6 +16,7 @@ from test_area import DAC21, PUBLISHED_SHARES, _memories, _shares
 from test_energy import GATE_LEVEL_45NM, GEMMINI, _event_pj, _matmul
 from test_host import ELEMENTS, IDEAL_CYCLES, MACS, PUBLISHED, PUBLISHED_SPEED_UP, _baseline
 
+from codesign.compiler.onnx_layout import WORD_BYTES
 from codesign.hw import area, energy, host, sram
 from codesign.hw.config import PRESETS, preset
 from codesign.search.evaluate import Result, evaluate
@@ -316,6 +317,12 @@ def _host() -> Iterator[str]:
         f"{host.cycles_per_element('mask')} for a mask, {host.cycles_per_element('embedding')} for "
         "an embedding look-up (8-byte copies)"
     )
+    yield (
+        f"{host.cycles_per_element('copy_rows')} cycle a byte written where bytes move in runs of at "
+        f"least a word of {WORD_BYTES} bytes"
+    )
+    yield f"{host.cycles_per_element('copy_bytes')} cycles where single bytes move"
+    yield f"compare int8 values, {host.cycles_per_element('maxpool')} cycles a value of a window"
 
 
 PAGES: dict[str, tuple[Callable[[], Iterator[str]], ...]] = {

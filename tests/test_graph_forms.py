@@ -131,7 +131,7 @@ REFUSED: dict[str, tuple[Form, str]] = {
     "a bias that is computed": (attention(by_activation), "cannot quantize"),
     "a norm of heads": (head_norm, "layernorm .* does not compute a norm of whole rows"),
     "a transpose": (transposed, "such a transpose of int8 data is not supported"),
-    "a padded convolution": (padded_convolution, "runs on the machine only over whole patches"),
+    "a padded convolution": (padded_convolution, "its patches overlap, leave gaps or are padded"),
 }
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from codesign.compiler.fusion import PATCHES
 from codesign.compiler.inference import Network, compile_network, run
 from codesign.compiler.onnx_float import Array, Feeds
 from codesign.compiler.quantized import Attention, Product, Rows
@@ -34,7 +35,7 @@ HOST = {
     "bert": {"embedding", "add", "mask", "tanh"},
     "lm": {"embedding", "add"},
     "t5": {"embedding", "mask"},
-    "vit": {"concat", "add"},
+    "vit": {PATCHES, "concat", "add"},
 }
 # With the drawn weights of these models; the worst of all outputs, machines and inputs is above.
 COSINE = {"bert": 0.998, "lm": 0.998, "t5": 0.997, "vit": 0.998}
@@ -74,7 +75,7 @@ def test_families(config: ModelConfig, machine: str) -> None:
     """dim 8, 16 and 32; heads of 12, 8 and 16 columns."""
     net = network(config, preset(machine))
     functions = {
-        getattr(net.plan.graph.dag.nodes[step.name]["op"], "function", "")
+        getattr(net.plan.graph.dag.nodes[step.operators[0]]["op"], "function", PATCHES)
         for step in net.plan.steps
         if step.work.problem is None
     }
@@ -107,7 +108,7 @@ def test_attention_that_does_not_fit_in_one_kernel(config: ModelConfig) -> None:
 
 
 def test_convolutions_that_overlap_are_refused() -> None:
-    with pytest.raises(UnsupportedError, match="'stem/Conv' runs on the machine only over whole"):
+    with pytest.raises(UnsupportedError, match="'stem/Conv' cannot run: its patches overlap"):
         network(RESNET, preset("ibert"))
 
 

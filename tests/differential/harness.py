@@ -1,0 +1,242 @@
+"""What codesign makes of a graph, held against onnxruntime, and statistics over many graphs.
+
+Codesign's part is what `codesign run FILE --backend integers` calls, in this process. A graph is
+
+    good      it runs, within WITHIN dB of plain eight-bit rounding, and at GOOD dB where that is
+    told      it runs worse, and a note in the ordinary output says so
+    refused   one line, a CodesignError
+    silent    it runs worse and nothing says so
+    fault     anything else: a traceback, a shape or a type that is not onnxruntime's
+"""
+
+import contextlib
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import onnx
+
+from codesign.compiler.inference import run as infer
+from codesign.hw.errors import CodesignError
+from codesign.search import network
+from codesign.search.network import Quantization
+from codesign.search.request import Request, prepare
+
+from . import graphs, quantized
+from .oracle import Feeds, NoReference, Session, decibels, ranges, rounded
+
+WITHIN = 3.0
+GOOD = 25.0
+SAMPLES = 6  # inputs to run: the error of one alone is a matter of luck
+CALIBRATION = 16
+ORDINARY = 1e-2, 3e2  # how far tensors of a graph reach
+# What the ordinary output says where eight bits of this machine are not enough.
+TELLING = re.compile(
+    r"probabilit|beyond|below|lose|lost|format|coarse|accura|precis|range|less exact"
+)
+SETTLED = re.compile(r"zero point or more than 8 bits|made anew|more than one scale")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One graph: the file, what is exact, and what plain eight-bit arithmetic makes of it."""
+
+    seed: int
+    form: str  # float, or how a quantized file says it
+    model: onnx.ModelProto
+    exact: onnx.ModelProto
+    plain: onnx.ModelProto
+    kinds: tuple[str, ...]
+    stages: tuple[str, ...]
+
+    @property
+    def operators(self) -> frozenset[str]:
+        return frozenset(node.op_type for node in self.model.graph.node)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of one case; dB are the worst output's."""
+
+    case: Case
+    outcome: str
+    reason: str = ""
+    ours: float = np.inf
+    plain: float = np.inf
+
+    @property
+    def lost(self) -> float:
+        """dB beside plain rounding."""
+        return 0.0 if self.ours == self.plain else self.plain - self.ours
+
+    @property
+    def bad(self) -> bool:
+        return self.outcome in ("silent", "fault")
+
+    def __str__(self) -> str:
+        size = f"{self.ours:.1f} dB where plain rounding has {self.plain:.1f}"
+        what = self.reason if self.outcome in ("refused", "fault") else f"{size} {self.reason}"
+        named = ", ".join((*self.case.stages, *self.case.kinds))
+        return f"{self.outcome} seed {self.case.seed} ({self.case.form}; {named}): {what}"
+
+
+def make(seed: int) -> Case:
+    """The case of a seed. Raises NoReference for a graph that onnxruntime does not compute."""
+    form = quantized.FORMS[seed % len(quantized.FORMS)]
+    for attempt in range(100):
+        drawn = graphs.draw(seed * 100 + attempt, plain=form != "float")
+        try:
+            given = [graphs.feeds(drawn.model, 1000 + index) for index in range(CALIBRATION)]
+            reach = ranges(drawn.model, drawn.rounded, given)
+            if not ordinary(drawn, reach):
+                continue
+            if form == "float":
+                plain = rounded(drawn.model, reach)
+                case = Case(seed, form, drawn.model, drawn.model, plain, drawn.kinds, drawn.stages)
+            else:
+                q = quantized.quantize(drawn, reach, form, seed)
+                plain = q.file
+                if form == "dynamic":  # a file without ranges of its own
+                    plain = rounded(q.exact, reach)
+                case = Case(seed, form, q.file, q.exact, plain, q.kinds, drawn.stages)
+            for model in (case.model, case.plain):
+                Session(model)(given[0])
+            if any(np.ptp(value) == 0 for value in Session(case.exact)(given[0]).values()):
+                continue  # nothing but a clamp's bound
+        except (NoReference, quantized.NoForm):
+            continue
+        return case
+    raise NoReference(f"no graph of seed {seed} has a reference")
+
+
+def ordinary(drawn: graphs.Drawn, reach: dict[str, tuple[float, float]]) -> bool:
+    """Whether the tensors reach neither too far nor nowhere."""
+    largest = [max(map(abs, pair)) for pair in reach.values()]
+    low, high = (0.0, np.inf) if drawn.kinds else ORDINARY
+    return all(np.isfinite(each) and low < each <= high for each in largest)
+
+
+def judge(case: Case) -> Verdict:
+    """Run a case on codesign and hold it against onnxruntime."""
+    feeds = [graphs.feeds(case.model, index) for index in range(SAMPLES)]
+    wanted, exact, plain = (
+        [session(each) for each in feeds]
+        for session in map(Session, (case.model, case.exact, case.plain))
+    )
+    try:
+        found, notes = run(case.model, feeds)
+    except CodesignError as error:
+        lines = str(error).splitlines()
+        return Verdict(case, "refused" if len(lines) == 1 else "fault", " ".join(lines))
+    except Exception as error:  # noqa: BLE001 - a traceback is what the net looks for
+        return Verdict(case, "fault", f"{type(error).__name__}: {error}")
+    verdicts = []
+    for name in wanted[0]:
+        a, b = found[0].get(name), wanted[0][name]
+        if a is None or a.shape != b.shape or a.dtype != b.dtype:
+            got = "nothing" if a is None else f"{a.dtype}{list(a.shape)}"
+            return Verdict(case, "fault", f"{name} is {got}, not {b.dtype}{list(b.shape)}")
+        ours = decibels([each[name] for each in found], [each[name] for each in wanted])
+        if case.form != "float":
+            truth = [each[name] for each in exact]
+            ours = max(ours, decibels([each[name] for each in found], truth))
+        fair = decibels([each[name] for each in plain], [each[name] for each in exact])
+        if good(ours, fair):
+            outcome = "good"
+        else:
+            outcome = "told" if tells(notes) else "silent"
+        verdicts.append(Verdict(case, outcome, "; ".join(notes), ours, fair))
+    return max(verdicts, key=lambda each: (each.outcome != "good", each.lost))
+
+
+def good(ours: float, fair: float) -> bool:
+    """Whether a ratio is what eight bits give."""
+    return ours >= fair - WITHIN and (ours >= GOOD or fair < GOOD) or ours >= 60.0
+
+
+def tells(notes: Sequence[str]) -> bool:
+    """Whether a note says that a result is less exact than eight bits."""
+    return any(TELLING.search(note) and not SETTLED.search(note) for note in notes)
+
+
+def run(
+    model: onnx.ModelProto, feeds: Sequence[Feeds]
+) -> tuple[list[dict[str, graphs.Array]], list[str]]:
+    """The outputs of some inputs and the notes, as `codesign run --backend integers` has them."""
+    said = io.StringIO()
+    with TemporaryDirectory() as folder, contextlib.redirect_stderr(said):
+        path = Path(folder) / "graph.onnx"
+        onnx.save(model, path)
+        request = Request(
+            "codesign run", str(path), None, None, (), "ibert", {}, {}, "edp", "default"
+        )
+        prepared = prepare(request)
+        options = Quantization()
+        opened = network.open_model(prepared, options)
+        compiled = network.quantize(opened, prepared, options)
+        found = [infer(compiled, each, "integers") for each in feeds]
+    notes = [line for line in said.getvalue().splitlines() if "calibrating on" not in line]
+    return found, notes
+
+
+def judged(seeds: Iterable[int]) -> Iterator[Verdict]:
+    """The verdict of every seed that has a reference."""
+    for seed in seeds:
+        try:
+            case = make(seed)
+        except NoReference:
+            continue
+        yield judge(case)
+
+
+@dataclass
+class Statistics:
+    """What came of many cases."""
+
+    verdicts: list[Verdict] = field(default_factory=list)
+
+    def share_run(self) -> float:
+        """Of the graphs, those that run."""
+        refused = sum(each.outcome == "refused" for each in self.verdicts)
+        return 1 - refused / max(len(self.verdicts), 1)
+
+    def lines(self) -> Iterator[str]:
+        """How many ran, refused by reason, silent by kind, the worst."""
+        outcomes = Counter(each.outcome for each in self.verdicts)
+        yield f"{len(self.verdicts)} graphs: " + ", ".join(
+            f"{count} {outcome}" for outcome, count in outcomes.most_common()
+        )
+        yield f"{100 * self.share_run():.1f} % run"
+        reasons = Counter(_reason(v) for v in self.verdicts if v.outcome == "refused")
+        for reason, count in reasons.most_common():
+            yield f"  refused {count}: {reason}"
+        kinds = Counter(
+            kind
+            for each in self.verdicts
+            if each.outcome == "silent"
+            for kind in each.case.kinds or ("other",)
+        )
+        for kind, count in kinds.most_common():
+            yield f"  silent {count}: {kind}"
+        ran = [each for each in self.verdicts if each.outcome in ("good", "told", "silent")]
+        ran.sort(key=lambda each: -each.lost)
+        yield from (f"  worst: {each}" for each in ran[:5])
+
+
+def _reason(verdict: Verdict) -> str:
+    """A refusal without the names that differ from graph to graph."""
+    words = re.sub(r"'[^']*'", "...", verdict.reason)
+    return re.sub(r"\d[\d.e+-]*", "N", words)[:150]
+
+
+def keep(verdict: Verdict, folder: Path) -> Path:
+    """Write the graph of a verdict, to look at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"differential_{verdict.case.seed}.onnx"
+    onnx.save(verdict.case.model, path)
+    return path

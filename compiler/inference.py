@@ -28,6 +28,7 @@ from codesign.compiler.matrices import Matrices, require_whole_patches
 from codesign.compiler.onnx_dequantize import dequantized
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel, load_model
 from codesign.compiler.onnx_import import import_onnx
+from codesign.compiler.onnx_precision import in_float32
 from codesign.compiler.onnx_scales import given_scales, uneven
 from codesign.compiler.options import DEFAULT, Options
 from codesign.compiler.quantize import quantize
@@ -82,7 +83,7 @@ def compile_network(
     UnsupportedError, MappingError, CalibrationError or QuantizationError, each one line.
     """
     name = source.stem if isinstance(source, Path) else None
-    found = dequantized(load_model(source))
+    found = dequantized(in_float32(load_model(source)))
     graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
     require_whole_patches(graph)
     model = FloatModel(found.model)
@@ -107,7 +108,7 @@ def run(
     plain numpy and faster, or one at hand that has run nothing yet (see `rtl_backend`).
     """
     ready = BACKENDS[backend](network) if isinstance(backend, str) else backend
-    return _Run(network, feeds, ready).outputs()
+    return network.model.declared(_Run(network, feeds, ready).outputs())
 
 
 class Backend(Protocol):

@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 
 from codesign.compiler.onnx_load import inlined, read_model
+from codesign.compiler.onnx_precision import OTHER_FLOATS
 from codesign.hw.errors import ModelError
 
 Array = npt.NDArray[Any]
@@ -50,12 +51,25 @@ class FloatModel:
     @cached_property
     def types(self) -> Mapping[str, int]:
         """Element types by tensor, as far as ONNX's inference tells them."""
+        model = read_model(self.proto)
+        for value in model.graph.output:  # as the file declares them, see `declared`
+            value.ClearField("type")
         try:
-            inferred = onnx.shape_inference.infer_shapes(read_model(self.proto)).graph
+            inferred = onnx.shape_inference.infer_shapes(model).graph
         except (RuntimeError, ValueError):  # an operator that ONNX does not know in that form
             inferred = self.proto.graph
         values = (*inferred.value_info, *inferred.input, *inferred.output)
         return {value.name: value.type.tensor_type.elem_type for value in values}
+
+    def declared(self, outputs: Feeds) -> dict[str, Array]:
+        """Outputs in the float types that the model declares, where they were computed in float32."""
+        kinds = {value.name: value.type.tensor_type.elem_type for value in self.proto.graph.output}
+        return {
+            name: value.astype(onnx.helper.tensor_dtype_to_np_dtype(kinds[name]))
+            if value.dtype == np.float32 and kinds.get(name) in OTHER_FLOATS
+            else value
+            for name, value in outputs.items()
+        }
 
     def has(self, tensor: str) -> bool:
         """Whether the ONNX graph has a tensor of this name."""

@@ -139,23 +139,25 @@ def _embedded(w: Writer) -> Value:
 
 def _finished(w: Writer, made: Sequence[Value], stages: Sequence[str]) -> Drawn:
     """The model, its outputs in one of the forms that users write."""
-    outputs = [made[-1].name]
     floats = DTYPES[w.dtype]
+    outputs = {made[-1].name: floats}
     form = w.pick(*["one"] * 8, "two", "given", "constant", "unused", "index", "scalar")
     if form == "two" and len(made) > 2:
-        outputs.append(made[-2].name)
+        outputs[made[-2].name] = floats
     elif form == "given" and "x" in {value.name for value in w.inputs}:
-        outputs.append("x")
+        outputs["x"] = floats
     elif form == "constant":
-        outputs.append(str(w.node("Constant", value=_tensor(w))))
+        outputs[str(w.node("Constant", value=_tensor(w)))] = floats
     elif form == "unused":
         w.input("unused", (1, 3), floats)
     elif form == "index":
         index = w.apply(w.pick("ArgMax", "ArgMin"), made[-1], axis=-1, keepdims=1, inner=True)
-        outputs.append(index.name)
+        outputs[index.name] = TensorProto.INT64
     elif form == "scalar":
-        outputs.append(w.apply("ReduceMean", made[-1], keepdims=0, shape=()).name)
-    model = w.model(*dict.fromkeys(outputs))
+        outputs[w.apply("ReduceMean", made[-1], keepdims=0, shape=()).name] = floats
+    model = w.model(*outputs)
+    for value in model.graph.output:
+        value.type.tensor_type.elem_type = outputs[value.name]
     if w.chance(0.3):
         _constants_as_nodes(model)
     return Drawn(model, tuple(w.rounded), tuple(dict.fromkeys(w.kinds)), tuple(stages))

@@ -41,12 +41,15 @@ def take_apart(added: Array, causal: bool, matrix: bool) -> Apart | None:
     """The summands of `added` [heads, queries, keys] beyond what `causal` hides.
 
     With `matrix`, keys are only hidden from all queries and the rest is the matrix. Without, None
-    where the mask differs from query to query or from head to head.
+    where the mask differs from query to query or from head to head, or where it does not hide what
+    `causal` does: heads that lie one below the other have a limit each.
     """
     heads, queries, keys = added.shape
     open_to = ~future(queries, keys) if causal else np.ones((queries, keys), dtype=np.bool_)
     seen = np.broadcast_to(open_to, added.shape)
     hidden = ~(added > HIDDEN)
+    if (~hidden & ~seen).any():
+        return None
     if matrix:
         gone = (hidden | ~seen).all(axis=(0, 1))
         values = np.where(seen & ~gone, np.where(hidden, -np.inf, added), 0.0)

@@ -72,8 +72,16 @@ class FloatModel:
         }
 
     def has(self, tensor: str) -> bool:
-        """Whether the ONNX graph has a tensor of this name."""
+        """Whether the ONNX graph computes a tensor of this name, or is given it."""
         return tensor in self.writers or tensor in self.inputs
+
+    def constant(self, tensor: str) -> onnx.TensorProto | None:
+        """The tensor that an initializer or a Constant node holds, None for any other name."""
+        if tensor in self.initializers:
+            return self.initializers[tensor]
+        writer = self.nodes[self.writers[tensor]] if tensor in self.writers else None
+        held = writer.attribute if writer is not None and writer.op_type == "Constant" else ()
+        return next((a.t for a in held if a.name == "value"), None)
 
     def part(self, given: Sequence[str], wanted: Sequence[str]) -> "Part":
         """The piece of the graph that computes `wanted` where the tensors `given` are known.
@@ -90,13 +98,19 @@ class Part:
     """A piece of a FloatModel: call it with the values of its `inputs`."""
 
     def __init__(self, model: FloatModel, given: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+        self._constants = {  # an output may be a constant of the file
+            name: onnx.numpy_helper.to_array(model.initializers[name])
+            for name in wanted
+            if name in model.initializers
+        }
+        self.wanted = wanted
+        wanted = tuple(name for name in wanted if name not in self._constants)
         missing = [name for name in (*given, *wanted) if not model.has(name)]
         if missing:
             raise ModelError(
                 f"tensor {missing[0]!r} is made by the import and is not in the ONNX file: "
                 "export the model with standard operators"
             )
-        self.wanted = wanted
         nodes, names = _needed(model, set(given), [w for w in wanted if w not in given])
         self.inputs = tuple(
             name
@@ -133,6 +147,7 @@ class Part:
             except Exception as error:  # onnxruntime's own types derive from Exception alone
                 raise ModelError(f"onnxruntime: {str(error).splitlines()[0]}") from error
             known |= dict(zip(self._computed, results, strict=True))
+        known |= self._constants
         return {name: np.asarray(known[name]) for name in self.wanted}
 
     def _typed(self, name: str, value: Array) -> Array:

@@ -4,7 +4,7 @@ Everything is checked against the model's inputs (`Input`) before anything runs.
 is what the user gives, or a default that is said aloud.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
@@ -248,21 +248,29 @@ def _rows(model: FloatModel, name: str) -> int | None:
         if node.op_type in _THROUGH and node.input[0] in same:
             same.update(node.output)
     rows = [
-        _table_rows(model, node)
+        _table_rows(model, table, axis)
         for node in model.nodes
-        if node.op_type == "Gather" and node.input[1] in same
+        for table, axis in _looked_up(node, same)
     ]
     return min((count for count in rows if count is not None), default=None)
 
 
-def _table_rows(model: FloatModel, node: onnx.NodeProto) -> int | None:
-    """Rows along the axis of a Gather from a constant; None where that is computed."""
-    table = node.input[0]
+def _looked_up(node: onnx.NodeProto, indices: Collection[str]) -> Iterator[tuple[str, int]]:
+    """The tables that a node indexes with one of `indices`, and along which axis."""
+    if node.op_type == "Gather" and node.input[1] in indices:
+        yield node.input[0], next((a.i for a in node.attribute if a.name == "axis"), 0)
+    elif node.op_type == "EmbedLayerNormalization":
+        tables = ((0, 2), (1, 4), (8, 3))  # words, segments, positions
+        yield from ((node.input[at], 0) for name, at in tables
+                    if name < len(node.input) and node.input[name] in indices)  # fmt: skip
+
+
+def _table_rows(model: FloatModel, table: str, axis: int) -> int | None:
+    """Rows of a constant along an axis; None where it is computed."""
     writer = model.writers.get(table)
     if writer is not None and model.nodes[writer].op_type in _THROUGH:
         table = model.nodes[writer].input[0]
-    axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-    tensor = model.initializers.get(table)
+    tensor = model.constant(table)
     return None if tensor is None else int(tensor.dims[axis])
 
 

@@ -32,6 +32,7 @@ def require_none_bad(verdicts: Sequence[Verdict], folder: Path) -> None:
     assert statistics.share_run() >= RUN, "\n".join(statistics.lines())
 
 
+@pytest.mark.long
 def test_random_graphs(tmp_path: Path) -> None:
     require_none_bad(list(judged(range(GATE))), tmp_path)
 

@@ -80,8 +80,10 @@ class FloatModel:
         if tensor in self.initializers:
             return self.initializers[tensor]
         writer = self.nodes[self.writers[tensor]] if tensor in self.writers else None
-        held = writer.attribute if writer is not None and writer.op_type == "Constant" else ()
-        return next((a.t for a in held if a.name == "value"), None)
+        if writer is None or writer.op_type != "Constant":
+            return None
+        held: list[onnx.TensorProto] = [a.t for a in writer.attribute if a.name == "value"]
+        return held[0] if held else None
 
     def part(self, given: Sequence[str], wanted: Sequence[str]) -> "Part":
         """The piece of the graph that computes `wanted` where the tensors `given` are known.

@@ -153,8 +153,8 @@ def scatter(w: Writer, x: Value) -> Value:
         one = np.broadcast_to(w.rng.permutation(x.shape[axis]), (*x.shape[:-1], x.shape[axis]))
         w.require(axis % x.rank == x.rank - 1)
         return w.apply("ScatterElements", x, w.const(one, "int64"), updates, axis=axis)
-    rows = w.const([[0]], "int64")
-    return w.apply("ScatterND", x, rows, w.normal(1, *x.shape[1:]))
+    first = w.const([[0]], "int64")
+    return w.apply("ScatterND", x, first, w.normal(1, *x.shape[1:]))
 
 
 def pad(w: Writer, x: Value) -> Value:

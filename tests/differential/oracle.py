@@ -94,7 +94,7 @@ def rounded(model: onnx.ModelProto, tensors: Mapping[str, tuple[float, float]]) 
             for v in (-LEVELS, LEVELS)
         ]
         graph.initializer.extend((unit, *limits))
-        steps: tuple[tuple[str, list[str], dict[str, int]], ...] = (
+        steps: tuple[tuple[str, list[str], dict[str, Any]], ...] = (
             ("Cast", [written], {"to": TensorProto.DOUBLE}),
             ("Div", ["", unit.name], {}),
             ("Round", [""], {}),

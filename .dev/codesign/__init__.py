@@ -1,0 +1,1 @@
+../../search/package/__init__.py

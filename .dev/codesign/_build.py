@@ -1,0 +1,1 @@
+../../search/package/_build.py

@@ -1,0 +1,8 @@
+"""`python -m codesign`: the command line."""
+
+import sys
+
+from codesign.search.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,70 @@
+"""`codesign` is a regular package: it has a version, runs with -m, and no folder is taken for it."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import codesign
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+@pytest.fixture
+def beside(tmp_path: Path) -> Path:
+    """A folder in which another one is named codesign, as a clone is."""
+    for layer in ("hw", "search"):
+        folder = tmp_path / "codesign" / layer
+        folder.mkdir(parents=True)
+        (folder / "__init__.py").write_text("raise ImportError('the wrong folder')")
+    return tmp_path
+
+
+def run(folder: Path, *arguments: str) -> str:
+    """What this Python prints, started there."""
+    command = [sys.executable, *arguments]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_version_has_one_source() -> None:
+    assert codesign.__version__ == PROJECT["version"]
+
+
+def test_a_folder_of_the_same_name_is_not_imported(beside: Path) -> None:
+    text = "import codesign, codesign.hw, codesign.search.cli; print(codesign.__version__)"
+    assert run(beside, "-c", text) == codesign.__version__
+    (beside / "script.py").write_text(text)
+    assert run(beside, "script.py") == codesign.__version__
+
+
+def test_worker_processes_import_the_same(beside: Path) -> None:
+    (beside / "script.py").write_text(
+        "import multiprocessing\n"
+        "def version():\n"
+        "    import codesign.hw\n"
+        "    return codesign.__version__\n"
+        "if __name__ == '__main__':\n"
+        "    with multiprocessing.get_context('spawn').Pool(1) as pool:\n"
+        "        print(pool.apply(version))\n"
+    )
+    assert run(beside, "script.py") == codesign.__version__
+
+
+def test_python_runs_it_as_a_module(beside: Path) -> None:
+    assert run(beside, "-m", "codesign", "--version") == f"codesign {codesign.__version__}"
+
+
+def test_the_pythons_are_named_that_are_tried() -> None:
+    """requires-python, and a classifier for each version from there on."""
+    least = re.fullmatch(r">=3\.(\d+)", PROJECT["requires-python"])
+    named = [re.fullmatch(r"Programming Language :: Python :: 3\.(\d+)", line)
+             for line in PROJECT["classifiers"]]  # fmt: skip
+    minors = [int(match[1]) for match in named if match]
+    assert least is not None and minors == list(range(int(least[1]), minors[-1] + 1))
+    assert minors[0] <= sys.version_info.minor

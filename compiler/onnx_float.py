@@ -41,7 +41,7 @@ class FloatModel:
         self.writers = {
             name: index for index, node in enumerate(self.nodes) for name in node.output if name
         }
-        self.initializers = {tensor.name: tensor for tensor in graph.initializer}
+        self.initializers: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
         self.inputs = {
             value.name: value for value in graph.input if value.name not in self.initializers
         }

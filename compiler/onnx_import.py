@@ -69,7 +69,7 @@ def import_onnx(
         graph = emitter.finish(title)
     if not graph.dag:
         raise NothingToCompute(
-            f"{title} has nothing to compute: no output depends on an activation"
+            f"{title} has nothing to compute: its outputs are constants, indices or inputs moved about"
         )
     return graph
 

@@ -7,7 +7,7 @@ come out exact, which inference over a whole model loses.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
 
@@ -24,6 +24,8 @@ FLOAT_TYPES = frozenset(
 )
 BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where", "Sum", "Max", "Min", "Mean"})
 _LIKE_FIRST = frozenset({"Erf", "LayerNormalization", "Relu", "Sigmoid", "Softmax", "Sqrt", "Tanh"})
+_LIKE_FIRST |= {"GroupNormalization"}  # of which ONNX has no inference
+_FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}  # com.microsoft: an activation is behind them
 COMPARING = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or"})
 
 
@@ -138,6 +140,8 @@ def matmul_shape(a: Shape, b: Shape) -> Shape:
 def _inferred(
     node: Node, proto: onnx.NodeProto, tensors: Mapping[str, Tensor], opset: int
 ) -> list[tuple[int, Shape]]:
+    if node.op_type in _FUSED:
+        node = replace(node, op_type=_FUSED[node.op_type], domain="")
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError as error:

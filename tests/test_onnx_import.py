@@ -567,3 +567,25 @@ def test_quantized_linear_layers_keep_their_operators(form: str) -> None:
     op = only(graph, Matmul)
     assert (op.m, op.k, op.n, op.bias) == (B * S, D, 4, True)
     assert op.weights_name == weights
+
+
+def test_fused_activations_of_onnxruntime_are_operators_of_their_own() -> None:
+    b = ModelBuilder()
+    x = b.input("x", (1, 4, 8, 8))
+    more: dict[str, Any] = {
+        "strides": [2, 2],
+        "kernel_shape": [2, 2],
+        "activation": "Relu",
+        "domain": CONTRIB,
+    }
+    y = b.node("FusedConv", x, b.weights(6, 4, 2, 2), b.weights(6), **more)
+    y = b.node("Flatten", y)
+    y = b.node("FusedGemm", y, b.weights(96, 5), b.weights(5), activation="Tanh", domain=CONTRIB)
+    assert kinds(import_onnx(b.model(y))) == ["matmul", "relu", "matmul", "tanh"]
+
+
+def test_group_normalization_has_the_shape_of_its_input() -> None:
+    b = ModelBuilder(21)
+    x = b.input("x", (1, 4, 8, 8))
+    y = b.node("GroupNormalization", x, b.weights(4), b.weights(4), num_groups=2)
+    assert kinds(import_onnx(b.model(y))) == ["groupnormalization"]

@@ -72,8 +72,10 @@ def ranges(
     return found
 
 
-def rounded(model: onnx.ModelProto, tensors: Mapping[str, tuple[float, float]]) -> onnx.ModelProto:
-    """The model with tensors of these ranges rounded to eight bits, and its weights."""
+def rounded(
+    model: onnx.ModelProto, tensors: Mapping[str, tuple[float, float]], wider: float = 1.0
+) -> onnx.ModelProto:
+    """The model with tensors of these ranges, or `wider` ones, rounded to eight bits, and its weights."""
     plain = onnx.ModelProto()
     plain.CopyFrom(model)
     graph = plain.graph
@@ -87,7 +89,7 @@ def rounded(model: onnx.ModelProto, tensors: Mapping[str, tuple[float, float]]) 
 
     def add(name: str, written: str) -> None:
         """Round `written` into the tensor that is read in the place of `name`."""
-        reach = max(map(abs, tensors[name]))
+        reach = wider * max(map(abs, tensors[name]))
         unit = numpy_helper.from_array(np.array(reach / LEVELS or 1.0, np.float64), f"{name}/unit")
         limits = [
             numpy_helper.from_array(np.array(v, np.float64), f"{name}/{v}")

@@ -1,8 +1,9 @@
 """SRAM: energy, leakage, area and cycle time of banked memories, from a shipped CACTI 7 grid.
 
 Each bank is its own macro of size / banks bytes, with one read and one write port; CACTI's own
-banking is not used, because its H-tree inflates wide rows. Between grid points values are
-interpolated in log-log space and say so. `energy.py` and `area.py` stand on this module.
+banking is not used, because its H-tree inflates wide rows. A memory of more bytes or
+wider rows never costs less; `levelled` sees to it. Between grid points values are interpolated in
+log-log space and say so. `energy.py` and `area.py` stand on this module.
 """
 
 import csv
@@ -30,19 +31,20 @@ _OPTIMISERS = ("lstp_min_energy_1rw", "lstp_min_delay_1rw", "lstp_min_area_1rw")
 _FLAVOURS = ("lop_1rw", "hp_1rw")
 _OPTIMISER_NODE_NM = 22  # the optimiser's objective was swept at this node only
 _COLUMNS = ("read_pj", "write_pj", "leakage_mw", "area_mm2", "cycle_ns")
-_AREA, _CYCLE = _COLUMNS.index("area_mm2"), _COLUMNS.index("cycle_ns")
+_READ, _WRITE, _, _AREA, _CYCLE = range(len(_COLUMNS))
+_LEVELLED = (_READ, _WRITE, _AREA)  # costs that never fall with size or row width
 
-_Point = tuple[float, ...]  # values of _COLUMNS
-_Grid = dict[int, dict[float, _Point]]  # row_bits -> size_kb -> values
+Point = tuple[float, ...]  # values of _COLUMNS
+_Grid = dict[int, dict[float, Point]]  # row_bits -> size_kb -> values
 
 
 @dataclass(frozen=True)
 class Sram:
     """One memory of several banks; an access reads or writes one whole row of one bank.
 
-    `exactness` says where the numbers lie: "grid" (CACTI's own digits), "interpolated",
-    "composed" (several macros to a bank) or "clamped" (smaller than the smallest macro, priced as
-    that one).
+    `exactness` says where the numbers lie: "grid" (CACTI's own digits), "levelled" (see
+    `levelled`), "interpolated", "composed" (several macros to a bank) or "clamped" (smaller than
+    the smallest macro, priced as that one).
     """
 
     name: str
@@ -97,7 +99,7 @@ def memory(
     slices = max(1, row_bits // MAX_ROW_BITS)
     macro_bits = row_bits // slices
     macro_kb = size_bytes / banks / slices / 1024
-    by_size = _grid(technology_nm, ports).get(macro_bits)
+    by_size = levelled(technology_nm, ports).get(macro_bits)
     if by_size is None or macro_bits * slices != row_bits:
         raise TableError(
             f"{name}: no {technology_nm} nm SRAM macro has rows of {row_bits} bits: "
@@ -110,6 +112,8 @@ def memory(
         exactness = "composed"
     elif macro_kb < smallest:
         exactness = "clamped"
+    elif exactness == "grid" and values != cacti(technology_nm, ports)[macro_bits][macro_kb]:
+        exactness = "levelled"
     read_pj, write_pj, leakage_mw, macro_mm2, cycle_ns = values
     area = slices * copies * banks * macro_mm2
     leakage_w = slices * copies * banks * leakage_mw * 1e-3
@@ -234,7 +238,7 @@ def area_spread(technology_nm: int) -> tuple[float, float]:
     densities suggest that it costs less). High: the factor by which Gemmini's SRAM in Intel 22FFL
     (DAC 2021, Fig. 6) is larger than CACTI's.
     """
-    shared, separate = _grid(technology_nm, "1RW"), _grid(technology_nm, "1R1W")
+    shared, separate = cacti(technology_nm, "1RW"), cacti(technology_nm, "1R1W")
     ratios = [
         shared[bits][size][_AREA] / separate[bits][size][_AREA]
         for bits in separate
@@ -251,13 +255,49 @@ def silicon_factor() -> float:
     of 512 bits.
     """
     silicon = read_toml("technology.toml")["gemmini_22ffl"]
-    grid = _grid(silicon["node_nm"], "1RW")
+    grid = cacti(silicon["node_nm"], "1RW")
     scratchpad_k = silicon["scratchpad_um2"] * 1e-6 / (4 * grid[128][64.0][_AREA])
     accumulator_k = silicon["accumulator_um2"] * 1e-6 / (2 * grid[512][32.0][_AREA])
     return math.sqrt(scratchpad_k * accumulator_k)
 
 
-def _grid(technology_nm: int, ports: Ports) -> _Grid:
+@cache
+def levelled(technology_nm: int, ports: Ports) -> Mapping[int, Mapping[float, Point]]:
+    """Return CACTI's macros by row bits and KB, without the jumps of its optimiser.
+
+    For energy x delay^2 CACTI picks organisations that differ from one macro to the next, so that
+    one of twice the row width can come out up to a quarter smaller than the narrower one. Here read
+    and write energy and area are each at most those of any macro of wider rows or more bytes, which
+    could stand in, and for the widest rows at most those of two macros of half the depth, which is
+    how still wider rows are built. Leakage and cycle time are the macro's own: cells leak alike in
+    any organisation, so that CACTI's leakage differs by 7 % at most between row widths.
+    """
+    grid = cacti(technology_nm, ports)
+    widest = max(grid)
+    macros: _Grid = {}
+    for bits in sorted(grid, reverse=True):
+        own, wider = dict(grid[bits]), macros.get(2 * bits, {})
+        for size in sorted(own):
+            if bits == widest and size / 2 in own:
+                own[size] = _least(own[size], tuple(2 * value for value in own[size / 2]))
+        for size in sorted(own, reverse=True):
+            for stand_in in (wider.get(size), own.get(2 * size)):
+                if stand_in is not None:
+                    own[size] = _least(own[size], stand_in)
+        macros[bits] = own
+    return macros
+
+
+def _least(point: Point, stand_in: Point) -> Point:
+    """Return `point` with the lesser of each levelled cost."""
+    costs = list(point)
+    for column in _LEVELLED:
+        costs[column] = min(point[column], stand_in[column])
+    return tuple(costs)
+
+
+def cacti(technology_nm: int, ports: Ports) -> Mapping[int, Mapping[float, Point]]:
+    """Return CACTI's own macros by row bits and KB, to the digits kept; raises TableError."""
     try:
         return _profiles()[_GRIDS[ports], technology_nm]
     except KeyError:
@@ -268,7 +308,7 @@ def _grid(technology_nm: int, ports: Ports) -> _Grid:
         ) from None
 
 
-def _interpolate(by_size: dict[float, _Point], size_kb: float) -> tuple[_Point, str]:
+def _interpolate(by_size: Mapping[float, Point], size_kb: float) -> tuple[Point, str]:
     """Return the values of _COLUMNS at a size on or between grid points, and which of the two.
 
     The cycle time is that of the slower neighbour: interpolated, it can be wrong by half.
@@ -289,7 +329,7 @@ def _ratios(
     technology_nm: int, profiles: tuple[str, ...], column: str
 ) -> "np.ndarray[Any, np.dtype[np.float64]]":
     """Return float[profiles, points]: a column of each profile over that of the 1RW grid."""
-    base = _grid(technology_nm, "1RW")
+    base = cacti(technology_nm, "1RW")
     index = _COLUMNS.index(column)
     return np.array(
         [

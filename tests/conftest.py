@@ -1,9 +1,23 @@
-"""The `golden` fixture: texts kept beside the tests, recorded again with `pytest --update-golden`."""
+"""What all tests share: how property tests draw examples, and the `golden` fixture.
 
+Property tests draw the same examples in every run, so that `pytest -n auto` never fails by chance.
+With `-m long`, or with a seed (`--hypothesis-seed 7` or `HYPOTHESIS_SEED=7`), they draw others.
+Golden texts are kept beside the tests and recorded again with `pytest --update-golden`.
+"""
+
+import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# How long an example takes is the machine's business: neither a deadline nor a health check.
+settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "fixed", settings.get_profile("random"), derandomize=True, database=None, print_blob=False
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -12,6 +26,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-golden", action="store_true", help="record tests/golden anew instead of comparing"
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before hypothesis reads its options
+def pytest_configure(config: pytest.Config) -> None:
+    options = config.option
+    if options.hypothesis_seed is None:
+        options.hypothesis_seed = os.environ.get("HYPOTHESIS_SEED")
+    long = "long" in re.sub(r"\bnot\s+long\b", "", options.markexpr)
+    settings.load_profile("random" if long or options.hypothesis_seed is not None else "fixed")
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ def cases(
     return problem, mapping, config
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150)
 @given(cases(MOST_COMPUTES), st.integers(0, 1))
 def test_computes_attention_without_hazards(
     case: tuple[AttentionProblem, AttentionMapping, HardwareConfig], seed: int
@@ -179,7 +179,7 @@ def test_computes_attention_without_hazards(
 
 
 @pytest.mark.long
-@settings(max_examples=4000, derandomize=True, deadline=None)
+@settings(max_examples=4000)
 @given(cases(800), st.integers(0, 1))
 def test_many_kernels(
     case: tuple[AttentionProblem, AttentionMapping, HardwareConfig], seed: int
@@ -212,7 +212,7 @@ def test_every_dimension_ragged(hold: bool, bias: bool, heads: int, queries: int
         assert hold and queries == 3  # a single tile has nothing to hold K and V for
 
 
-@settings(max_examples=25, derandomize=True, deadline=None)
+@settings(max_examples=25)
 @given(st.data())
 def test_best_mapping_is_the_optimum_of_the_space(data: st.DataObject) -> None:
     config = data.draw(machines())

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from machine_model import machines
 
 from codesign.hw.config import PRESETS, HardwareConfig, from_dict, from_toml, preset, to_toml
@@ -40,7 +40,6 @@ def test_presets_are_the_stated_machines() -> None:
         assert machine.accumulator_bytes == accumulator_kb * 1024
 
 
-@settings(derandomize=True, deadline=None)
 @given(machines())
 def test_geometry_adds_up(config: HardwareConfig) -> None:
     """Banks times rows times row bytes is the memory, with nothing left over."""

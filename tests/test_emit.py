@@ -247,7 +247,7 @@ def test_fused_qkv_is_read_by_column_ranges(config: HardwareConfig) -> None:
     assert read.all()
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(random_graphs(), st.sampled_from((IBERT, GEMMINI, WIDE_BUS)))
 def test_any_wiring_stays_inside_its_regions(graph: Graph, config: HardwareConfig) -> None:
     check(plan_of(graph, config))

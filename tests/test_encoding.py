@@ -61,7 +61,7 @@ def issued_instructions(draw: st.DrawFn) -> Issued:
     )
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(issued_instructions())
 def test_decoding_gives_the_instruction_back(issued: Issued) -> None:
     assert decode(encode(issued)) == issued

@@ -241,14 +241,14 @@ def kernels(draw: st.DrawFn) -> Body:
 
 
 # Kernels this large shrink for minutes; the long version below does it.
-@settings(max_examples=300, derandomize=True, deadline=None, phases=[Phase.generate])
+@settings(max_examples=300, phases=[Phase.generate])
 @given(kernels(), machines())
 def test_random_kernels(body: Body, config: HardwareConfig) -> None:
     assert_equals_reference(body, config)
 
 
 @pytest.mark.long
-@settings(max_examples=10_000, derandomize=True, deadline=None)
+@settings(max_examples=10_000)
 @given(kernels(), machines())
 def test_very_many_random_kernels(body: Body, config: HardwareConfig) -> None:
     assert_equals_reference(body, config)
@@ -259,7 +259,7 @@ def test_random_kernels_are_worth_timing() -> None:
     seen: set[str] = set()
     sizes: list[int] = []
 
-    @settings(max_examples=60, derandomize=True, deadline=None, database=None)
+    @settings(max_examples=60)
     @given(kernels())
     def collect(body: Body) -> None:
         issued = list(unroll(body))
@@ -278,7 +278,7 @@ FUNCTIONS = {"elementwise": ("copy", "copy", "relu", "gelu"), "row": ROW_FUNCTIO
 
 
 @pytest.mark.parametrize("functions", FUNCTIONS)
-@settings(max_examples=90, derandomize=True, deadline=None)
+@settings(max_examples=90)
 @given(st.data())
 def test_matmul_mappings(functions: str, data: st.DataObject) -> None:
     """Batches price every mapping as it is priced alone; some of each equal the reference."""
@@ -303,7 +303,7 @@ def test_matmul_mappings(functions: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=3000, derandomize=True, deadline=None)
+@settings(max_examples=3000)
 @given(st.data())
 def test_very_many_matmul_mappings(data: st.DataObject) -> None:
     config = data.draw(machines())

@@ -189,14 +189,14 @@ def any_machine(draw: st.DrawFn) -> HardwareConfig:
     )
 
 
-@settings(max_examples=12, derandomize=True, deadline=None)
+@settings(max_examples=12)
 @given(any_machine(), st.sampled_from(OBJECTIVES), st.sampled_from(("layers", "pre-norm")))
 def test_random_machines_obey(config: HardwareConfig, objective: str, name: str) -> None:
     assert_network_obeys(name, config, objective)
 
 
 @pytest.mark.long
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60)
 @given(any_machine(), st.sampled_from(OBJECTIVES), st.sampled_from((*QUICK, "vit-tiny")))
 def test_many_random_machines_obey(config: HardwareConfig, objective: str, name: str) -> None:
     assert_network_obeys(name, config, objective)
@@ -283,7 +283,7 @@ def test_more_memory_is_never_slower(name: str, machine: str) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(any_machine(), st.sampled_from(("layers", "pre-norm", "bert-tiny")))
 def test_more_memory_of_random_machines_is_never_slower(config: HardwareConfig, name: str) -> None:
     try:

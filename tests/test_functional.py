@@ -177,7 +177,7 @@ class Twin:
 
 
 @given(mvouts(), st.integers(0, 99))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_mvout_equals_its_scalar_twin(fields: dict[str, Any], seed: int) -> None:
     machine, twin = filled(TINY, seed), Twin(filled(TINY, seed), fields)
     machine.run((instruction("mvout", **fields),))
@@ -265,7 +265,7 @@ def _matmuls(draw: st.DrawFn) -> tuple[MatmulProblem, MatmulMapping, HardwareCon
 
 
 @given(_matmuls(), st.integers(0, 99))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_matmul_kernels_multiply(
     drawn: tuple[MatmulProblem, MatmulMapping, HardwareConfig], seed: int
 ) -> None:

@@ -236,7 +236,7 @@ def random_graphs(draw: st.DrawFn) -> Graph:
     return graph_of(operators, tuple(sorted(unread | extra)))
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(random_graphs(), st.sampled_from((ON_CHIP, ON_HOST)))
 def test_any_wiring_is_grouped_soundly(graph: Graph, config: HardwareConfig) -> None:
     assert_grouping_is_sound(graph, config)

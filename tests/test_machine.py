@@ -23,8 +23,6 @@ ALL_CONFIGS = pytest.mark.parametrize(
 DRAM_BYTES = 6 << 18
 QUICK = settings(
     max_examples=40,
-    derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
 LONG = settings(QUICK, max_examples=850)

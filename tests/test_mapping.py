@@ -84,7 +84,7 @@ def scores(objective: str, price: Prices, events: Ints, cycles: Ints) -> Floats:
     return by_name[objective]
 
 
-@settings(max_examples=220, derandomize=True, deadline=None)
+@settings(max_examples=220)
 @given(st.data())
 def test_best_mapping_equals_brute_force(data: st.DataObject) -> None:
     config = data.draw(machines((4, 8)))
@@ -106,7 +106,7 @@ def test_best_mapping_equals_brute_force(data: st.DataObject) -> None:
         assert expected[at] == pytest.approx(expected.min(), rel=1e-12)
 
 
-@settings(max_examples=100, derandomize=True, deadline=None)
+@settings(max_examples=100)
 @given(st.data())
 def test_ties_go_to_the_lower_energy(data: st.DataObject) -> None:
     config = data.draw(machines((4, 8)))
@@ -122,7 +122,7 @@ def test_ties_go_to_the_lower_energy(data: st.DataObject) -> None:
         assert mappings
 
 
-@settings(max_examples=250, derandomize=True, deadline=None)
+@settings(max_examples=250)
 @given(st.data())
 def test_bounds_hold_for_every_mapping(data: st.DataObject) -> None:
     """Cycles are bounded from below; events are exact, but for instructions that only pass tokens
@@ -159,7 +159,7 @@ def test_a_last_tile_of_one_row_keeps_its_bound() -> None:
         assert (space.bounds()[0] <= exact.cycles).all()
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_first_principles(data: st.DataObject) -> None:
     """No mapping beats the mesh or the bus, and what is counted is conserved."""
@@ -191,7 +191,7 @@ def test_first_principles(data: st.DataObject) -> None:
     assert (event(events, "scratchpad_writes") >= least).all()
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_more_memory_is_never_worse(data: st.DataObject) -> None:
     """Twice the scratchpad or accumulator, at fixed prices: no objective gets worse.
@@ -212,7 +212,7 @@ def test_more_memory_is_never_worse(data: st.DataObject) -> None:
             assert large.score <= small.score * (1 + 1e-12), (objective, memory, small, large)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_a_larger_memory_holds_every_tile_of_a_smaller_one(data: st.DataObject) -> None:
     config = data.draw(machines())
@@ -276,7 +276,7 @@ def test_the_choice_is_what_its_kernel_costs() -> None:
     np.testing.assert_array_equal(timing.events, choice.events)
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(st.integers(1, 5000), st.sampled_from((1, 2, 4, 8)))
 def test_splits_are_sorted_legal_tile_sizes(extent: int, granule: int) -> None:
     sizes = splits(extent, granule)

@@ -88,7 +88,7 @@ def check(
     assert_fits_the_fields(body)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200)
 @given(st.data())
 def test_computes_the_product_without_hazards(data: st.DataObject) -> None:
     config = data.draw(machines())
@@ -97,7 +97,7 @@ def test_computes_the_product_without_hazards(data: st.DataObject) -> None:
     check(problem, mapping, config, 0)
 
 
-@settings(max_examples=120, derandomize=True, deadline=None)
+@settings(max_examples=120)
 @given(st.data())
 def test_row_functions_have_no_hazards(data: st.DataObject) -> None:
     config = data.draw(machines())
@@ -107,7 +107,7 @@ def test_row_functions_have_no_hazards(data: st.DataObject) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=5000, derandomize=True, deadline=None)
+@settings(max_examples=5000)
 @given(st.data())
 def test_many_kernels(data: st.DataObject) -> None:
     config = data.draw(machines())

@@ -350,7 +350,7 @@ def test_linear_styles(style: str) -> None:
     batch=st.integers(1, 4),
     seq=st.integers(1, 7),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_random_mlps(sizes: list[int], batch: int, seq: int) -> None:
     b = ModelBuilder()
     y = activations(b, sizes[0])

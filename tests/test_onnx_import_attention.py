@@ -176,7 +176,7 @@ def test_attention_styles(build: Any) -> None:
 @given(
     batch=st.integers(1, 3), seq=st.integers(2, 9), heads=st.integers(1, 4), size=st.integers(2, 6)
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_random_attention_sizes(batch: int, seq: int, heads: int, size: int) -> None:
     b = ModelBuilder()
     d = heads * size

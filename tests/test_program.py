@@ -4,7 +4,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.hw.program import (
@@ -38,7 +38,6 @@ def seen(body: Body) -> list[tuple[str, int]]:
     return [(issued.op, issued.addresses["at"]) for issued in unroll(body)]
 
 
-@settings(derandomize=True)
 @given(st.integers(0, 4), st.integers(0, 4))
 def test_loops_nest_like_python(outer: int, inner: int) -> None:
     body = (
@@ -54,7 +53,6 @@ def test_loops_nest_like_python(outer: int, inner: int) -> None:
     assert seen(body) == expected
 
 
-@settings(derandomize=True)
 @given(
     st.lists(st.integers(0, 3), min_size=1, max_size=3),
     st.integers(1, 4),
@@ -81,7 +79,6 @@ def test_pipelines_skew_their_stages(counts: list[int], stages: int) -> None:
     assert seen(body) == expected
 
 
-@settings(derandomize=True)
 @given(st.integers(0, 6), st.integers(0, 6), st.booleans(), st.integers(1, 6))
 def test_guards_count_from_either_end(low: int, high: int, from_end: bool, count: int) -> None:
     body = (Loop("i", count, (Instruction("x", when=(Guard("i", low, high, from_end),)),)),)

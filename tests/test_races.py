@@ -105,7 +105,7 @@ def bodies(draw: st.DrawFn) -> Body:
 
 
 @given(bodies(), st.sampled_from((1, 5)))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_races_are_those_of_a_replay(body: Body, latency: int) -> None:
     config = replace(FAST, dram_latency_cycles=latency)
     assert bool(raises(body, config)) == replay(body, config)
@@ -119,7 +119,7 @@ def _matmuls(draw: st.DrawFn) -> tuple[MatmulProblem, MatmulMapping, HardwareCon
 
 
 @given(_matmuls())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_matmul_kernels_have_none(
     drawn: tuple[MatmulProblem, MatmulMapping, HardwareConfig],
 ) -> None:

@@ -164,15 +164,11 @@ def test_lifetimes_that_end_too_early_are_found(
         run(network, feeds[0], Both(network))
 
 
-QUIET = {
-    "deadline": None,
-    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much],
-    "derandomize": True,
-}
+QUIET = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 OBJECTIVES = st.sampled_from(("cycles", "energy", "edp"))
 
 
-@settings(max_examples=60, **QUIET)  # type: ignore[arg-type]
+@settings(QUIET, max_examples=60)
 @given(recipe=recipes(), machine=machines(), objective=OBJECTIVES, accurate=st.booleans())
 def test_random_networks(
     recipe: Recipe, machine: HardwareConfig, objective: str, accurate: bool
@@ -191,7 +187,7 @@ def int8_tensors(network: Network) -> frozenset[str]:
     return frozenset(found)
 
 
-@settings(max_examples=15, **QUIET)  # type: ignore[arg-type]
+@settings(QUIET, max_examples=15)
 @given(
     recipe=recipes(),
     machines=st.lists(machines(smallest=2), min_size=3, max_size=3),
@@ -213,7 +209,7 @@ def test_no_machine_changes_a_bit(
 
 
 @pytest.mark.long
-@settings(max_examples=5000, **(QUIET | {"derandomize": False}))  # type: ignore[arg-type]
+@settings(QUIET, max_examples=5000)
 @given(recipe=recipes(), machine=machines(), objective=OBJECTIVES, accurate=st.booleans())
 def test_many_random_networks(
     recipe: Recipe, machine: HardwareConfig, objective: str, accurate: bool

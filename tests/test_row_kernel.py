@@ -261,7 +261,7 @@ def row_problems(draw: st.DrawFn, config: HardwareConfig) -> RowProblem:
     )
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_sums_operands_without_hazards(data: st.DataObject) -> None:
     config = data.draw(machines())
@@ -272,7 +272,7 @@ def test_sums_operands_without_hazards(data: st.DataObject) -> None:
 
 
 @pytest.mark.long
-@settings(max_examples=4000, derandomize=True, deadline=None)
+@settings(max_examples=4000)
 @given(st.data())
 def test_many_kernels(data: st.DataObject) -> None:
     config = data.draw(machines())
@@ -314,7 +314,7 @@ def test_flattening_covers_every_matrix(function: str, rows: int, cols: int, bat
         assert blocked_bytes(flat.rows, flat.cols, config) == whole
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_best_mapping_is_the_optimum_of_the_space(data: st.DataObject) -> None:
     config = data.draw(machines())

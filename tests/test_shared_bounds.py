@@ -52,7 +52,7 @@ def _problem(config: HardwareConfig, data: st.DataObject) -> Problem:
     return RowProblem(data.draw(size), data.draw(size), function, data.draw(st.integers(1, 2)))
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_equal_keys_take_as_long_on_machines_with_other_memories(data: st.DataObject) -> None:
     config = data.draw(machines((4, 8)))
@@ -71,7 +71,7 @@ def test_equal_keys_take_as_long_on_machines_with_other_memories(data: st.DataOb
                 assert known.setdefault((space.kind, tuple(key)), costs) == costs
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_machine_goes_below_the_floor(data: st.DataObject) -> None:
     config = data.draw(machines((4, 8)))
@@ -86,7 +86,7 @@ def test_no_machine_goes_below_the_floor(data: st.DataObject) -> None:
                 assert (events.min(axis=0) >= least[1]).all()
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_sharing_bounds_finds_the_same_mapping(data: st.DataObject) -> None:
     """On spaces too large to look at as a whole, ties included."""

@@ -1,7 +1,7 @@
 """Sizes read as people write them, and print as they are read."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from codesign.hw.sizes import format_size, parse_size
@@ -35,7 +35,6 @@ def test_bad_sizes_are_named(text: str) -> None:
     assert repr(text) in str(caught.value)
 
 
-@settings(derandomize=True)
 @given(st.integers(1, 1 << 40))
 def test_format_is_the_inverse(size_bytes: int) -> None:
     text = format_size(size_bytes)

@@ -211,7 +211,7 @@ def straight_kernels(draw: st.DrawFn) -> Body:
     return tuple(body)
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300)
 @given(straight_kernels(), machines())
 def test_recurrence_equals_the_ticking_machine(body: Body, config: HardwareConfig) -> None:
     ticker = Ticker(config, list(unroll(body)))
@@ -355,7 +355,7 @@ def row_by_row(rows: int, blocks: int, beats: int, softmax: bool) -> int:
     return first_out + rows * blocks * beats
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=300)
 @given(st.integers(1, 16), st.integers(1, 60), st.integers(1, 8), st.booleans())
 def test_row_batches_follow_from_their_description(
     rows: int, blocks: int, beats: int, softmax: bool

@@ -250,9 +250,12 @@ def evaluate_words(words: Words, body: Body, config: HardwareConfig) -> BatchTim
     return _run(words, body, config, True, None)[0]
 
 
-def evaluate_batch(body: Body, config: HardwareConfig) -> BatchTiming:
-    """Time every kernel of a batch. Raises ProgramError as `timing.evaluate_unrolled` does."""
-    return evaluate_words(encode(body), body, config)
+def evaluate_batch(body: Body, config: HardwareConfig, *, skip: bool = True) -> BatchTiming:
+    """Time every kernel of a batch. Raises ProgramError as `timing.evaluate_unrolled` does.
+
+    Without `skip` every iteration of every loop is evaluated, to the same numbers.
+    """
+    return _run(encode(body), body, config, skip, None)[0]
 
 
 def evaluate(body: Body, config: HardwareConfig) -> Timing:

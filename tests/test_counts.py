@@ -92,7 +92,7 @@ def exact(thing: Any) -> Any:
     return thing
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_counts_are_64_bit_and_a_batch_is_its_members(data: st.DataObject) -> None:
     config = data.draw(st.one_of(machines(), st.sampled_from([*PRESETS.values()])))
@@ -109,7 +109,7 @@ def test_counts_are_64_bit_and_a_batch_is_its_members(data: st.DataObject) -> No
             assert exact(take(batch, place)) == exact(kernels.body(problem, mapping, config))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.data())
 def test_a_matmul_has_as_many_banks_as_exact_integers_say(data: st.DataObject) -> None:
     config = data.draw(st.one_of(machines(), st.sampled_from([*PRESETS.values()])))

@@ -87,7 +87,7 @@ def _same(a: Progress | str, b: Progress | str) -> bool:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     problem=problems(),
     population=st.integers(8, 40),

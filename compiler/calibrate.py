@@ -123,6 +123,7 @@ class Observed:
     squares: Mapping[str, Floats]  # the mean square along the last axis
     shapes: Mapping[str, tuple[int, ...]]
     feeds: Feeds
+    beyond: Mapping[str, float] = field(default_factory=dict)  # see `observe`
 
     def range(self, tensor: str, method: Method = largest) -> float:
         """How far int8 must reach. Raises CalibrationError for a tensor that is 0 throughout."""
@@ -134,13 +135,24 @@ class Observed:
         return method(histogram)
 
 
-def observe(model: FloatModel, tensors: Iterable[str], samples: Iterable[Feeds]) -> Observed:
+def observe(
+    model: FloatModel,
+    tensors: Iterable[str],
+    samples: Iterable[Feeds],
+    limits: Mapping[str, tuple[str, float, float]] | None = None,
+) -> Observed:
     """Run the samples and observe `tensors`, all of them float.
+
+    `limits`: a tensor, and the least and largest value that a clamp leaves of it, by any name;
+    `Observed.beyond` has the energy that the clamp takes away by the same name, in units of what it
+    leaves.
 
     Raises CalibrationError without samples and for a tensor that is not finite.
     """
     names = tuple(dict.fromkeys(tensors))
-    part = model.part((), names)
+    limits = limits or {}
+    part = model.part((), (*names, *(tensor for tensor, _, _ in limits.values())))
+    taken, left = dict.fromkeys(limits, 0.0), dict.fromkeys(limits, 0.0)
     histograms = {name: Histogram() for name in names}
     channels: dict[str, Floats] = {}
     squares: dict[str, Floats] = {}
@@ -148,7 +160,13 @@ def observe(model: FloatModel, tensors: Iterable[str], samples: Iterable[Feeds])
     first: Feeds | None = None
     for index, feeds in enumerate(samples):
         first = feeds if first is None else first
-        for name, value in part(feeds).items():
+        found = part(feeds)
+        for name, (tensor, low, high) in limits.items():
+            value = found[tensor].astype(np.float64)
+            clamped = np.clip(value, low, high)
+            taken[name] += float(np.square(value - clamped).sum())
+            left[name] += float(np.square(clamped).sum())
+        for name, value in ((name, found[name]) for name in names):
             if value.size == 0:
                 raise CalibrationError(
                     f"tensor {name!r} is empty on calibration sample {index}: give one with data"
@@ -170,4 +188,7 @@ def observe(model: FloatModel, tensors: Iterable[str], samples: Iterable[Feeds])
     if first is None:
         raise CalibrationError("there is no calibration data: give at least one sample")
     squares = {name: total / (index + 1) for name, total in squares.items()}
-    return Observed(histograms, channels, squares, shapes, first)
+    beyond = {
+        name: taken[name] / left[name] if left[name] else np.inf * taken[name] for name in limits
+    }
+    return Observed(histograms, channels, squares, shapes, first, beyond)

@@ -33,6 +33,8 @@ from codesign.hw.errors import ModelError, UnsupportedError
 Floats: TypeAlias = npt.NDArray[np.float64]
 TOLERANCE = 1e-3  # of the largest value: float32 sums differ by less, anything else by more
 EPSILON_SHARE = 1 / 127  # of the largest output of a norm: what its epsilon may change
+UNLIMITED = 1e30  # that a relu returns it shows that nothing limits it
+LEAST_FACTOR = 1e-5  # of what a relu's argument is multiplied by, and 1 over the largest
 GELU_TOLERANCE = 0.025  # between the forms of GELU that one unit computes: erf, tanh, sigmoid
 
 
@@ -67,13 +69,16 @@ class Scores:
 
 @dataclass(frozen=True)
 class Constants:
-    """By operator name. `factors` are those of a sum's operands, an activation's, or a product's."""
+    """By operator name. `factors` are those of a sum's operands, an activation's, or a product's;
+    `limits` what the outputs of a relu reach at most, where it has a limit.
+    """
 
     linear: Mapping[str, Linear] = field(default_factory=dict)
     affine: Mapping[str, Affine] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by the softmax
     operand: Mapping[str, Floats] = field(default_factory=dict)  # matrices added by a sum
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
 
 
 def probe(model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> Constants:
@@ -83,7 +88,7 @@ def probe(model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> 
     CalibrationError for a sample whose mask hides everything.
     """
     prober = _Prober(model, graph, matrices, feeds)
-    found = Constants({}, {}, {}, {}, {})
+    found = Constants({}, {}, {}, {}, {}, {})
     for op in graph.operators():
         match op:
             case Matmul(constant_b=True):
@@ -94,8 +99,13 @@ def probe(model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> 
                 found.affine[op.name] = prober.affine(op)  # type: ignore[index]
             case Softmax():
                 found.scores[op.name] = prober.scores(op)  # type: ignore[index]
+            case Activation(function="relu"):
+                factor, limit = prober.relu(op)
+                found.factors[op.name] = (factor,)  # type: ignore[index]
+                if limit < UNLIMITED:
+                    found.limits[op.name] = limit  # type: ignore[index]
             case Activation():
-                found.factors[op.name] = (prober.activation(op),)  # type: ignore[index]
+                found.factors[op.name] = (prober.gelu(op),)  # type: ignore[index]
             case Add():
                 found.factors[op.name] = prober.sum(op)  # type: ignore[index]
             case HostOp(function="add"):
@@ -226,15 +236,29 @@ class _Prober:
         self._check(op, self.ask(op, {x: sample}), sample + added, "a sum with a constant")
         return added
 
-    def activation(self, op: Activation) -> float:
+    def relu(self, op: Activation) -> tuple[float, float]:
+        """The factor of the argument, and the limit of the result."""
+        (x,) = op.inputs
+        sample = self.random(x)
+        sample.flat[0] = 1.0
+        kind = "a relu of one matrix"
+        limit = float(self.ask(op, {x: np.full(sample.shape, UNLIMITED)}).max())
+        if limit >= UNLIMITED * LEAST_FACTOR:
+            found = self.ask(op, {x: sample})
+            return self._factor(op, found, np.maximum(sample, 0), kind), np.inf
+        if limit <= 0:
+            raise _unlike(op, kind)
+        small = limit * LEAST_FACTOR * sample
+        factor = self._factor(op, self.ask(op, {x: small}), np.maximum(small, 0), kind)
+        wide = 2 * limit / factor * sample
+        self._check(op, self.ask(op, {x: wide}), np.clip(factor * wide, 0, limit), kind)
+        return factor, limit
+
+    def gelu(self, op: Activation) -> float:
         """The factor of the argument."""
         (x,) = op.inputs
         sample = self.random(x)
-        kind = f"a {op.function} of one matrix"
-        if op.function == "relu":
-            sample.flat[0] = 1.0
-            found = self.ask(op, {x: sample})
-            return self._factor(op, found, np.maximum(sample, 0), kind)
+        kind = "a gelu of one matrix"
         large: Floats = np.full(sample.shape, 1e3)
         factor = self._factor(op, self.ask(op, {x: large}), large, kind)
         reach = 4 / factor

@@ -176,7 +176,7 @@ def _constants(work: Work, config: HardwareConfig) -> list[tuple[str, int]]:
             bias = p.heads * matrix_bytes(p.queries, p.keys, config)
             return [*mask, ("bias", bias)] if p.bias else mask
         case RowProblem() as p:
-            parameters = ceil_div(p.cols, dim) * p.parameters * dim * PARAMETER_BYTES
+            parameters = p.parameter_rows(config) * dim * PARAMETER_BYTES
             found = [("parameters", parameters)] if parameters else []
             if p.operands > (1 if p.function == "softmax" else len(work.inputs)):
                 found.append(("operand", p.batch * matrix_bytes(p.rows, p.cols, config)))

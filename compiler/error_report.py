@@ -18,7 +18,7 @@ from codesign.compiler.graph import Matmul, Softmax
 from codesign.compiler.inference import Integers, Network, run
 from codesign.compiler.masks import HIDDEN, Mask
 from codesign.compiler.onnx_float import Array, Feeds, Part
-from codesign.compiler.quantized import LOW_STEPS, Projection, added_to, to_int8
+from codesign.compiler.quantized import Projection, Quantized, added_to
 
 CLIPPED = 1e-3  # shares and ratios from which a cause is named
 OUTLYING = 8.0
@@ -77,7 +77,7 @@ def error_report(
     """
     totals = {index: _Totals() for index in network.quantized.steps}
     names = _float_tensors(network)
-    part = network.model.part((), (*names, *network.model.outputs))
+    part = network.clamped.part((), (*names, *network.clamped.outputs))
     alone = _downstream(network, names) if effects else {}
     empty = True
     for feeds in samples:
@@ -99,7 +99,7 @@ def _downstream(network: Network, names: tuple[str, ...]) -> dict[int, Part]:
     parts = {}
     for index in network.quantized.steps:
         known += [t for t in network.plan.steps[index].work.outputs if t in names]
-        parts[index] = Part(network.model, tuple(known), network.model.outputs)
+        parts[index] = Part(network.clamped, tuple(known), network.clamped.outputs)
     return parts
 
 
@@ -153,20 +153,22 @@ def _measure(
 ) -> None:
     """Add one sample's errors of one kernel."""
     work, step = network.plan.steps[index].work, network.quantized.steps[index]
-    scales, matrices = network.quantized.scales, network.matrices
+    quantized, matrices = network.quantized, network.matrices
+    scales = quantized.scales
     exact = {name: matrices[name].of(value) for name, value in floats.items() if name in scales}
-    fed = {name: _fed(name, exact, scales) for name in work.inputs if name in backend.known}
+    fed = {name: _fed(name, exact, quantized) for name in work.inputs if name in backend.known}
     mask = backend.masks.get(index, Mask())
     results = integers.evaluate(step, work, network.plan.graph, matrices, fed, mask)
-    rebuilt = {name: value * scales[name] for name, value in results.items()}
+    rebuilt = {name: quantized.values(name, value) for name, value in results.items()}
     for name, value in rebuilt.items():
         rows = shown.get(len(value), np.ones(len(value), np.bool_))
         wanted = exact[name][rows]
         total.add("signal", wanted)
         total.add("own", value[rows] - wanted)
-        total.add("accumulated", backend.known[name][rows] * scales[name] - wanted)
-        total.add("output", to_int8(wanted, scales[name]) * scales[name] - wanted)
-        total.add("clipped", np.abs(wanted) > (LEVELS + 0.5) * scales[name])
+        total.add("accumulated", quantized.values(name, backend.known[name][rows]) - wanted)
+        nearest = quantized.values(name, quantized.codes(name, wanted))
+        total.add("output", nearest - wanted)
+        total.add("clipped", np.abs(wanted - nearest) > 0.5 * (1 + 1e-6) * scales[name])
         total.add("count", np.ones(wanted.shape))
         reach = np.abs(wanted / scales[name]).max(axis=0, initial=0.0)
         total.channels = reach if total.channels is None else _widest(total.channels, reach)
@@ -183,12 +185,11 @@ def _measure(
             total.add("outputs", floats[name][counted])
 
 
-def _fed(name: str, exact: Mapping[str, Array], scales: Mapping[str, Floats]) -> Array:
+def _fed(name: str, exact: Mapping[str, Array], quantized: Quantized) -> Array:
     """The int8 matrix of a float tensor, or of what it leaves."""
-    if not name.endswith(LOW):
-        return to_int8(exact[name], scales[name])
-    value, scale = exact[name.removesuffix(LOW)], scales[name.removesuffix(LOW)]
-    return to_int8(value - to_int8(value, scale) * scale, scale / LOW_STEPS)
+    whole = name.removesuffix(LOW)
+    codes = quantized.codes(whole, exact[whole])
+    return codes if name == whole else quantized.remainder(whole, exact[whole], codes)
 
 
 def _widest(a: Floats, b: Floats) -> Floats:
@@ -214,17 +215,20 @@ def _split(
     linear = [network.constants.linear[op.name] for op in ops if isinstance(op, Matmul)]
     weights = np.concatenate([each.weights for each in linear], axis=1)
     source, m = work.inputs[0], work.problem.m  # type: ignore[union-attr]
-    scales = network.quantized.scales[source]
+    quantized = network.quantized
+    scales = quantized.scales[source]
     rows = slice(step.first_row, step.first_row + m)
-    x, rounded = exact[source][rows].astype(np.float64), fed[source][rows] * scales
+    x, rounded = exact[source][rows].astype(np.float64), quantized.values(source, fed[source][rows])
     scaled = weights * np.broadcast_to(scales, (len(weights),))[:, np.newaxis]
     units = _units(step, scaled)
     kept = step.weights * units / np.broadcast_to(scales, (len(weights),))[:, np.newaxis]
     sums = x @ weights + np.concatenate([each.bias for each in linear])
     if step.residual_scale:
-        added, scale = exact[work.inputs[-1]], network.quantized.scales[work.inputs[-1]]
+        residual = work.inputs[-1]
+        added = exact[residual]
         sums = sums + added
-        total.add("residual", to_int8(added, scale) * scale - added)
+        rounding = quantized.values(residual, quantized.codes(residual, added)) - added
+        total.add("residual", rounding)
     total.add("sums", sums)
     total.add("inputs", (rounded - x) @ weights)
     total.add("weights", rounded @ (kept - weights))

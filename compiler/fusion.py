@@ -5,7 +5,7 @@ of one input, a whole attention, a sum with its LayerNorm); the groups form a DA
 lists alternatives, from most to least fused; `lower` takes the cheapest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 import networkx as nx
@@ -73,13 +73,16 @@ PATCHES = "patches"  # behind the names of a convolution and its output: the cop
 LOW = "/low"  # behind a tensor's name: what its int8 values leave, in steps 256 times as fine
 
 
-def fuse(graph: Graph, config: HardwareConfig, accurate: bool = False) -> list[Group]:
+def fuse(
+    graph: Graph, config: HardwareConfig, accurate: bool = False, moved: Collection[str] = ()
+) -> list[Group]:
     """Groups of the whole graph in an order in which inputs come before their readers.
 
     With `accurate` the host sums embeddings in float, and a norm of what the host wrote reads it as
-    two int8 matrices, values and remainders.
+    two int8 matrices, values and remainders. The tensors in `moved` have a zero point: kernels load
+    the parameters that move their numbers, and a relu is what saturation does at the lowest code.
     """
-    matcher = _Matcher(graph, config, accurate)
+    matcher = _Matcher(graph, config, accurate, moved)
     groups = list(matcher.groups())
     owner = {op.name: index for index, group in enumerate(groups) for op in group.operators}
     order: nx.DiGraph[int] = nx.DiGraph()
@@ -110,22 +113,14 @@ def role(graph: Graph, op: Matmul) -> int:
     return min(earlier.count(b), max(ranges - 1, 0))
 
 
-def _function(op: Operator | None) -> str:
-    """The drain's function for what follows a sum: a norm, an activation, or nothing."""
-    match op:
-        case LayerNorm():
-            return "rmsnorm" if op.rms else "layernorm"
-        case Activation():
-            return op.function
-        case _:
-            return "copy"
-
-
 class _Matcher:
     """Walks the operators in order and claims those that belong together."""
 
-    def __init__(self, graph: Graph, config: HardwareConfig, accurate: bool) -> None:
+    def __init__(
+        self, graph: Graph, config: HardwareConfig, accurate: bool, moved: Collection[str]
+    ) -> None:
         self.graph, self.config, self.accurate = graph, config, accurate
+        self.moved = frozenset(moved)
         self.order = list(graph.operators())
         self.claimed: set[str] = set()
         self.wide_outputs, self.wide_inputs = self._padded_heads()
@@ -156,13 +151,12 @@ class _Matcher:
             case LayerNorm():
                 return self._norm(op)
             case Activation():
-                return self._single(op, op.function, op.inputs[:1])
+                return self._single(op, self._function(op), op.inputs[:1])
             case Add():
                 return self._sum(op)
             case HostOp(function="add") if self._adds_on_chip(op):
-                problem = RowProblem(
-                    ceil_div(op.count, self.config.dim), self.config.dim, "copy", 2
-                )
+                rows, sets = ceil_div(op.count, self.config.dim), self._sets("copy", op, op.inputs)
+                problem = RowProblem(rows, self.config.dim, "copy", 2, sets)
                 work = Work(op.name, "add", (op.name,), op.inputs, (op.output,), problem)
                 return Group((op,), ((work,),))
             case HostOp():
@@ -209,10 +203,35 @@ class _Matcher:
         on_chip = self.config.normalization or function == "relu"
         if not on_chip:
             return self._host(op, op.kind if function in ("copy", "rmsnorm") else function)
-        norm = function in ("layernorm", "rmsnorm")
         rows, cols = op.rows, op.cols  # type: ignore[attr-defined]
-        problem = RowProblem(rows, cols, function, len(inputs), int(norm))
+        problem = RowProblem(rows, cols, function, len(inputs), self._sets(function, op, inputs))
         return Work(op.name, op.kind, (*before, op.name), inputs, (op.output,), problem)
+
+    def _sets(self, function: str, op: Operator, inputs: tuple[str, ...]) -> int:
+        """Parameter sets of a row kernel: gamma and beta, and what zero points move before and behind
+        the function. A layernorm takes the mean away, with all zero points in it.
+        """
+        moves_in = not self.moved.isdisjoint(inputs)
+        moves = moves_in or op.output in self.moved
+        match function:
+            case "layernorm":
+                return 1
+            case "rmsnorm":
+                return 1 + moves_in
+            case "gelu":
+                return 2 * moves
+        return int(moves)
+
+    def _function(self, op: Operator | None) -> str:
+        """The drain's function for what follows a sum: a norm, an activation, or nothing."""
+        match op:
+            case LayerNorm():
+                return "rmsnorm" if op.rms else "layernorm"
+            case Activation(function="relu") if op.output in self.moved:
+                return "copy"
+            case Activation():
+                return op.function
+        return "copy"
 
     def _single(self, op: Operator, function: str, inputs: tuple[str, ...]) -> Group:
         return Group((op,), ((self._row(op, function, inputs),),))
@@ -259,7 +278,8 @@ class _Matcher:
         reader = self._only_consumer(op)
         if isinstance(reader, Activation):
             if self.config.normalization or reader.function == "relu":
-                fused = self._matmul_work((op,), reader.output, reader.function, (reader.name,))
+                function = self._function(reader)
+                fused = self._matmul_work((op,), reader.output, function, (reader.name,))
                 return Group((op, reader), ((self._by_channel(fused),),))
             return Group((op, reader), ((plain, self._host(reader, reader.function)),))
         if self.config.normalization and isinstance(reader, Add | LayerNorm):
@@ -291,7 +311,8 @@ class _Matcher:
         """The same work; an accurate GELU behind weights has a scale for each channel."""
         p = work.problem
         assert isinstance(p, MatmulProblem)
-        channels = self.accurate and p.parameters and p.function == "gelu"
+        precise = self.accurate or not self.moved.isdisjoint(work.outputs)
+        channels = precise and p.parameters and p.function == "gelu"
         return replace(work, problem=replace(p, channel_output=channels))
 
     def _siblings(self, op: Matmul) -> tuple[Matmul, ...]:
@@ -324,7 +345,7 @@ class _Matcher:
             last = None
         members: list[Operator] = [member for member in (op, total, last) if member is not None]
         others = tuple(t for t in total.inputs if t != op.output) if total else ()
-        function = _function(last)
+        function = self._function(last)
         base = plain.problem
         assert isinstance(base, MatmulProblem)
         fused = Work(
@@ -348,7 +369,8 @@ class _Matcher:
 
     def _norm(self, op: LayerNorm) -> Group:
         inputs = op.inputs[:1]
-        if self.accurate and isinstance(self._operator(inputs[0]), HostOp):
+        by_host = isinstance(self._operator(inputs[0]), HostOp)
+        if self.accurate and by_host and inputs[0] not in self.moved:
             inputs += (inputs[0] + LOW,)
         return self._single(op, "rmsnorm" if op.rms else "layernorm", inputs)
 
@@ -357,7 +379,7 @@ class _Matcher:
         reader = self._only_consumer(op)
         if not self.config.normalization or not isinstance(reader, LayerNorm | Activation):
             return self._single(op, "copy", op.inputs)
-        function = _function(reader)
+        function = self._function(reader)
         work = self._row(reader, function, op.inputs, (op.name,))
         return Group((op, reader), ((work,),))
 

@@ -1,4 +1,4 @@
-"""Scales that a model brings along: those of a QDQ graph, which quantization must keep.
+"""What a model brings along of its numbers: codes of a QDQ graph, which quantization must keep.
 
 `onnx_dequantize` reads them from the file, `quantize` uses them as they are.
 """
@@ -9,6 +9,45 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+LOWEST, HIGHEST = -128, 127  # codes
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What the int8 codes of a tensor stand for: scale * (code - zero), from `low` to `high`."""
+
+    scale: float
+    zero: int = 0
+
+    @property
+    def low(self) -> float:
+        """What the lowest code stands for, and everything below it becomes."""
+        return (LOWEST - self.zero) * self.scale
+
+    @property
+    def high(self) -> float:
+        """What the highest code stands for, and everything above it becomes."""
+        return (HIGHEST - self.zero) * self.scale
+
+    @classmethod
+    def over(cls, low: float, high: float) -> "Codes":
+        """Codes of a range around 0, which is one of them: the wider end is exact, the other within
+        one code.
+        """
+        zero = round(LOWEST + (HIGHEST - LOWEST) * -low / (high - low))
+        ends = [high / (HIGHEST - zero)] if zero < HIGHEST else []
+        ends += [low / (LOWEST - zero)] if zero > LOWEST else []
+        return cls(max(ends), zero)
+
+    @classmethod
+    def around_zero(cls, low: float, high: float) -> "Codes":
+        """Codes of the range whose zero point is 0."""
+        return cls(max(-low, high) / HIGHEST)
+
+    def clamp(self, low: float, high: float) -> bool:
+        """Whether nothing is left of a clamp to this range but to round."""
+        return abs(self.low - low) < self.scale and abs(self.high - high) < self.scale
+
 
 @dataclass(frozen=True)
 class GivenScales:
@@ -18,5 +57,5 @@ class GivenScales:
     them, float64[1] for one a matrix or [n] for one a column.
     """
 
-    activations: Mapping[str, float] = field(default_factory=dict)
+    activations: Mapping[str, Codes] = field(default_factory=dict)
     weights: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)

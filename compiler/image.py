@@ -32,6 +32,7 @@ from codesign.compiler.quantized import (
 from codesign.compiler.row_kernel import RowProblem
 from codesign.hw.arithmetic import Bytes, pack_parameters
 from codesign.hw.config import HardwareConfig
+from codesign.hw.isa import ROW_FUNCTIONS
 from codesign.hw.program import Program
 
 
@@ -161,12 +162,23 @@ def _contents(
                 found["operand"] = _score_matrix(step.operand, work, config)
             elif step.operand is not None:
                 found["operand"] = matrices.pack(work.outputs[0], step.operand, config)
-            if step.last is not None and step.function in ("layernorm", "rmsnorm"):
-                columns = matrices[work.outputs[0]].columns
-                wide = int(ceil_div(columns, config.dim)) * config.dim
-                found["parameters"] = _records(step.last, columns, wide)
+            if step.function != "softmax" and work.problem.parameters:  # type: ignore[union-attr]
+                found["parameters"] = _row_parameters(step, work, config)
             return found
     return {}
+
+
+def _row_parameters(step: Rows, work: Work, config: HardwareConfig) -> Bytes:
+    """Records of the columns of a row function, of one block for all columns of the others."""
+    p = work.problem
+    assert isinstance(p, RowProblem)
+    columns = p.cols if p.function in ROW_FUNCTIONS else config.dim
+    wide = int(ceil_div(columns, config.dim)) * config.dim
+    sets = [step.first] if p.scaled else []
+    if p.affine:
+        assert step.last is not None
+        sets.append(step.last)
+    return np.concatenate([_records(numbers, columns, wide) for numbers in sets])
 
 
 def _projection(

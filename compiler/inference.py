@@ -17,6 +17,7 @@ import onnx
 from codesign.compiler import integers
 from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.calibrate import CalibrationError, observe
+from codesign.compiler.clamps import lost_clamps
 from codesign.compiler.constants import Constants, probe
 from codesign.compiler.emit import emit, places
 from codesign.compiler.fusion import LOW, Work
@@ -33,12 +34,10 @@ from codesign.compiler.onnx_scales import given_scales, uneven
 from codesign.compiler.options import DEFAULT, Options
 from codesign.compiler.quantize import quantize
 from codesign.compiler.quantized import (
-    LOW_STEPS,
     Projection,
     Quantized,
     added_to,
     mask_of,
-    to_int8,
 )
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
@@ -59,6 +58,7 @@ class Network:
     constants: Constants
     matrices: Matrices
     model: FloatModel
+    clamped: FloatModel  # with every clamp of a quantized file, for the host and as a reference
     from_quantized: bool = False  # the file has scales of its own
     notes: tuple[str, ...] = ()  # what of them could not be kept
 
@@ -83,22 +83,35 @@ def compile_network(
     UnsupportedError, MappingError, CalibrationError or QuantizationError, each one line.
     """
     name = source.stem if isinstance(source, Path) else None
-    found = dequantized(in_float32(load_model(source)))
-    graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
-    require_whole_patches(graph)
-    model = FloatModel(found.model)
-    observed = observe(model, _observed_tensors(graph, model), samples)
-    _check_shapes(graph, dict(observed.shapes))
-    matrices = Matrices(graph, dict(observed.shapes))
-    constants = probe(model, graph, matrices, observed.feeds)
-    given, notes = given_scales(found, graph, constants, matrices, observed.feeds)
-    apart = uneven(given, graph)
-    plan = lower(graph, config, objective, table or cost_table(config), accurate, apart)
+    file, data = in_float32(load_model(source)), list(samples)
+    clipped = frozenset[str]()
+    every = dequantized(file, None)
+    clamped = FloatModel(every.model)
+    limits = {c.integers: (c.source, c.low, c.high) for c in every.clamps}
+    while True:
+        found = dequantized(file, clipped) if every.clamps else every
+        graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
+        require_whole_patches(graph)
+        model = FloatModel(found.model) if every.clamps else clamped
+        observed = observe(clamped, _observed_tensors(graph, clamped), data, limits)
+        _check_shapes(graph, dict(observed.shapes))
+        matrices = Matrices(graph, dict(observed.shapes))
+        constants = probe(model, graph, matrices, observed.feeds)
+        given, notes = given_scales(found, graph, constants, matrices, observed)
+        apart, moved = uneven(given, graph), {t for t, c in given.activations.items() if c.zero}
+        table = table or cost_table(config)
+        plan = lower(graph, config, objective, table, accurate, apart, moved)
+        lost = lost_clamps(found.clamps, plan, given, observed.beyond)
+        if lost <= clipped:
+            break
+        clipped |= lost
     quantized = quantize(plan, constants, observed, options, given)
     program = emit(plan, step_numbers(plan, quantized, matrices))
     image = pack(plan, program, quantized, matrices)
     scaled = bool(found.activations or found.weights)
-    return Network(plan, program, image, quantized, constants, matrices, model, scaled, notes)
+    return Network(
+        plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes
+    )
 
 
 def run(
@@ -202,7 +215,8 @@ class _Run:
             else:
                 self.backend.step(index)
         graph = self.n.plan.graph
-        return self.n.model.part(graph.outputs, self.n.model.outputs)(self._known(graph.outputs))
+        part = self.n.clamped.part(graph.outputs, self.n.clamped.outputs)
+        return part(self._known(graph.outputs))
 
     def _host(self, work: Work) -> None:
         """A host step, unless it is a mask, which `_mask` finds by itself."""
@@ -215,7 +229,7 @@ class _Run:
             for name in work.inputs
             if name not in self.n.model.inputs and _wanted(self.n.plan.graph, name)
         )
-        value = self.n.model.part(given, (output,))(self._known(given))[output]
+        value = self.n.clamped.part(given, (output,))(self._known(given))[output]
         self.floats[output] = value
         if output in self.on_chip:
             self._to_chip(output, value)
@@ -244,7 +258,7 @@ class _Run:
             return self.floats.get(tensor, self.feeds.get(tensor))  # type: ignore[return-value]
         matrix = self.backend.read(tensor)
         shape = self.n.matrices.shapes[tensor]
-        values = (matrix * self.n.quantized.scales[tensor]).astype(np.float32)
+        values = self.n.quantized.values(tensor, matrix).astype(np.float32)
         return self.n.matrices[tensor].array(values, shape)
 
     def _to_chip(self, tensor: str, value: Array) -> None:
@@ -254,13 +268,12 @@ class _Run:
                 f"tensor {tensor!r} is {list(value.shape)} but the network was compiled for "
                 f"{list(shape)}: pad the input to that length, or compile for another"
             )
-        scale, matrix = self.n.quantized.scales[tensor], self.n.matrices[tensor]
-        value = matrix.of(value)
-        high = to_int8(value, scale)
+        quantized = self.n.quantized
+        value = self.n.matrices[tensor].of(value)
+        high = quantized.codes(tensor, value)
         self.backend.write(tensor, high)
         if tensor + LOW in self.on_chip:
-            low = to_int8(value - high * scale, scale / LOW_STEPS)
-            self.backend.write(tensor + LOW, low)
+            self.backend.write(tensor + LOW, quantized.remainder(tensor, value, high))
 
 
 def _data(work: Work) -> tuple[str, ...]:

@@ -132,7 +132,7 @@ def operand_bytes(problem: Problem, config: HardwareConfig) -> dict[str, int]:
             found |= {"mask": p.mask_rows * record_bytes, "out": q}
         case RowProblem() as p:
             matrix = p.batch * matrix_bytes(p.rows, p.cols, config)
-            records = int(ceil_div(p.cols, config.dim)) * p.parameters * record_bytes
+            records = p.parameter_rows(config) * record_bytes
             found = {"x": matrix, "y": matrix if p.operands > 1 else 0}
             found |= {"parameters": records, "out": matrix}
     return {name: size for name, size in found.items() if size}

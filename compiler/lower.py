@@ -74,18 +74,20 @@ def lower(
     table: CostTable,
     accurate: bool = False,
     apart: Collection[str] = (),
+    moved: Collection[str] = (),
 ) -> Plan:
     """Fuse, map and price every operator of `graph` for the objective.
 
     With `accurate`, sums of activations stay in the accumulator wherever that fits, whatever it
     costs: between a matmul and a sum or norm there is no rounding to int8 (see also `fuse`).
-    A matmul named in `apart` writes int8 all the same: no sum follows it in its kernel.
+    A matmul named in `apart` writes int8 all the same: no sum follows it in its kernel. The tensors
+    in `moved` have a zero point.
     Raises MappingError naming the operator that fits no tile of the machine.
     """
     if objective not in OBJECTIVES:
         raise MappingError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
     tables = price_tables(config, objective, table)
-    groups = fuse(graph, config, accurate)
+    groups = fuse(graph, config, accurate, moved)
     steps = [step for group in groups for step in _steps(group, tables, accurate, apart)]
     return Plan(graph.name, config, objective, graph, tuple(steps))
 

@@ -4,11 +4,13 @@ QDQ pairs, dynamic quantization and QLinear operators go: a tensor of integers b
 they stand for, under the name of the tensor that was quantized; constants become the floats of their
 integers. What one unit stands for is kept: of activations by tensor; of weights as a second model that
 has the scale of each weight in its place, so that what lies between a file's weights and a kernel's columns
-applies to both (`onnx_scales`). The machine is symmetric: codes around zero in int8 keep their
-scale, codes that reach further get the scale that covers them, said in the notes.
+applies to both (`onnx_scales`). Codes of 8 bits or fewer stay what they are; wider ones get 8 bits over
+the same range, said in the notes. Quantizing also clamps, and a quantizer that drops a ReLU or Clip
+before it relies on that: every clamp is told (`Clamp`), and stands as a Clip in the float model
+where the caller asks for it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,11 +19,14 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from codesign.compiler.given_scales import LOWEST, Codes
 from codesign.compiler.onnx_load import inlined
 from codesign.hw.errors import UnsupportedError
 
 Array = npt.NDArray[Any]
 LEVELS = 127  # of int8, on either side of zero
+BITS = 8
+CLIPPED = "/clipped"  # behind the name of integers: the floats that a Clip makes for them
 _LARGEST = float(np.finfo(np.float32).max)
 _FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE})
 # The operators whose elements are those of their first input, and those that keep all in order or not.
@@ -36,6 +41,21 @@ class _Code(NamedTuple):
     zero: str = ""
     axis: int = -1
     block: int = 0
+
+
+class Clamp(NamedTuple):
+    """What quantizing the tensor `source` to `integers` clamps it to.
+
+    `root`: the tensor that holds the codes, which views lead to. `alone`: whether nothing reads that
+    but what is quantized alike.
+    """
+
+    integers: str
+    source: str
+    root: str
+    alone: bool
+    low: float
+    high: float
 
 
 class _Form(NamedTuple):
@@ -75,24 +95,27 @@ _UNKNOWN = frozenset(
 class Dequantized:
     """A float model, and what its quantized form said.
 
-    `activations`: what a unit stands for, by tensor. `units`: the model with its scale in place of every
-    constant in `weights`. `notes`: what could not be kept, a line each.
+    `activations`: what a code stands for, by tensor. `units`: the model with its scale in place of every
+    constant in `weights`. `clamps`: of every quantized activation that has one scale. `notes`: what
+    could not be kept, a line each.
     """
 
     model: onnx.ModelProto
-    activations: Mapping[str, float] = field(default_factory=dict)
+    activations: Mapping[str, Codes] = field(default_factory=dict)
     weights: frozenset[str] = frozenset()
     units: onnx.ModelProto | None = None
+    clamps: tuple[Clamp, ...] = ()
     notes: tuple[str, ...] = ()
 
 
-def dequantized(source: onnx.ModelProto) -> Dequantized:
+def dequantized(source: onnx.ModelProto, clipped: Collection[str] | None = ()) -> Dequantized:
     """The float model of a quantized one, with its weights; a float model as it is.
 
+    `clipped`: the integers whose clamp stands as a Clip in the model; None: all of them.
     Raises UnsupportedError naming a quantized operator that has no float form here.
     """
     model = inlined(source, "the model")
-    rewriter = _Rewriter(model)
+    rewriter = _Rewriter(model, clipped)
     known = _QUANTIZERS | _PRODUCTS.keys() | _QLINEAR.keys() | _UNKNOWN
     if not rewriter.codes and not any(node.op_type in known for node in model.graph.node):
         return Dequantized(model)
@@ -102,9 +125,10 @@ def dequantized(source: onnx.ModelProto) -> Dequantized:
 class _Rewriter:
     """Rewrites the nodes of one graph in order; integers go by the name of their floats."""
 
-    def __init__(self, model: onnx.ModelProto) -> None:
-        self.model = model
+    def __init__(self, model: onnx.ModelProto, clipped: Collection[str] | None) -> None:
+        self.model, self.clipped = model, clipped
         graph = model.graph
+        self.readers = _Readers(graph)
         self.tensors = {tensor.name: tensor for tensor in graph.initializer}
         self.tensors |= {
             node.output[0]: node.attribute[0].t
@@ -123,8 +147,9 @@ class _Rewriter:
         self.floats: dict[str, Array] = {}
         self.units: dict[str, Array] = {}
         self.nodes: list[onnx.NodeProto] = []
-        self.scales: dict[str, float] = {}
-        self.widened: list[str] = []
+        self.scales: dict[str, Codes] = {}
+        self.clamps: dict[tuple[str, Codes], Clamp] = {}
+        self.narrowed: list[str] = []
         self.uneven: list[str] = []
 
     def result(self) -> Dequantized:
@@ -135,20 +160,20 @@ class _Rewriter:
         self._spread_scales()
         units = self._model({**self.floats, **self.units}) if self.units else None
         weights = frozenset(self.units)
-        return Dequantized(
-            self._model(self.floats), self.scales, weights, units, tuple(self._notes())
-        )
+        clamps = tuple(self.clamps.values())
+        notes = tuple(self._notes())
+        return Dequantized(self._model(self.floats), self.scales, weights, units, clamps, notes)
 
     def _notes(self) -> list[str]:
         found = []
-        if self.widened:
+        if self.narrowed:
             found.append(
-                f"{len(self.widened)} tensors have a zero point or more than 8 bits, which the machine has "
-                f"not: their scales are widened to cover the same range, {self.widened[0]!r} first"
+                f"{len(self.narrowed)} tensors have more than 8 bits, which the machine has not: they get "
+                f"8 over the same range, {self.narrowed[0]!r} first"
             )
         if self.uneven:
             found.append(
-                f"{len(self.uneven)} tensors have more than one scale: the largest is kept or they are "
+                f"{len(self.uneven)} tensors have more than one scale: one covers them all or they are "
                 f"calibrated, {self.uneven[0]!r} first"
             )
         return found
@@ -167,7 +192,7 @@ class _Rewriter:
             if tensor.name in read and tensor.name not in floats
         )
         graph.initializer.extend(
-            numpy_helper.from_array(np.ascontiguousarray(value, dtype=np.float32), name)
+            numpy_helper.from_array(np.asarray(value, dtype=np.float32, order="C"), name)
             for name, value in floats.items()
             if name in read
         )
@@ -281,7 +306,9 @@ class _Rewriter:
             return
         source = self._source(name)
         if scale is not None:
-            self._record(source, scale, zero, low, high)
+            reach = _Reach.of(scale, zero, low, high)
+            root, alone = self.readers.root(name, reach)
+            source = self._record(source, output, reach, self._source(root), alone)
         if output in self.outputs:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
@@ -291,19 +318,47 @@ class _Rewriter:
         else:
             self._rename(output, source)
 
-    def _record(self, name: str, scale: Array, zero: Array | None, low: int, high: int) -> None:
-        """The scale of an activation: the file's where its integers fit int8, else one that covers."""
-        if scale.size != 1:
+    def _record(
+        self, source: str, integers: str, reach: "_Reach | None", root: str, alone: bool
+    ) -> str:
+        """Keep what the codes of an activation stand for; the tensor that is clamped to them."""
+        if reach is None:
+            self.uneven.append(source)
+            return source
+        known = self.clamps.get((source, reach.codes))
+        if known is not None:
+            return known.root if known.root.endswith(CLIPPED) else source
+        tensor = source
+        if self.clipped is None or integers in self.clipped:
+            tensor = root = f"{integers}{CLIPPED}"
+            alone = True
+            self._clip(source, tensor, reach)
+        self.clamps[source, reach.codes] = Clamp(
+            integers, source, root, alone, reach.low, reach.high
+        )
+        if reach.bits > BITS:
+            self.narrowed.append(tensor)
+        self._keep(tensor, reach.codes)
+        return tensor
+
+    def _keep(self, name: str, codes: Codes) -> None:
+        """One tensor has one kind of codes: those that cover all that it is quantized to."""
+        other = self.scales.setdefault(name, codes)
+        if other != codes:
             self.uneven.append(name)
+            self.scales[name] = Codes.over(min(codes.low, other.low), max(codes.high, other.high))
+
+    def _clip(self, source: str, output: str, reach: "_Reach") -> None:
+        """A Clip to what the codes reach; before opset 11 its bounds are attributes."""
+        opset = max((o.version for o in self.model.opset_import if not o.domain), default=1)
+        if opset < 11:
+            self.nodes.append(
+                helper.make_node("Clip", [source], [output], output, min=reach.low, max=reach.high)
+            )
             return
-        middle = 0 if zero is None else int(zero.reshape(()))
-        reach, unit = max(high - middle, middle - low), float(scale.reshape(()))
-        if reach > LEVELS + 1:
-            unit *= reach / LEVELS
-            self.widened.append(name)
-        if self.scales.setdefault(name, unit) != unit:
-            self.uneven.append(name)
-            self.scales[name] = max(unit, self.scales[name])
+        bounds = {f"{output}/low": reach.low, f"{output}/high": reach.high}
+        self.floats |= {name: np.array(bound, np.float32) for name, bound in bounds.items()}
+        self.nodes.append(helper.make_node("Clip", [source, *bounds], [output], output))
 
     def _qlinear(self, node: onnx.NodeProto, form: _Form) -> None:
         operands = [self._source(node.input[at]) for at in form.operands]
@@ -322,7 +377,8 @@ class _Rewriter:
             zero = self._value(_input(node, form.output_scale + 1))
             value = self._scale(scale)
             if value is not None:
-                self._record(output, value, zero, *_bounds(zero, 0))
+                reach = _Reach.of(value, zero, *_bounds(zero, 0))
+                self.names[output] = self._record(output, output, reach, output, True)
             self.whole.add(output)
 
     def _bias(self, bias: str, node: onnx.NodeProto) -> None:
@@ -391,6 +447,68 @@ class _Rewriter:
             if node.op_type in _VIEWS | _PARTS and node.input[0] in self.scales:
                 for output in node.output:
                     self.scales.setdefault(output, self.scales[node.input[0]])
+
+
+@dataclass(frozen=True)
+class _Reach:
+    """What the integers of an activation stand for: codes of the machine, and from where to where."""
+
+    codes: Codes
+    low: float
+    high: float
+    bits: int
+
+    @classmethod
+    def of(cls, scale: Array, zero: Array | None, low: int, high: int) -> "_Reach | None":
+        """Of integers from `low` to `high`; None where there is more than one scale.
+
+        Codes of up to 8 bits are the integers, moved; those of fewer around 0, or from the lowest on
+        where nothing lies below 0.
+        """
+        if scale.size != 1 or (zero is not None and zero.size != 1):
+            return None
+        middle, unit = 0 if zero is None else int(zero.reshape(())), float(scale.reshape(()))
+        bits = (high - low).bit_length()
+        ends = (low - middle) * unit, (high - middle) * unit
+        if bits > BITS:
+            codes = Codes.over(*ends)
+        elif bits == BITS or middle == low:
+            codes = Codes(unit, middle - low + LOWEST)
+        else:
+            codes = Codes(unit)
+        return cls(codes, *ends, bits)
+
+
+class _Readers:
+    """Who reads the float tensors of a quantized graph."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.nodes: dict[str, list[onnx.NodeProto]] = {}
+        self.writers: dict[str, onnx.NodeProto] = {}
+        for node in graph.node:
+            self.writers |= dict.fromkeys(node.output, node)
+            for name in node.input:
+                self.nodes.setdefault(name, []).append(node)
+        self.outputs = {value.name for value in graph.output}
+
+    def root(self, name: str, reach: _Reach | None) -> tuple[str, bool]:
+        """The tensor that `name` is a view of, and whether nothing reads it but what is quantized by
+        the same scale and zero point.
+        """
+        quantizers = [n for n in self.nodes[name] if n.op_type == "QuantizeLinear"]
+        codes = {tuple(node.input[1:]) for node in quantizers}
+        while (node := self.writers.get(name)) is not None and node.op_type in _VIEWS:
+            name = node.input[0]
+        return name, reach is not None and len(codes) == 1 and self._alike(name, codes)
+
+    def _alike(self, name: str, codes: Collection[tuple[str, ...]]) -> bool:
+        readers = self.nodes.get(name, [])
+        return name not in self.outputs and all(
+            tuple(node.input[1:]) in codes
+            if node.op_type == "QuantizeLinear"
+            else node.op_type in _VIEWS and self._alike(node.output[0], codes)
+            for node in readers
+        )
 
 
 def _along(values: Array, shape: tuple[int, ...], code: _Code) -> Array:

@@ -7,27 +7,29 @@ found as their values are (`constants`): by asking the model for a row of them.
 import numpy as np
 import numpy.typing as npt
 
+from codesign.compiler.calibrate import Observed
 from codesign.compiler.constants import Constants
 from codesign.compiler.given_scales import GivenScales
 from codesign.compiler.graph import Graph, Matmul
 from codesign.compiler.matrices import Matrices
 from codesign.compiler.onnx_dequantize import LEVELS, Dequantized
 from codesign.compiler.onnx_float import Feeds, FloatModel
+from codesign.compiler.zero_points import settled
 
 WHOLE = 0.05  # of a unit: how far float32 puts a weight off the integer that it was
 
 
 def given_scales(
-    found: Dequantized, graph: Graph, constants: Constants, matrices: Matrices, feeds: Feeds
+    found: Dequantized, graph: Graph, constants: Constants, matrices: Matrices, observed: Observed
 ) -> tuple[GivenScales, tuple[str, ...]]:
-    """The scales that a file fixes by tensors and operators of the graph; notes on what is lost.
+    """What a file fixes, and clamps do, by tensors and operators of the graph; notes on what is lost.
 
     Weights keep their scales where the file fixes that of their input too, and each is its column's
     scale times an integer in +-127. One scale for an input that the file quantizes row by row would
     lose more than new weights do: those of its channels are worth more.
     """
-    names = (*graph.inputs, *(op.output for op in graph.operators()))
-    activations = {name: found.activations[name] for name in names if name in found.activations}
+    fixed = settled(graph, found.activations, constants, observed)
+    activations = fixed.codes
     weights: dict[str, npt.NDArray[np.float64]] = {}
     notes, anew, free = list(found.notes), [], []
     model = None if found.units is None else FloatModel(found.units)
@@ -37,15 +39,21 @@ def given_scales(
         linear = constants.linear.get(op.name)
         if linear is None:
             continue
-        if op.inputs[0] not in activations:
+        if op.inputs[0] not in found.activations:
             free.append(op.name)
             continue
-        scale = _column_units(model, op, linear.first_row, matrices, feeds)
+        scale = _column_units(model, op, linear.first_row, matrices, observed.feeds)
         codes = linear.weights / np.where(scale > 0, scale, 1)
         if np.abs(codes - codes.round()).max() < WHOLE and np.abs(codes).max() < LEVELS + WHOLE:
             weights[op.name] = scale
         else:
             anew.append(op.name)
+    if fixed.coarser:
+        notes.append(
+            f"{len(fixed.coarser)} tensors that are multiplied by another activation have a zero point: "
+            "codes around 0 cover the same range, up to one bit coarser, "
+            f"{fixed.coarser[0]!r} first"
+        )
     if anew:
         notes.append(
             f"weights of {len(anew)} matmuls are not int8 around 0 with a scale a column: they are "

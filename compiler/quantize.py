@@ -44,6 +44,7 @@ from codesign.hw import arithmetic
 
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
 HEADROOM = 1.125  # of sums before a norm, beyond what calibration saw
+NORM_LARGEST = (1 << (arithmetic.NORM_BITS - 1)) - 1
 NOTHING = 12.0  # a score this far below another, in nats, has no probability in int8
 FREE = GivenScales()
 
@@ -66,7 +67,8 @@ def quantize(
         for index, step in enumerate(plan.steps)
         if step.work.problem is not None
     }
-    return Quantized(steps, tensors.scales)
+    zeros = {t: codes.zero for t, codes in given.activations.items() if t in tensors.scales}
+    return Quantized(steps, tensors.scales, zeros)
 
 
 class _Quantizer:
@@ -104,17 +106,24 @@ class _Quantizer:
         if p.residual:
             unit, residual_scale = self._residual(work, unit)
         integers = to_int8(weights * self.tensors.of(work.inputs[0])[:, np.newaxis], unit)
-        offset = within(np.round(bias / unit), INT32, name, "bias")
-        most = np.abs(integers.astype(np.int64)).sum(axis=0) * 128 + 128 * residual_scale
-        within(most + np.abs(offset), INT32, name, "sum")
+        moved = self.tensors.zero(work.inputs[0]) * integers.astype(np.int64).sum(axis=0)
+        if p.residual:
+            moved = moved + self.tensors.zero(work.inputs[-1]) * residual_scale
         if len(linear) > 1:
-            units_out = np.concatenate(
-                [np.broadcast_to(self.tensors.of(op.output), (op.n,)) for op in matmuls]
+            outputs = [(op.n, op.output) for op in matmuls]
+            units_out, zeros = (
+                np.concatenate([np.broadcast_to(of(output), (n,)) for n, output in outputs])
+                for of in (self.tensors.of, self.tensors.zero)
             )
         else:
             factor = self.tensors.sum_factors(work)[0] if p.residual else 1.0
             inner = self._inner_scale(p.function, work, ops) / factor
             units_out = np.broadcast_to(inner, unit.shape)
+            zeros = np.broadcast_to(self._zero_behind(p.function, work), unit.shape)
+        offset = np.round((bias + zeros * units_out) / unit) - moved
+        offset = within(offset, INT32, name, "bias")
+        most = np.abs(integers.astype(np.int64)).sum(axis=0) * 128 + 128 * residual_scale
+        within(most + np.abs(offset), INT32, name, "sum")
         first = requantizer(unit / units_out, offset, name)
         last = self._last(p.function, work, ops)
         return Projection(integers, first, p.function, last, residual_scale, linear[0].first_row)
@@ -209,7 +218,19 @@ class _Quantizer:
         if p.operands == 2:
             unit = max(units) / 2**SUM_BITS
             scales = (round(units[0] / unit), round(units[1] / unit))
-        first = requantizer(unit / self._inner_scale(p.function, work, ops), 0, work.name)
+        elif p.scaled:  # what is added before the function must not round to whole codes
+            unit, scales = unit / 2**SUM_BITS, (1 << SUM_BITS, 1)
+        inner = self._inner_scale(p.function, work, ops)
+        if p.function == "layernorm":  # takes zero points away, but must have room for them
+            pairs = zip(work.inputs, units, strict=False)
+            room = sum(abs(self.tensors.zero(name)) * each for name, each in pairs)
+            inner += HEADROOM * room / NORM_LARGEST
+        offset = np.round(self._zero_behind(p.function, work) * inner / unit)
+        zeros = [self.tensors.zero(tensor) for tensor in work.inputs]
+        offset = offset - sum(zero * scale for zero, scale in zip(zeros, scales, strict=False))
+        if not p.scaled:  # nothing to move, or a layernorm takes it away
+            offset = np.zeros_like(offset)
+        first = requantizer(unit / inner, within(offset, INT32, work.name, "bias"), work.name)
         return Rows(scales, first, p.function, self._last(p.function, work, ops), operand)
 
     def _softmax(self, work: Work, p: RowProblem, softmax: Softmax) -> Rows:
@@ -235,6 +256,10 @@ class _Quantizer:
 
     # -- The two requantizers ------------------------------------------------------------------------
 
+    def _zero_behind(self, function: str, work: Work) -> int:
+        """The output's zero point where the first requantizer is the last."""
+        return self.tensors.zero(work.outputs[0]) if function in ("copy", "relu") else 0
+
     def _inner_scale(self, function: str, work: Work, ops: list[Operator]) -> Floats | float:
         """What a unit before the function stands for, of a channel where they differ."""
         last = ops[-1]
@@ -246,19 +271,24 @@ class _Quantizer:
                 return arithmetic.SOFTMAX_INPUT_SCALE / self.constants.scores[last.name].factor
             case "layernorm" | "rmsnorm":
                 reach = HEADROOM * self.tensors.range(ops[-1].inputs[0], lambda seen: seen.largest)
-                return reach / ((1 << (arithmetic.NORM_BITS - 1)) - 1)
+                return reach / NORM_LARGEST
         return self.tensors.of(work.outputs[0]) / factor
 
     def _last(self, function: str, work: Work, ops: list[Operator]) -> Requantizer | None:
+        zero = self.tensors.zero(work.outputs[0])
         match function:
             case "gelu":
-                unit = arithmetic.GELU_SCALE / self.tensors.of(work.outputs[0])
-                return requantizer(unit, 0, work.name)
+                factor = arithmetic.GELU_SCALE / self.tensors.of(work.outputs[0])
+                if zero:
+                    return affine(factor, np.full_like(factor, zero), work.name)
+                return requantizer(factor, 0, work.name)
             case "softmax":
                 return probabilities()
             case "layernorm" | "rmsnorm":
                 norm = ops[-1]
                 assert isinstance(norm, LayerNorm)
                 found = self.constants.affine[norm.name]
-                return affine(found, self.tensors.of(work.outputs[0]), work.name)
+                unit = self.tensors.of(work.outputs[0])
+                gamma, beta = arithmetic.NORM_SCALE * found.gamma / unit, found.beta / unit
+                return affine(gamma, beta + zero, work.name)
         return None

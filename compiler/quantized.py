@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -12,7 +12,9 @@ import numpy.typing as npt
 
 from codesign.compiler.calibrate import LEVELS
 from codesign.compiler.constants import Floats
+from codesign.compiler.given_scales import HIGHEST, LOWEST
 from codesign.compiler.masks import Mask, take_apart
+from codesign.compiler.onnx_float import Array
 from codesign.hw.arithmetic import Ints
 from codesign.hw.errors import CodesignError
 
@@ -106,10 +108,32 @@ QuantizedStep: TypeAlias = Projection | Product | Attention | Rows
 
 @dataclass(frozen=True)
 class Quantized:
-    """The steps of a plan by index, and the scale of every int8 tensor: [1] or [columns]."""
+    """The steps of a plan by index, and the scale of every int8 tensor: [1] or [columns].
+
+    `zeros`: the code that stands for 0, of tensors whose codes a file or a clamp settles; those go
+    from -128 to 127, all others from -127 on.
+    """
 
     steps: Mapping[int, QuantizedStep]
     scales: Mapping[str, Floats]
+    zeros: Mapping[str, int] = field(default_factory=dict)
+
+    def codes(self, tensor: str, values: Array) -> Int8:
+        """The codes of a tensor's values, to nearest even and clamped."""
+        zero = self.zeros.get(tensor)
+        if zero is None:
+            return to_int8(values, self.scales[tensor])
+        codes = np.round(values / self.scales[tensor]) + zero
+        return np.clip(codes, LOWEST, HIGHEST).astype(np.int8)
+
+    def remainder(self, tensor: str, values: Array, codes: Array) -> Int8:
+        """What codes leave of the values, in steps LOW_STEPS times finer."""
+        return to_int8(values - self.values(tensor, codes), self.scales[tensor] / LOW_STEPS)
+
+    def values(self, tensor: str, codes: Array) -> Floats:
+        """What the codes of a tensor stand for."""
+        moved = codes.astype(np.float64) - self.zeros.get(tensor, 0)
+        return np.asarray(moved * self.scales[tensor])
 
 
 def to_int8(values: Any, scale: Floats | float) -> Int8:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from codesign.compiler.calibrate import LEVELS
-from codesign.compiler.constants import Affine, Floats
+from codesign.compiler.constants import Floats
 from codesign.compiler.quantized import QuantizationError, Requantizer
 from codesign.hw import arithmetic
 from codesign.hw.arithmetic import Ints
@@ -26,15 +26,16 @@ def requantizer(real: Floats | float, offset: Ints | int, name: str) -> Requanti
     return Requantizer(pairs[:, 0], pairs[:, 1], offsets)
 
 
-def affine(found: Affine, unit_out: Floats, name: str) -> Requantizer:
-    """Gamma and beta in int8 units: the largest shift at which multiplier and offset both fit."""
-    factor, added = arithmetic.NORM_SCALE * found.gamma / unit_out, found.beta / unit_out
+def affine(factor: Floats, added: Floats, name: str) -> Requantizer:
+    """value * factor + added in int8 codes: the largest shift at which multiplier and offset fit."""
     bits = arithmetic.MULTIPLIER_BITS - 1
     multiplier_room = bits - 1 - np.frexp(factor)[1]
     offset_room = 30 - np.frexp(added)[1]
     shift = np.minimum(np.minimum(multiplier_room, offset_room), 40).astype(np.int64)
     if (shift < 0).any():
-        raise QuantizationError(f"{name!r}: gamma or beta is too large for the range of its output")
+        raise QuantizationError(
+            f"{name!r}: its scale or bias is too large for the range of its output"
+        )
     power = np.ldexp(1.0, shift)
     return Requantizer(
         np.round(factor * power).astype(np.int64), shift, np.round(added * power).astype(np.int64)

@@ -23,7 +23,8 @@ from codesign.hw.program import Affine, Body, Cases, Instruction, Pipeline, Ring
 @dataclass(frozen=True)
 class RowProblem:
     """`batch` matrices of rows x cols int8 values; `operands` of them added; `parameters` rows per
-    block are loaded: gamma and beta of a norm, a softmax's mask over its columns.
+    block are loaded: factor and bias before a function (as a softmax's mask over its columns), gamma
+    and beta behind a norm, or both.
     """
 
     rows: int
@@ -32,6 +33,21 @@ class RowProblem:
     operands: int = 1
     parameters: int = 0
     batch: int = 1
+
+    @property
+    def scaled(self) -> bool:
+        """Whether parameters come before the function."""
+        return self.parameters > int(self.function in ("layernorm", "rmsnorm"))
+
+    @property
+    def affine(self) -> bool:
+        """Whether parameters come behind the function."""
+        return self.parameters > 1 or (self.parameters > 0 and not self.scaled)
+
+    def parameter_rows(self, config: HardwareConfig) -> int:
+        """Rows of the parameter memory; all columns have the same but in a row function."""
+        blocks = int(ceil_div(self.cols, config.dim)) if self.function in ROW_FUNCTIONS else 1
+        return self.parameters * blocks
 
 
 @dataclass(frozen=True)
@@ -60,7 +76,7 @@ def flattened(problem: RowProblem, config: HardwareConfig) -> RowProblem:
     blocks = int(ceil_div(problem.cols, config.dim))
     plane_rows = plane_bytes(problem.rows, config) // config.dim
     rows = problem.batch * blocks * plane_rows
-    return RowProblem(rows, config.dim, problem.function, problem.operands)
+    return RowProblem(rows, config.dim, problem.function, problem.operands, problem.parameters)
 
 
 def row_kernel(
@@ -111,8 +127,8 @@ def row_kernel(
         problem.rows,
         problem.cols,
         {"t": mapping.tile_rows},
-        scaled=problem.parameters > 0 and problem.function == "softmax",
-        affine=problem.parameters > 0 and problem.function != "softmax",
+        scaled=problem.scaled,
+        affine=problem.affine,
     )
     drain = Instruction(
         "mvout",

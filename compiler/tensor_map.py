@@ -16,7 +16,7 @@ LAYOUT = (
     "A tensor is a matrix of `rows` times `heads` heads of `columns` int8 values; in its ONNX shape "
     "heads come first if `heads_first`, else side by side. Behind each head stand zeros up to `stored_columns`; the whole is cut into blocks "
     "of `dim` columns, stored one after another, row by row, from `address` on: "
-    "[columns / dim][rows][dim]. A value is its int8 times its scale: one, or one a column of all "
+    "[columns / dim][rows][dim]. A value is its int8 minus `zero` times its scale: one, or one a column of all "
     f"heads. A tensor X{LOW} holds what the int8 of X leaves of the value."
 )
 
@@ -51,6 +51,7 @@ class TensorPlace:
     columns: int  # of a head
     stored_columns: int  # of a head, zeros behind it included
     scales: tuple[float, ...]
+    zero: int  # the code that stands for 0
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def _place(network: Network, name: str) -> TensorPlace:
         columns=width,
         stored_columns=stored,
         scales=tuple(scales.tolist()),
+        zero=network.quantized.zeros.get(name, 0),
     )
 
 

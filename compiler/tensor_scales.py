@@ -57,7 +57,7 @@ class TensorScales:
             if producer is not None and isinstance(self.operator(producer), Softmax):
                 self.scales[tensor] = np.array([PROBABILITY_SCALE])
             elif tensor in self.given.activations:
-                self.scales[tensor] = np.array([self.given.activations[tensor]])
+                self.scales[tensor] = np.array([self.given.activations[tensor].scale])
             elif self._has_channels(tensor):
                 self.settling.add(tensor)
                 self.scales[tensor] = self._channel_scales(tensor)
@@ -65,6 +65,11 @@ class TensorScales:
             else:
                 self.scales[tensor] = np.array([self.range(tensor, self.method) / LEVELS])
         return self.scales[tensor]
+
+    def zero(self, tensor: str) -> int:
+        """The code that stands for 0."""
+        codes = self.given.activations.get(tensor)
+        return 0 if codes is None else codes.zero
 
     def one(self, tensor: str) -> float:
         """The scale of an int8 tensor that has one."""

@@ -37,8 +37,11 @@ class Checked(Functional):
         super().step(index)
         for name in work.outputs:
             wanted, error = _Bound(self.network, self.feeds, known, index).of(name)
-            unit = self.network.quantized.scales[name]
-            reach = np.clip(wanted, -127 * unit, 127 * unit)  # beyond, int8 saturates
+            quantized = self.network.quantized
+            unit = quantized.scales[name]
+            lowest = np.full(wanted.shape, -128 if name in quantized.zeros else -127)
+            low, high = (quantized.values(name, codes) for codes in (lowest, lowest * 0 + 127))
+            reach = np.clip(wanted, low, high)  # beyond, int8 saturates
             found = self._floats(name)
             bound = error + HALF * unit
             self.worst[name] = float((np.abs(found - reach) / bound).max(initial=0.0))
@@ -47,12 +50,11 @@ class Checked(Functional):
         return name in self.network.quantized.scales or name.endswith(LOW)
 
     def _floats(self, name: str) -> Floats:
-        values = self.read(name).astype(np.float64) * self._unit(name)
-        return np.asarray(values)
-
-    def _unit(self, name: str) -> Floats:
-        base = self.network.quantized.scales[name.removesuffix(LOW)]
-        return base / LOW_STEPS if name.endswith(LOW) else base
+        quantized = self.network.quantized
+        if not name.endswith(LOW):
+            return quantized.values(name, self.read(name))
+        unit = quantized.scales[name.removesuffix(LOW)] / LOW_STEPS
+        return np.asarray(self.read(name).astype(np.float64) * unit)
 
 
 class _Bound:

@@ -5,7 +5,7 @@ failing one shrinks and prints as text. `build` writes it as ONNX.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from codesign.hw.config import HardwareConfig
 SIZES = (1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 20, 31, 32, 33)
 KINDS = ("attention", "linear", "sum", "norm", "gelu", "attention", "relu", "softmax", "attention")
 GELUS = ("erf", "tanh")
+TYPES = ("uint8", "int8", "uint8", "int8", "uint16", "int16")
+# From where to where the codes of a quantized tensor reach; the inputs are normal numbers.
+RANGES = ((-4, 4), (0, 4), (0, 1.5), (-1, 3), (-0.7, 0.9), (-5, 0), (-3.2, 0.1), (-0.04, 8))
 MASKS = ("none", "causal", "padding", "both", "bias", "bias+padding", "bias+causal")
 
 
@@ -34,6 +37,7 @@ class Layer:
     form: str = ""  # of a gelu, a mask, ...
     flag: bool = False
     factor: float = 1.0
+    codes: tuple[str, float, float] | None = None  # of what it writes: type, and the range
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Recipe:
     layers: tuple[Layer, ...]
     outputs: tuple[int, ...]  # of its tensors, from the last back
     spread: float = 0.0  # decades between the weights of channels
+    codes: tuple[str, float, float] | None = None  # of its inputs and weights
     seed: int = 0
 
 
@@ -62,8 +67,28 @@ class _Writer:
         self.rng = np.random.default_rng(self.recipe.seed)
 
     def weights(self, rows: int, columns: int) -> str:
-        values = self.rng.normal(0, 1 / math.sqrt(rows), (rows, columns))
-        return self.b.const(values * self.decades(columns))
+        values = self.rng.normal(0, 1 / math.sqrt(rows), (rows, columns)) * self.decades(columns)
+        if self.recipe.codes is None:
+            return self.b.const(values)
+        largest = np.abs(values).max(axis=0)
+        zero = int(self.rng.integers(100, 156)) if self.rng.random() < 0.3 else 128
+        scale = largest / min(zero, 255 - zero)
+        codes = np.clip(np.round(values / scale) + zero, 0, 255)
+        constants = self.b.const(codes, "uint8"), self.b.const(scale)
+        zeros = self.b.const(np.full(columns, zero), "uint8")
+        return str(self.b.node("DequantizeLinear", *constants, zeros, axis=1))
+
+    def coded(self, x: str, codes: tuple[str, float, float] | None) -> str:
+        """x, quantized and back."""
+        if codes is None:
+            return x
+        kind, low, high = codes
+        ends = np.iinfo(kind)
+        scale = (high - low) / (int(ends.max) - int(ends.min))
+        zero = self.b.const(round(int(ends.min) - low / scale), kind)
+        constants = self.b.const(scale), zero
+        quantized = self.b.node("QuantizeLinear", x, *constants)
+        return str(self.b.node("DequantizeLinear", quantized, *constants))
 
     def decades(self, columns: int) -> Array:
         reach = self.recipe.spread / 2
@@ -184,7 +209,7 @@ class _Writer:
                 out, rows, columns = self.attention(layer, x, y)
             case _:
                 out = self.sum(layer, x, y)
-        self.tensors.append((out, rows, columns))
+        self.tensors.append((self.coded(out, layer.codes), rows, columns))
 
     def sum(self, layer: Layer, x: tuple[str, int, int], y: tuple[str, int, int]) -> str:
         """x + y, y projected to the columns of x unless they fit."""
@@ -201,7 +226,7 @@ def build(recipe: Recipe) -> tuple[onnx.ModelProto, list[Feeds]]:
     w = _Writer(recipe)
     for name, rows in (("x", recipe.rows), ("y", recipe.other_rows)):
         w.b.input(name, (1, rows, recipe.columns))
-        w.tensors.append((name, rows, recipe.columns))
+        w.tensors.append((w.coded(name, recipe.codes), rows, recipe.columns))
     for layer in recipe.layers:
         w.add(layer)
     made = [name for name, _, _ in w.tensors[2:]]
@@ -227,8 +252,20 @@ def _feeds(model: onnx.ModelProto, seed: int) -> Feeds:
     return feeds
 
 
+CODES = st.one_of(
+    st.none(),
+    st.tuples(st.sampled_from(TYPES), st.sampled_from(RANGES)).map(lambda c: (c[0], *c[1])),
+)
+
+
 @st.composite
-def layers(draw: st.DrawFn) -> Layer:
+def layers(draw: st.DrawFn, quantized: bool = False) -> Layer:
+    plain = draw(plain_layers())
+    return replace(plain, codes=draw(CODES)) if quantized else plain
+
+
+@st.composite
+def plain_layers(draw: st.DrawFn) -> Layer:
     kind = draw(st.sampled_from(KINDS))
     reads = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
     flag = draw(st.booleans())
@@ -247,17 +284,18 @@ def layers(draw: st.DrawFn) -> Layer:
 
 
 @st.composite
-def recipes(draw: st.DrawFn) -> Recipe:
-    """Networks of up to eight layers."""
+def recipes(draw: st.DrawFn, quantized: bool = False) -> Recipe:
+    """Networks of up to eight layers; `quantized`: with codes of a file, clamps in them."""
     sizes = st.sampled_from(SIZES)
     rows = draw(sizes)
     return Recipe(
         rows,
         draw(sizes),
         draw(st.one_of(st.just(rows), sizes)),
-        tuple(draw(st.lists(layers(), min_size=1, max_size=8))),
+        tuple(draw(st.lists(layers(quantized), min_size=1, max_size=8))),
         tuple(draw(st.lists(st.integers(0, 7), min_size=1, max_size=3))),
-        draw(st.sampled_from((0.0, 0.0, 3.0, 6.0))),
+        0.0 if quantized else draw(st.sampled_from((0.0, 0.0, 3.0, 6.0))),
+        draw(CODES) if quantized else None,
         draw(st.integers(0, 1 << 16)),
     )
 

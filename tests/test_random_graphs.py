@@ -176,6 +176,13 @@ def test_random_networks(
     note(check(recipe, machine, objective, accurate))
 
 
+@settings(QUIET, max_examples=60)
+@given(recipe=recipes(quantized=True), machine=machines(), accurate=st.booleans())
+def test_random_quantized_networks(recipe: Recipe, machine: HardwareConfig, accurate: bool) -> None:
+    """With zero points and clamps in the codes of all kinds of tensors."""
+    note(check(recipe, machine, accurate=accurate))
+
+
 def int8_tensors(network: Network) -> frozenset[str]:
     """What settles the bits of a network: the tensors between which nothing is rounded to int8."""
     operators = network.plan.graph.dag.nodes
@@ -206,6 +213,15 @@ def test_no_machine_changes_a_bit(
             first = outputs.setdefault(int8_tensors(network), found)
             for name, value in found.items():
                 np.testing.assert_array_equal(value, first[name])
+
+
+@pytest.mark.long
+@settings(QUIET, max_examples=3000)
+@given(recipe=recipes(quantized=True), machine=machines(), accurate=st.booleans())
+def test_many_random_quantized_networks(
+    recipe: Recipe, machine: HardwareConfig, accurate: bool
+) -> None:
+    check(recipe, machine, accurate=accurate)
 
 
 @pytest.mark.long

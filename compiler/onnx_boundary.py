@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import onnx
 
 from codesign.compiler.onnx_shapes import UnknownShape
+from codesign.hw import text
 from codesign.hw.errors import CodesignError, ModelError
 
 _REMEDY = "the file is damaged or has a form unknown here: export it again (--debug shows more)"
@@ -49,13 +50,8 @@ def node_place(op_type: str, name: str) -> str:
 
 def reason(error: BaseException) -> str:
     """What an exception says, in a part of a line."""
-    if isinstance(error, RecursionError):
-        return "it is nested too deep"
-    if isinstance(error, MemoryError):
-        return "it needs more memory than there is"
     if isinstance(error, UnicodeDecodeError):
         return "a name is not UTF-8"
-    words = " ".join(str(error).split())
     if isinstance(error, onnx.checker.ValidationError | UnknownShape):
-        return words[:200]
-    return f"{type(error).__name__}: {words[:160]}" if words else type(error).__name__
+        return " ".join(str(error).split())[:200]
+    return text.reason(error)

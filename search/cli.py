@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codesign.hw.errors import CodesignError
+from codesign.hw.text import printable
 from codesign.search import cli_search, cli_train
 from codesign.search.cli_options import (
     AXES,
@@ -370,7 +371,7 @@ def _message(error: CodesignError | click.ClickException) -> str:
 
 def _say(message: str, code: int) -> int:
     sys.stdout.flush()
-    print(f"codesign: {message}", file=sys.stderr)
+    print(printable(f"codesign: {message}"), file=sys.stderr)
     return code
 
 

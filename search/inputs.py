@@ -16,6 +16,7 @@ from codesign.hw.area import AreaOverrides
 from codesign.hw.config import PRESETS, HardwareConfig
 from codesign.hw.energy import TABLES, EnergyOverrides
 from codesign.hw.errors import ModelError, TableError, UnsupportedError
+from codesign.hw.text import printable
 from codesign.models.families import (
     FAMILIES,
     BertConfig,
@@ -173,13 +174,13 @@ def _from_file(
     from codesign.compiler.onnx_import import import_onnx  # onnx is slow to load
     from codesign.compiler.onnx_load import UnusableExtent, read_model
 
-    onnx_model = read_model(path)
+    onnx_model, name = read_model(path), printable(path.stem)
     unusable: UnusableExtent | None = None
     for try_seq in (seq,) if seq is not None else (DEFAULT_SEQ, None):
         for try_batch in (batch,) if batch is not None else (DEFAULT_BATCH, None):
             try:
                 graph = import_onnx(
-                    onnx_model, batch=try_batch, seq=try_seq, dims=dict(named), name=path.stem
+                    onnx_model, batch=try_batch, seq=try_seq, dims=dict(named), name=name
                 )
             except UnsupportedError as error:
                 _require_positions(onnx_model, error, try_seq, try_batch, dict(named))
@@ -187,7 +188,7 @@ def _from_file(
             except UnusableExtent as error:
                 unusable = error  # the last to be raised is of what was asked for
             else:
-                return Model(path.stem, graph, try_seq, try_batch)
+                return Model(name, graph, try_seq, try_batch)
     assert unusable is not None
     raise unusable
 

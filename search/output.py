@@ -26,6 +26,7 @@ import numpy.typing as npt
 
 from codesign.hw import files
 from codesign.hw.errors import CodesignError
+from codesign.hw.text import csv_cell, printable
 from codesign.search import lock
 
 RUN_FILE, LOG_FILE, JOURNAL_FILE = "run.json", "log.txt", "rows.jsonl"
@@ -47,7 +48,7 @@ class RunDirectory:
     def log(self, message: str) -> None:
         """Append a line with the time of day to the log."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S%z")
-        _append(self.path / LOG_FILE, f"{stamp} {message}\n")
+        _append(self.path / LOG_FILE, f"{stamp} {printable(message)}\n")
 
     def append(self, record: Any, name: str = JOURNAL_FILE) -> None:
         """Append one dataclass instance to a journal, which never is without its run.json."""
@@ -60,13 +61,16 @@ class RunDirectory:
         path = self.path / name
         if not path.exists():
             return []
-        text = path.read_text(encoding="utf-8")
+        try:
+            text = path.read_bytes().decode(errors="replace")
+        except OSError as error:
+            raise OutputError(f"cannot read {path}: {error.strerror}") from error
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             write_atomic(path, whole.encode())
         try:
             return [kind(**json.loads(line)) for line in whole.splitlines()]
-        except (json.JSONDecodeError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             remedy = (
                 "remove the folder or choose another --out" if name == JOURNAL_FILE else "remove it"
             )
@@ -178,13 +182,21 @@ def json_compact(document: Any) -> str:
 
 
 def csv_text(records: Sequence[Any]) -> str:
-    """Return dataclass instances of one kind as CSV with a header; None is an empty field."""
+    """Return dataclass instances of one kind as CSV with a header; None is an empty field.
+
+    Text that a spreadsheet would take for a formula is marked as text (`hw.text.csv_cell`).
+    """
     buffer = io.StringIO()
     names = [field.name for field in fields(records[0])]
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(map(asdict, records))
+    writer.writerows(csv_row(asdict(record)) for record in records)
     return buffer.getvalue()
+
+
+def csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with its text as cells that no spreadsheet takes for a formula."""
+    return {n: csv_cell(v) if isinstance(v, str) else v for n, v in record.items()}
 
 
 def parquet_bytes(records: Sequence[Any]) -> bytes:
@@ -232,7 +244,7 @@ def _refuse_other_inputs(path: Path, run: Mapping[str, Any]) -> None:
         before = dict(json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["inputs"])
     except (FileNotFoundError, NotADirectoryError):
         return
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise OutputError(
             f"{path / RUN_FILE} is no run of codesign: choose another --out"
         ) from error

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codesign.hw.text import printable
 from codesign.search import report_charts as charts
 from codesign.search import report_content as content
 from codesign.search.output import write_atomic
@@ -166,12 +167,18 @@ def _in_words(value: Any) -> str:
 
 
 @cache
+def _shown(value: Any) -> Any:
+    """What a page shows of a value: text without marks that turn the direction of writing."""
+    return printable(value, keep="\n\t") if type(value) is str else value
+
+
 def _environment(*, html: bool) -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=html,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

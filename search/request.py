@@ -16,6 +16,7 @@ from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
+from codesign.hw.text import printable
 from codesign.search import grid, inputs, output, tables
 from codesign.search.grid import Point
 from codesign.search.inputs import Model
@@ -175,14 +176,14 @@ def _say_patches(graph: Graph) -> None:
 
 def say(message: str) -> None:
     """Print a line for people on standard error."""
-    print(f"codesign: {message}", file=sys.stderr)
+    print(printable(f"codesign: {message}"), file=sys.stderr)
 
 
 def say_where(out: Path | None, waves: Path | None = None) -> None:
     """Say on standard error which files were written."""
     for what, path in (("files", out), ("waves", waves)):
         if path is not None:
-            print(f"{what} are in {path}", file=sys.stderr)
+            print(printable(f"{what} are in {path}"), file=sys.stderr)
 
 
 def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:

@@ -7,7 +7,6 @@ is what the user gives, or a default that is said aloud.
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import onnx
@@ -15,6 +14,7 @@ import onnx
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel
 from codesign.compiler.onnx_load import Dimensions, input_shapes
 from codesign.hw.errors import CodesignError
+from codesign.hw.npz_file import read_arrays
 from codesign.search.inputs import Model
 from codesign.search.tokens import IDS, MASK, TYPES, TextError, Tokenizer, require_text
 
@@ -206,15 +206,12 @@ def _alone(value: Array, shape: tuple[int, ...]) -> Array:
 def _arrays(path: Path, inputs: Sequence[Input]) -> dict[str, Array]:
     """The arrays of a file, which has one of every input's name and no others."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name]) for name in file}
+        arrays = read_arrays(path)
     except OSError as error:
+        raise SampleError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
         raise SampleError(
-            f"cannot read {path}: {error.strerror or 'it is no .npz file'}"
-        ) from error
-    except (ValueError, BadZipFile, TypeError, AttributeError, EOFError) as error:
-        raise SampleError(
-            f"{path} is no .npz file of numbers: write it with numpy.savez"
+            f"{path} is no .npz file of numbers ({error}): write it with numpy.savez"
         ) from error
     names = {each.name for each in inputs}
     listed = ", ".join(each.name for each in inputs)

@@ -15,6 +15,7 @@ from codesign.hw.area import AreaOverrides
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
 from codesign.hw.processes import cores
+from codesign.hw.text import printable
 from codesign.search import inputs, output
 from codesign.search.joint import Listener, Problem, Settings, search
 from codesign.search.network_tables import NetworkTables
@@ -122,7 +123,7 @@ def run_search(request: SearchRequest) -> None:
         output.print_json(_document(run, out, done, results))
     else:
         _print(prepared, done, results)
-        print(f"report, plots and tables are in {out}", file=sys.stderr)
+        print(printable(f"report, plots and tables are in {out}"), file=sys.stderr)
 
 
 def _prepare(request: SearchRequest) -> _Prepared:
@@ -283,7 +284,7 @@ def _start(path: Path, space: SearchSpace) -> Genes:
             rows = list(csv.DictReader(stream))
     except OSError as error:
         raise SpaceError(f"cannot read {file}: {error.strerror}") from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error) as error:
         raise SpaceError(f"{file} is not CSV: {error}") from error
     found = [genes for row in rows if (genes := _genes(row, space)) is not None]
     if not found:
@@ -368,7 +369,7 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(records)
+    writer.writerows(map(output.csv_row, records))
     return buffer.getvalue()
 
 

@@ -7,7 +7,6 @@ it; one that is damaged or belongs to another search is refused in one line.
 import hashlib
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from codesign.hw.files import refuse_damage
+from codesign.hw.npz_file import read_arrays
 from codesign.search.front import Archive, hypervolume
 from codesign.search.network_tables import Costs
 from codesign.search.output import OutputError, write_atomic
@@ -128,6 +129,7 @@ class Checkpoint:
         opaque = [name for name, value in arrays.items() if np.asarray(value).dtype.hasobject]
         if opaque:  # such an array is written without complaint, and refused when it is read
             raise TypeError(f"{opaque[0]} of a checkpoint is neither of numbers nor text")
+        arrays["digest"] = np.array(_digest_of(arrays))
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write_atomic(self.folder / CHECKPOINT_FILE, buffer.getvalue())
@@ -139,8 +141,10 @@ class Checkpoint:
         Raises OutputError where it is damaged or of another request.
         """
         path = self.folder / CHECKPOINT_FILE
-        try:
-            arrays = _arrays(path)
+        with refuse_damage(path, OutputError, "remove it and search again without --resume"):
+            arrays = read_arrays(path)
+            if str(arrays.pop("digest")) != _digest_of(arrays):
+                raise ValueError("other bytes than were written")
             if str(arrays["request"]) != self.request:
                 raise OutputError(
                     f"{path} is of another search (other options, seed or inputs): remove "
@@ -160,11 +164,6 @@ class Checkpoint:
                 history["generations"],
                 history["best_edp"],
             )
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            reason = " ".join(str(error).split())
-            raise OutputError(
-                f"{path} is damaged ({reason}): remove it and search again without --resume"
-            ) from error
         self.evaluated = evaluated
         state = {n.removeprefix("state_"): a for n, a in arrays.items() if n.startswith("state_")}
         return genes, done, state
@@ -180,13 +179,13 @@ class Checkpoint:
         return genes
 
 
-def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """The arrays of a checkpoint; raises ValueError, KeyError or OSError where it is none."""
-    content = io.BytesIO(path.read_bytes())
-    if not zipfile.is_zipfile(content):
-        raise ValueError("it is cut short or no checkpoint")
-    with np.load(content, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+def _digest_of(arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """The digest of all of a checkpoint."""
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def request_digest(inputs: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 `SearchSpace.to_toml` writes what this reads.
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -11,7 +10,9 @@ from typing import Any
 
 from codesign.hw.config import from_dict
 from codesign.hw.errors import ConfigError
+from codesign.hw.files import refuse_damage
 from codesign.hw.sizes import parse_size
+from codesign.hw.toml_file import load_toml
 from codesign.search.grid import parse_count, parse_values
 from codesign.search.space import (
     CHOSEN,
@@ -28,15 +29,14 @@ from codesign.search.space import (
 def read_space(path: Path) -> SearchSpace:
     """Read a space from a TOML file; raises SpaceError for anything wrong in it."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = load_toml(path)
     except OSError as error:
         raise SpaceError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:  # of TOML, UTF-8, or a number of thousands of digits
+    except ValueError as error:
         raise SpaceError(f"{path} is not TOML: {error}") from error
-    except RecursionError as error:
-        raise SpaceError(f"{path} is not TOML of a space: brackets nest too deep") from error
     try:
-        return space_of(document)
+        with refuse_damage(path, SpaceError, "see docs/search.md for a space"):
+            return space_of(document)
     except SpaceError as error:
         raise SpaceError(f"{path}: {error}") from error
 

@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.box import Box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from codesign.hw.config import HardwareConfig
 from codesign.hw.sizes import format_size
+from codesign.hw.text import printable
 from codesign.search.breakdown import groups
 from codesign.search.evaluate import Result
 from codesign.search.sweep import Row, best
@@ -67,10 +69,24 @@ def _spelled(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("codesign.ascii", _spelled)
 
 
+class _Console(Console):
+    """A console on which names and other text from outside can only be read."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """The segments of a renderable, with what is not printable escaped."""
+        for segment in super().render(renderable, options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield segment._replace(text=printable(segment.text, keep="\n"))
+
+
 def console(stderr: bool = False, width: int | None = None) -> Console:
     """Return a console that prints names as they are, wide enough where it is no terminal."""
     # Rich would read [brackets] in the names of ONNX nodes as its own markup.
-    made = Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    made = _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
     if hasattr(made.file, "reconfigure"):
         made.file.reconfigure(errors="codesign.ascii")
     if width is None and not made.is_terminal and "COLUMNS" not in os.environ:

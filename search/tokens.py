@@ -4,7 +4,8 @@ Tokenizers are files: tokenizer.json, or vocab.txt as BERT's WordPiece. Needs th
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ import numpy as np
 
 from codesign.compiler.onnx_float import Array
 from codesign.hw.errors import CodesignError
+from codesign.hw.quiet import quiet
+from codesign.hw.text import reason
 
 TOKENIZER_FILE, VOCABULARY_FILE, SETTINGS_FILE = (
     "tokenizer.json",
     "vocab.txt",
     "tokenizer_config.json",
 )
+_MOST_BYTES = 256 << 20
 _PADDING = ("[PAD]", "<pad>", "<|endoftext|>")
 IDS, MASK, TYPES, POSITIONS = "input_ids", "attention_mask", "token_type_ids", "position_ids"
 
@@ -37,14 +41,16 @@ class Tokenizer:
         if self.path is None:
             raise TextError(f"{path} has neither {TOKENIZER_FILE} nor {VOCABULARY_FILE}")
         self._tokenizer = _read(self.path)
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
-        found = [self._tokenizer.token_to_id(token) for token in _PADDING]
+        with _refuse_panic(self.path):
+            self._tokenizer.no_padding()
+            self._tokenizer.no_truncation()
+            found = [self._tokenizer.token_to_id(token) for token in _PADDING]
         self._padding = next((number for number in found if number is not None), 0)
 
     def count(self, text: str) -> int:
         """How many tokens a text is."""
-        return len(self._tokenizer.encode(text).ids)
+        with _refuse_panic(self.path):
+            return len(self._tokenizer.encode(text).ids)
 
     def feeds(self, text: str, inputs: Sequence[str], length: int) -> Mapping[str, Array]:
         """The inputs of those names, int64[1, length] each: a text, and padding behind it.
@@ -52,9 +58,10 @@ class Tokenizer:
         A text that is longer is cut, its last special token kept. Raises TextError for an input that
         text does not give.
         """
-        self._tokenizer.enable_truncation(length)
-        encoding = self._tokenizer.encode(text)
-        self._tokenizer.no_truncation()
+        with _refuse_panic(self.path):
+            self._tokenizer.enable_truncation(length)
+            encoding = self._tokenizer.encode(text)
+            self._tokenizer.no_truncation()
         used = len(encoding.ids)
         values = {
             IDS: [*encoding.ids, *[self._padding] * (length - used)],
@@ -92,14 +99,26 @@ def _read(path: Path) -> Any:
         raise TextError(f"reading {path} needs tokenizers: pip install 'codesign[run]'") from error
     if not path.is_file():
         raise TextError(f"cannot read {path}: no such file")
-    try:
+    if path.stat().st_size > _MOST_BYTES:
+        raise TextError(f"{path} is larger than {_MOST_BYTES >> 20} MiB: that is no tokenizer")
+    with _refuse_panic(path):
         if path.suffix == ".txt":
             return BertWordPieceTokenizer(str(path), lowercase=_lower_case(path.parent))
         return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the package raises Exception itself
-        reason = str(error).splitlines()[0]
+
+
+@contextmanager
+def _refuse_panic(path: Path | None) -> Iterator[None]:
+    """Whatever the package raises, its panics (no Exception) with it, is the file's fault: TextError."""
+    try:
+        with quiet():  # a panic prints its stack
+            yield
+    except (KeyboardInterrupt, SystemExit, CodesignError):
+        raise
+    except BaseException as error:
         raise TextError(
-            f"{path} is no tokenizer ({reason}): give a {TOKENIZER_FILE}, or a {VOCABULARY_FILE} of BERT"
+            f"{path} is no tokenizer ({reason(error)}): give a {TOKENIZER_FILE}, or a "
+            f"{VOCABULARY_FILE} of BERT"
         ) from error
 
 
@@ -108,5 +127,5 @@ def _lower_case(folder: Path) -> bool:
     try:
         settings = json.loads((folder / SETTINGS_FILE).read_text(encoding="utf-8"))
         return bool(settings.get("do_lower_case", True))
-    except (OSError, ValueError, AttributeError):
+    except (OSError, ValueError, AttributeError, RecursionError):
         return True

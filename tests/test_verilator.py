@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -140,7 +140,27 @@ def test_an_executable_is_built_once_for_its_sources_and_parameters(sources: lis
     made = first.stat().st_mtime_ns
     assert verilator.build("counter", sources, top="counter", parameters={"Last": 5}) == first
     assert first.stat().st_mtime_ns == made
-    assert sorted(path.name for path in first.parent.iterdir()) == ["counter"]
+    assert sorted(path.name for path in first.parent.iterdir()) == ["counter", "sha256"]
+
+
+def test_what_changed_in_the_cache_is_built_again_not_run(
+    sources: list[Path], tmp_path: Path
+) -> None:
+    def build() -> Path:
+        return verilator.build("counter", sources, top="counter", parameters={"Last": 5})
+
+    first = build()
+    damages: list[Callable[[], object]] = [
+        lambda: first.write_text("#!/bin/sh\ntouch " + str(tmp_path / "ran")),
+        lambda: first.write_bytes(first.read_bytes()[:1000]),
+        lambda: first.chmod(0o777),
+        lambda: first.parent.joinpath("counter").rename(first.with_name("other")),
+        lambda: (first.parent / "sha256").unlink(),
+    ]
+    for damage in damages:
+        damage()
+        assert subprocess.check_output([build()], text=True).startswith("counted to 5")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_processes_may_build_the_same_at_once(sources: list[Path], tmp_path: Path) -> None:

@@ -1,0 +1,40 @@
+"""Text from outside (names in files, paths, other programs' errors) on its way to a terminal or table.
+
+What is not printable - escapes of terminals, marks that turn the direction of writing, bytes of a path
+that are no UTF-8 - is written as Python would write it in a string: `\\x1b`, `\\u202e`, `\\udcff`.
+"""
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """Return `text` with every character that is not printable escaped, except those of `keep`."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in keep else ascii(c)[1:-1] for c in text)
+
+
+def reason(error: BaseException) -> str:
+    """What an exception of another package says, in a part of a line."""
+    if isinstance(error, RecursionError):
+        return "it is nested too deep"
+    if isinstance(error, MemoryError):
+        return "it needs more memory than there is"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    words = " ".join(str(error).split())
+    words = words if len(words) <= 160 else f"{words[:159]}…"
+    return printable(f"{type(error).__name__}: {words}" if words else type(error).__name__)
+
+
+def csv_cell(text: str) -> str:
+    """Return `text` as a CSV cell that no spreadsheet takes for a formula; `csv_value` undoes it.
+
+    An apostrophe in front is what spreadsheets themselves mark text with.
+    """
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
+def csv_value(cell: str) -> str:
+    """Return the text that `csv_cell` was given."""
+    return cell.removeprefix("'")

@@ -1,0 +1,28 @@
+"""TOML from outside: whatever is wrong with a file is one ValueError with a short reason."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+MOST_BYTES = 1 << 20
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Return the document of a file. Raises OSError, or ValueError saying what is wrong in it."""
+    if path.stat().st_size > MOST_BYTES:
+        raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise ValueError("it is not UTF-8 text") from error
+    except RecursionError as error:
+        raise ValueError("brackets nest too deep") from error
+
+
+def said(value: object) -> str:
+    """A value of such a document in a message, short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return f"of type {type(value).__name__}"
+    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -26,9 +26,11 @@ from codesign.compiler.image import mask_contents, pack, step_numbers
 from codesign.compiler.lower import Plan, lower
 from codesign.compiler.masks import Mask
 from codesign.compiler.matrices import Matrices, require_whole_patches
+from codesign.compiler.onnx_branches import without_branches
 from codesign.compiler.onnx_dequantize import dequantized
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel, load_model
 from codesign.compiler.onnx_import import import_onnx
+from codesign.compiler.onnx_load import Dimensions, input_shapes
 from codesign.compiler.onnx_precision import in_float32
 from codesign.compiler.onnx_scales import given_scales, uneven
 from codesign.compiler.options import DEFAULT, Options
@@ -84,6 +86,7 @@ def compile_network(
     """
     name = source.stem if isinstance(source, Path) else None
     file, data = in_float32(load_model(source)), list(samples)
+    file = without_branches(file, input_shapes(file, Dimensions(batch, seq, dict(dims or {}))))
     clipped = frozenset[str]()
     every = dequantized(file, None)
     clamped = FloatModel(every.model)

@@ -218,7 +218,9 @@ class _Folder:
         """Replace an If by the branch that its constant condition takes."""
         condition = self.graph.tensors[node.inputs[0]].value
         if condition is None:
-            self.reject(node, "its condition depends on data")
+            self.reject(
+                node, "its condition depends on data: export the branch that is meant alone"
+            )
             return
         branch = node.attribute("then_branch" if condition.all() else "else_branch")
         self.inlined += 1
@@ -228,7 +230,7 @@ class _Folder:
         for weights in branch.initializer:
             self.constant(local[weights.name], weights)
         for inner in branch.node:
-            self.visit(_renamed(inner, local))
+            self.visit(renamed(inner, local))
         for outer, inner_output in zip(node.outputs, branch.output, strict=True):
             name = self.resolve(local.get(inner_output.name, inner_output.name))
             if name in self.tainted:
@@ -344,7 +346,7 @@ def _attribute_key(proto: onnx.NodeProto) -> tuple[bytes, ...]:
     return tuple(sorted(a.SerializeToString(deterministic=True) for a in proto.attribute))
 
 
-def _renamed(proto: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+def renamed(proto: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
     """Return a copy of a node with the branch's own tensors renamed, also in nested branches."""
     copy = onnx.NodeProto()
     copy.CopyFrom(proto)
@@ -352,7 +354,7 @@ def _renamed(proto: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
     copy.output[:] = [names.get(name, name) for name in proto.output]
     for attribute in copy.attribute:
         if attribute.HasField("g"):
-            nested = [_renamed(inner, names) for inner in attribute.g.node]
+            nested = [renamed(inner, names) for inner in attribute.g.node]
             del attribute.g.node[:]
             attribute.g.node.extend(nested)
             for output in attribute.g.output:

@@ -31,7 +31,8 @@ from codesign.compiler.onnx_shapes import Node, Origin, UnknownShape
 from codesign.hw.errors import ModelError, UnsupportedError
 
 _LISTED_NODES = 8
-_REMEDY = "replace them by standard ONNX operators, or export the part of the model without them"
+_REMEDY = "export the part of the model without them"
+_CUSTOM_REMEDY = f"replace them by standard ONNX operators, or {_REMEDY}"
 
 
 class NothingToCompute(ModelError):
@@ -119,4 +120,6 @@ def _message(title: str, unsupported: Sequence[Unsupported]) -> str:
             f"{op_type} {first[op_type]!r}" + (f" and {count - 1} more" if count > 1 else "")
             for op_type, count in counts.items()
         ]
-    return f"cannot import {title}: unsupported ONNX nodes {', '.join(nodes)}: {_REMEDY}"
+    custom = any("::" in node.op_type for node in unsupported)
+    remedy = _CUSTOM_REMEDY if custom else _REMEDY
+    return f"cannot import {title}: unsupported ONNX nodes {', '.join(nodes)}: {remedy}"

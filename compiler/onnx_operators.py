@@ -283,9 +283,11 @@ def _fused_activation(emitter: Emitter, node: Node) -> None:
     output = node.outputs[0]
     inner = f"{output}/{function}"
     emitter.graph.tensors[inner] = emitter.tensor(output)
-    emitter.views[inner] = replace(emitter.views[output], source=inner)
-    op = emitter.operators.pop(emitter.views[output].source)
-    emitter.operators[inner] = replace(op, output=inner)
+    view = emitter.views.pop(output)
+    if view.source == output:  # else something is pending on it, which the host writes to `inner`
+        emitter.operators[inner] = replace(emitter.operators.pop(output), output=inner)
+        view = replace(view, source=inner)
+    emitter.views[inner] = view
     step = replace(node, name=f"{node.name}/{function}", op_type=function, inputs=(inner,))
     (activation if function == "Relu" else host)(emitter, step)
 

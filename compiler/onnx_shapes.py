@@ -90,7 +90,8 @@ def output_types(
     """Return (dtype, shape) of every output of `node`. Raises UnknownShape."""
     given = [tensors[name] for name in node.inputs if name]
     if node.op_type in BROADCASTING | COMPARING and not node.domain:
-        dtype = TensorProto.BOOL if node.op_type in COMPARING else given[-1].dtype
+        typed = given[0] if node.op_type == "Pow" else given[-1]  # an exponent has its own type
+        dtype = TensorProto.BOOL if node.op_type in COMPARING else typed.dtype
         return [(dtype, broadcast(*(tensor.shape for tensor in given)))]
     rule = _CONTRIB.get(node.op_type)
     if rule is not None and (node.domain or node.op_type not in _STANDARD_NAMES):

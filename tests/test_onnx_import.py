@@ -589,3 +589,19 @@ def test_group_normalization_has_the_shape_of_its_input() -> None:
     x = b.input("x", (1, 4, 8, 8))
     y = b.node("GroupNormalization", x, b.weights(4), b.weights(4), num_groups=2)
     assert kinds(import_onnx(b.model(y))) == ["groupnormalization"]
+
+
+def test_a_fused_activation_behind_what_the_host_adds() -> None:
+    """A Gemm adds a matrix, which is no bias: the host does it before the activation."""
+    b = ModelBuilder()
+    x = b.input("x", (4, 8))
+    more: dict[str, Any] = {"activation": "Relu", "domain": CONTRIB}
+    y = b.node("FusedGemm", x, b.weights(8, 6), b.weights(4, 6), **more)
+    assert kinds(import_onnx(b.model(y))) == ["matmul", "add", "relu"]
+
+
+def test_a_power_has_the_type_of_its_base() -> None:
+    b = ModelBuilder()
+    x = b.input("x", (1, 4, 8))
+    y = b.node("Softplus", b.node("Pow", x, b.const(2, "int64")))
+    assert kinds(import_onnx(b.model(y), seq=4)) == ["pow", "softplus"]

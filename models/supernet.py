@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from codesign.hw.errors import ModelError
+from codesign.hw.installation import install_command
 from codesign.models import elastic, torch_file
 from codesign.models.compute import CPU, Compute
 from codesign.models.families import DecoderConfig
@@ -67,7 +68,7 @@ def train(
     try:
         from codesign.models import training_loop
     except ModuleNotFoundError as error:
-        raise ModelError("training needs torch: pip install 'codesign[train]'") from error
+        raise ModelError(f"training needs torch: {install_command('train')}") from error
     from codesign.models.ranks import together
     from codesign.models.training_state import write_log
 

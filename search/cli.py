@@ -8,8 +8,10 @@ import errno
 import io
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,9 @@ from codesign.hw.text import printable
 from codesign.search import cli_search, cli_train
 from codesign.search.cli_options import (
     AXES,
+    MACHINE_NAMES,
+    MODEL_NAMES,
+    PATH,
     POSITIVE,
     area_option,
     counts,
@@ -29,16 +34,19 @@ from codesign.search.cli_options import (
     machine_options,
     model_options,
     out_option,
-    path,
     quantization_options,
     reader,
+    workers_option,
 )
+from codesign.search.command_group import CommandGroup, Escaped
+from codesign.search.signals import signals_interrupt
 
 if TYPE_CHECKING:
     from codesign.search.network import Quantization
     from codesign.search.request import Request
 
-INTERRUPTED, BAD_INPUT, BROKEN_PIPE = 130, 2, 141
+BAD_INPUT, BROKEN_PIPE = 2, 141
+SIGNALLED = 128  # and the number of the signal: 130 after Ctrl-C, 143 after SIGTERM
 
 # Options that do not change results, with the number of values they take.
 _NOT_IN_COMMAND = {
@@ -47,7 +55,11 @@ _NOT_IN_COMMAND = {
 }  # fmt: skip
 
 
-@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=CommandGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name="codesign", prog_name="codesign", message="%(prog)s %(version)s")
 @debug_option
 @click.pass_context
@@ -65,12 +77,12 @@ def cli(context: click.Context) -> None:
 @model_options
 @machine_options
 @area_option
-@click.option("-j", "--jobs", type=POSITIVE, help="Processes.  [default: all cores]")
+@workers_option("--jobs")
 @out_option("--out", "-o")
 @json_option
 @debug_option
 @click.pass_obj
-def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
+def sweep(command: str, /, workers: int | None, **options: Any) -> None:
     """Price MODEL on every machine of a grid: cycles, energy, EDP, area.
 
     With --out what is done survives an interrupt, and the same command goes on from there.
@@ -78,7 +90,7 @@ def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
     from codesign.hw.processes import cores
     from codesign.search.commands import run_sweep
 
-    run_sweep(_request(command, **options), cores() if jobs is None else jobs)
+    run_sweep(_request(command, **options), cores() if workers is None else workers)
 
 
 @cli.command()
@@ -90,7 +102,7 @@ def sweep(command: str, /, jobs: int | None, **options: Any) -> None:
 @click.option("--kernel", metavar="NAME", help="functional, rtl: kernels with this in their names.")
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2),
               help="functional, rtl: of the random operands.  [default: 0]")  # fmt: skip
-@click.option("--waves", type=reader(path), metavar="FILE.vcd|.fst",
+@click.option("--waves", type=PATH, metavar="FILE.vcd|.fst",
               help="rtl: waves of one kernel; as .vcd some 20 KB a cycle.")  # fmt: skip
 @out_option("--out", "-o")
 @json_option
@@ -127,7 +139,7 @@ def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None
 @click.option(
     "--input",
     "files",
-    type=reader(path),
+    type=PATH,
     metavar="FILE.npz",
     multiple=True,
     help="An input, as arrays by the names of the model's inputs; may be repeated.",
@@ -188,12 +200,12 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
 
 
 @cli.command()
-@click.argument("family")
+@click.argument("family", shell_complete=MODEL_NAMES)
 @click.option(
     "-o",
     "--out",
     "path",
-    type=reader(path),
+    type=PATH,
     required=True,
     metavar="FILE.onnx",
     help="The file to write.",
@@ -234,9 +246,10 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
 @click.option("--vocab", "vocab_size", type=POSITIVE, help="lm: vocabulary.")
 @click.option("--no-head", "lm_head", flag_value=False, default=None, type=bool,
               help="lm: without the projection to the vocabulary, as search prices it.")  # fmt: skip
+@json_option
 @debug_option
 def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int, seed: int,
-           weights: str, **shape: Any) -> None:  # fmt: skip
+           weights: str, as_json: bool, **shape: Any) -> None:  # fmt: skip
     """Write a built-in model FAMILY, or a point of the search space (lm), as ONNX.
 
     FAMILY may be a folder that holds a trained BERT, as Hugging Face saves it: config.json and
@@ -251,9 +264,10 @@ def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int
     if Path(family).is_dir():
         if given or weights != "random":
             raise click.UsageError(f"{family} has a shape and weights of its own: name no others")
-        run_export_checkpoint(Path(family), path, length, size, opset)
+        run_export_checkpoint(Path(family), path, length, size, opset, as_json)
         return
-    run_export(exported(family, length, given), path, length, size, opset, seed, weights)
+    config = exported(family, length, given)
+    run_export(config, path, length, size, opset, seed, weights, as_json)
 
 
 @cli.command()
@@ -267,7 +281,7 @@ def models(as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=MACHINE_NAMES)
 @click.option("--ert", is_flag=True, help="Its energy costs, for --energy-table.")
 @click.option("--art", is_flag=True, help="Its areas, for --area-table.")
 @json_option
@@ -297,28 +311,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
             setattr(sys, name, io.StringIO())
         elif hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a terminal without our characters still prints
-    try:
-        with cli.make_context("codesign", arguments, obj=_command(arguments)) as context:
-            cli.invoke(context)
-        sys.stdout.flush()
-        return 0
-    except click.exceptions.Exit as done:
-        return done.exit_code
-    except BrokenPipeError:
-        # The reader has gone: nothing more can be said, at exit neither.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with signals_interrupt() as received:
+        try:
+            code = cli.main(arguments, "codesign", standalone_mode=False, obj=_command(arguments))
+            sys.stdout.flush()
+            return code or 0
+        except (Escaped, OSError) as error:
+            return _ended(error.__cause__ or error, received, "--debug" in arguments)
+        except (CodesignError, click.ClickException) as error:
+            if "--debug" in arguments:
+                raise
+            code = error.exit_code if isinstance(error, CodesignError) else BAD_INPUT
+            return _say(f"error: {_message(error)}", code)
+
+
+def _ended(error: BaseException, received: Sequence[int], debug: bool) -> int:
+    """The exit code of a command that was interrupted, or lost a file or its reader."""
+    if isinstance(error, BrokenPipeError):
+        _silence(sys.stdout)  # the reader has gone: nothing more can be said, at exit neither
         return BROKEN_PIPE
-    except KeyboardInterrupt as interrupt:
-        return _say(": ".join(["interrupted", *map(str, interrupt.args)]), INTERRUPTED)
-    except OSError as error:
-        if "--debug" in arguments or error.errno != errno.ENOSPC:
-            raise
-        return _say(f"error: {error.strerror}: make room and run the same command again", BAD_INPUT)
-    except (CodesignError, click.ClickException) as error:
-        if "--debug" in arguments:
-            raise
-        code = error.exit_code if isinstance(error, CodesignError) else BAD_INPUT
-        return _say(f"error: {_message(error)}", code)
+    if isinstance(error, KeyboardInterrupt):
+        what = "terminated" if received else "interrupted"
+        code = SIGNALLED + (received[0] if received else signal.SIGINT)
+        return _say(": ".join([what, *map(str, error.args)]), code)
+    if debug or not isinstance(error, OSError):
+        raise error
+    place = "standard output" if error.filename is None else error.filename
+    remedy = (
+        "make room and run the same command again"
+        if error.errno == errno.ENOSPC
+        else ("--debug shows where")
+    )
+    if error.filename is None:
+        _silence(sys.stdout)
+    return _say(f"error: cannot use {place}: {error.strerror or error}: {remedy}", BAD_INPUT)
 
 
 def _quantization(options: dict[str, Any]) -> "Quantization":
@@ -370,9 +396,20 @@ def _message(error: CodesignError | click.ClickException) -> str:
 
 
 def _say(message: str, code: int) -> int:
-    sys.stdout.flush()
-    print(printable(f"codesign: {message}"), file=sys.stderr)
+    """The last line, on standard error, where it can be written."""
+    with suppress(OSError):
+        sys.stdout.flush()
+    try:
+        print(printable(f"codesign: {message}"), file=sys.stderr, flush=True)
+    except OSError:
+        _silence(sys.stderr)
     return code
+
+
+def _silence(stream: Any) -> None:
+    """Let what a stream still holds go nowhere, at exit too."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

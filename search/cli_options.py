@@ -1,10 +1,11 @@
 """Options that commands share, and how their values read. Only click is loaded here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Value = TypeVar("Value")
@@ -22,11 +23,47 @@ def reader(read: Callable[[str], Value]) -> Callable[[str], Value]:
     return convert
 
 
-def path(text: str) -> Path:
-    """A path, which may not be empty."""
-    if not text:
-        raise ValueError("the path is empty: name a file or folder")
-    return Path(text)
+class PathType(click.Path):
+    """A path, which may not be empty; what it is for finds out whether it does."""
+
+    def __init__(self) -> None:
+        super().__init__(readable=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path; fails as click's own types do."""
+        if not str(value):
+            self.fail("the path is empty: name a file or folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+PATH = PathType()
+
+
+def names_or_files(names: Callable[[], Iterable[str]]) -> Callable[..., list[CompletionItem]]:
+    """What completes an argument that is one of `names` or a file."""
+
+    def complete(
+        ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        known = [CompletionItem(name) for name in names() if name.startswith(incomplete)]
+        return [CompletionItem(incomplete, type="file"), *known]
+
+    return complete
+
+
+def _models() -> Iterable[str]:
+    from codesign.models.families import FAMILIES
+
+    return FAMILIES
+
+
+def _machines() -> Iterable[str]:
+    from codesign.hw.config import PRESETS
+
+    return PRESETS
+
+
+MODEL_NAMES, MACHINE_NAMES = names_or_files(_models), names_or_files(_machines)
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -94,7 +131,7 @@ json_option = click.option(
 )
 POSITIVE = click.IntRange(min=1)
 model_options = grouped(
-    click.argument("model", default="bert-base"),
+    click.argument("model", default="bert-base", shell_complete=MODEL_NAMES),
     click.option("--seq", type=POSITIVE, help="Sequence length.  [default: 128 where dynamic]"),
     click.option("--batch", type=POSITIVE, help="Batch size.  [default: 1 where dynamic]"),
     click.option(
@@ -108,7 +145,7 @@ model_options = grouped(
 )
 machine_options = grouped(
     click.option("--hw", "hardware", default="ibert", show_default=True, metavar="PRESET|FILE.toml",
-                 help="The machine; see codesign hardware."),
+                 shell_complete=MACHINE_NAMES, help="The machine; see codesign hardware."),
     *(click.option(option, field, type=reader(read), metavar=metavar, help=text)
       for option, field, read, metavar, text in AXES),
     click.option("--clock", "clock_hz", type=reader(frequency), metavar="FREQUENCY", help="Clock, for example 500MHz."),
@@ -122,7 +159,7 @@ machine_options = grouped(
 )  # fmt: skip
 
 quantization_options = grouped(
-    click.option("--calibration", type=reader(path), metavar="FILE|DIR",
+    click.option("--calibration", type=PATH, metavar="FILE|DIR",
                  help="Data to calibrate on: sentences (.txt, one a line), samples (.npz), or a folder of them."),
     click.option("--samples", type=POSITIVE, default=64, show_default=True,
                  help="Calibrate on so many at most."),
@@ -132,7 +169,7 @@ quantization_options = grouped(
                  help="How far scales follow channels; 0 is one scale a tensor.  [default: least error]"),
     click.option("--tensor-weights", is_flag=True,
                  help="One scale a weight matrix, not one a channel."),
-    click.option("--tokenizer", type=reader(path), metavar="FILE|DIR",
+    click.option("--tokenizer", type=PATH, metavar="FILE|DIR",
                  help="tokenizer.json, or BERT's vocab.txt.  [default: beside MODEL]"),
     click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
                  help="Of random weights and inputs."),
@@ -144,12 +181,19 @@ area_option = click.option(
 )  # fmt: skip
 
 
+def workers_option(
+    *also: str, help: str = "Processes.  [default: all cores]"
+) -> Callable[[Function], Function]:
+    """The option that says how many processes share the work; `also` are other names for it."""
+    return click.option("-j", "--workers", *also, "workers", type=POSITIVE, help=help)
+
+
 def out_option(*names: str, required: bool = False) -> Callable[[Function], Function]:
     """The option that keeps a run."""
     return click.option(
         *names,
         "out",
-        type=reader(path),
+        type=PATH,
         required=required,
         metavar="DIR",
         help="Keep the run here.",

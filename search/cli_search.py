@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from codesign.search.cli_options import POSITIVE, debug_option, json_option, path, reader
+from codesign.search.cli_options import (
+    PATH,
+    POSITIVE,
+    debug_option,
+    json_option,
+    workers_option,
+)
+from codesign.search.command_group import CommandGroup
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -16,12 +23,12 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 @click.command()
-@click.option("--space", type=reader(path), metavar="FILE.toml", help="The space to search; see docs/search.md.  [default: UCB/EECS-2023-92 x 432 machines]")  # fmt: skip
+@click.option("--space", type=PATH, metavar="FILE.toml", help="The space to search; see docs/search.md.  [default: UCB/EECS-2023-92 x 432 machines]")  # fmt: skip
 @click.option("--seq", type=POSITIVE, help="Sequence length, instead of the space's.")
 @click.option("--uniform", is_flag=True, help="One head count and FFN width for all layers.")
 @click.option("--minimize", type=_names, default="perplexity,edp", show_default=True,
               metavar="OBJECTIVES", help="Two or more of perplexity, edp, latency, energy, area.")  # fmt: skip
-@click.option("--quality", type=reader(path), metavar="FILE.csv|.parquet",
+@click.option("--quality", type=PATH, metavar="FILE.csv|.parquet",
               help="Measured subnets.  [default: a scaling law, labelled as a proxy]")  # fmt: skip
 @click.option("--method", type=click.Choice(["nsga2", "random", "exhaustive"]), default="nsga2",
               show_default=True, help="How candidates are chosen.")  # fmt: skip
@@ -33,7 +40,7 @@ def _names(text: str) -> tuple[str, ...]:
               help="Of everything random.")  # fmt: skip
 @click.option("--front", "points", type=POSITIVE, default=40, show_default=True,
               help="Points of the front to write out and price in full.")  # fmt: skip
-@click.option("--warm-start", type=reader(path), metavar="RUN|FILE.csv",
+@click.option("--warm-start", type=PATH, metavar="RUN|FILE.csv",
               help="Begin with the front of another search.")  # fmt: skip
 @click.option("--objective", type=click.Choice(["cycles", "energy", "edp"]), default="edp",
               show_default=True, help="What the mapper minimises for each kernel.")  # fmt: skip
@@ -41,10 +48,10 @@ def _names(text: str) -> tuple[str, ...]:
               metavar="default|timeloop-pat|FILE.yaml", help="Energy costs.")  # fmt: skip
 @click.option("--area-table", default="default", show_default=True, metavar="default|FILE.yaml",
               help="Areas.")  # fmt: skip
-@click.option("-j", "--workers", type=POSITIVE, help="Processes.  [default: all cores]")
+@workers_option()
 @click.option("--dask", metavar="ADDRESS", help="Price on a Dask cluster instead.")
 @click.option("--resume", is_flag=True, help="Go on with a search that was stopped.")
-@click.option("--out", "-o", type=reader(path), metavar="DIR",
+@click.option("--out", "-o", type=PATH, metavar="DIR",
               help="Keep the run here.  [default: codesign-search, or -2, -3, ...]")  # fmt: skip
 @json_option
 @debug_option
@@ -60,29 +67,30 @@ def search(command: str, /, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("run", type=reader(path))
+@click.argument("run", type=PATH)
 @click.option(
-    "--out", "-o", type=reader(path), metavar="FILE", help="The file.  [default: RUN/report.html]"
+    "--out", "-o", type=PATH, metavar="FILE", help="The file.  [default: RUN/report.html]"
 )
 @click.option("--format", "form", type=click.Choice(["html", "md"]), default="html", show_default=True,
               help="A page by itself, or Markdown.")  # fmt: skip
+@json_option
 @debug_option
-def report(run: Path, out: Path | None, form: str) -> None:
+def report(run: Path, out: Path | None, form: str, as_json: bool) -> None:
     """Write the report of a search's RUN directory: one file that opens anywhere."""
-    from codesign.search.report import write_report
+    from codesign.search.report import run_report
 
-    click.echo(f"the report is {write_report(run, out, form)}", err=True)
+    run_report(run, out, form, as_json)
 
 
 @click.command()
-@click.argument("run", type=reader(path))
+@click.argument("run", type=PATH)
 @click.option("--points", default="all", show_default=True, metavar="all|COUNT|1,5,9",
               help="Points of the front: all, so many that cover most, or by number (5, is one).")  # fmt: skip
-@click.option("--quality", type=reader(path), metavar="FILE.csv|.parquet",
+@click.option("--quality", type=PATH, metavar="FILE.csv|.parquet",
               help="The measured subnets of the run, if it had some: perplexities are compared too.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
               help="Of the random operands.")  # fmt: skip
-@click.option("-j", "--workers", type=POSITIVE, help="Processes.  [default: all cores]")
+@workers_option()
 @json_option
 @debug_option
 def verify(**options: Any) -> None:
@@ -95,16 +103,16 @@ def verify(**options: Any) -> None:
     run_verify(VerifyRequest(**options))
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def study() -> None:
     """Re-do a published comparison and print ours beside it."""
 
 
 @study.command("two-stage")
-@click.argument("run", type=reader(path))
-@click.option("--quality", type=reader(path), metavar="FILE.csv|.parquet",
+@click.argument("run", type=PATH)
+@click.option("--quality", type=PATH, metavar="FILE.csv|.parquet",
               help="The measured subnets of the run, if it had some.")  # fmt: skip
-@click.option("-j", "--workers", type=POSITIVE, help="Processes.  [default: all cores]")
+@workers_option()
 @click.option("--dask", metavar="ADDRESS", help="Price on a Dask cluster instead.")
 @json_option
 @debug_option

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from codesign.search.cli_options import POSITIVE, debug_option, json_option, path, reader
+from codesign.search.cli_options import PATH, POSITIVE, debug_option, json_option, workers_option
 
 COUNT = click.IntRange(1, 1_000_000)
 
@@ -27,9 +27,9 @@ class Finite(click.FloatRange):
 
 
 @click.command()
-@click.option("--data", type=reader(path), metavar="FILE|FOLDER",
+@click.option("--data", type=PATH, metavar="FILE|FOLDER",
               help="Text, or a folder of train.txt and valid.txt.  [default: a built-in grammar]")  # fmt: skip
-@click.option("--validation", type=reader(path), metavar="FILE",
+@click.option("--validation", type=PATH, metavar="FILE",
               help="Text to measure on.  [default: every tenth line of FILE]")  # fmt: skip
 @click.option(
     "--tokens", type=click.Choice(["words", "bytes"]), help="What a token is.  [default: words]"
@@ -59,10 +59,9 @@ class Finite(click.FloatRange):
               help="Processes that share every batch, a GPU each on cuda (DistributedDataParallel).")  # fmt: skip
 @click.option("--compile/--no-compile", "compiled", default=None,
               help="Layers by torch.compile.  [default: on cuda]")  # fmt: skip
-@click.option("-j", "--workers", type=POSITIVE,
-              help="Processes of --honest, on the cpu.  [default: all cores]")  # fmt: skip
+@workers_option(help="Processes of --honest, on the cpu.  [default: all cores]")
 @click.option("--resume", is_flag=True, help="Go on with a training that was stopped.")
-@click.option("--out", "-o", type=reader(path), default="codesign-train", show_default=True, metavar="DIR",
+@click.option("--out", "-o", type=PATH, default="codesign-train", show_default=True, metavar="DIR",
               help="Keep the run here.")  # fmt: skip
 @json_option
 @debug_option

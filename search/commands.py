@@ -14,7 +14,8 @@ from codesign.hw.errors import CodesignError
 from codesign.models.families import FAMILIES
 from codesign.search import output, tables
 from codesign.search.output import RunDirectory
-from codesign.search.request import Prepared, Request, directory, prepare, progress, say, say_where
+from codesign.search.progress import progress
+from codesign.search.request import Prepared, Request, directory, prepare, say, say_where
 from codesign.search.sweep import FailedMachines, Job, Row, best, feasible_row, sweep
 
 if TYPE_CHECKING:
@@ -234,23 +235,52 @@ def _write_image(directory: RunDirectory, compiled: "Network") -> None:
 
 
 def run_export(
-    config: Any, path: Path, seq: int | None, batch: int | None, opset: int, seed: int, weights: Any
+    config: Any,
+    path: Path,
+    seq: int | None,
+    batch: int | None,
+    opset: int,
+    seed: int,
+    weights: Any,
+    as_json: bool,
 ) -> None:
     """Write a model configuration as ONNX; None makes an axis dynamic."""
     from codesign.models.export import export, save
+    from codesign.models.weights import parameter_count
 
     model = export(config, batch=batch, seq=seq, opset=opset, seed=seed, weights=weights)
     save(model, path)
+    if as_json:
+        kind = weights if isinstance(weights, str) else "trained"
+        output.print_json(
+            {
+                "model": config.name,
+                "file": str(path),
+                "bytes": path.stat().st_size,
+                "opset": opset,
+                "weights": kind,
+                "seed": seed if kind == "random" else None,
+                "parameters": parameter_count(config),
+                "inputs": {value.name: _extents(value) for value in model.graph.input},
+                "outputs": {value.name: _extents(value) for value in model.graph.output},
+            }
+        )
+
+
+def _extents(value: Any) -> list[int | str]:
+    """The shape of an input or output of an ONNX graph, dynamic axes by name."""
+    dimensions = value.type.tensor_type.shape.dim
+    return [d.dim_param if d.HasField("dim_param") else d.dim_value for d in dimensions]
 
 
 def run_export_checkpoint(
-    folder: Path, path: Path, seq: int | None, batch: int | None, opset: int
+    folder: Path, path: Path, seq: int | None, batch: int | None, opset: int, as_json: bool
 ) -> None:
     """Write a trained checkpoint as ONNX; None makes an axis dynamic."""
     from codesign.models.checkpoint import load_checkpoint
 
     config, weights = load_checkpoint(folder)
-    run_export(config, path, seq, batch, opset, 0, weights)
+    run_export(config, path, seq, batch, opset, 0, weights, as_json)
 
 
 def _sweep_rows(

@@ -24,6 +24,7 @@ from codesign.hw.energy import EnergyOverrides, cost_table
 from codesign.hw.errors import CodesignError
 from codesign.hw.events import EVENTS
 from codesign.hw.fast_timing import machine_words
+from codesign.hw.installation import install_command
 
 Ints = npt.NDArray[np.int64]
 
@@ -161,7 +162,7 @@ class DaskPool:
             from distributed import Client
             from distributed.comm import connect
         except ImportError as error:
-            raise SchedulerError("--dask needs Dask: pip install 'codesign[dask]'") from error
+            raise SchedulerError(f"--dask needs Dask: {install_command('dask')}") from error
 
         async def knock() -> None:
             comm = await asyncio.wait_for(connect(address, timeout=self.WAIT_S), self.WAIT_S)

@@ -1,5 +1,6 @@
 """How far long work is, on standard error: a bar with an estimate on a terminal, lines elsewhere."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,15 +21,14 @@ def stages() -> Iterator[Show]:
 
     Where the pace is not `steady`, lines give no estimate.
     """
-    console = tables.console(stderr=True)
-    if not console.is_terminal:
+    if tables.terminal_width(sys.stderr) is None:
         yield _lines()
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=tables.console(stderr=True), transient=True) as bar:
         task = bar.add_task("")
         counted = ""
 
@@ -41,6 +41,23 @@ def stages() -> Iterator[Show]:
             bar.update(task, description=words, completed=done, total=total)
 
         yield show
+
+
+@contextmanager
+def progress(total: int, done: int, what: str = "machines") -> Iterator[Callable[[], None]]:
+    """What to call after each of `total` things, of which some are done; silent where there is no wait."""
+    if total - done <= 1:
+        yield lambda: None
+        return
+    with stages() as show:
+        show(what, done, total)
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            show(what, done, total)
+
+        yield advance
 
 
 def _lines() -> Show:

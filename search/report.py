@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 from codesign.hw.text import printable
 from codesign.search import report_charts as charts
 from codesign.search import report_content as content
-from codesign.search.output import write_atomic
+from codesign.search.output import print_json, write_atomic
 from codesign.search.report_data import Record, SearchRun, read_run, winners
 from codesign.search.report_story import story
+from codesign.search.request import say
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -53,6 +54,16 @@ def write_report(run: Path, out: Path | None = None, form: str = "html") -> Path
     path = out or run / f"report.{form}"
     write_atomic(path, (report_html(run) if form == "html" else report_markdown(run)).encode())
     return path
+
+
+def run_report(run: Path, out: Path | None, form: str, as_json: bool) -> None:
+    """Write the report and say where it is."""
+    path = write_report(run, out, form)
+    if as_json:
+        size = path.stat().st_size
+        print_json({"run": str(run), "report": str(path), "format": form, "bytes": size})
+    else:
+        say(f"the report is {path}")
 
 
 def _said(run: SearchRun) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""What the commands that take a model and a machine share: a request, read and checked, and progress.
+"""What the commands that take a model and a machine share: a request, read and checked.
 
 `cli` makes a Request; `commands` and `run` prepare it and act on it.
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
 from codesign.hw.text import printable
-from codesign.search import grid, inputs, output, tables
+from codesign.search import grid, inputs, output
 from codesign.search.grid import Point
 from codesign.search.inputs import Model
 from codesign.search.output import RunDirectory
@@ -121,21 +121,6 @@ def directory(out: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory
         return
     with output.run_directory(out, run) as directory:
         yield directory
-
-
-@contextmanager
-def progress(total: int, done: int, what: str = "machines") -> Iterator[Callable[[], None]]:
-    """A bar with an estimate on standard error, where that is a terminal and there is a wait."""
-    console = tables.console(stderr=True)
-    if total - done <= 1 or not console.is_terminal:
-        yield lambda: None
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    columns = (what, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("", total=total, completed=done)
-        yield lambda: bar.advance(task)
 
 
 def _warn(

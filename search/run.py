@@ -23,7 +23,8 @@ from codesign.hw.agreement import Disagreement
 from codesign.hw.errors import CodesignError
 from codesign.search import network, output, run_tables, samples, tables
 from codesign.search.network import OpenModel, Quantization
-from codesign.search.request import Prepared, Request, directory, prepare, progress, say, say_where
+from codesign.search.progress import progress
+from codesign.search.request import Prepared, Request, directory, prepare, say, say_where
 from codesign.search.samples import SampleError
 from codesign.search.tokens import MASK, TextError
 

@@ -128,7 +128,7 @@ def run_search(request: SearchRequest) -> None:
 
 def _prepare(request: SearchRequest) -> _Prepared:
     if importlib.util.find_spec("pymoo") is None:
-        raise CodesignError("searching needs pymoo: pip install 'codesign[search]'")
+        raise CodesignError("searching needs pymoo: pip install pymoo")
     space = SearchSpace() if request.space is None else read_space(request.space)
     if request.seq is not None:
         space = replace(space, transformer=replace(space.transformer, sequence=request.seq))

@@ -1,16 +1,16 @@
 """Tables for people: the rows of a sweep, the kernels of a simulation, models and machines.
 
 Each column says its unit under its name and its values share one SI prefix. Where a terminal is too
-narrow the columns that matter least are left out; files and `--json` have all of them.
+narrow the columns that matter least are left out; pipes, files and `--json` have all of them.
 """
 
 import codecs
 import math
-import os
 import re
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.box import Box
 from rich.console import Console, ConsoleOptions, Group, RenderableType
@@ -36,7 +36,7 @@ _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"
 _BOX = Box("    \n    \n ── \n    \n ── \n ── \n    \n    \n")
 _ASCII = {"µ": "u", "·": "*", "²": "2", "³": "3", "×": "x", "–": "-", "─": "-", "…": "~", "★": "*",
           "█": "#"}  # fmt: skip
-_PLAIN_WIDTH = 120  # of output that is not a terminal
+_ENDLESS = 10_000  # columns of output that is no terminal: nothing is left out
 
 _AXIS_COLUMNS = (
     ("dim", "dim", "PEs"),
@@ -83,15 +83,31 @@ class _Console(Console):
                 yield segment._replace(text=printable(segment.text, keep="\n"))
 
 
+class _Piped(_Console):
+    """A console whose output is read by programs: no line ends in spaces."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as a Console does."""
+        with self.capture() as captured:
+            super().print(*objects, **options)
+        self.file.write("\n".join(line.rstrip() for line in captured.get().split("\n")))
+
+
 def console(stderr: bool = False, width: int | None = None) -> Console:
-    """Return a console that prints names as they are, wide enough where it is no terminal."""
+    """Return a console that prints names as they are, endlessly wide where it is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = terminal_width(stream) if width is None else width
+    kind = _Piped if width is None else _Console
     # Rich would read [brackets] in the names of ONNX nodes as its own markup.
-    made = _Console(stderr=stderr, width=width, highlight=False, markup=False, emoji=False)
+    made = kind(stderr=stderr, width=width or _ENDLESS, highlight=False, markup=False, emoji=False)
     if hasattr(made.file, "reconfigure"):
         made.file.reconfigure(errors="codesign.ascii")
-    if width is None and not made.is_terminal and "COLUMNS" not in os.environ:
-        return console(stderr, _PLAIN_WIDTH)
     return made
+
+
+def terminal_width(stream: TextIO) -> int | None:
+    """Columns of the terminal that `stream` writes to; None where it is no terminal."""
+    return Console(file=stream).width if stream.isatty() else None
 
 
 def significant(value: float, digits: int = 4) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 
 from codesign.compiler.onnx_float import Array
 from codesign.hw.errors import CodesignError
+from codesign.hw.installation import install_command
 from codesign.hw.quiet import quiet
 from codesign.hw.text import reason
 
@@ -96,7 +97,7 @@ def _read(path: Path) -> Any:
         import tokenizers
         from tokenizers import BertWordPieceTokenizer
     except ImportError as error:
-        raise TextError(f"reading {path} needs tokenizers: pip install 'codesign[run]'") from error
+        raise TextError(f"reading {path} needs tokenizers: {install_command('run')}") from error
     if not path.is_file():
         raise TextError(f"cannot read {path}: no such file")
     if path.stat().st_size > _MOST_BYTES:

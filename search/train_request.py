@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign.hw.errors import CodesignError, ModelError
+from codesign.hw.installation import install_command
 from codesign.models.space import Space
 from codesign.models.tokens import Tokenization, Tokens, built_in, read
 from codesign.search import output
@@ -94,7 +95,7 @@ class Prepared:
 def prepare(request: TrainRequest) -> Prepared:
     """Read and check everything that a request names, before anything is written."""
     if importlib.util.find_spec("torch") is None:
-        raise ModelError("training needs torch: pip install 'codesign[train]'")
+        raise ModelError(f"training needs torch: {install_command('train')}")
     from codesign.models.schedule import Training, windows
 
     text = _text(request)

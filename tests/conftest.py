@@ -1,4 +1,4 @@
-"""What all tests share: how property tests draw examples, and the `golden` fixture.
+"""What all tests share: how property tests draw examples, and the fixtures `golden` and `terminal`.
 
 Property tests draw the same examples in every run, so that `pytest -n auto` never fails by chance.
 With `-m long`, or with a seed (`--hypothesis-seed 7` or `HYPOTHESIS_SEED=7`), they draw others.
@@ -7,11 +7,15 @@ Golden texts are kept beside the tests and recorded again with `pytest --update-
 
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from codesign.search import tables
 
 # How long an example takes is the machine's business: neither a deadline nor a health check.
 settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -49,3 +53,16 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_text(encoding="utf-8")
 
     return compare
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make standard output pass for a terminal of so many columns."""
+
+    def of(width: int) -> None:
+        def columns(stream: TextIO) -> int | None:
+            return width if stream is sys.stdout else None
+
+        monkeypatch.setattr(tables, "terminal_width", columns)
+
+    return of

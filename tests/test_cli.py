@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -311,16 +311,39 @@ def test_simulate_keeps_kernels_plots_and_timeline(
     assert set(_files(folder / "run")) == files
 
 
+TABLES = (
+    ["sweep", "bert-tiny", "--seq", "32", *GRID, "--dim", "8,16", "--workers", "1"],
+    ["simulate", "bert-tiny", "--seq", "32", "--hw", "gemmini"],
+    ["hardware"],
+    ["models"],
+)
+
+
+@pytest.mark.parametrize("columns", [None, "40"])
+def test_output_that_is_no_terminal_has_every_column_and_no_spaces_at_ends(
+    columns: str | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if columns is not None:
+        monkeypatch.setenv("COLUMNS", columns)
+    for command in TABLES:
+        assert cli.main(command) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert [line for line in lines if line != line.rstrip()] == []
+        assert not any("widen the terminal" in line or "…" in line for line in lines)
+    assert cli.main(TABLES[1]) == 0
+    header = next(l for l in capsys.readouterr().out.splitlines() if l.startswith("kernel "))
+    assert header.split() == [
+        *("kernel", "kind", "count", "cycles", "cycles", "util.", "energy", "low–high", "DRAM"),
+        *("intensity", "mapping"),
+    ]
+
+
 @pytest.mark.parametrize("width", [80, 140])
 def test_tables_fit_the_terminal(
-    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    width: int, terminal: Callable[[int], None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", str(width))
-    for command in (
-        ["sweep", "bert-tiny", "--seq", "32", *GRID, "--dim", "8,16", "--jobs", "1"],
-        ["simulate", "bert-tiny", "--seq", "32", "--hw", "gemmini"],
-        ["hardware"],
-    ):
+    terminal(width)
+    for command in TABLES:
         assert cli.main(command) == 0
         printed = capsys.readouterr().out
         assert max(map(len, printed.splitlines())) <= width

@@ -1,6 +1,7 @@
 """The figures in README.md and docs/decisions.md are what the tool computes today."""
 
 import re
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -43,9 +44,9 @@ def test_there_are_results() -> None:
 
 
 def test_first_command_prints_its_row(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], terminal: Callable[[int], None]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "120")
+    terminal(120)
     command = re.search(r"^pip install \. && codesign (.*)$", README, re.MULTILINE)
     assert command is not None
     assert main(command[1].split()) == 0
@@ -70,7 +71,9 @@ def _printed(capsys: pytest.CaptureFixture[str]) -> list[str]:
 
 
 def test_the_verification_prints_what_was_priced(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    terminal: Callable[[int], None],
 ) -> None:
     """All of it but the agreement, which takes the RTL."""
 
@@ -81,7 +84,7 @@ def test_the_verification_prints_what_was_priced(
             self.found |= {f"{what}_differing": 0 for what in ("times", "bytes", "counts")}
 
     command, lines = _verification()
-    monkeypatch.setenv("COLUMNS", "120")
+    terminal(120)
     monkeypatch.setattr(verify._Checker, "run", agree)
     monkeypatch.setattr(verify, "build", lambda *arguments: None)
     assert main(command) == 0
@@ -90,10 +93,10 @@ def test_the_verification_prints_what_was_priced(
 
 @pytest.mark.long
 def test_the_verification_runs(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], terminal: Callable[[int], None]
 ) -> None:
     command, lines = _verification()
-    monkeypatch.setenv("COLUMNS", "120")
+    terminal(120)
     assert main(command) == 0
     assert _printed(capsys) == lines
 

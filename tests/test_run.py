@@ -41,9 +41,11 @@ RUN = ["run", "small.onnx", "--seq", SEQ, "--hw", "dim8.toml"]
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Callable[[int], None]
+) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
+    terminal(120)
     save(export(BERT, seq=None), tmp_path / "small.onnx")
     (tmp_path / "vocab.txt").write_text("\n".join(VOCABULARY))
     (tmp_path / "dim8.toml").write_text(to_toml(MACHINES["dim8"]))

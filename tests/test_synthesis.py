@@ -14,9 +14,10 @@ from click.testing import CliRunner
 
 from codesign.hw import area, simulator, sram, synthesis
 from codesign.hw.config import PRESETS, HardwareConfig, preset
+from codesign.hw.installation import install_command
 from codesign.hw.verilator import SimulatorError
 
-needs_yosys = pytest.mark.skipif(find_spec("pyosys") is None, reason="needs codesign[synthesis]")
+needs_yosys = pytest.mark.skipif(find_spec("pyosys") is None, reason="needs pyosys")
 
 FACTS: dict[str, Any] = sram.read_toml("synthesis.toml")
 MACHINE = replace(preset("edge"), technology_nm=45)
@@ -289,7 +290,7 @@ def test_what_is_no_hardware_is_refused(fault: str, tmp_path: Path) -> None:
 def test_one_line_for_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     for arguments, words in (
-        (["delay_line"], "pip install 'codesign[synthesis]'"),
+        (["delay_line"], install_command("synthesis")),
         (["nothing"], "nothing.sv"),
         (["delay_line", "-p", "Width"], "NAME=NUMBER"),
     ):

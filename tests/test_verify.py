@@ -406,10 +406,7 @@ def models_for_rtl(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPat
 COMMAND = ["simulate", "bert-tiny", "--seq", str(SEQ), "--hw", "dim16.toml", "--backend"]
 
 
-def test_the_rtl_agrees(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+def test_the_rtl_agrees(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*COMMAND, "rtl", "--kernel", "{0-1}.ffn"]) == 0
     printed = capsys.readouterr().out.splitlines()
     up, down = (line.split() for line in printed if line.startswith("layer{0-1}.ffn"))
@@ -423,10 +420,7 @@ def test_the_rtl_agrees(
     )
 
 
-def test_a_whole_network_is_summed_up(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("COLUMNS", "160")
+def test_a_whole_network_is_summed_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main([*COMMAND, "functional"]) == 0
     said, network = capsys.readouterr().out.splitlines()[-2:]
     result = evaluate(load_model("bert-tiny", SEQ).graph, MACHINES["dim16"])
@@ -560,9 +554,13 @@ def test_without_verilator_the_rtl_is_refused_in_one_line(
 
 @pytest.mark.parametrize("width", [80, 120, 160])
 def test_the_table_fits_the_terminal(
-    width: int, folder: Path, models_for_rtl: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    width: int,
+    folder: Path,
+    models_for_rtl: pytest.MonkeyPatch,
+    terminal: Callable[[int], None],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    models_for_rtl.setenv("COLUMNS", str(width))
+    terminal(width)
     assert cli.main([*COMMAND, "rtl"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert max(map(len, printed)) <= width

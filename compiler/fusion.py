@@ -107,7 +107,7 @@ def role(graph: Graph, op: Matmul) -> int:
     scores = writer(softmax.inputs[0]) if isinstance(softmax, Softmax) else None
     earlier = (a,) if op.transposed_b else scores.inputs[:2] if scores is not None else ()
     source = writer(b)
-    width = op.batch * (op.k if op.transposed_b else op.n)
+    width = op.batch // op.shared * (op.k if op.transposed_b else op.n)
     rows = op.n if op.transposed_b else op.k
     ranges = source.elements // (rows * width) if source is not None else 1
     return min(earlier.count(b), max(ranges - 1, 0))
@@ -246,6 +246,8 @@ class _Matcher:
         """Matmuls of one input side by side (n adds up), with an epilogue."""
         op = ops[0]
         columns = tuple(self.wide_outputs.get(member.name, member.n) for member in ops)
+        if len(ops) > 1:  # each starts on a block of its own
+            columns = tuple(int(ceil_div(n, self.config.dim)) * self.config.dim for n in columns)
         problem = MatmulProblem(
             m=op.m,
             k=self.wide_inputs.get(op.name, op.k),
@@ -292,20 +294,17 @@ class _Matcher:
         return Group((op,), ((plain,),))
 
     def _convolution(self, op: Matmul) -> Group:
-        """A projection of patches, behind the host's copy of them."""
-        elements = op.batch * op.m * op.k
-        copy = Work(
-            f"{op.name}/{PATCHES}",
-            "host",
-            (op.name,),
-            op.inputs,
-            (f"{op.output}/{PATCHES}",),
-            host_cycles=total_host_cycles(f"copy_{op.patches}", elements),
-            elements=elements,
-            copied_bytes=elements,
-        )
+        """A projection of patches, behind the host's copy of them; in a run the host writes the image
+        as patches at once."""
+        size, patches = op.batch * op.m * op.k, f"{op.output}/{PATCHES}"
+        copy = self._copy(op, PATCHES, op.inputs[0], patches, size, op.patches)
         group = self._projection(op)
-        return replace(group, alternatives=tuple((copy, *works) for works in group.alternatives))
+        read = op.inputs[0] if self.accurate else patches
+        alternatives = tuple(
+            (copy, replace(first, inputs=(read, *first.inputs[1:])), *rest)
+            for first, *rest in group.alternatives
+        )
+        return replace(group, alternatives=alternatives)
 
     def _by_channel(self, work: Work) -> Work:
         """The same work; an accurate GELU behind weights has a scale for each channel."""
@@ -317,21 +316,17 @@ class _Matcher:
 
     def _siblings(self, op: Matmul) -> tuple[Matmul, ...]:
         """Unclaimed projections of the same input whose outputs can lie side by side."""
-        if op.batch != 1 or op.n % self.config.dim or op.im2col_bytes:
-            return (op,)
-        source = self.graph.producer(op.inputs[0])
-        if source is None:
+        if op.batch != 1 or op.im2col_bytes:
             return (op,)
         found = [op]
-        for name in self.graph.dag.successors(source):
-            other = self.graph.dag.nodes[name]["op"]
+        for other in self._readers(op.inputs[0]):
             if (
                 other is not op
                 and isinstance(other, Matmul)
                 and other.constant_b
-                and name not in self.claimed
+                and other.name not in self.claimed
                 and (other.inputs, other.m, other.k, other.batch) == (op.inputs, op.m, op.k, 1)
-                and other.n % self.config.dim == 0
+                and not other.im2col_bytes
                 and not isinstance(self._only_consumer(other), Activation | Add | LayerNorm)
             ):
                 found.append(other)
@@ -422,7 +417,47 @@ class _Matcher:
             alternatives.insert(0, behind)
         if same_heads:
             alternatives.insert(0, (on_chip,))
+            alternatives += self._grouped(op, softmax, on_chip)
         return Group((op, softmax, context), tuple(alternatives))
+
+    def _grouped(self, op: Matmul, softmax: Softmax, on_chip: Work) -> list[Alternative]:
+        """Attention that loads a key head once for the query heads that share it, as rows of one.
+
+        The host copies the queries into that order and the context back. Not where rows of one head
+        see other keys than those of another: causal masks go by the number of the row.
+        """
+        alike = op.m == 1 or not (softmax.causal or softmax.bias_elements)
+        if self.accurate or op.shared == 1 or softmax.bias_elements or not alike:
+            return []
+        p = on_chip.problem
+        assert isinstance(p, AttentionProblem)
+        problem = replace(p, heads=p.heads // op.shared, queries=p.queries * op.shared)
+        query, (output,) = on_chip.inputs[0], on_chip.outputs
+        stacked, result = f"{query}/grouped", f"{output}/grouped"
+        size = op.batch * op.m * op.k
+        work = replace(
+            on_chip,
+            inputs=(stacked, *on_chip.inputs[1:]),
+            outputs=(result,),
+            problem=problem,
+        )
+        before = self._copy(op, "queries", query, stacked, size)
+        return [(before, work, self._copy(op, "context", result, output, size))]
+
+    def _copy(
+        self, op: Operator, label: str, source: str, target: str, size: int, how: str = "rows"
+    ) -> Work:
+        """The host's copy of `size` bytes for an operator: whole rows, or bytes one by one."""
+        return Work(
+            f"{op.name}/{label}",
+            "host",
+            (op.name,),
+            (source,),
+            (target,),
+            host_cycles=total_host_cycles(f"copy_{how}", size),
+            elements=size,
+            copied_bytes=size,
+        )
 
     def _softmax(self, op: Softmax) -> Group:
         """A softmax apart from any product: over the scores of every head where one wrote them."""
@@ -465,13 +500,21 @@ class _Matcher:
         dim = self.config.dim
         for tensor, width in self._head_widths():
             wide = int(ceil_div(width, dim)) * dim
-            source = self._operator(tensor)
-            if isinstance(source, Matmul) and source.constant_b and source.n % width == 0:
-                outputs[source.name] = source.n // width * wide
+            for source in self._written_heads(tensor):
+                if isinstance(source, Matmul) and source.constant_b and source.n % width == 0:
+                    outputs[source.name] = source.n // width * wide
             for reader in self._readers(tensor):
                 if isinstance(reader, Matmul) and reader.constant_b and reader.k % width == 0:
                     inputs[reader.name] = reader.k // width * wide
         return outputs, inputs
+
+    def _written_heads(self, tensor: str) -> list[Operator | None]:
+        """What writes heads: the writer of a tensor, or of what the host appends to a cache. A run
+        keeps what the host reads without padding."""
+        source = self._operator(tensor)
+        if isinstance(source, HostOp) and source.copy == "rows" and not self.accurate:
+            return [self._operator(name) for name in source.inputs]
+        return [source]
 
     def _head_widths(self) -> Iterator[tuple[str, int]]:
         """Tensors that hold heads whose width is no multiple of dim, and the width."""

@@ -50,6 +50,7 @@ class Matmul(Operator):
     weights itself, so it is always False. A Conv arrives here as its im2col matmul, with
     `im2col_bytes` > 0: the bytes of its unexpanded int8 input feature map. `patches` says how the
     host first copies that map into the rows of A, as HostOp.copy does; "" where it lies so already.
+    `shared` batch entries after one another read one B: the query heads of a key head.
     """
 
     batch: int = 1
@@ -61,6 +62,7 @@ class Matmul(Operator):
     bias: bool = False
     im2col_bytes: int = 0
     patches: str = ""
+    shared: int = 1
     weights_name: str = ""
 
     kind: ClassVar[str] = "matmul"

@@ -192,12 +192,15 @@ def _projection(
     outputs = [(name, matrices[name].columns) for name in work.outputs]
 
     def padded(columns: Array) -> Array:
-        """[..., n] of all outputs side by side, each with its heads padded."""
+        """[..., n] of all outputs side by side, each with its heads padded, on blocks of its own."""
         parts = np.split(columns, np.cumsum([width for _, width in outputs])[:-1], axis=-1)
         heads = [matrices.heads(name, config) for name, _ in outputs]
-        return np.concatenate(
-            [padded_heads(part, *sizes) for part, sizes in zip(parts, heads, strict=True)], axis=-1
-        )
+        parts = [padded_heads(part, *sizes) for part, sizes in zip(parts, heads, strict=True)]
+        if len(parts) > 1:  # each starts on a block of its own
+            widths = [part.shape[-1] for part in parts]
+            blocks = [int(ceil_div(width, config.dim)) * config.dim for width in widths]
+            parts = [padded_heads(*sizes) for sizes in zip(parts, widths, blocks, strict=True)]
+        return np.concatenate(parts, axis=-1)
 
     first = step.first
     factors = Requantizer(padded(first.multiplier), padded(first.shift), padded(first.offset))

@@ -15,13 +15,16 @@ from codesign.compiler.onnx_shapes import FLOAT, Node, Origin, Shape, Tensor, Un
 
 @dataclass(frozen=True)
 class _Heads:
-    """Sizes of one attention: `batch` counts sequences times query heads."""
+    """Sizes of one attention: `batch` counts sequences times query heads, of which `shared` read one
+    key head.
+    """
 
     batch: int
     queries: int
     keys: int
     size: int  # of a query or key vector
     value_size: int
+    shared: int = 1
 
 
 def _intermediate(emitter: Emitter, name: str, shape: Shape) -> str:
@@ -36,8 +39,13 @@ def _attend(
     heads: _Heads,
     masks: tuple[str, ...] = (),
     causal: bool = False,
+    window: int = 0,
 ) -> None:
-    """Emit softmax(Q.K^T + masks).V for operator tensors Q, K, V into the node's first output."""
+    """Emit softmax(Q.K^T + masks).V for operator tensors Q, K, V into the node's first output.
+
+    A `softcap` of the node is a tanh of the scores, by the host. With a `window` a query sees so
+    many keys up to its own: one matrix that hides the others from it, where there are several.
+    """
     query, key, value = operands
     output = node.outputs[0]
     scores = _intermediate(emitter, f"{output}/scores", (heads.batch, heads.queries, heads.keys))
@@ -52,16 +60,23 @@ def _attend(
         n=heads.keys,
         constant_b=False,
         transposed_b=True,
+        shared=heads.shared,
     )
     emitter.emit(product, scores)
+    if node.attribute("softcap", 0.0):
+        capped = _intermediate(emitter, f"{output}/capped", emitter.shape(scores))
+        emitter.host(replace(node, name=f"{node.name}/softcap"), "tanh", [scores], capped)
+        scores = capped
+    hides = 0 < window < heads.keys
     softmax = Softmax(
         f"{node.name}/softmax",
         (scores,),
         weights,
         rows=heads.batch * heads.queries,
         cols=heads.keys,
-        masked=causal,
-        causal=causal,
+        masked=causal or hides,
+        causal=causal and not (hides and heads.queries == 1),
+        bias_elements=heads.queries * heads.keys if hides and heads.queries > 1 else 0,
     )
     softmax = emitter.masked(softmax, [emitter.pending("add", mask) for mask in masks if mask])
     emitter.emit(softmax, weights)
@@ -74,12 +89,14 @@ def _attend(
         k=heads.keys,
         n=heads.value_size,
         constant_b=False,
+        shared=heads.shared,
     )
     emitter.emit(context, output)
 
 
-def _joined(emitter: Emitter, node: Node, past: str, new: str, index: int) -> str:
-    """Return the keys or values including those of earlier tokens; the host appends the new."""
+def _joined(emitter: Emitter, node: Node, past: str, new: str, index: int, count: int) -> str:
+    """Return the keys or values including those of earlier tokens; the host appends the `count`
+    elements of the new, which may be a part of `new`."""
     present = node.outputs[index] if len(node.outputs) > index else ""
     if not past:
         if present:
@@ -88,7 +105,7 @@ def _joined(emitter: Emitter, node: Node, past: str, new: str, index: int) -> st
     name = present or f"{node.outputs[0]}/present{index}"
     if not present:
         emitter.graph.tensors[name] = emitter.tensor(new)
-    emitter.host(node, "concat", [past, new], name, count=emitter.tensor(new).elements)
+    emitter.host(node, "concat", [past, new], name, count=count, copy="rows")
     return emitter.source(name)
 
 
@@ -101,20 +118,21 @@ def _standard(emitter: Emitter, node: Node) -> None:
     q_shape, k_shape, v_shape = (emitter.shape(name) for name in (query, key, value))
     if len(q_shape) == 4:
         batch, count, queries, size = q_shape
-        new_keys, value_size = k_shape[2], v_shape[3]
+        new_keys, value_size, kept = k_shape[2], v_shape[3], k_shape[1]
     else:
         batch, queries, width = q_shape
         count = node.attribute("q_num_heads")
         size = width // count
         new_keys = k_shape[1]
-        value_size = v_shape[2] // node.attribute("kv_num_heads")
+        kept = node.attribute("kv_num_heads")
+        value_size = v_shape[2] // kept
     keys = new_keys + (emitter.shape(past_key)[2] if past_key else 0)
     operands = (
         emitter.source(query),
-        _joined(emitter, node, past_key, key, 1),
-        _joined(emitter, node, past_value, value, 2),
+        _joined(emitter, node, past_key, key, 1, emitter.tensor(key).elements),
+        _joined(emitter, node, past_value, value, 2, emitter.tensor(value).elements),
     )
-    heads = _Heads(batch * count, queries, keys, size, value_size)
+    heads = _Heads(batch * count, queries, keys, size, value_size, count // kept)
     _attend(emitter, node, operands, heads, (mask,), bool(node.attribute("is_causal", 0)))
 
 
@@ -166,10 +184,11 @@ def _multi_head(emitter: Emitter, node: Node) -> None:
             _biased(emitter, node, name, bias, label)
             for name, label in ((query, "query"), (key, "key"), (value, "value"))
         )
+    rows = batch * count * keys
     operands = (
         emitter.source(query),
-        _joined(emitter, node, past_key, key, 1),
-        _joined(emitter, node, past_value, value, 2),
+        _joined(emitter, node, past_key, key, 1, rows * size),
+        _joined(emitter, node, past_value, value, 2, rows * (width // count)),
     )
     keys += emitter.shape(past_key)[2] if past_key else 0
     heads = _Heads(batch * count, queries, keys, size, width // count)
@@ -193,22 +212,31 @@ def _grouped_query(emitter: Emitter, node: Node) -> None:
     batch, queries, width = emitter.shape(node.outputs[0])
     count = node.attribute("num_heads")
     size = width // count
+    kept = node.attribute("kv_num_heads")
+    added = batch * queries * kept * size  # elements of the new keys, and of the new values
     if node.attribute("do_rotary", 0):
-        query = _rotated(emitter, node, query, "query")
-        key = query if not node.input(1) else _rotated(emitter, node, key, "key")
+        if node.input(1):
+            query = _rotated(emitter, node, query, "query", batch * queries * width)
+            key = _rotated(emitter, node, key, "key", added)
+        else:
+            query = _rotated(emitter, node, query, "query", batch * queries * width + added)
+            key = query
     operands = (
         emitter.source(query),
-        _joined(emitter, node, past_key, key, 1),
-        _joined(emitter, node, past_value, value, 2),
+        _joined(emitter, node, past_key, key, 1, added),
+        _joined(emitter, node, past_value, value, 2, added),
     )
     keys = queries + (emitter.shape(past_key)[2] if past_key else 0)
-    heads = _Heads(batch * count, queries, keys, size, size)
-    _attend(emitter, node, operands, heads, causal=True)
+    heads = _Heads(batch * count, queries, keys, size, size, count // kept)
+    window = node.attribute("local_window_size", -1)
+    _attend(emitter, node, operands, heads, causal=True, window=window)
 
 
-def _rotated(emitter: Emitter, node: Node, name: str, label: str) -> str:
+def _rotated(emitter: Emitter, node: Node, name: str, label: str, count: int) -> str:
+    """Rotate `count` elements of a tensor: all of it, or the queries and keys of a packed one."""
     output = _intermediate(emitter, f"{node.outputs[0]}/{label}", emitter.shape(name))
-    emitter.host(replace(node, name=f"{node.name}/{label}"), "rotaryembedding", [name], output)
+    step = replace(node, name=f"{node.name}/{label}")
+    emitter.host(step, "rotaryembedding", [name], output, count=count)
     return output
 
 

@@ -98,7 +98,7 @@ class Emitter:
     def pending(self, function: str, name: str) -> Pending:
         value, content = self.value(name), self.content(name)
         masking = value is None or bool(np.any(value))
-        bias = content.bias_elements if function == "add" else 0
+        bias = content.bias_elements if function in ("add", "where") else 0
         return Pending(function, name, masking, content.causal, bias)
 
     # -- operators -------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class Emitter:
             inputs=(*softmax.inputs, *computed),
             masked=softmax.masked or bool(masks),
             causal=softmax.causal or any(m.causal for m in masks),
-            bias_elements=sum(m.bias_elements for m in masks),
+            bias_elements=max([softmax.bias_elements, *(m.bias_elements for m in masks)]),
         )
 
     def layernorm(self, name: str, x: str, output: str, axis: int, cols: int, rms: bool) -> None:

@@ -6,6 +6,7 @@ rows that are gathered, joined, padded or repeated. An embedding look-up is the 
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from codesign.compiler.onnx_emit import Emitter
 from codesign.compiler.onnx_shapes import Node, Origin
@@ -30,11 +31,14 @@ def transpose(emitter: Emitter, node: Node) -> None:
 
 
 def expand(emitter: Emitter, node: Node) -> None:
+    """Expand and Tile: a view that shows the same elements several times."""
     source, output = node.inputs[0], node.outputs[0]
     column = emitter.views[source].column
-    emitter.alias(
-        output, source, expanded_column(column, emitter.shape(source), emitter.shape(output))
-    )
+    old, new = emitter.shape(source), emitter.shape(output)
+    emitter.alias(output, source, expanded_column(column, old, new))
+    view = emitter.views[output]
+    times = math.prod(new) // math.prod(old)
+    emitter.views[output] = replace(view, repeats=view.repeats * times)
 
 
 def cast(emitter: Emitter, node: Node) -> None:

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from codesign.compiler.onnx_shapes import FLOAT, Node, Tensor
 
 _HIDDEN = 1e3  # a score lowered by this has no probability left; masks use 1e4, float's lowest, inf
 _SUMS = frozenset({"Add", "Sub", "Sum", "Where"})
+_CONDITIONS = frozenset({"And", "Or"})
 _VIEWS = frozenset({"Cast", "Expand", "Slice", "Squeeze", "Unsqueeze"})
 
 
@@ -44,7 +46,8 @@ def constant_content(tensor: Tensor, parts: Sequence[MaskContent]) -> MaskConten
         bias = added if parts else tensor.elements
     else:
         causal = lower_triangle(tensor.value)
-        bias = 0 if _only_hides(tensor.value) else added or tensor.elements
+        free = causal or _same_rows(tensor.value)  # row numbers, or a record a key, hide as much
+        bias = 0 if free and _only_hides(tensor.value) else added or tensor.elements
     return MaskContent(causal, min(bias, tensor.elements) if _has_rows(tensor) else 0)
 
 
@@ -58,7 +61,7 @@ def computed_content(
     added = [
         content.bias_elements
         for name, content in given.items()
-        if name not in constants or name in summands(node)
+        if name not in constants or name in summands(node) or node.op_type in _CONDITIONS
     ]
     bias = min(max(added, default=0), result.elements) if _has_rows(result) else 0
     return MaskContent(any(content.causal for content in given.values()), bias)
@@ -82,10 +85,19 @@ def lower_triangle(value: np.ndarray[Any, Any]) -> bool:
 
 
 def _only_hides(value: np.ndarray[Any, Any]) -> bool:
-    """True for 0 and what hides, of either sign: a mask may be subtracted."""
+    """True for 0 and what hides, of either sign: a mask may be subtracted; and for booleans."""
+    if value.dtype == np.bool_:
+        return True
     return bool(np.all((value == 0) | (np.abs(value) >= _HIDDEN)))
 
 
+def _same_rows(value: np.ndarray[Any, Any]) -> bool:
+    """True when every query sees the same keys."""
+    return value.ndim < 2 or bool((value == value[..., :1, :]).all())
+
+
 def _has_rows(tensor: Tensor) -> bool:
-    """True for floats that may differ from query to query."""
-    return tensor.dtype == FLOAT and len(tensor.shape) > 1 and tensor.shape[-2] > 1
+    """True for floats and conditions that may differ from query to query."""
+    return (
+        tensor.dtype in (FLOAT, TensorProto.BOOL) and len(tensor.shape) > 1 and tensor.shape[-2] > 1
+    )

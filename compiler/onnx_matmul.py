@@ -89,7 +89,9 @@ def _activations(emitter: Emitter, node: Node, trans_a: bool, trans_b: bool) -> 
     k = shape_a[inner_a]
     elements = emitter.tensor(node.outputs[0]).elements
     lead = math.prod(emitter.shape(node.outputs[0])[:-2])
-    batch = 1 if math.prod(shape_b[:-2]) == 1 else lead
+    different = math.prod(shape_b[:-2])
+    # Without heads all rows of A lie one after another: one product.
+    batch = 1 if different == 1 and len(shape_a) < 4 else lead
     inputs = (emitter.aligned(a, inner_a), emitter.source(b))
     op = Matmul(
         node.name,
@@ -101,8 +103,16 @@ def _activations(emitter: Emitter, node: Node, trans_a: bool, trans_b: bool) -> 
         n=n,
         constant_b=False,
         transposed_b=_stored_transposed(emitter, b, inner_b),
+        shared=_shared(emitter, b, batch, batch // max(different, 1)),
     )
     emitter.emit(op, node.outputs[0])
+
+
+def _shared(emitter: Emitter, b: str, batch: int, broadcast: int) -> int:
+    """How many entries of the batch read one matrix B, which the node or a view before repeats."""
+    view = emitter.views.get(b)
+    times = max(broadcast, 1) * (1 if view is None else view.repeats)
+    return times if batch % times == 0 else 1
 
 
 def _stored_transposed(emitter: Emitter, b: str, inner_axis: int) -> bool:
@@ -245,6 +255,7 @@ def einsum(emitter: Emitter, node: Node) -> None:
         n=n,
         constant_b=constant,
         transposed_b=transposed,
+        shared=1 if constant else _shared(emitter, b, batch, 1),
         weights_name=emitter.root(b) if constant else "",
     )
     emitter.emit(op, node.outputs[0], result.index(columns[-1]) if columns else len(result) - 1)

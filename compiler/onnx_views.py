@@ -31,12 +31,14 @@ class View:
 
     `column` is the axis along its columns, `whole` is False for a part of it, `exclusive` is True
     while nothing else reads those elements, so that bias and scale may be folded into its writer.
+    It shows every head `repeats` times, as many query heads read one key head.
     """
 
     source: str
     column: int
     whole: bool = True
     exclusive: bool = True
+    repeats: int = 1
     pending: tuple[Pending, ...] = ()
 
     def moved(self, column: int) -> "View":

@@ -99,6 +99,13 @@ def residual_of_itself(b: ModelBuilder) -> str:
     return str(b.node("Add", y, b.linear(str(y), 16, 16)))
 
 
+def ragged(b: ModelBuilder) -> str:
+    x = b.input("x", (1, 8, 16))
+    widths = (10, 20, 3)
+    back = [b.linear(b.linear(x, 16, width), width, 16) for width in widths]
+    return str(b.node("Add", b.node("Add", back[0], back[1]), back[2]))
+
+
 def convolutions(b: ModelBuilder) -> str:
     """Patches of an image, then pixel by pixel, with a sum that keeps channels first."""
     x = b.input("x", (1, 3, 8, 12))
@@ -120,6 +127,8 @@ FORMS: dict[str, Form] = {
     "ALiBi": added(DISTANCE),
     "ALiBi, causal by -inf": added(np.where(LATER, -np.inf, DISTANCE)),
     "a window beside a bias": added(np.where(DISTANCE < -1, -1e9, np.sin(7 * DISTANCE))),
+    "a window": added(np.where(DISTANCE < -1, -1e9, 0.0)),
+    "ragged projections of one input": ragged,
     "x times itself": self_product,
     "norm of one column": one_wide_norm,
     "residual of itself": residual_of_itself,
@@ -127,7 +136,6 @@ FORMS: dict[str, Form] = {
 }
 REFUSED: dict[str, tuple[Form, str]] = {
     "two sequences": (attention(batch=2), "matmul .* does not compute a product of heads"),
-    "a window": (added(np.where(DISTANCE < -1, -1e9, 0.0)), "causal or the same for every query"),
     "a bias that is computed": (attention(by_activation), "cannot quantize"),
     "a norm of heads": (head_norm, "layernorm .* does not compute a norm of whole rows"),
     "a transpose": (transposed, "such a transpose of int8 data is not supported"),

@@ -354,7 +354,7 @@ WINDOW = np.where(np.abs(np.subtract.outer(np.arange(S), np.arange(S))) > 2, -np
         ([alibi(HEADS, S) + LATER], True, HEADS * S * S),
         ([alibi(1, S)[0]], False, S * S),  # the same for all heads
         ([alibi(HEADS, S)[:, -1:]], False, 0),  # the same for all queries, as in BLOOM
-        ([WINDOW], False, 0),  # hides, no more
+        ([WINDOW], False, S * S),  # hides other keys from each query
         ([alibi(HEADS, S), WINDOW], False, HEADS * S * S),
     ],
 )

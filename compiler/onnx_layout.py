@@ -111,7 +111,7 @@ def concat(emitter: Emitter, node: Node) -> None:
     output = node.outputs[0]
     varying = [n for n in node.inputs if emitter.origin(n) != Origin.CONSTANT]
     column = next(emitter.views[n].column for n in varying if n in emitter.views)
-    whole = _reassembled(emitter, node)
+    whole = node.inputs[0] if len(node.inputs) == 1 else _reassembled(emitter, node)
     if whole:
         emitter.alias(output, whole, column)
         return

@@ -335,6 +335,7 @@ _HANDLERS: dict[str, Handler] = {
     "Div": scale,
     "DynamicQuantizeMatMul": matmul,
     "Einsum": einsum,
+    "Elementwise": host,
     "EmbedLayerNormalization": embed_norm,
     "Expand": expand,
     "FastGelu": activation,

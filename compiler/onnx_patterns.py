@@ -7,7 +7,7 @@ only has to be the definition times one constant per column plus another.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,8 @@ _ELEMENTWISE = frozenset({
 # fmt: on
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2"})
 _SIGNS_OF_ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Max", "Clip"})
+_ON_HOST = frozenset({"Pow", "Sqrt", "Reciprocal", "Neg", "Abs", "Exp"})
+_ON_HOST |= {"Erf", "Tanh", "Sigmoid", "HardSigmoid"}
 _LARGEST_REGION = 24
 _SAMPLE_ROWS = 6
 _TOLERANCE = 2e-3
@@ -46,8 +48,16 @@ class Region:
 def recognise(graph: OnnxGraph) -> None:
     """Replace every recognised region by one node: LayerNorm, RMSNorm, Softmax, Gelu or Relu.
 
-    The new nodes have no domain, one input and, for those that reduce, the attribute `axis`.
+    What is left of elementwise steps between one tensor and another becomes one Elementwise: the
+    host computes it in one pass. The new nodes have no domain, one input and, for those that
+    reduce, the attribute `axis`.
     """
+    _replace(graph, _classify)
+    _replace(graph, _elementwise)
+
+
+def _replace(graph: OnnxGraph, classify: Callable[[OnnxGraph, Region], Node | None]) -> None:
+    """Replace the widest region in front of every node that `classify` has a node for."""
     position = {name: index for index, name in enumerate(graph.dag)}
     order = list(graph.nodes())
     replaced: set[str] = set()
@@ -58,7 +68,7 @@ def recognise(graph: OnnxGraph) -> None:
             matches = [
                 (fused, region)
                 for region in _regions(graph, node, position)
-                if (fused := _classify(graph, region)) is not None
+                if (fused := classify(graph, region)) is not None
             ]
         if matches:
             fused, region = matches[-1]  # the widest
@@ -110,6 +120,25 @@ def _escapes(graph: OnnxGraph, inside: list[Node], last: Node) -> bool:
         for node in inside
         if node is not last
     )
+
+
+def _elementwise(graph: OnnxGraph, region: Region) -> Node | None:
+    """One node for steps that only the host can do, where single numbers are their constants."""
+    types = {node.op_type for node in region.nodes}
+    names = {name for node in region.nodes for name in node.inputs}
+    constants = [n for n in names if n and graph.tensors[n].origin == Origin.CONSTANT]
+    products = [node for node in region.nodes if node.op_type in ("Mul", "Div")]
+    squares = [n for n in products if all(graph.tensors[i].origin > Origin.INDEX for i in n.inputs)]
+    if types & _REDUCTIONS or not (types & _ON_HOST and len(region.nodes) > 1 or squares):
+        return None
+    if region.nodes[0].op_type == "Relu":  # which the chip does on the way out
+        return None
+    if graph.tensors[region.output].shape != graph.tensors[region.source].shape:
+        return None
+    if any(graph.tensors[name].elements != 1 for name in constants):
+        return None
+    last = region.nodes[-1]
+    return replace(last, op_type="Elementwise", inputs=(region.source,), attributes={})
 
 
 def _classify(graph: OnnxGraph, region: Region) -> Node | None:

@@ -22,6 +22,9 @@ FLOAT: int = TensorProto.FLOAT
 FLOAT_TYPES = frozenset(
     (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 )
+_BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
+# Operators that take int8 constants beside activations, which are floats here, as their codes.
+_MOVES_CODES = frozenset({"Clip", "Concat", "Pad"})
 BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where", "Sum", "Max", "Min", "Mean"})
 _LIKE_FIRST = frozenset({"Erf", "LayerNormalization", "Relu", "Sigmoid", "Softmax", "Sqrt", "Tanh"})
 _LIKE_FIRST |= {"GroupNormalization"}  # of which ONNX has no inference
@@ -163,9 +166,11 @@ def _inferred(
         if not name:
             continue
         tensor = tensors[name]
-        dtype = FLOAT if quantized else tensor.dtype
+        codes = tensor.dtype in _BYTES and node.op_type in _MOVES_CODES
+        codes = codes and FLOAT in (tensors[n].dtype for n in node.inputs if n)
+        dtype = FLOAT if quantized or codes else tensor.dtype
         types[name] = onnx.helper.make_tensor_type_proto(dtype, tensor.shape)
-        if tensor.value is not None and tensor.elements <= 1024 and not quantized:
+        if tensor.value is not None and tensor.elements <= 1024 and not (quantized or codes):
             data[name] = onnx.numpy_helper.from_array(tensor.value, name)
     try:
         inferred = infer_node_outputs(

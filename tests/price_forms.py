@@ -37,8 +37,14 @@ class _Random(CalibrationDataReader):  # type: ignore[misc]
         return next(self.left, None)
 
 
-def quantized(model: onnx.ModelProto, folder: Path, quant_format: QuantFormat) -> onnx.ModelProto:
-    """The model as onnxruntime's quantizer writes it by default."""
+def quantized(
+    model: onnx.ModelProto, folder: Path, quant_format: QuantFormat
+) -> onnx.ModelProto | None:
+    """The model as onnxruntime's quantizer writes it by default; None where it breaks down, as it does
+    on some operators that it has no quantized ones for."""
     path = folder / f"{quant_format.name}.onnx"
-    quantize_static(model, path, _Random(model), quant_format=quant_format)
+    try:
+        quantize_static(model, path, _Random(model), quant_format=quant_format)
+    except AttributeError:
+        return None
     return onnx.load(path)

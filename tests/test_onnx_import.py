@@ -160,7 +160,7 @@ def test_silu_is_not_a_gelu(slope: float) -> None:
     b = ModelBuilder()
     x = activations(b)
     gate = b.node("Sigmoid", b.node("Mul", x, b.const(slope)))
-    assert kinds(imported(b, b.node("Mul", x, gate))) == ["sigmoid", "mul"]
+    assert kinds(imported(b, b.node("Mul", x, gate))) == ["elementwise"]
 
 
 def test_gated_feed_forward_is_multiplied_by_the_host() -> None:
@@ -497,7 +497,7 @@ def test_constant_if_is_inlined() -> None:
     again = b.node("If", condition, **branches)
     model = b.model(b.node("Add", y, again))
     assert kinds(import_onnx(model, batch=B, seq=S)) == ["relu", "relu", "add"]
-    assert kinds(import_onnx(model, batch=B, seq=S - 1)) == ["tanh", "tanh", "add"]
+    assert kinds(import_onnx(model, batch=B, seq=S - 1)) == ["elementwise"]
 
 
 def test_local_functions_are_inlined() -> None:

@@ -1,6 +1,6 @@
 """What codesign makes of a graph, held against onnxruntime, and statistics over many graphs.
 
-Codesign's part is what `codesign run FILE --backend integers` calls, in this process. A graph is
+Codesign's part is `codesign run FILE --backend integers` itself, in this process. A graph is
 
     good      it runs, within WITHIN dB of plain eight-bit rounding, and at GOOD dB where that is
     told      it runs worse, and a note in the ordinary output says so
@@ -21,11 +21,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import onnx
 
-from codesign.compiler.inference import run as infer
 from codesign.hw.errors import CodesignError
-from codesign.search import network
-from codesign.search.network import Quantization
-from codesign.search.request import Request, prepare
+from codesign.search.request import Request
+from codesign.search.run import Options, run_network
 
 from . import graphs, quantized
 from .oracle import Feeds, NoReference, Session, decibels, ranges, rounded
@@ -171,21 +169,42 @@ def tells(notes: Sequence[str]) -> bool:
 def run(
     model: onnx.ModelProto, feeds: Sequence[Feeds]
 ) -> tuple[list[dict[str, graphs.Array]], list[str]]:
-    """The outputs of some inputs and the notes, as `codesign run --backend integers` has them."""
-    said = io.StringIO()
-    with TemporaryDirectory() as folder, contextlib.redirect_stderr(said):
-        path = Path(folder) / "graph.onnx"
+    """The outputs of some inputs and the notes of `codesign run --backend integers`."""
+    said, shown = io.StringIO(), io.StringIO()
+    with (
+        TemporaryDirectory() as name,
+        contextlib.redirect_stderr(said),
+        contextlib.redirect_stdout(shown),
+    ):
+        folder = Path(name)
+        path, out = folder / "graph.onnx", folder / "run"
         onnx.save(model, path)
-        request = Request(
-            "codesign run", str(path), None, None, (), "ibert", {}, {}, "edp", "default"
+        files = tuple(folder / f"{index}.npz" for index in range(len(feeds)))
+        for file, each in zip(files, feeds, strict=True):
+            np.savez(file, **each)
+        run_network(
+            Request(
+                command="codesign run",
+                model=str(path),
+                seq=None,
+                batch=None,
+                dimensions=(),
+                hardware="ibert",
+                fixed={},
+                axes={},
+                objective="edp",
+                energy_table="default",
+                out=out,
+                as_json=True,
+            ),
+            Options("integers", files=files),
         )
-        prepared = prepare(request)
-        options = Quantization()
-        opened = network.open_model(prepared, options)
-        compiled = network.quantize(opened, prepared, options)
-        found = [infer(compiled, each, "integers") for each in feeds]
-    notes = [line for line in said.getvalue().splitlines() if "calibrating on" not in line]
-    return found, notes
+        with np.load(out / "outputs.npz") as arrays:
+            stacked = {key: arrays[key] for key in arrays if not key.startswith("float.")}
+    found = [{key: value[index] for key, value in stacked.items()} for index in range(len(feeds))]
+    quiet = ("calibrating on", "files are in")
+    lines = said.getvalue().splitlines()
+    return found, [line for line in lines if not any(word in line for word in quiet)]
 
 
 def judged(seeds: Iterable[int]) -> Iterator[Verdict]:

@@ -176,8 +176,21 @@ def _needed(model: FloatModel, given: set[str], wanted: list[str]) -> tuple[set[
         index = model.writers.get(name)
         if name not in given and index is not None and index not in nodes:
             nodes.add(index)
-            open_names += [read for read in model.nodes[index].input if read]
+            open_names += reads(model.nodes[index])
     return nodes, names
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """The tensors that a node reads, also in the graphs inside of it."""
+    found = [name for name in node.input if name]
+    for attribute in node.attribute:
+        for graph in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            own = {name for inner in graph.node for name in inner.output}
+            own |= {value.name for value in (*graph.input, *graph.initializer)}
+            outer = [name for inner in graph.node for name in reads(inner)]
+            outer += [value.name for value in graph.output]
+            found += [name for name in outer if name not in own]
+    return found
 
 
 def _tensor(name: str, model: FloatModel) -> onnx.ValueInfoProto:

@@ -25,7 +25,7 @@ def matmul(emitter: Emitter, node: Node) -> None:
         _weights_times_activation(emitter, node, a, b, output, trans_a, trans_b)
     else:
         _activations(emitter, node, trans_a, trans_b)
-    if node.input(2) and node.op_type != "Gemm":  # the bias of the integer forms
+    if node.input(2) and node.op_type not in ("Gemm", "FusedGemm"):  # of the integer forms
         _own_bias(emitter, node.input(2), output)
 
 

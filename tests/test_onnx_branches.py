@@ -11,6 +11,7 @@ from onnx_builder import run as float_run
 
 from codesign.compiler.inference import compile_network, run
 from codesign.compiler.onnx_branches import without_branches
+from codesign.compiler.onnx_float import FloatModel
 from codesign.hw.config import preset
 
 FLOAT = TensorProto.FLOAT
@@ -52,6 +53,8 @@ def test_a_constant_condition(holds: bool, from_shape: bool) -> None:
     feeds = {"x": np.random.default_rng(0).standard_normal((1, 6, 12)).astype(np.float32)}
     (wanted,) = float_run(model, **feeds)
     np.testing.assert_array_equal(float_run(plain, **feeds)[0], wanted)
+    own = FloatModel(model)  # with what only the branches read
+    np.testing.assert_array_equal(own.part((), own.outputs)(feeds)[y], wanted)
     compiled = compile_network(model, preset("ibert"), [feeds], seq=6)
     found = run(compiled, feeds, "integers")[y]
     assert ((found - wanted) ** 2).sum() < 10**-2.5 * (wanted**2).sum()

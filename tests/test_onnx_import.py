@@ -598,6 +598,9 @@ def test_a_fused_activation_behind_what_the_host_adds() -> None:
     more: dict[str, Any] = {"activation": "Relu", "domain": CONTRIB}
     y = b.node("FusedGemm", x, b.weights(8, 6), b.weights(4, 6), **more)
     assert kinds(import_onnx(b.model(y))) == ["matmul", "add", "relu"]
+    other = b.node("Relu", b.node("MatMul", x, b.weights(8, 6)))
+    y = b.node("FusedGemm", x, b.weights(8, 6), other, **more)
+    assert kinds(import_onnx(b.model(y))) == ["matmul", "relu", "matmul", "add", "relu"]
 
 
 def test_a_power_has_the_type_of_its_base() -> None:

@@ -7,6 +7,7 @@ only has to be the definition times one constant per column plus another.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -29,6 +30,23 @@ _ELEMENTWISE = frozenset({
 # fmt: on
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2"})
 _SIGNS_OF_ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Max", "Clip"})
+_ROTATING = frozenset(
+    {
+        "Add",
+        "Sub",
+        "Mul",
+        "Neg",
+        "Slice",
+        "Split",
+        "Gather",
+        "Concat",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Transpose",
+        "Cast",
+    }
+)
 _ON_HOST = frozenset({"Pow", "Sqrt", "Reciprocal", "Neg", "Abs", "Exp"})
 _ON_HOST |= {"Erf", "Tanh", "Sigmoid", "HardSigmoid"}
 _LARGEST_REGION = 24
@@ -52,22 +70,27 @@ def recognise(graph: OnnxGraph) -> None:
     host computes it in one pass. The new nodes have no domain, one input and, for those that
     reduce, the attribute `axis`.
     """
-    _replace(graph, _classify)
-    _replace(graph, _elementwise)
+    _replace(graph, _classify, _computes)
+    _replace(graph, _rotation, _rotates)
+    _replace(graph, _elementwise, _computes)
 
 
-def _replace(graph: OnnxGraph, classify: Callable[[OnnxGraph, Region], Node | None]) -> None:
+def _replace(
+    graph: OnnxGraph,
+    classify: Callable[[OnnxGraph, Region], Node | None],
+    belongs: Callable[[Node], bool],
+) -> None:
     """Replace the widest region in front of every node that `classify` has a node for."""
     position = {name: index for index, name in enumerate(graph.dag)}
     order = list(graph.nodes())
     replaced: set[str] = set()
     for node in reversed(order):
-        if node.name in replaced or not _computes(node):
+        if node.name in replaced or not belongs(node):
             continue
         with reading(node_place(node.op_type, node.name)):
             matches = [
                 (fused, region)
-                for region in _regions(graph, node, position)
+                for region in _regions(graph, node, position, belongs)
                 if (fused := classify(graph, region)) is not None
             ]
         if matches:
@@ -81,7 +104,34 @@ def _computes(node: Node) -> bool:
     return not node.domain and node.op_type in _ELEMENTWISE | _REDUCTIONS
 
 
-def _regions(graph: OnnxGraph, last: Node, position: Mapping[str, int]) -> Iterator[Region]:
+def _rotates(node: Node) -> bool:
+    """Whether a rotary embedding is made of it: sums of products with tables, of parts of a row."""
+    return not node.domain and node.op_type in _ROTATING
+
+
+def _rotation(graph: OnnxGraph, region: Region) -> Node | None:
+    """One node for a rotary embedding (arXiv 2104.09864), whatever pairs it turns and however.
+
+    It joins parts of a row again that it has multiplied by tables of numbers, cosines and sines.
+    """
+    if graph.tensors[region.output].shape != graph.tensors[region.source].shape:
+        return None
+    types = Counter(node.op_type for node in region.nodes)
+    names = dict.fromkeys(n for node in region.nodes if node.op_type == "Mul" for n in node.inputs)
+    tables = [
+        name
+        for name in names
+        if graph.tensors[name].origin < Origin.ACTIVATION and graph.tensors[name].elements > 1
+    ]
+    if types["Mul"] < 2 or not types["Concat"] or not types.keys() & {"Add", "Sub"} or not tables:
+        return None
+    last = region.nodes[-1]
+    return replace(last, op_type="RotaryEmbedding", inputs=(region.source, *tables), attributes={})
+
+
+def _regions(
+    graph: OnnxGraph, last: Node, position: Mapping[str, int], belongs: Callable[[Node], bool]
+) -> Iterator[Region]:
     """Regions that end in `last`, from the narrowest to the widest.
 
     The latest open input is replaced by its producer's inputs again and again; whenever one
@@ -95,7 +145,7 @@ def _regions(graph: OnnxGraph, last: Node, position: Mapping[str, int]) -> Itera
             if not name:
                 continue
             tensor = graph.tensors[name]
-            if tensor.origin == Origin.INDEX:
+            if tensor.origin == Origin.INDEX and belongs is _computes:
                 return
             if tensor.origin == Origin.ACTIVATION:
                 producer = graph.producer(name)
@@ -106,9 +156,10 @@ def _regions(graph: OnnxGraph, last: Node, position: Mapping[str, int]) -> Itera
             yield Region(next(iter(opened)), last.outputs[0], tuple(reversed(inside)))
         latest = max(opened, key=lambda name: opened[name])
         producer = graph.producer(latest)
-        if producer is None or not _computes(producer) or len(producer.outputs) != 1:
+        if producer is None or not belongs(producer):
             return
-        del opened[latest]
+        for name in producer.outputs:
+            opened.pop(name, None)
         pending = producer
 
 
@@ -116,7 +167,8 @@ def _escapes(graph: OnnxGraph, inside: list[Node], last: Node) -> bool:
     """True when a tensor other than the last is also read outside the region."""
     names = {node.name for node in inside}
     return any(
-        node.outputs[0] in graph.outputs or not set(graph.dag.successors(node.name)) <= names
+        bool(set(node.outputs) & set(graph.outputs))
+        or not set(graph.dag.successors(node.name)) <= names
         for node in inside
         if node is not last
     )

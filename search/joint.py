@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import CodesignError
 from codesign.search.front import Archive
+from codesign.search.misses import Misses
 from codesign.search.network_tables import Costs, NetworkTables
 from codesign.search.quality import Quality
 from codesign.search.search_state import COLUMN, Checkpoint, Progress
@@ -138,6 +139,9 @@ def search(
         past, done, state = checkpoint.load()
     elif checkpoint is not None:
         checkpoint.start()
+    misses = Misses(problem.tables)  # of a search that has found nothing feasible yet
+    if not done.feasible and len(past):
+        misses.add(past, problem.tables.costs(past))
     generations = _method(problem, settings, start, past, state)
     genes, snapshot = next(generations)
     while len(genes):
@@ -147,6 +151,8 @@ def search(
         genes = genes[:room]
         costs, objectives = problem.evaluate(genes, listener.pricing)
         done.add(problem, genes, costs, objectives, baseline)
+        if not done.feasible:
+            misses.add(genes, costs)
         following, snapshot = generations.send((objectives, costs.violation))
         if checkpoint is not None:
             checkpoint.append(genes, done, snapshot)
@@ -154,8 +160,8 @@ def search(
         genes = following
     if not len(done.archive.genes):
         raise CodesignError(
-            f"none of {done.evaluated:,} candidates keeps the constraints of the space: relax "
-            "area_mm2, power_w or sram_timing in [constraints], or widen [hardware]"
+            f"none of {done.evaluated:,} candidates keeps the constraints of the space: "
+            f"{misses.describe()}: relax that in [constraints], or widen [hardware]"
         )
     return done
 

@@ -25,6 +25,7 @@ Floats = npt.NDArray[np.float64]
 
 # Kaplan et al. 2020, Table 5 and eq. 1.1: L(N) = (N_c / N)^alpha_N in nats a token.
 KAPLAN_PARAMETERS, KAPLAN_EXPONENT = 8.8e13, 0.076
+LOW_TAU = 0.5  # Kendall's tau of held-out rows below which a fit is doubted: 3 of 4 pairs right
 DECIMALS = 9  # of a predicted logarithm: beyond them it may depend on what it is predicted beside
 
 
@@ -51,6 +52,10 @@ class Quality(Protocol):
     def fingerprint(self) -> str:
         """Changes whenever the numbers do."""
 
+    @property
+    def doubt(self) -> str:
+        """Why its ranking should not be trusted, in one line; empty where nothing speaks against it."""
+
     def perplexity(self, space: SearchSpace, genes: Genes) -> Floats:
         """Perplexity of each candidate [n]."""
 
@@ -72,6 +77,7 @@ class ScalingLaw:
     source: str = "scaling law of Kaplan et al. (arXiv 2001.08361), non-embedding parameters"
     label: str = "perplexity (proxy)"
     is_proxy: bool = True
+    doubt: str = ""  # beyond being a proxy, which is said wherever its numbers are
 
     @property
     def fingerprint(self) -> str:
@@ -97,6 +103,18 @@ class MeasuredSubnets:
     measured: Mapping[Shape, float]
     fitted: Predictor
     is_proxy: bool = False
+
+    @property
+    def doubt(self) -> str:
+        """That the fit ranks poorly what it was not fitted to."""
+        tau = self.fitted.kendall_tau
+        if tau >= LOW_TAU:
+            return ""
+        return (
+            f"perplexities between the measured subnets are a weak guess: on {self.fitted.judged_on} "
+            f"Kendall's tau is {tau:.2f}, below {LOW_TAU:g} ({50 * (1 + tau):.0f} % of pairs in the "
+            "right order): measure more subnets"
+        )
 
     def perplexity(self, space: SearchSpace, genes: Genes) -> Floats:
         """Perplexity [n]: as measured, else as predicted; of the space it was loaded for."""

@@ -74,7 +74,11 @@ def _limits(run: SearchRun, axes: Mapping[str, Metric]) -> str:
 
 def _meshes(run: SearchRun, role: str, point: Record) -> str:
     """The least EDP of the point's Transformer on each other mesh, over its own."""
-    cells = [c for c in run.heatmap if c["point"] == point["point"] and c["edp_js"] is not None]
+    found = [c for c in run.heatmap if c["point"] == point["point"]]
+    of_mesh = Counter(c["dim"] for c in found if c["bus_bytes"] == point["bus_bytes"])
+    if len(set(of_mesh.values())) > 1:
+        return ""  # of some meshes only the nearest machines were priced
+    cells = [c for c in found if c["edp_js"] is not None]
     least: dict[int, float] = {}
     for cell in cells:
         least[cell["dim"]] = min(least.get(cell["dim"], cell["edp_js"]), cell["edp_js"])

@@ -33,6 +33,7 @@ PUBLISHED = {0.1: 2.2, 1.0: 10.6}  # times less EDP: UCB/EECS-2023-92, ch. 3
 PUBLISHED_SOURCE = "UCB/EECS-2023-92"
 BASELINE_MACHINE = "ibert"
 ENERGIES = ("low", "nominal", "high")
+HEAT_SHARE = 10  # of the heat map: machines priced, at most one for so many candidates evaluated
 HEAT_AXES = ("dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes")
 
 
@@ -182,7 +183,7 @@ def collect(
         len(done.archive.genes),
         genes,
         [entry for number, result in enumerate(full) for entry in _spending(number, result)],
-        list(_heatmap(problem, genes, front, pricing)),
+        list(_heatmap(problem, genes, front, done.evaluated // HEAT_SHARE, pricing)),
         _robustness(front, problem.minimize),
         _baseline(problem, done),
     )
@@ -325,11 +326,14 @@ def _heatmap(
     problem: Problem,
     genes: Genes,
     front: Sequence[FrontPoint],
+    most: int,
     pricing: Callable[[int, int], None],
 ) -> Iterator[HeatCell]:
     """Each winner over dim x scratchpad x accumulator at its bus, and over dim x bus at its memories.
 
-    Constraints do not hide a machine here: only what does not fit is left out.
+    Of more than `most` machines those nearest to the winners' own are taken, by steps along the axes;
+    the winners' own always are. Constraints do not hide a machine here: only what does not fit is
+    left out.
     """
     space = problem.space
     axes = dict(space.axes)
@@ -345,6 +349,12 @@ def _heatmap(
         for varied in ((0, 1, 2), (0, 3)):
             for row in _variants(space, genes[point], [places[k] for k in varied]):
                 cells[winner, point, row.tobytes()] = row
+    steps = np.array(
+        [np.abs(row.astype(int) - genes[at]).sum() for (_, at, _), row in cells.items()]
+    )
+    taken = max(most, int(np.count_nonzero(steps == 0)))
+    near = set(np.argsort(steps, kind="stable")[:taken].tolist())
+    cells = {key: row for k, (key, row) in enumerate(cells.items()) if k in near}
     rows = np.stack(list(cells.values()))
     costs = tables.costs(rows, pricing)
     for (winner, point, _), row, at in zip(cells, rows, range(len(rows)), strict=True):

@@ -111,6 +111,8 @@ def run_search(request: SearchRequest) -> None:
     run = prepared.describe()
     out = _folder(request, run)
     say(f"{_described(prepared)}; files go to {out}")
+    if prepared.quality.doubt:
+        say(f"warning: {prepared.quality.doubt}")
     workers = cores() if request.workers is None else request.workers
     with pool_of(workers, request.dask) as pool, output.run_directory(out, run) as directory:
         digest = request_digest(run["inputs"])
@@ -161,7 +163,8 @@ def _searched(
     request = prepared.request
     store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
     with stages() as show:
-        listener = _listener(show, prepared.settings.budget)
+        kept = checkpoint.evaluated if request.resume else 0
+        listener = _listener(show, prepared.settings.budget, kept)
         problem = _problem(prepared, store, pool)
 
         def generation(done: Progress) -> None:
@@ -314,9 +317,11 @@ def _described(prepared: _Prepared) -> str:
     )
 
 
-def _listener(show: Show, budget: int) -> Listener:
-    """Shows candidates of the budget, and between generations the kernels that are mapped."""
-    evaluated = 0
+def _listener(show: Show, budget: int, kept: int) -> Listener:
+    """Shows candidates of the budget, from those that are `kept` on, and between generations the
+    kernels that are mapped."""
+    evaluated = kept
+    show("candidates", evaluated, budget)
 
     def pricing(done: int, total: int) -> None:
         show("candidates", evaluated, budget, f"mapping kernels {done:,} of {total:,}", False)

@@ -4,6 +4,9 @@ import errno
 import io
 import json
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +14,13 @@ import click
 import pyarrow.parquet as pq
 import pytest
 from joint_space import SMALL
+from test_quality import _table
 
 from codesign.hw import files
 from codesign.search import cli_search, joint, search_run, search_state, tables
 from codesign.search.cli import main
+from codesign.search.price_store import PriceStore
+from codesign.search.search_results import HEAT_AXES
 
 
 @pytest.fixture(scope="module")
@@ -246,6 +252,72 @@ def test_a_search_stopped_before_its_first_generation_begins_with_resume(
     monkeypatch.setattr(search_run, "_finish", stop)
     assert main([*asked, "--resume"]) == 130
     assert "300 of 300 candidates are kept" in capsys.readouterr().err
+
+
+def test_progress_after_resume_counts_what_is_kept(
+    space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    shown: list[tuple[object, ...]] = []
+
+    @contextmanager
+    def stages() -> Iterator[Callable[..., None]]:
+        yield lambda *arguments: shown.append(arguments[:3])
+
+    asked = ["search", "--space", str(space), *QUICK, "-j", "1", "-o", str(tmp_path / "run")]
+    monkeypatch.setattr(search_run, "stages", stages)
+    with monkeypatch.context() as patch:
+        patch.setattr(PriceStore, "save", lambda self: None)
+        listener = search_run._listener
+
+        def stopping(*arguments: Any) -> joint.Listener:
+            return replace(listener(*arguments), generation=stop)
+
+        patch.setattr(search_run, "_listener", stopping)
+        assert main(asked) == 130
+    first = search_state.Checkpoint(tmp_path / "run", 0)
+    assert first.exists
+    shown.clear()
+    assert main([*asked, "--resume"]) == 0
+    kept = pq.read_table(tmp_path / "run/generations.parquet")["evaluations"][0].as_py()
+    assert shown[0] == ("candidates", kept, 300) and kept > 0
+    counts = [int(str(done)) for what, done, _ in shown if what == "candidates"]
+    assert counts == sorted(counts)
+
+
+def test_a_small_budget_prices_few_machines_for_its_heat_map(space: Path, tmp_path: Path) -> None:
+    cells = {}
+    for budget in (40, 400):
+        run = tmp_path / str(budget)
+        asked = ["--budget", str(budget), "--population", "20", "--front", "6", "-j", "1"]
+        assert main(["search", "--space", str(space), *asked, "-o", str(run)]) == 0
+        cells[budget] = pq.read_table(run / "heatmap.parquet").to_pylist()
+        front = {p["point"]: p for p in pq.read_table(run / "front.parquet").to_pylist()}
+        own = {
+            cell["winner"]
+            for cell in cells[budget]
+            if all(cell[axis] == front[cell["point"]][axis] for axis in HEAT_AXES)
+        }
+        assert own == {cell["winner"] for cell in cells[budget]}
+    assert len(cells[40]) <= 4
+    # Each of up to three winners on 2 x 2 x 2 machines at its bus, and on two more at the other.
+    assert len(cells[400]) == 10 * len({cell["winner"] for cell in cells[400]})
+
+
+@pytest.mark.parametrize(("noise", "warned"), [(0.0, False), (1.0, True)])
+def test_a_table_that_predicts_badly_is_warned_of(
+    noise: float, warned: bool, space: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = _table(tmp_path / "subnets.csv", 40, noise)
+    asked = ["--budget", "20", "--population", "20", "--front", "2", "-j", "1", "--json"]
+    where = ["--quality", str(table), "-o", str(tmp_path / "run")]
+    assert main(["search", "--space", str(space), *asked, *where]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if "weak guess" in line]
+    assert len(said) == warned
+    for line in said:
+        assert line.startswith("codesign: warning: perplexities") and "below 0.5" in line
 
 
 def test_a_point_that_is_exported_costs_what_the_search_says(

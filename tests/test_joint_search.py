@@ -10,6 +10,7 @@ from joint_space import SMALL, problem
 from codesign.hw.errors import CodesignError
 from codesign.search.front import Archive, Floats, hypervolume, non_dominated, thinned
 from codesign.search.joint import Listener, Problem, Settings, search
+from codesign.search.misses import NO_MACHINE, Misses
 from codesign.search.network_tables import NetworkTables
 from codesign.search.output import OutputError
 from codesign.search.quality import ScalingLaw
@@ -129,6 +130,60 @@ def test_a_space_without_feasible_candidates_says_so() -> None:
     hopeless = Problem(tight, NetworkTables(tight), ScalingLaw(), ("perplexity", "edp"))
     with pytest.raises(CodesignError, match="none of 200 candidates keeps the constraints"):
         search(hopeless, Settings(budget=200, population=40), None)
+
+
+@pytest.mark.parametrize(
+    ("limits", "name", "unit"),
+    [
+        ({"area_mm2": 0.001}, "area_mm2", "mm²"),
+        ({"power_w": 1e-4}, "power_w", "W"),
+        ({"area_mm2": 0.1, "power_w": 1e-4}, "area_mm2", "mm²"),
+    ],
+)
+def test_a_hopeless_search_says_what_is_broken_and_by_how_much(
+    limits: dict[str, float], name: str, unit: str, small: Problem, tmp_path: Path
+) -> None:
+    kept = dataclasses.replace(SMALL.constraints, **limits)  # type: ignore[arg-type]
+    tight = dataclasses.replace(SMALL, constraints=kept)
+    hopeless = Problem(
+        tight, NetworkTables(tight, store=small.tables.store), small.quality, small.minimize
+    )
+    checkpoint = Checkpoint(tmp_path, len(SMALL.cardinalities))
+    said = []
+    for resume in (False, True):
+        with pytest.raises(CodesignError) as caught:
+            search(hopeless, Settings(budget=100, population=20), checkpoint, resume=resume)
+        said.append(str(caught.value))
+    assert said[0] == said[1] and "\n" not in said[0]
+    genes = checkpoint.candidates(100)
+    costs = hopeless.tables.costs(genes)
+    column = 1 if name == "area_mm2" else 2
+    at = int(np.argmin(costs.violation.sum(axis=1)))
+    value, limit = getattr(costs, name)[at], limits[name]
+    assert f"{np.count_nonzero(costs.violation[:, column] > 0)} break {name}" in said[0]
+    over = f"{name} by {value - limit:.3g} {unit} ({value:.4g}, at most {limit:g})"
+    assert f"the nearest misses {over}" in said[0]
+
+
+def test_machines_that_cannot_be_and_memories_that_are_slow_are_named() -> None:
+    base = dataclasses.replace(SMALL.base, clock_hz=4_000_000_000)
+    fast = dataclasses.replace(SMALL, base=base)
+    genes = SMALL.sample(50, np.random.default_rng(0))
+    tables = NetworkTables(fast)
+    misses = Misses(tables)
+    misses.add(genes, tables.costs(genes))
+    assert "50 break sram_timing" in misses.describe()
+    assert "the nearest misses sram_timing (" in misses.describe()
+    odd = dataclasses.replace(
+        SMALL, axes=(SMALL.axes[0], ("scratchpad_bytes", (512, 8 << 10)), *SMALL.axes[2:])
+    )
+    genes = odd.sample(50, np.random.default_rng(0))
+    genes[:, :2] = 1, 0  # dim 16: a bank of 64 bytes has no 16 rows
+    tables = NetworkTables(odd)
+    misses = Misses(tables)
+    misses.add(genes, tables.costs(genes))
+    assert f"50 break {NO_MACHINE}" in misses.describe()
+    assert "scratchpad_bytes is 512" in misses.describe()
 
 
 @pytest.mark.parametrize("minimize", [("perplexity",), ("edp", "edp"), ("perplexity", "speed")])

@@ -3,6 +3,8 @@ Conv, Einsum, and the bias that follows them.
 """
 
 import math
+import string
+from collections.abc import Sequence
 from dataclasses import replace
 
 from codesign.compiler.graph import Matmul
@@ -222,7 +224,8 @@ def _patch_copy(emitter: Emitter, x: str, weights: Shape, groups: int) -> str:
 
 def einsum(emitter: Emitter, node: Node) -> None:
     """Einsum of two operands that is a (batched) matmul after reordering axes."""
-    equation = node.attribute("equation").replace(" ", "")
+    ranks = [len(emitter.shape(name)) for name in node.inputs]
+    equation = _spelled_out(node.attribute("equation").replace(" ", ""), ranks)
     terms, arrow, result = equation.partition("->")
     operands = terms.split(",")
     if len(operands) != 2 or not arrow or "." in equation:
@@ -259,6 +262,21 @@ def einsum(emitter: Emitter, node: Node) -> None:
         weights_name=emitter.root(b) if constant else "",
     )
     emitter.emit(op, node.outputs[0], result.index(columns[-1]) if columns else len(result) - 1)
+
+
+def _spelled_out(equation: str, ranks: Sequence[int]) -> str:
+    """An equation with letters for the axes that "..." stands for, the same from behind."""
+    terms, arrow, result = equation.partition("->")
+    operands = terms.split(",")
+    counts = [
+        rank - len(term) + 3 if "..." in term else 0
+        for term, rank in zip(operands, ranks, strict=False)
+    ]
+    free = [letter for letter in string.ascii_letters if letter not in equation]
+    letters = "".join(free[: max(counts, default=0)])
+    dots = [letters[len(letters) - max(count, 0) :] for count in counts]
+    operands = [term.replace("...", own) for term, own in zip(operands, dots, strict=False)]
+    return ",".join(operands) + arrow + result.replace("...", letters)
 
 
 def matmul_nbits(emitter: Emitter, node: Node) -> None:

@@ -608,3 +608,12 @@ def test_a_power_has_the_type_of_its_base() -> None:
     x = b.input("x", (1, 4, 8))
     y = b.node("Softplus", b.node("Pow", x, b.const(2, "int64")))
     assert kinds(import_onnx(b.model(y), seq=4)) == ["pow", "softplus"]
+
+
+@pytest.mark.parametrize("equation", ["...d,dn->...n", "bid,...dn->bi...n", "bi...,...n->bin"])
+def test_an_einsum_with_dots(equation: str) -> None:
+    b = ModelBuilder()
+    x = b.input("x", (1, 4, 8))
+    y = b.node("Einsum", x, b.weights(8, 6), equation=equation)
+    (op,) = all_of(import_onnx(b.model(y), seq=4), Matmul)
+    assert (op.m, op.k, op.n, op.constant_b) == (4, 8, 6, True)

@@ -378,6 +378,12 @@ def _command(arguments: Sequence[str]) -> str:
         name = argument.split("=")[0]
         if skip:
             skip -= 1
+        elif (
+            argument[:1] == "-" != argument[1:2]
+            and len(argument) > 2
+            and name[:2] in _NOT_IN_COMMAND
+        ):
+            continue  # -j2, -oDIR
         elif name in _NOT_IN_COMMAND:
             skip = _NOT_IN_COMMAND[name] if "=" not in argument else 0
         else:

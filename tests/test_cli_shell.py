@@ -158,3 +158,21 @@ def test_a_search_that_is_signalled_keeps_its_generations_and_says_how_to_go_on(
     assert last.startswith(f"codesign: {word}: ") and last.endswith("command with --resume"), err
     assert "candidates are kept in" in last and "Traceback" not in err
     assert list((tmp_path / "cache" / "prices").glob("*/*.prices"))  # and its prices
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        "-j 2",
+        "-j2",
+        "--workers 2",
+        "--workers=2",
+        "--jobs 2",
+        "-oDIR",
+        "-o DIR",
+        "--out=DIR --json",
+    ],
+)
+def test_a_kept_command_is_without_what_changes_no_result(extra: str) -> None:
+    words = ["sweep", "bert-tiny", *extra.split(), "--seq", "16"]
+    assert cli._command(words) == "codesign sweep bert-tiny --seq 16"

@@ -1,9 +1,11 @@
 """`codesign` is a regular package: it has a version, runs with -m, and no folder is taken for it."""
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -68,3 +70,38 @@ def test_the_pythons_are_named_that_are_tried() -> None:
     minors = [int(match[1]) for match in named if match]
     assert least is not None and minors == list(range(int(least[1]), minors[-1] + 1))
     assert minors[0] <= sys.version_info.minor
+
+
+def test_what_is_imported_is_declared() -> None:
+    """A package of others that comes with one of ours today may not tomorrow."""
+    imported: set[str] = set()
+    for layer in ("hw", "compiler", "models", "search"):
+        for path in (ROOT / layer).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module:
+                    imported.add(node.module.partition(".")[0])
+    others = imported - sys.stdlib_module_names - {"codesign"}
+    assert {"numpy", "moocore", "yaml"} <= others
+
+    extras = PROJECT["optional-dependencies"]
+    wanted = [*PROJECT["dependencies"], *(line for lines in extras.values() for line in lines)]
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]
+    declared = {normal(line) for line in (*wanted, *build["requires"])}
+    installed = packages_distributions()
+    for name in others:
+        assert declared & {normal(one) for one in installed.get(name, [name])}, name
+
+
+def normal(requirement: str) -> str:
+    """The name of a requirement, as PEP 503 compares them."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement)[0]).lower()
+
+
+@pytest.mark.parametrize("extra", sorted({*PROJECT["optional-dependencies"]} - {"exports"}))
+def test_every_dependency_has_a_lowest_version(extra: str) -> None:
+    """It is what the gate installs; exports are tried by hand."""
+    bounds = run(ROOT, ".ci/lowest.py", extra).splitlines()
+    assert len(bounds) > len(PROJECT["dependencies"])
+    assert all(re.fullmatch(r"[\w.-]+==\d[\d.]*", line) for line in bounds)

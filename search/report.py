@@ -180,7 +180,7 @@ def _in_words(value: Any) -> str:
 @cache
 def _shown(value: Any) -> Any:
     """What a page shows of a value: text without marks that turn the direction of writing."""
-    return printable(value, keep="\n\t") if type(value) is str else value
+    return printable(value, keep="\n\t\u00a0") if type(value) is str else value
 
 
 def _environment(*, html: bool) -> "Environment":

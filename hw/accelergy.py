@@ -16,7 +16,7 @@ action, areas um2, both of one instance: a name ending in [a..b] stands for b - 
 
 `pe` and `mac` are read as mesh. Of several entries for one action (Accelergy tabulates its
 arguments) the most expensive counts. An ART has mesh, scratchpad, accumulator, nonlinear,
-requantize and control.
+requantize and control. Beside `version` and `tables`, `machine` may say whose numbers they are.
 """
 
 import re
@@ -28,6 +28,7 @@ import yaml
 
 from codesign.hw import area
 from codesign.hw.area import AreaBreakdown, AreaOverrides
+from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import COMPONENTS, CostTable, EnergyOverrides
 from codesign.hw.errors import TableError
 from codesign.hw.events import EVENTS
@@ -66,6 +67,12 @@ ACTIONS: Mapping[tuple[str, str], str] = {
 }
 ALIASES = {"pe": "mesh", "mac": "mesh"}
 
+# What costs depend on, of a machine: its other fields decide times alone.
+MACHINE_FIELDS = (
+    "dim", "scratchpad_bytes", "scratchpad_banks", "accumulator_bytes", "accumulator_banks",
+    "parameter_channels", "bus_bytes", "clock_hz", "technology_nm", "normalization",
+)  # fmt: skip
+
 
 def load_ert(path: Path) -> EnergyOverrides:
     """Read an Accelergy v0.4 ERT; pass the result to `energy.cost_table` as `tables`.
@@ -78,7 +85,8 @@ def load_ert(path: Path) -> EnergyOverrides:
 
 def _ert(path: Path) -> EnergyOverrides:
     picojoules: dict[str, float] = {}
-    for table, component, instances in _tables(path, "ERT", COMPONENTS):
+    body = _body(path, "ERT")
+    for table, component, instances in _tables(path, "ERT", body, COMPONENTS):
         actions = table.get("actions")
         if not isinstance(actions, list):
             raise TableError(f"{path}: component {component} has no list of actions")
@@ -99,7 +107,7 @@ def _ert(path: Path) -> EnergyOverrides:
                 )
             else:
                 picojoules[name] = energy
-    return EnergyOverrides(str(path), tuple(picojoules.items()))
+    return EnergyOverrides(str(path), tuple(picojoules.items()), _machine(path, body))
 
 
 def load_art(path: Path) -> AreaOverrides:
@@ -113,14 +121,15 @@ def load_art(path: Path) -> AreaOverrides:
 
 def _art(path: Path) -> AreaOverrides:
     mm2: dict[str, float] = {}
-    for table, component, instances in _tables(path, "ART", area.COMPONENTS):
+    body = _body(path, "ART")
+    for table, component, instances in _tables(path, "ART", body, area.COMPONENTS):
         _, um2 = _entry(path, component, {"name": component, **table}, "area")
         mm2[component] = mm2.get(component, 0.0) + instances * um2 * 1e-6
-    return AreaOverrides(str(path), tuple(mm2.items()))
+    return AreaOverrides(str(path), tuple(mm2.items()), _machine(path, body))
 
 
-def dump_ert(table: CostTable) -> str:
-    """Return the nominal costs of `table` as an ERT that `load_ert` reads back."""
+def dump_ert(table: CostTable, config: HardwareConfig) -> str:
+    """Return the nominal costs of `config`, in `table`, as an ERT that `load_ert` reads back."""
     per_cycle = 1e12 / table.clock_hz
     costs = dict(zip(EVENTS, (1e12 * table.event_j[1]).tolist(), strict=True))
     costs["pe_idle"] = 1e12 * float(table.pe_idle_j[1])
@@ -137,29 +146,52 @@ def dump_ert(table: CostTable) -> str:
         }
         for component in COMPONENTS
     ]
-    return _document("ERT", tables)
+    return _document("ERT", tables, config)
 
 
-def dump_art(breakdown: AreaBreakdown) -> str:
-    """Return the nominal areas of `breakdown` as an ART that `load_art` reads back."""
+def dump_art(breakdown: AreaBreakdown, config: HardwareConfig) -> str:
+    """Return the nominal areas of `config`, in `breakdown`, as an ART that `load_art` reads back."""
     tables = [
         {"name": f"system.{component}", "area": 1e6 * nominal}
         for component, (_, nominal, _) in breakdown.components.items()
     ]
-    return _document("ART", tables)
+    return _document("ART", tables, config)
 
 
-def _document(kind: str, tables: list[dict[str, Any]]) -> str:
-    return str(yaml.safe_dump({kind: {"version": VERSION, "tables": tables}}, sort_keys=False))
+def machine_of(config: HardwareConfig) -> tuple[tuple[str, int], ...]:
+    """Return the fields of a machine that its costs depend on."""
+    return tuple((name, int(getattr(config, name))) for name in MACHINE_FIELDS)
+
+
+def _document(kind: str, tables: list[dict[str, Any]], config: HardwareConfig) -> str:
+    body = {"version": VERSION, "machine": dict(machine_of(config)), "tables": tables}
+    return str(yaml.safe_dump({kind: body}, sort_keys=False))
+
+
+def _machine(path: Path, body: dict[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Whose numbers a file says it has: nobody's, where it says nothing."""
+    said: Any = body.get("machine", {})
+    if not isinstance(said, dict) or not all(
+        name in MACHINE_FIELDS and isinstance(value, int) and 0 <= value < 1 << 63
+        for name, value in said.items()
+    ):
+        raise TableError(
+            f"{path}: machine must give whole numbers of {', '.join(MACHINE_FIELDS)}, or be left out"
+        )
+    return tuple((name, int(value)) for name, value in said.items())
+
+
+def _body(path: Path, kind: str) -> dict[str, Any]:
+    """What a file keeps under ERT or ART; nothing where it is no such file."""
+    document = read_yaml(path)
+    body: Any = document.get(kind) if isinstance(document, dict) else None
+    return body if isinstance(body, dict) else {}
 
 
 def _tables(
-    path: Path, kind: str, known: tuple[str, ...]
+    path: Path, kind: str, body: dict[str, Any], known: tuple[str, ...]
 ) -> Iterator[tuple[dict[str, Any], str, int]]:
     """Yield (table, component, instances) of a file, after every name in it was recognised."""
-    document = read_yaml(path)
-    body: Any = document.get(kind) if isinstance(document, dict) else None
-    body = body if isinstance(body, dict) else {}
     tables = body.get("tables")
     if not isinstance(tables, list) or not all(isinstance(t, dict) for t in tables):
         raise TableError(f"{path} is no Accelergy {kind}: it needs {kind}: version, tables")

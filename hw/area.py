@@ -82,10 +82,19 @@ class OperatorTable:
 
 @dataclass(frozen=True)
 class AreaOverrides:
-    """Areas in mm2 by component that replace the shipped ones, from a user's own table."""
+    """Areas in mm2 by component that replace the shipped ones, from a user's own table.
+
+    `machine` says whose areas they are, where the table does: fields of a HardwareConfig.
+    """
 
     source: str
     mm2: tuple[tuple[str, float], ...]
+    machine: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Components that keep their shipped area."""
+        return tuple(name for name in COMPONENTS if name not in dict(self.mm2))
 
 
 @dataclass(frozen=True)

@@ -68,11 +68,13 @@ class EnergyOverrides:
     """Costs that replace the shipped ones, from a user's own table.
 
     `picojoules` holds pairs of a name and pJ per event (names of `EVENTS`), per idle PE-cycle
-    (`pe_idle`) or per clock cycle (`dram_background`, `leakage`).
+    (`pe_idle`) or per clock cycle (`dram_background`, `leakage`). `machine` says whose costs they
+    are, where the table does: fields of a HardwareConfig.
     """
 
     source: str
     picojoules: tuple[tuple[str, float], ...]
+    machine: tuple[tuple[str, int], ...] = ()
 
     @property
     def missing(self) -> tuple[str, ...]:

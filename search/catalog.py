@@ -87,9 +87,9 @@ def _template(config: HardwareConfig, kind: str) -> str:
 
     machine = f"{config.name}, {config.technology_nm} nm, {config.clock_hz / 1e6:g} MHz"
     if kind == "ert":
-        text, units = accelergy.dump_ert(cost_table(config)), "pJ an action"
+        text, units = accelergy.dump_ert(cost_table(config), config), "pJ an action"
     else:
-        text, units = accelergy.dump_art(area_mm2(config)), "um2 an instance"
+        text, units = accelergy.dump_art(area_mm2(config), config), "um2 an instance"
     return f"# {machine}: {units}. What is left out keeps its shipped cost.\n{text}"
 
 

@@ -15,7 +15,7 @@ from codesign.models.families import FAMILIES
 from codesign.search import output, tables
 from codesign.search.output import RunDirectory
 from codesign.search.progress import progress
-from codesign.search.request import Prepared, Request, directory, prepare, say, say_where
+from codesign.search.request import Prepared, Request, directory, prepare, say, say_costs, say_where
 from codesign.search.sweep import FailedMachines, Job, Row, best, feasible_row, sweep
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def run_sweep(request: Request, jobs: int) -> None:
             rows = _sweep_rows(prepared, jobs, done, directory.append, request.out)
             _write_sweep(directory, rows, prepared)
     winner = best(rows)
+    say_costs(prepared)
     if request.as_json:
         output.print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
     else:
@@ -66,6 +67,7 @@ def run_simulate(request: Request) -> None:
     plan = lower(prepared.model.graph, config, request.objective, table)
     priced = result(plan, table, prepared.area_tables)
     row, kernels = feasible_row(0, priced), breakdown.kernels(priced)
+    say_costs(prepared)
     if request.out is not None:
         from codesign.search import plots, timeline
 

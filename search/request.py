@@ -100,7 +100,7 @@ def prepare(request: Request) -> Prepared:
     energy = inputs.load_tables(request.energy_table)
     areas = inputs.load_area_tables(request.area_table)
     model = inputs.load_model(request.model, request.seq, request.batch, request.dimensions)
-    _warn(points, energy, areas)
+    _warn(points)
     _say_patches(model.graph)
     return Prepared(request, base, points, energy, areas, model)
 
@@ -123,10 +123,8 @@ def directory(out: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory
         yield directory
 
 
-def _warn(
-    points: Sequence[Point], energy: str | EnergyOverrides, areas: str | AreaOverrides
-) -> None:
-    """Say on standard error which memories cannot meet the clock, and what tables do not say."""
+def _warn(points: Sequence[Point]) -> None:
+    """Say on standard error which memories cannot meet the clock."""
     from codesign.hw.sram import timing_warnings
 
     warnings: dict[str, None] = {}
@@ -136,13 +134,21 @@ def _warn(
     shown = list(warnings)[:MOST_WARNINGS]
     if len(warnings) > len(shown):
         shown.append(f"and {len(warnings) - len(shown)} more memories that miss the clock")
-    if energy == "timeloop-pat":
-        shown.append("timeloop-pat has relative units: its energies compare but are not joules")
-    for table, quantity in ((energy, "costs"), (areas, "areas")):
-        if not isinstance(table, str) and len(points) > 1:
-            shown.append(f"{table.source}: every machine of the grid gets the same {quantity}")
     for warning in shown:
         say(f"warning: {warning}")
+
+
+def say_costs(prepared: Prepared) -> None:
+    """Say on standard error what a reader of energies and areas has to know of their tables."""
+    from codesign.search.cost_notes import cost_notes
+
+    configs = [point.config for point in prepared.points if point.config is not None]
+    notes = cost_notes(configs, prepared.tables, prepared.area_tables)
+    shown = notes[:MOST_WARNINGS]
+    if len(notes) > len(shown):
+        shown.append(f"and {len(notes) - len(shown)} more of what is priced so")
+    for note in shown:
+        say(f"warning: {note}")
 
 
 def _say_patches(graph: Graph) -> None:

@@ -72,7 +72,7 @@ def test_what_is_missing_is_listed(tmp_path: Path) -> None:
 def test_ert_round_trip(tmp_path: Path, name: str, tables: str) -> None:
     config = preset(name)
     shipped = energy.cost_table(config, tables)
-    overrides = accelergy.load_ert(_write(tmp_path, accelergy.dump_ert(shipped)))
+    overrides = accelergy.load_ert(_write(tmp_path, accelergy.dump_ert(shipped, CONFIG)))
     back = energy.cost_table(config, overrides)
     assert not overrides.missing
     for bound in range(3):
@@ -85,7 +85,7 @@ def test_ert_round_trip(tmp_path: Path, name: str, tables: str) -> None:
 
 
 def test_an_edited_template_changes_one_cost(tmp_path: Path) -> None:
-    document = yaml.safe_load(accelergy.dump_ert(energy.cost_table(CONFIG)))
+    document = yaml.safe_load(accelergy.dump_ert(energy.cost_table(CONFIG), CONFIG))
     host = next(t for t in document["ERT"]["tables"] if t["name"].endswith("host"))
     host["actions"][0]["energy"] = 12.5
     overrides = accelergy.load_ert(_write(tmp_path, yaml.safe_dump(document)))
@@ -97,7 +97,7 @@ def test_an_edited_template_changes_one_cost(tmp_path: Path) -> None:
 
 def test_art_round_trip_and_instances(tmp_path: Path) -> None:
     shipped = area.area_mm2(CONFIG)
-    overrides = accelergy.load_art(_write(tmp_path, accelergy.dump_art(shipped)))
+    overrides = accelergy.load_art(_write(tmp_path, accelergy.dump_art(shipped, CONFIG)))
     back = area.area_mm2(CONFIG, overrides)
     for component, (_, nominal, _) in shipped.components.items():
         assert back.components[component] == pytest.approx((nominal,) * 3)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,84 @@ def test_one_table_for_many_machines_is_warned_of(
     assert len(warnings) == 2
     for line, words in zip(warnings, ("ert.yaml: every machine", "art.yaml: every"), strict=True):
         assert line.startswith(f"codesign: warning: {words}")
+
+
+def _warnings(capsys: pytest.CaptureFixture[str], *command: str) -> list[str]:
+    assert cli.main(command) == 0
+    return [
+        line.removeprefix("codesign: warning: ") for line in capsys.readouterr().err.splitlines()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("machine", "differs"),
+    [
+        ({}, ""),
+        ({"dim": 32, "scratchpad_bytes": 1 << 18}, "dim 16, not 32; scratchpad_bytes 65536, not"),
+        ({"technology_nm": 45}, "technology_nm 22, not 45"),
+        ({"dram_latency_cycles": 60, "load_queue_depth": 4}, ""),  # costs do not depend on them
+    ],
+)
+def test_the_table_of_another_machine_is_warned_of(
+    folder: Path, capsys: pytest.CaptureFixture[str], machine: dict[str, int], differs: str
+) -> None:
+    for kind in ("ert", "art"):
+        _template(folder, capsys, "ibert", kind)
+    (folder / "mine.toml").write_text(to_toml(replace(PRESETS["ibert"], **machine)))  # type: ignore[arg-type]
+    tables = ["--energy-table", "ert.yaml", "--area-table", "art.yaml"]
+    for command in ("simulate", "sweep"):
+        found = _warnings(capsys, command, *BERT, "--hw", "mine.toml", *tables)
+        said = [line for line in found if "another machine" in line]
+        assert len(said) == (2 if differs else 0)
+        for line, words in zip(
+            said, ("ert.yaml has the costs", "art.yaml has the areas"), strict=False
+        ):
+            assert line.startswith(f"{words} of another machine: {differs}")
+
+
+def test_costs_left_at_their_shipped_value_are_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _template(folder, capsys, "ibert", "ert")
+    document = yaml.safe_load(path.read_text())
+    tables = document["ERT"]["tables"]
+    document["ERT"]["tables"] = [
+        t for t in tables if t["name"] not in ("system.host", "system.dram")
+    ]
+    path.write_text(yaml.safe_dump(document))
+    (line,) = _warnings(capsys, "simulate", *BERT, "--energy-table", path.name)
+    assert line == (
+        "ert.yaml leaves out instructions, dram_read_bytes, dram_write_bytes, host_cycles, "
+        "dram_background: they keep their shipped costs"
+    )
+    (folder / "part.yaml").write_text(
+        "ART: {version: '0.4', tables: [{name: chip.pe, area: 453}, {name: control, area: 9}]}"
+    )
+    (line,) = _warnings(capsys, "simulate", *BERT, "--area-table", "part.yaml")
+    assert line.startswith("part.yaml leaves out scratchpad, accumulator, nonlinear, requantize:")
+
+
+def test_memories_too_small_for_the_tables_are_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["--hw", "edge", "--scratchpad", "4K", "--acc", "4K,64K"]
+    ((scratchpad, accumulator), tables) = _warnings(capsys, "sweep", *BERT, *small), []
+    assert scratchpad.startswith("scratchpad: a bank of 512 bytes is smaller than any SRAM macro")
+    assert accumulator.startswith("accumulator: a bank of 512 bytes")
+    for kind in ("ert", "art"):  # with all its own numbers nothing is left to say of ours
+        tables += [f"--{'energy' if kind == 'ert' else 'area'}-table", f"{kind}.yaml"]
+        _template(folder, capsys, "edge", kind)
+    found = _warnings(capsys, "simulate", *BERT, *small[:-1], "4K", *tables)
+    assert not [line for line in found if "smaller" in line]
+
+
+@pytest.mark.parametrize("machine", ["sixteen", "[1, 2]", "{dim: wide}", "{colour: 1}"])
+def test_a_machine_that_is_none_is_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], machine: str
+) -> None:
+    (folder / "ert.yaml").write_text(f"ERT: {{version: '0.4', machine: {machine}, tables: []}}")
+    assert cli.main(["simulate", *BERT, "--energy-table", "ert.yaml"]) == 2
+    assert "ert.yaml: machine must give whole numbers of dim" in capsys.readouterr().err
 
 
 WRONG = {

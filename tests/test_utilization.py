@@ -8,12 +8,16 @@ length 512, gains 39.6x.
 from functools import cache
 
 import pytest
+from joint_space import SMALL
 
 from codesign.compiler.onnx_import import import_onnx
 from codesign.hw.config import preset
 from codesign.models.export import export
 from codesign.models.families import family
+from codesign.search.breakdown import kernels
 from codesign.search.evaluate import KernelResult, Result, evaluate
+from codesign.search.search_results import front_point
+from codesign.search.space import Shape
 
 LAYERS, WIDTH, D_FF = 12, 768, 3072
 PUBLISHED_SPEEDUP = 39.6
@@ -65,3 +69,17 @@ def test_the_baseline_is_as_far_behind_as_published() -> None:
     print(f"bert-base, 512 tokens: {speedup:.1f}x, published {PUBLISHED_SPEEDUP}x")
     assert SPEEDUP_BAND[0] <= speedup <= SPEEDUP_BAND[1]
     assert baseline.host_cycles > 0.9 * baseline.cycles
+
+
+@pytest.mark.parametrize("machine", ["edge", "ibert", "large"])
+def test_utilization_is_macs_over_the_mesh_in_all_cycles(machine: str) -> None:
+    """In totals, in every kernel and on the front: useful MACs over dim x dim x cycles."""
+    graph = import_onnx(export(family("bert-tiny"), seq=24, weights="splat"))
+    result, dim = evaluate(graph, preset(machine), "edp"), preset(machine).dim
+    macs = sum(op.macs for op in graph.operators())
+    wanted = pytest.approx(macs / (dim**2 * result.cycles), rel=1e-12)
+    assert 0 < result.utilization < 1 and result.utilization == wanted
+    for row in kernels(result):
+        assert row.utilization == pytest.approx(row.macs / (dim**2 * row.cycles), rel=1e-12)
+    shape = Shape(48, (4,), (64,))
+    assert front_point(SMALL, shape, 1, 10.0, True, result).utilization == wanted

@@ -3,9 +3,10 @@
 The importer keeps shapes and drops plumbing, so what an operator multiplies by is found by asking:
 the piece of the ONNX graph between its input and its output is run on zeros, one-hot rows and known
 rows. Transposes and reshapes in between are included, hence columns come out in the right order.
-Every answer is checked on random data; UnsupportedError names an operator that is something else.
+Every answer is checked on random data; a Refusal says of an operator that it is something else.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -81,36 +82,32 @@ class Constants:
     limits: Mapping[str, float] = field(default_factory=dict)
 
 
-def probe(model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> Constants:
-    """The constants of every operator that a kernel can compute; `feeds` is any one sample.
+class Refusal(UnsupportedError):
+    """An operator that a file computes otherwise than a kernel would; `reason` goes on from its name."""
 
-    Raises UnsupportedError for an operator that does not compute what its kind says, and
-    CalibrationError for a sample whose mask hides everything.
+    def __init__(self, op: Operator, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"cannot quantize {op.kind} {op.name!r}: it {reason}")
+
+
+def probe(
+    model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds
+) -> tuple[Constants, Mapping[str, Refusal]]:
+    """The constants of every operator that a kernel can compute, and by name those that none can.
+
+    `feeds` is any one sample. Raises CalibrationError for a sample whose mask hides everything.
     """
     prober = _Prober(model, graph, matrices, feeds)
     found = Constants({}, {}, {}, {}, {}, {})
+    refused: dict[str, Refusal] = {}
     for op in graph.operators():
-        match op:
-            case Matmul(constant_b=True):
-                found.linear[op.name] = prober.linear(op)  # type: ignore[index]
-            case Matmul():
-                found.factors[op.name] = (prober.product(op),)  # type: ignore[index]
-            case LayerNorm():
-                found.affine[op.name] = prober.affine(op)  # type: ignore[index]
-            case Softmax():
-                found.scores[op.name] = prober.scores(op)  # type: ignore[index]
-            case Activation(function="relu"):
-                factor, limit = prober.relu(op)
-                found.factors[op.name] = (factor,)  # type: ignore[index]
-                if limit < UNLIMITED:
-                    found.limits[op.name] = limit  # type: ignore[index]
-            case Activation():
-                found.factors[op.name] = (prober.gelu(op),)  # type: ignore[index]
-            case Add():
-                found.factors[op.name] = prober.sum(op)  # type: ignore[index]
-            case HostOp(function="add"):
-                prober.host_sum(op, found)
-    return found
+        try:
+            prober.probe(op, found)
+        except Refusal as refusal:
+            refused[op.name] = refusal
+        except ModelError as error:  # onnxruntime's, or of a tensor without a matrix
+            refused[op.name] = Refusal(op, f"cannot be probed ({error})")
+    return found, refused
 
 
 class _Prober:
@@ -120,6 +117,29 @@ class _Prober:
         self.model, self.graph, self.matrices, self.feeds = model, graph, matrices, feeds
         self.rng = np.random.default_rng(0)
 
+    def probe(self, op: Operator, found: Constants) -> None:
+        """Add the constants of one operator. Raises ModelError for one that is something else."""
+        match op:
+            case Matmul(constant_b=True):
+                found.linear[op.name] = self.linear(op)  # type: ignore[index]
+            case Matmul():
+                found.factors[op.name] = (self.product(op),)  # type: ignore[index]
+            case LayerNorm():
+                found.affine[op.name] = self.affine(op)  # type: ignore[index]
+            case Softmax():
+                found.scores[op.name] = self.scores(op)  # type: ignore[index]
+            case Activation(function="relu"):
+                factor, limit = self.relu(op)
+                found.factors[op.name] = (factor,)  # type: ignore[index]
+                if limit < UNLIMITED:
+                    found.limits[op.name] = limit  # type: ignore[index]
+            case Activation():
+                found.factors[op.name] = (self.gelu(op),)  # type: ignore[index]
+            case Add():
+                found.factors[op.name] = self.sum(op)  # type: ignore[index]
+            case HostOp(function="add"):
+                self.host_sum(op, found)
+
     def ask(self, op: Operator, known: Mapping[str, Array], wanted: str = "") -> Floats:
         """The matrix of `wanted` (the operator's output) where those of `known` are given."""
         wanted = wanted or op.output
@@ -127,9 +147,16 @@ class _Prober:
         feeds = dict(self.feeds)
         for tensor, matrix in known.items():
             shape = self.matrices.shapes[tensor]
+            if matrix.size != math.prod(shape):
+                raise _unlike(op, "what reads the whole of its input")
             feeds[tensor] = self.matrices[tensor].array(matrix, shape).astype(np.float32)
         result = part(feeds)[wanted].astype(np.float64)
-        return result if wanted != op.output else self.matrices[wanted].of(result)
+        if wanted != op.output:
+            return result
+        stored = self.matrices[wanted]
+        if result.size != stored.rows * stored.heads * stored.columns:
+            raise _unlike(op, "a matrix of that size")
+        return stored.of(result)
 
     def random(self, tensor: str) -> Floats:
         matrix = self.matrices[tensor]
@@ -231,9 +258,12 @@ class _Prober:
     def operand(self, op: HostOp) -> Floats:
         """What a sum adds to its one activation."""
         (x,) = op.inputs
-        added = self.ask(op, {x: np.zeros(self.random(x).shape)})
+        kind = "a sum with a constant"
         sample = self.random(x)
-        self._check(op, self.ask(op, {x: sample}), sample + added, "a sum with a constant")
+        added = self.ask(op, {x: 0 * sample})
+        if added.shape != sample.shape:
+            raise _unlike(op, kind)
+        self._check(op, self.ask(op, {x: sample}), sample + added, kind)
         return added
 
     def relu(self, op: Activation) -> tuple[float, float]:
@@ -362,7 +392,5 @@ def _normalized(x: Floats, rms: bool) -> Floats:
     return result
 
 
-def _unlike(op: Operator, kind: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"cannot quantize {op.kind} {op.name!r}: the file does not compute {kind} there"
-    )
+def _unlike(op: Operator, kind: str) -> Refusal:
+    return Refusal(op, f"does not compute {kind} in this file")

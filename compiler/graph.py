@@ -164,6 +164,11 @@ class HostOp(Operator):
         return self.count
 
 
+@dataclass(frozen=True)
+class Rearrange(HostOp):
+    """int8 values that the host puts in another order; they keep their scale, so nothing is rounded."""
+
+
 @dataclass
 class Graph:
     """A model's operators in a networkx DiGraph, with the names of what goes in and out."""

@@ -6,8 +6,9 @@
 The host's share is the float model's own: pieces of its ONNX graph, run by onnxruntime.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,18 +17,19 @@ import onnx
 
 from codesign.compiler import integers
 from codesign.compiler.attention_kernel import AttentionProblem
-from codesign.compiler.calibrate import CalibrationError, observe
 from codesign.compiler.clamps import lost_clamps
-from codesign.compiler.constants import Constants, probe
+from codesign.compiler.constants import Constants
 from codesign.compiler.emit import emit, places
 from codesign.compiler.fusion import LOW, Work
-from codesign.compiler.graph import Graph, HostOp, Operator, Softmax
+from codesign.compiler.graph import Graph, Rearrange
 from codesign.compiler.image import mask_contents, pack, step_numbers
+from codesign.compiler.layout import LayoutError
 from codesign.compiler.lower import Plan, lower
 from codesign.compiler.masks import Mask
-from codesign.compiler.matrices import Matrices, require_whole_patches
+from codesign.compiler.matrices import Matrices
 from codesign.compiler.onnx_branches import without_branches
-from codesign.compiler.onnx_dequantize import dequantized
+from codesign.compiler.onnx_decompose import decomposed
+from codesign.compiler.onnx_dequantize import Dequantized, dequantized
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel, load_model
 from codesign.compiler.onnx_import import import_onnx
 from codesign.compiler.onnx_load import Dimensions, input_shapes
@@ -41,6 +43,7 @@ from codesign.compiler.quantized import (
     added_to,
     mask_of,
 )
+from codesign.compiler.settle import Observer, Remedies, masks_only, remedy, settle
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable, cost_table
@@ -63,6 +66,7 @@ class Network:
     clamped: FloatModel  # with every clamp of a quantized file, for the host and as a reference
     from_quantized: bool = False  # the file has scales of its own
     notes: tuple[str, ...] = ()  # what of them could not be kept
+    host: tuple[str, ...] = ()  # what the host does for the machine, a line each
 
 
 def compile_network(
@@ -85,36 +89,60 @@ def compile_network(
     UnsupportedError, MappingError, CalibrationError or QuantizationError, each one line.
     """
     name = source.stem if isinstance(source, Path) else None
-    file, data = in_float32(load_model(source)), list(samples)
-    file = without_branches(file, input_shapes(file, Dimensions(batch, seq, dict(dims or {}))))
-    clipped = frozenset[str]()
-    every = dequantized(file, None)
+    shapes = Dimensions(batch, seq, dict(dims or {}))
+    file = in_float32(load_model(source))
+    file = without_branches(file, input_shapes(file, shapes))
+
+    def in_float(clipped: frozenset[str] | None) -> Dequantized:
+        found = dequantized(file, clipped)
+        return replace(found, model=decomposed(found.model, input_shapes(found.model, shapes)))
+
+    clipped, remedies = frozenset[str](), Remedies()
+    every = in_float(None)
     clamped = FloatModel(every.model)
     limits = {c.integers: (c.source, c.low, c.high) for c in every.clamps}
+    observer = Observer(clamped, tuple(samples), limits)
+    table = table or cost_table(config)
     while True:
-        found = dequantized(file, clipped) if every.clamps else every
-        graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
-        require_whole_patches(graph)
+        found = in_float(clipped) if every.clamps else every
         model = FloatModel(found.model) if every.clamps else clamped
-        observed = observe(clamped, _observed_tensors(graph, clamped), data, limits)
-        _check_shapes(graph, dict(observed.shapes))
-        matrices = Matrices(graph, dict(observed.shapes))
-        constants = probe(model, graph, matrices, observed.feeds)
-        given, notes = given_scales(found, graph, constants, matrices, observed)
+        graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
+        settled = settle(model, observer, graph, remedies)
+        graph, matrices, constants = settled.graph, settled.matrices, settled.constants
+        given, notes = given_scales(found, graph, constants, matrices, settled.observed)
         apart, moved = uneven(given, graph), {t for t, c in given.activations.items() if c.zero}
-        table = table or cost_table(config)
         plan = lower(graph, config, objective, table, accurate, apart, moved)
-        lost = lost_clamps(found.clamps, plan, given, observed.beyond)
-        if lost <= clipped:
+        lost = lost_clamps(found.clamps, plan, given, settled.observed.beyond)
+        if not lost <= clipped:
+            clipped |= lost
+            continue
+        quantized = quantize(plan, constants, settled.observed, options, given)
+        try:
+            program = emit(plan, step_numbers(plan, quantized, matrices))
             break
-        clipped |= lost
-    quantized = quantize(plan, constants, observed, options, given)
-    program = emit(plan, step_numbers(plan, quantized, matrices))
+        except LayoutError as error:
+            for operator in error.operators:
+                op = graph.dag.nodes[operator]["op"]
+                remedy(model, op, "is stored in no layout that a kernel reads", remedies)
     image = pack(plan, program, quantized, matrices)
     scaled = bool(found.activations or found.weights)
+    host = (*settled.notes, *_without_unit(plan, remedies))
     return Network(
-        plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes
+        plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes, host
     )
+
+
+def _without_unit(plan: Plan, remedies: Remedies) -> tuple[str, ...]:
+    """A line on what the host computes for want of a unit; look-ups and masks are always its own."""
+    counts: Counter[str] = Counter()
+    for step in plan.steps:
+        op = plan.graph.dag.nodes[step.work.operators[0]]["op"]
+        named = op.output in remedies.on_host or isinstance(op, Rearrange)
+        if step.work.problem is None and not named:
+            counts[getattr(op, "function", "") or op.kind] += 1
+    own = {"embedding", "mask", "rearrange"}
+    found = [f"{count} {function}" for function, count in counts.items() if function not in own]
+    return (f"the host computes what has no unit, in float: {', '.join(found)}",) if found else ()
 
 
 def run(
@@ -288,37 +316,5 @@ def _data(work: Work) -> tuple[str, ...]:
     return work.inputs[:3] if isinstance(work.problem, AttentionProblem) else work.inputs
 
 
-def _masks_only(graph: Graph, tensor: str) -> bool:
-    readers: list[Operator] = [
-        graph.dag.nodes[name]["op"]
-        for _, name, read in graph.dag.out_edges(graph.producer(tensor), data="tensor")
-        if read == tensor
-    ]
-    masks = [isinstance(op, Softmax) and tensor != op.inputs[0] for op in readers]
-    return bool(masks) and all(masks) and tensor not in graph.outputs
-
-
 def _wanted(graph: Graph, tensor: str) -> bool:
-    return not _masks_only(graph, tensor)
-
-
-def _observed_tensors(graph: Graph, model: FloatModel) -> list[str]:
-    """The float tensors of the graph that calibration looks at: all but tokens and masks."""
-    seen: dict[str, None] = {}
-    for op in graph.operators():
-        data = () if isinstance(op, HostOp) else op.inputs[:2]
-        read = data[:1] if isinstance(op, Softmax) else data
-        masked = isinstance(op, HostOp) and _masks_only(graph, op.output)
-        names = read if masked else (*read, op.output)
-        seen |= dict.fromkeys(name for name in names if model.has(name))
-    return list(seen)
-
-
-def _check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
-    for op in graph.operators():
-        shape = shapes.get(op.output)
-        if shape is not None and not isinstance(op, HostOp) and np.prod(shape) != op.elements:
-            raise CalibrationError(
-                f"calibration data makes {op.output!r} {list(shape)} but the network is compiled "
-                f"for {op.elements} elements: give samples of batch 1 and that sequence length"
-            )
+    return not masks_only(graph, tensor)

@@ -31,7 +31,7 @@ class _Use:
 
 
 def check_layouts(works: list[Work], matrices: Matrices, config: HardwareConfig) -> None:
-    """Raises QuantizationError, naming the kernel and the tensor, for a layout that does not fit."""
+    """Raises LayoutError, naming the kernel and the tensor, for a layout that does not fit."""
     for work in works:
         if isinstance(work.problem, RowProblem) and work.problem.function not in ROW_FUNCTIONS:
             _check_elementwise(work, work.problem, matrices, config)
@@ -112,8 +112,17 @@ def _check_elementwise(
             raise _misfit(work, tensor)
 
 
-def _misfit(work: Work, tensor: str) -> QuantizationError:
-    return QuantizationError(
+class LayoutError(QuantizationError):
+    """A kernel that reads or writes a tensor in another layout than it has; `operators` are its own."""
+
+    def __init__(self, work: Work, message: str) -> None:
+        self.operators = work.operators
+        super().__init__(message)
+
+
+def _misfit(work: Work, tensor: str) -> LayoutError:
+    return LayoutError(
+        work,
         f"{work.name!r}: {tensor!r} is stored otherwise than it is used there, and its layout is not "
-        "supported: choose a machine whose dim divides the width of heads and rows"
+        "supported: choose a machine whose dim divides the width of heads and rows",
     )

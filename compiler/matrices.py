@@ -11,7 +11,16 @@ import numpy as np
 
 from codesign.compiler.blocks import blocked, ceil_div, unblocked
 from codesign.compiler.fusion import LOW
-from codesign.compiler.graph import Activation, Add, Graph, HostOp, LayerNorm, Matmul, Softmax
+from codesign.compiler.graph import (
+    Activation,
+    Add,
+    Graph,
+    HostOp,
+    LayerNorm,
+    Matmul,
+    Operator,
+    Softmax,
+)
 from codesign.compiler.onnx_float import Array
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
@@ -163,29 +172,22 @@ class Matrices:
         return columns.reshape(matrix.rows, heads, wide)[:, :, :width].reshape(matrix.rows, -1)
 
 
-def require_whole_patches(graph: Graph) -> None:
-    """Raise UnsupportedError for a convolution that the host cannot lay out as a matrix.
+def not_in_patches(graph: Graph, op: Operator) -> str:
+    """Why the host cannot lay out the input of a convolution as a matrix; "" where it can.
 
     The host writes an image as patches where each of its values is in one of them; it gathers none
     from what the machine wrote.
     """
-    for op in graph.operators():
-        if not isinstance(op, Matmul) or not op.patches:
-            continue
-        writer = graph.producer(op.inputs[0])
-        if op.batch > 1:
-            reason = f"it has {op.batch} groups"
-        elif op.m * op.k != op.im2col_bytes:
-            reason = "its patches overlap, leave gaps or are padded"
-        elif writer is not None and not isinstance(graph.dag.nodes[writer]["op"], HostOp):
-            reason = f"its input is written by {writer!r} on the machine"
-        else:
-            continue
-        raise UnsupportedError(
-            f"convolution {op.name!r} cannot run: {reason}. Only whole patches of what the host "
-            "writes can (kernel equal to stride, no padding, one group); codesign sweep and simulate "
-            "price every convolution"
-        )
+    if not isinstance(op, Matmul) or not op.patches:
+        return ""
+    writer = graph.producer(op.inputs[0])
+    if op.batch > 1:
+        return f"is a convolution of {op.batch} groups"
+    if op.m * op.k != op.im2col_bytes:
+        return "is a convolution whose patches overlap, leave gaps or are padded"
+    if writer is not None and not isinstance(graph.dag.nodes[writer]["op"], HostOp):
+        return "is a convolution over patches of what the machine wrote"
+    return ""
 
 
 def padded_heads(matrix: Array, width: int, wide: int) -> Array:

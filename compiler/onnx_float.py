@@ -78,7 +78,19 @@ class FloatModel:
 
     def has(self, tensor: str) -> bool:
         """Whether the ONNX graph computes a tensor of this name, or is given it."""
-        return tensor in self.writers or tensor in self.inputs
+        return any(tensor in of for of in (self.writers, self.inputs, self.initializers))
+
+    def depends(self, tensor: str) -> bool:
+        """Whether a tensor depends on the model's inputs at all."""
+        return tensor in self._varying
+
+    @cached_property
+    def _varying(self) -> set[str]:
+        varying = set(self.inputs)
+        for node in self.nodes:  # in the order of the data
+            if varying.intersection(node.input):
+                varying.update(node.output)
+        return varying
 
     def constant(self, tensor: str) -> onnx.TensorProto | None:
         """The tensor that an initializer or a Constant node holds, None for any other name."""
@@ -118,7 +130,7 @@ class Part:
                 f"tensor {missing[0]!r} is made by the import and is not in the ONNX file: "
                 "export the model with standard operators"
             )
-        nodes, names = _needed(model, set(given), [w for w in wanted if w not in given])
+        nodes, names = needed(model, set(given), [w for w in wanted if w not in given])
         self.inputs = tuple(
             name
             for name in dict.fromkeys((*given, *model.inputs))
@@ -163,8 +175,8 @@ class Part:
         return value.astype(wanted) if wanted != value.dtype and value.dtype.kind == "f" else value
 
 
-def _needed(model: FloatModel, given: set[str], wanted: list[str]) -> tuple[set[int], set[str]]:
-    """Numbers of the nodes, and all tensors they read, between `given` and `wanted`."""
+def needed(model: FloatModel, given: set[str], wanted: list[str]) -> tuple[set[int], set[str]]:
+    """Numbers of the nodes between tensors `given` and `wanted`, and every tensor they read."""
     nodes: set[int] = set()
     names: set[str] = set()
     open_names = list(wanted)

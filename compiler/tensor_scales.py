@@ -14,7 +14,7 @@ from codesign.compiler.channel_scales import Reader, Readers, expected_error, le
 from codesign.compiler.constants import Constants, Floats
 from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.given_scales import GivenScales
-from codesign.compiler.graph import Matmul, Operator, Softmax
+from codesign.compiler.graph import Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.lower import Plan
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.options import Options
@@ -58,6 +58,8 @@ class TensorScales:
                 self.scales[tensor] = np.array([PROBABILITY_SCALE])
             elif tensor in self.given.activations:
                 self.scales[tensor] = np.array([self.given.activations[tensor].scale])
+            elif (source := self._rearranged(tensor)) is not None:
+                self.scales[tensor] = self.of(source)
             elif self._has_channels(tensor):
                 self.settling.add(tensor)
                 self.scales[tensor] = self._channel_scales(tensor)
@@ -65,6 +67,13 @@ class TensorScales:
             else:
                 self.scales[tensor] = np.array([self.range(tensor, self.method) / LEVELS])
         return self.scales[tensor]
+
+    def _rearranged(self, tensor: str) -> str | None:
+        """What the host rearranged, where its codes are those of the machine's own tensors."""
+        producer = self.graph.producer(tensor)
+        op = None if producer is None else self.operator(producer)
+        kept = isinstance(op, Rearrange) and not self.zero(op.inputs[0])
+        return op.inputs[0] if op is not None and kept else None
 
     def zero(self, tensor: str) -> int:
         """The code that stands for 0."""
@@ -87,7 +96,10 @@ class TensorScales:
         merged = bool(writers[0].output_columns)
         if convolved or not merged and len(self.observed.channels[tensor]) != columns:
             return False
-        readers = [work for work in self.works if work.problem and tensor in work.inputs]
+        reading = [work for work in self.works if tensor in work.inputs]
+        if any(isinstance(self.operator(work.operators[0]), Rearrange) for work in reading):
+            return False
+        readers = [work for work in reading if work.problem]
         return all(work.constant_b and not self.given_units(work) for work in readers)
 
     def given_units(self, work: Work) -> list[Floats]:

@@ -5,19 +5,21 @@ What `run` and `compile` share. Reading (`open_model`) comes before calibrating 
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx
 
 from codesign.compiler.inference import Network, compile_network
-from codesign.compiler.onnx_float import FloatModel
+from codesign.compiler.onnx_float import Feeds, FloatModel
 from codesign.compiler.options import DEFAULT, Options
 from codesign.hw.energy import cost_table
-from codesign.hw.errors import CodesignError
+from codesign.hw.errors import ModelError
 from codesign.models.export import export
 from codesign.models.families import FAMILIES
 from codesign.search import inputs, samples
+from codesign.search.batch import Batch
+from codesign.search.batch import find as find_batch
 from codesign.search.request import Prepared, say
 from codesign.search.samples import Input
 from codesign.search.tokens import Tokenizer, find
@@ -52,20 +54,18 @@ class OpenModel:
     inputs: list[Input]
     tokenizer: Tokenizer | None
     built_in: bool
+    batch: Batch | None = None  # of the samples that one Program computes one by one
 
 
 def open_model(prepared: Prepared, options: Quantization) -> OpenModel:
     """Read the model's weights, and the tokenizer given or beside its file."""
     name, model = prepared.request.model, prepared.model
-    if model.batch not in (None, 1):
-        raise CodesignError(
-            f"batch {model.batch} cannot be run in int8: run its samples one by one, with --batch 1"
-        )
     built_in = name in FAMILIES
     source: Path | onnx.ModelProto = Path(name)
     if built_in:
         config = inputs.built_in(name, model.seq)
-        source = export(config, batch=model.batch, seq=model.seq or 1, seed=options.seed)
+        batch = None if model.batch != 1 else 1
+        source = export(config, batch=batch, seq=model.seq or 1, seed=options.seed)
         say(f"{name} is built in: its weights are random, of seed {options.seed}")
     place = options.tokenizer or (None if built_in else find(Path(name).absolute().parent))
     tokenizer = None if place is None else Tokenizer(place)
@@ -74,6 +74,28 @@ def open_model(prepared: Prepared, options: Quantization) -> OpenModel:
     return OpenModel(
         source, original, samples.inputs_of(original, model, named), tokenizer, built_in
     )
+
+
+def one_by_one(opened: OpenModel, prepared: Prepared, feeds: Feeds) -> OpenModel:
+    """The model of a batch's single samples where they do not depend on one another; says which.
+
+    `feeds` is a batch that is to run.
+    """
+    size = prepared.model.batch
+    if size is None or size == 1:
+        return opened
+    named = dict(prepared.request.dimensions)
+    try:
+        single = samples.inputs_of(opened.original, replace(prepared.model, batch=1), named)
+    except ModelError:  # the file fixes it
+        say(f"note: the file fixes a batch of {size}: one Program computes all of it")
+        return opened
+    batch = find_batch(opened.original, opened.inputs, single, feeds)
+    if batch is None:
+        say(f"note: the samples of a batch depend on one another: one Program computes all {size}")
+        return opened
+    say(f"note: the {size} samples of a batch run one after another on the Program of one")
+    return replace(opened, inputs=single, batch=batch)
 
 
 def quantize(opened: OpenModel, prepared: Prepared, options: Quantization) -> Network:
@@ -88,12 +110,12 @@ def quantize(opened: OpenModel, prepared: Prepared, options: Quantization) -> Ne
         config,
         data.samples,
         seq=prepared.model.seq,
-        batch=prepared.model.batch,
+        batch=prepared.model.batch if opened.batch is None else 1,
         dims=dict(prepared.request.dimensions),
         objective=prepared.request.objective,
         table=cost_table(config, prepared.tables),
         options=options.choices,
     )
-    for note in network.notes:
+    for note in (*network.notes, *network.host):
         say(f"note: {note}")
     return network

@@ -4,6 +4,7 @@ The functional model or the RTL computes it, kernel by kernel (`compiler/inferen
 held against the functional and the timing model in passing.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,6 +23,7 @@ from codesign.hw import simulator
 from codesign.hw.agreement import Disagreement
 from codesign.hw.errors import CodesignError
 from codesign.search import network, output, run_tables, samples, tables
+from codesign.search.batch import Batch, leading
 from codesign.search.network import OpenModel, Quantization
 from codesign.search.progress import progress
 from codesign.search.request import Prepared, Request, directory, prepare, say, say_where
@@ -44,11 +46,11 @@ class Options:
 
 @dataclass(frozen=True)
 class Sample:
-    """One input, and what it is called."""
+    """One input, what it is called, and the texts that it holds, one for each of its batch at most."""
 
     name: str
     feeds: Feeds
-    is_text: bool
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RtlKernel:
-    """One kernel of one sample on the RTL."""
+    """One kernel on the RTL, of one run of the Program: a sample, or one of a batch."""
 
     sample: int
     kernel: str
@@ -116,7 +118,8 @@ class KernelError:
 class Results:
     """What a run has come to so far."""
 
-    outputs: list[dict[str, Array]] = field(default_factory=list)
+    shown: list[Sample] = field(default_factory=list)  # each text by itself
+    outputs: list[dict[str, Array]] = field(default_factory=list)  # of what is shown
     floats: list[dict[str, Array]] = field(default_factory=list)
     checks: list[tuple[int, KernelCheck]] = field(default_factory=list)
     errors: list[KernelError] = field(default_factory=list)
@@ -135,6 +138,7 @@ def run_network(request: Request, options: Options) -> None:
     config = prepared.machine
     opened = network.open_model(prepared, options.quantization)
     given = _samples(opened, options)
+    opened = network.one_by_one(opened, prepared, given[0].feeds)
     described: dict[str, Any] = {"backend": options.backend, "texts": options.texts}
     described |= {"files": options.files, "seed": options.quantization.seed}
     described |= {"report": options.report}
@@ -147,12 +151,12 @@ def run_network(request: Request, options: Options) -> None:
         compiled = network.quantize(opened, prepared, options.quantization)
         results = _run_all(compiled, opened, given, options)
         if options.report:
-            found = error_report(compiled, [one.feeds for one in given])
+            found = error_report(compiled, [f for one in given for f in _programs(opened, one)])
             results.errors = [KernelError.of(error) for error in found]
-        rows = [row for number, one in enumerate(given) for row in _compare(number, one, results)]
+        rows = [row for n, one in enumerate(results.shown) for row in _compare(n, one, results)]
         if kept is not None:
             _keep(kept, rows, results)
-    _show(request, prepared, run, rows, results, given, compiled)
+    _show(request, prepared, run, rows, results, compiled)
     if results.disagreement is not None:
         raise results.disagreement
 
@@ -163,17 +167,24 @@ def _samples(opened: OpenModel, options: Options) -> list[Sample]:
         raise TextError("no tokenizer lies beside the model: give --tokenizer FILE, or --input")
     if options.texts:
         assert opened.tokenizer is not None
-        return [
-            Sample(text, samples.from_text(text, opened.tokenizer, opened.inputs), True)
-            for text in options.texts
+        size = samples.batch_of(opened.inputs)
+        batches = samples.from_texts(options.texts, opened.tokenizer, opened.inputs)
+        texts = [
+            options.texts[first : first + size] for first in range(0, len(batches) * size, size)
         ]
+        return [Sample(t[0], feeds, t) for t, feeds in zip(texts, batches, strict=True)]
     if options.files:
-        return [
-            Sample(str(path), samples.from_npz(path, opened.inputs), False)
-            for path in options.files
-        ]
+        return [Sample(str(path), samples.from_npz(path, opened.inputs)) for path in options.files]
     seed = options.quantization.seed
-    return [Sample(f"random, seed {seed}", samples.at_random(opened.inputs, seed), False)]
+    return [Sample(f"random, seed {seed}", samples.at_random(opened.inputs, seed))]
+
+
+def _programs(opened: OpenModel, one: Sample) -> list[Feeds]:
+    """What the Program runs for a sample: each of its batch, or all at once; no text twice."""
+    if opened.batch is None:
+        return [one.feeds]
+    rows = opened.batch.split(one.feeds)
+    return rows[: len(one.texts)] if one.texts else rows
 
 
 def _run_all(
@@ -183,22 +194,50 @@ def _run_all(
     results = Results()
     kernels = sum(step.work.problem is not None for step in compiled.plan.steps)
     reference = opened.original.part((), opened.original.outputs)
+    programs = [_programs(opened, one) for one in given]
+    numbers = itertools.count()
     began = time.perf_counter()
-    with progress(len(given) * kernels, 0, "kernels") as advance:
-        for number, one in enumerate(given):
+    with progress(sum(map(len, programs)) * kernels, 0, "kernels") as advance:
+        for one, runs in zip(given, programs, strict=True):
             wanted = reference(one.feeds)
             _require_finite(one, wanted)
-            backend = _backend(compiled, options, number, results, advance)
+            found = []
             try:
-                outputs = infer(compiled, one.feeds, backend)
+                for feeds in runs:
+                    backend = _backend(compiled, options, next(numbers), results, advance)
+                    found.append(infer(compiled, feeds, backend))
             except Disagreement as disagreement:
                 results.disagreement = disagreement
                 break
             finally:
                 results.seconds = time.perf_counter() - began
-            results.outputs.append(_pooled(one, outputs))
-            results.floats.append(_pooled(one, wanted))
+            _keep_shown(one, runs, found, wanted, opened.batch, results)
     return results
+
+
+def _keep_shown(
+    one: Sample,
+    runs: Sequence[Feeds],
+    found: Sequence[dict[str, Array]],
+    wanted: dict[str, Array],
+    batch: Batch | None,
+    results: Results,
+) -> None:
+    """What came of a sample, `found` by run: texts each by itself, else the whole batch."""
+    if not one.texts:
+        results.shown.append(one)
+        results.outputs.append(found[0] if batch is None else batch.join(found))
+        results.floats.append(wanted)
+        return
+    size = len(next(iter(one.feeds.values()))) if batch is None else batch.size
+    whole = leading(size, wanted) if batch is None else batch
+    for index, text in enumerate(one.texts):
+        feeds = {name: value[index : index + 1] for name, value in one.feeds.items()}
+        alone = Sample(text, feeds, (text,))
+        outputs = whole.of_sample(found[0], index) if batch is None else found[index]
+        results.shown.append(alone)
+        results.outputs.append(_pooled(alone, outputs))
+        results.floats.append(_pooled(alone, whole.of_sample(wanted, index)))
 
 
 def _require_finite(one: Sample, outputs: Mapping[str, Array]) -> None:
@@ -237,10 +276,8 @@ class _Functional(Functional):
 
 
 def _pooled(one: Sample, outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """The outputs, and of text the mean of the first one's rows that are no padding, of length 1."""
+    """A text's outputs, and the mean of the first one's rows that are no padding, of length 1."""
     found = dict(outputs)
-    if not one.is_text:
-        return found
     states = next((value for value in outputs.values() if value.ndim == 3), None)
     if states is not None and MASK in one.feeds:
         mask = one.feeds[MASK][0, :, np.newaxis]
@@ -327,7 +364,6 @@ def _show(
     run: Mapping[str, Any],
     rows: Sequence[Comparison],
     results: Results,
-    given: Sequence[Sample],
     compiled: Network,
 ) -> None:
     """Print what came out: one JSON document, or tables."""
@@ -351,7 +387,7 @@ def _show(
     if rows:
         console.print(run_tables.comparison_table(rows, console.width))
     if pair[0] is not None and pair[1] is not None:
-        names = [one.name for one in given]
+        names = [one.name for one in results.shown]
         console.print(run_tables.similarity_table(names, pair[0], pair[1], console.width))
     if checks:
         console.print(run_tables.kernels_table(compiled.plan, results.checks, console.width))

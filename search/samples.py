@@ -5,7 +5,7 @@ is what the user gives, or a default that is said aloud.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,30 @@ def from_text(text: str, tokenizer: Tokenizer, inputs: Sequence[Input], cut: boo
     return {each.name: each.checked(feeds[each.name], str(tokenizer.path)) for each in inputs}
 
 
+def from_texts(
+    texts: Sequence[str], tokenizer: Tokenizer, inputs: Sequence[Input], cut: bool = False
+) -> list[Feeds]:
+    """Texts as samples of as many as the network's batch; the last text fills up the last batch.
+
+    Raises TextError as `from_text` does.
+    """
+    size = batch_of(inputs)
+    single = [replace(each, shape=(1, *each.shape[1:])) for each in inputs]
+    rows = [from_text(text, tokenizer, single, cut) for text in texts]
+    rows += rows[-1:] * (-len(rows) % size)
+    return [stacked(rows[first : first + size]) for first in range(0, len(rows), size)]
+
+
+def batch_of(inputs: Sequence[Input]) -> int:
+    """How many texts a sample of a model that reads text holds, 1 for other models."""
+    return next((each.shape[0] for each in inputs if each.name == IDS and each.shape), 1)
+
+
+def stacked(rows: Sequence[Feeds]) -> Feeds:
+    """Samples as one, behind each other along the first axis of every input."""
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
 def at_random(inputs: Sequence[Input], seed: int) -> Feeds:
     """A sample drawn from `seed`: indices over their tables, nothing masked, normal floats.
 
@@ -174,7 +198,7 @@ def _sentences(path: Path, tokenizer: Tokenizer, inputs: Sequence[Input], most: 
     texts = [line for line in lines if line][:most]
     if not texts:
         raise SampleError(f"{path} is empty: calibration takes a sentence a line")
-    return [from_text(text, tokenizer, inputs, cut=True) for text in texts]
+    return from_texts(texts, tokenizer, inputs, cut=True)
 
 
 def _stacked(path: Path, inputs: Sequence[Input], most: int) -> list[Feeds]:

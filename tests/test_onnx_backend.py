@@ -105,7 +105,7 @@ def outputs(rep: FunctionalModel, case: Case) -> tuple[list[Array], dict[str, fl
     found = run(network, left, checked)
     names = [value.name for value in case.model.graph.output]
     if checked.worst:
-        found = network.model.part((), names)(left)
+        found = network.model.declared(network.model.part((), names)(left))
     return [found[name] for name in names], checked.worst
 
 

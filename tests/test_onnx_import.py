@@ -465,6 +465,21 @@ def test_torch_exports_of_bert(exporter: str, batch: int, seq: int) -> None:
     assert all(op.bias for op in all_of(graph, Matmul) if op.constant_b)
 
 
+def test_both_exports_compute_the_same_from_inputs_of_the_same_names() -> None:
+    rng = np.random.default_rng(0)
+    feeds = {
+        "input_ids": rng.integers(16, size=(2, 9)),
+        "attention_mask": np.arange(9)[None] < np.array([[9], [5]]),
+    }
+    feeds["attention_mask"] = feeds["attention_mask"].astype(np.int64)
+    script, dynamo = (
+        run(onnx.load(DATA / f"bert_tiny_{exporter}.onnx"), **feeds)[0]
+        for exporter in ("script", "dynamo")
+    )
+    seen = feeds["attention_mask"] == 1
+    np.testing.assert_allclose(script[seen], dynamo[seen], atol=1e-5)
+
+
 def test_external_weights_may_be_missing(tmp_path: Path) -> None:
     model = onnx.load(DATA / "bert_tiny_dynamo.onnx")
     onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, location="m.data")

@@ -67,6 +67,7 @@ def strip(path: Path) -> None:
 
 def main() -> None:
     ids = torch.ones(2, 8, dtype=torch.long)
+    mask = torch.ones(2, 8, dtype=torch.long)  # the dynamo exporter makes one input of one tensor
     names = ["input_ids", "attention_mask"]
     axes = {name: {0: "batch", 1: "sequence"} for name in names}
     for exporter in ("script", "dynamo"):
@@ -78,7 +79,7 @@ def main() -> None:
         )
         torch.onnx.export(
             tiny_bert("eager" if exporter == "script" else "sdpa"),
-            (ids, ids),
+            (ids, mask),
             path,
             input_names=names,
             output_names=["hidden"],

@@ -334,6 +334,8 @@ class _Prober:
         total = self.ask(op, {source: x}, tensor)
         if added.size != x.size or matrix.heads * matrix.columns != x.shape[1]:
             raise _unlike(op, kind)
+        if len(op.inputs) > 1 and not op.bias_elements and added.ndim > 3 and len(added) > 1:
+            raise _unlike(op, "a softmax whose mask is the same in all of a batch")
         added, total = matrix.of(added), matrix.of(total)
         seen = added > HIDDEN
         computed = len(op.inputs) > 1

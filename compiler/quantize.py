@@ -196,7 +196,7 @@ class _Quantizer:
         assert found.matrix is not None
         shown = found.matrix[np.isfinite(found.matrix)]
         largest = float(np.abs(shown).max(initial=0.0))
-        if shown.size == found.matrix.size:
+        if shown.size == found.matrix.size and not found.computed:  # a run's may hide some
             return max(largest, 2.0**-10)
         scores = found.factor * self.tensors.range(softmax.inputs[0], lambda seen: seen.largest)
         return 2 * scores + 2 * largest + NOTHING

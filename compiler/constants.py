@@ -348,7 +348,12 @@ class _Prober:
             raise _unlike(op, "a softmax that sees any key")
         shown = np.where(seen, added, 0.0)
         factor = self._factor(op, np.where(seen, total - shown, 0.0), np.where(seen, x, 0.0), kind)
-        heads = added.reshape(matrix.rows, matrix.heads, matrix.columns).transpose(1, 0, 2)
+        shape = (matrix.rows, matrix.heads, matrix.columns)
+        found = self.ask(op, {source: x})  # along that axis and no other of its extent
+        rows = _softmax(np.where(seen, total, -np.inf).reshape(shape))
+        rows = np.where(seen.reshape(shape).any(axis=-1, keepdims=True), rows, found.reshape(shape))
+        self._check(op, found, rows.reshape(found.shape), "a softmax of rows")
+        heads = added.reshape(shape).transpose(1, 0, 2)
         apart = take_apart(heads, op.causal, op.bias_elements > 0)
         if apart is None:
             raise _unlike(op, "a softmax whose mask is causal or the same for every query")
@@ -391,6 +396,15 @@ class _Prober:
 def _normalized(x: Floats, rms: bool) -> Floats:
     centered = x if rms else x - x.mean(axis=1, keepdims=True)
     result: Floats = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True))
+    return result
+
+
+def _softmax(scores: Floats) -> Floats:
+    """Probabilities along the last axis; none where every score is hidden."""
+    top = scores.max(axis=-1, keepdims=True)
+    exponents = np.exp(scores - np.where(np.isfinite(top), top, 0.0))
+    total = exponents.sum(axis=-1, keepdims=True)
+    result: Floats = exponents / np.where(total > 0, total, 1.0)
     return result
 
 

@@ -15,6 +15,7 @@ from codesign.compiler.masks import take_apart
 from codesign.compiler.onnx_float import FloatModel
 from codesign.compiler.onnx_precision import OTHER_FLOATS, in_float32
 from codesign.hw.config import preset
+from codesign.hw.errors import CodesignError
 from codesign.search import samples
 from codesign.search.inputs import Model
 
@@ -86,6 +87,23 @@ def test_heads_below_one_another_are_no_causal_matrix() -> None:
     one = np.where(np.tri(4, dtype=np.bool_), 0.0, -1e4)
     assert take_apart(one[np.newaxis], True, False) is not None
     assert take_apart(np.concatenate([one, one])[np.newaxis], True, False) is None
+
+
+def test_a_softmax_along_another_axis_of_equal_extent() -> None:
+    """Of an 8 x 8 matrix, columns are no rows: refused, or right."""
+    b = ModelBuilder()
+    x = b.input("x", (1, 8, 8))
+    y = b.node("Softmax", b.node("Abs", x), axis=1)
+    model = b.model(y)
+    feeds = {"x": np.random.default_rng(0).standard_normal((1, 8, 8)).astype(np.float32)}
+    try:
+        compiled = compile_network(model, preset("ibert"), [feeds], seq=8)
+    except CodesignError as error:
+        assert "softmax" in str(error)
+        return
+    (wanted,) = float_run(model, **feeds)
+    (found,) = run(compiled, feeds, "integers").values()
+    assert ((found - wanted) ** 2).sum() < 10**-2.5 * (wanted**2).sum()
 
 
 @pytest.mark.parametrize("as_node", [False, True])

@@ -95,7 +95,9 @@ def compile_network(
 
     def in_float(clipped: frozenset[str] | None) -> Dequantized:
         found = dequantized(file, clipped)
-        return replace(found, model=decomposed(found.model, input_shapes(found.model, shapes)))
+        extents = input_shapes(found.model, shapes)
+        units = None if found.units is None else decomposed(found.units, extents)
+        return replace(found, model=decomposed(found.model, extents), units=units)
 
     clipped, remedies = frozenset[str](), Remedies()
     every = in_float(None)

@@ -104,7 +104,8 @@ class Matrices:
             case Matmul(constant_b=False):
                 return Matrix(op.m, op.n, op.batch)
             case Matmul():
-                return Matrix(op.m, op.n, 1, self._channels_first(op))
+                rows = op.m if op.im2col_bytes else op.batch * op.m
+                return Matrix(rows, op.n, 1, self._channels_first(op))
             case Softmax():
                 scores = self[op.inputs[0]]
                 whole = scores.columns != op.cols

@@ -127,7 +127,11 @@ def _gemm(w: Writer) -> bool:
         return False
     alpha, beta = w.attribute("alpha", 1.0), w.attribute("beta", 1.0)
     turned = {name: w.attribute(name, 0) for name in ("transA", "transB")}
-    product = w.add("Gemm", w.input(0), w.input(1), label="product", alpha=alpha, **turned)
+    sides = w.input(0), w.input(1)
+    if beta == 0:
+        w.add("Gemm", *sides, into=w.output(0), label="product", alpha=alpha, **turned)
+        return True
+    product = w.add("Gemm", *sides, label="product", alpha=alpha, **turned)
     added = w.input(2)
     if beta != 1:
         added = w.add("Mul", added, w.constant(beta), label="scaled")

@@ -84,6 +84,11 @@ def lower_triangle(value: np.ndarray[Any, Any]) -> bool:
     return bool(closed != opened and (late == closed).all() and (early == opened).all())
 
 
+def hides(value: np.ndarray[Any, Any] | None) -> bool:
+    """True where a constant hides what it is added to: it is a mask and no bias, of keys alone too."""
+    return value is not None and value.dtype.kind == "f" and bool(np.any(value <= -_HIDDEN))
+
+
 def _only_hides(value: np.ndarray[Any, Any]) -> bool:
     """True for 0 and what hides, of either sign: a mask may be subtracted; and for booleans."""
     if value.dtype == np.bool_:

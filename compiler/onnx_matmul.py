@@ -10,6 +10,7 @@ from dataclasses import replace
 from codesign.compiler.graph import Matmul
 from codesign.compiler.onnx_emit import Emitter
 from codesign.compiler.onnx_layout import WORD_BYTES
+from codesign.compiler.onnx_masks import hides
 from codesign.compiler.onnx_shapes import Node, Origin, Shape, UnknownShape
 from codesign.compiler.onnx_views import expanded_column
 
@@ -161,6 +162,7 @@ def bias(emitter: Emitter, node: Node, name: str, constant: str, output: str) ->
         emitter.alias(output, name, column)
     elif (
         same
+        and not hides(value)
         and emitter.along_columns(constant, name)
         and emitter.origin(constant) == Origin.CONSTANT
         and emitter.fold_into_weights(node, name, output, bias=True)

@@ -632,3 +632,14 @@ def test_an_einsum_with_dots(equation: str) -> None:
     y = b.node("Einsum", x, b.weights(8, 6), equation=equation)
     (op,) = all_of(import_onnx(b.model(y), seq=4), Matmul)
     assert (op.m, op.k, op.n, op.constant_b) == (4, 8, 6, True)
+
+
+def test_a_mask_of_keys_is_no_bias() -> None:
+    """A row that hides keys would set the scale of the sums, were it folded into the weights."""
+    b = ModelBuilder()
+    x = b.input("x", (1, 4, 8))
+    scores = b.node("MatMul", x, b.weights(8, 6))
+    mask = b.const(np.where(np.arange(6) < 4, 0.0, -1e4))
+    graph = import_onnx(b.model(b.node("Softmax", b.node("Add", scores, mask))), seq=4)
+    assert only(graph, Softmax).masked
+    assert not only(graph, Matmul).bias

@@ -106,6 +106,28 @@ def test_a_softmax_along_another_axis_of_equal_extent() -> None:
     assert ((found - wanted) ** 2).sum() < 10**-2.5 * (wanted**2).sum()
 
 
+def quantized_gemm(beta: float) -> onnx.ModelProto:
+    """A Gemm of int8 weights that adds a column."""
+    b = ModelBuilder()
+    x = b.input("x", (6, 16))
+    codes = b.const(b.rng.integers(-127, 128, (16, 8)), "int8")
+    weights = b.node("DequantizeLinear", codes, b.const(0.01), b.const(0, "int8"))
+    unit, zero = b.const(0.03), b.const(0, "int8")
+    given = b.node("DequantizeLinear", b.node("QuantizeLinear", x, unit, zero), unit, zero)
+    return b.model(b.node("Gemm", given, weights, b.weights(6, 1), alpha=0.5, beta=beta))
+
+
+@pytest.mark.parametrize("beta", [0.0, 2.0])
+def test_a_quantized_gemm_adds_a_column(beta: float) -> None:
+    model, rng = quantized_gemm(beta), np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((6, 16)).astype(np.float32)} for _ in range(4)]
+    (wanted,) = float_run(model, **feeds[0])
+    compiled = compile_network(model, preset("ibert"), feeds, batch=None)
+    (found,) = run(compiled, feeds[0], "integers").values()
+    assert ((found - wanted) ** 2).sum() < 10**-3.0 * (wanted**2).sum()
+    assert any(step.work.kind == "matmul" for step in compiled.plan.steps)
+
+
 @pytest.mark.parametrize("as_node", [False, True])
 def test_tables_of_indices_are_found(as_node: bool, tmp_path: Path) -> None:
     b = ModelBuilder()

@@ -13,10 +13,13 @@ import numpy as np
 from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.onnx_graph import OnnxGraph
 from codesign.compiler.onnx_masks import MaskContent, computed_content, constant_content
-from codesign.compiler.onnx_shapes import Node, Origin, Shape, Tensor
+from codesign.compiler.onnx_shapes import Node, Origin, Shape, Tensor, UnknownShape
 from codesign.compiler.onnx_views import Pending, View
 
 _PARTS = frozenset({"Gather", "Slice", "Split"})
+
+
+_EXTENTS = ("batch", "m", "k", "n", "rows", "cols")  # of operators
 
 
 @dataclass
@@ -112,7 +115,12 @@ class Emitter:
         return candidate
 
     def emit(self, op: Operator, tensor: str, column: int | None = None) -> None:
-        """Append `op`, which writes the ONNX tensor `tensor` with the given column axis."""
+        """Append `op`, which writes the ONNX tensor `tensor` with the given column axis.
+
+        Raises UnknownShape for an operator that computes nothing.
+        """
+        if any(getattr(op, extent, 1) < 1 for extent in _EXTENTS):
+            raise UnknownShape("one of its extents is 0: there is nothing to compute")
         self.operators[op.output] = replace(op, name=self.unique(op.name))
         column = len(self.shape(tensor)) - 1 if column is None else column
         self.views[tensor] = View(op.output, column, exclusive=not self._shared(tensor))

@@ -202,7 +202,9 @@ def _classify(graph: OnnxGraph, region: Region) -> Node | None:
     fused = replace(last, inputs=(region.source,), attributes={})
     reductions = [node for node in region.nodes if node.op_type in _REDUCTIONS]
     if not reductions:
-        if not types & _SIGNS_OF_ACTIVATION:
+        clipped = types & {"Max", "Clip"}
+        product = types & {"Mul", "Div"} and types & _SIGNS_OF_ACTIVATION
+        if not clipped and not product:  # a gelu is x times something
             return None
         function = _activation(graph, region)
         return None if function is None else replace(fused, op_type=function)

@@ -1,7 +1,7 @@
 """Errors that are a user's to mend: one line that names the thing, the place and the remedy.
 
-The command line prints them and exits with their code; anything else is a bug and keeps its
-traceback.
+The command line prints them and exits with their code; anything else is a bug, which it says, and
+shows with --debug.
 
     CodesignError
     ├── ConfigError           a machine that cannot be built (all violations at once)

@@ -1,10 +1,12 @@
 """TOML from outside: whatever is wrong with a file is one ValueError with a short reason."""
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
 MOST_BYTES = 1 << 20
+MOST_DEPTH = 32  # of brackets
 
 
 def load_toml(path: Path) -> dict[str, Any]:
@@ -12,7 +14,13 @@ def load_toml(path: Path) -> dict[str, Any]:
     if path.stat().st_size > MOST_BYTES:
         raise ValueError(f"it is larger than {MOST_BYTES >> 20} MiB")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        depth = 0
+        for bracket in re.findall(r"[\[{\]}]", text):  # the parser recurses
+            depth = max(0, depth + (1 if bracket in "[{" else -1))
+            if depth > MOST_DEPTH:
+                raise ValueError("brackets nest too deep")
+        return tomllib.loads(text)
     except UnicodeDecodeError as error:
         raise ValueError("it is not UTF-8 text") from error
     except RecursionError as error:

@@ -1,7 +1,7 @@
 """The command line: `codesign COMMAND [MODEL] [options]`. It parses; `commands` and `catalog` act.
 
-Whatever a user can mend ends with exit code 2 and one line on standard error; a sweep that a bug
-has left incomplete with 1. Only click is loaded before a command runs.
+Whatever a user can mend ends with exit code 2 and one line on standard error; a bug, and a sweep that
+one has left incomplete, with 1. Only click is loaded before a command runs.
 """
 
 import errno
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codesign.hw.errors import CodesignError
-from codesign.hw.text import printable
+from codesign.hw.text import printable, reason
 from codesign.search import cli_search, cli_train
 from codesign.search.cli_options import (
     AXES,
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from codesign.search.network import Quantization
     from codesign.search.request import Request
 
-BAD_INPUT, BROKEN_PIPE = 2, 141
+BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
 SIGNALLED = 128  # and the number of the signal: 130 after Ctrl-C, 143 after SIGTERM
 
 # Options that do not change results, with the number of values they take.
@@ -323,6 +323,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             code = error.exit_code if isinstance(error, CodesignError) else BAD_INPUT
             return _say(f"error: {_message(error)}", code)
+        except Exception as error:
+            if "--debug" in arguments:
+                raise
+            return _failed(error)
+
+
+def _failed(error: Exception) -> int:
+    """The exit code of a command that ran out of memory, or into a bug."""
+    if isinstance(error, MemoryError):
+        line = "this takes more memory than there is: give a smaller model or fewer samples"
+        return _say(f"error: {line}", BAD_INPUT)
+    line = "this is a bug in codesign: repeat the command with --debug and report what it prints"
+    return _say(f"error: {reason(error)}: {line}", BUG)
 
 
 def _ended(error: BaseException, received: Sequence[int], debug: bool) -> int:

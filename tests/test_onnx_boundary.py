@@ -1,6 +1,7 @@
 """What no model means is refused in one line that says why; what nobody foresaw names node and file."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,10 +9,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from codesign.compiler.onnx_float import load_model
 from codesign.compiler.onnx_import import import_onnx
 from codesign.compiler.onnx_limits import MOST_DEPTH
 from codesign.compiler.onnx_operators import HANDLERS
 from codesign.hw.errors import ModelError
+from codesign.hw.text import csv_cell, csv_value, printable
+from codesign.search import cli
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 32])
 Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
@@ -151,3 +155,48 @@ def test_one_operator_that_loops_over_elements_is_not_run() -> None:
     source = model(gathered, cast, narrow, node("Mul", "h", "s"))
     source.graph.initializer.append(data)
     assert len(list(import_onnx(source).operators())) == 1
+
+
+def test_a_bug_is_called_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("ours\x1b[2J")
+
+    monkeypatch.setattr("codesign.search.commands.run_simulate", broken)
+    assert cli.main(["simulate"]) == cli.BUG
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("codesign: error: KeyError: ") and "a bug in codesign" in line
+    assert "\x1b" not in line
+    with pytest.raises(KeyError):
+        cli.main(["simulate", "--debug"])
+
+
+def test_external_weights_through_the_links_of_a_hub_cache(tmp_path: Path) -> None:
+    weights = np.arange(1024, dtype=np.float32)
+    for name in ("snapshots/1", "blobs"):
+        (tmp_path / "repo" / name).mkdir(parents=True)
+    snapshot = tmp_path / "repo" / "snapshots" / "1"
+    (tmp_path / "repo" / "blobs" / "aa").write_bytes(weights.tobytes())
+    (tmp_path / "elsewhere").write_bytes(weights.tobytes())
+    source = model(node("Relu", "h"))
+    tensor = source.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.append(onnx.StringStringEntryProto(key="location", value="w.bin"))
+    (snapshot / "m.onnx").write_bytes(source.SerializeToString())
+    link = snapshot / "w.bin"
+    link.symlink_to("../../blobs/aa")
+    loaded = load_model(snapshot / "m.onnx").graph.initializer[0]
+    assert (numpy_helper.to_array(loaded) == weights.reshape(32, 32)).all()
+    link.unlink()
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelError, match=r"m\.onnx: constant 'w' .*w\.bin, a link out of"):
+        load_model(snapshot / "m.onnx")
+
+
+def test_text_for_terminals_and_tables() -> None:
+    assert printable("a\x1b[2J\u202eb\n", keep="\n") == "a\\x1b[2J\\u202eb\n"
+    for text in ("=1+1", "+a", "-a", "@a", "'a", "\ta", "a=b", "", "''"):
+        cell = csv_cell(text)
+        assert not cell.startswith(("=", "+", "-", "@", "\t")) and csv_value(cell) == text

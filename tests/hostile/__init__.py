@@ -1,0 +1,1 @@
+"""The hostile net: files that are damaged or made to hurt, and what the command line does with them."""

@@ -97,7 +97,7 @@ def _configuration(folder: Path) -> BertConfig:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}: {_SAVE}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not JSON: {error}: {_SAVE}") from error
     if not isinstance(found, dict) or "model_type" not in found:
         raise ModelError(f"{path} names no model_type: no checkpoint's configuration: {_SAVE}")

@@ -126,7 +126,7 @@ def open_run(path: Path) -> FinishedRun:
         ) from error
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, SpaceError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SpaceError) as error:
         reason = " ".join(str(error).split())
         raise RunError(f"{path} is no run of codesign search, or damaged ({reason})") from error
 

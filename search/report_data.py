@@ -206,7 +206,7 @@ def _json(path: Path, name: str) -> Record | None:
         document = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged(file, error) from error
     if not isinstance(document, dict):
         raise _damaged(file, "not a JSON object")

@@ -256,7 +256,7 @@ def _keeps(path: Path, run: Mapping[str, Any]) -> bool:
     try:
         document = json.loads((path / output.RUN_FILE).read_text(encoding="utf-8"))
         return bool(document["inputs"] == run["inputs"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
 
 

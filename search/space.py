@@ -81,6 +81,9 @@ class Architectures:
         return Space(vocab_size=self.vocab_size, max_positions=positions, **choices)
 
 
+MOST_LIMIT = 1e30  # of a constraint
+
+
 @dataclass(frozen=True)
 class Constraints:
     """What a candidate must keep to; None is no limit."""
@@ -357,7 +360,7 @@ class SearchSpace:
         for name in ("area_mm2", "power_w"):
             limit = getattr(self.constraints, name)
             number = type(limit) in (int, float)
-            if limit is not None and not (number and 0 < limit < math.inf):
+            if limit is not None and not (number and 0 < limit <= MOST_LIMIT):
                 yield f"constraint {name} is {limit!r} but must be a positive number or 'none'"
         timing = self.constraints.sram_timing
         if type(timing) is not bool:

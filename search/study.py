@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from codesign.hw.files import refuse_damage
 from codesign.hw.processes import cores
 from codesign.search import output
-from codesign.search.finished_run import FinishedRun, open_run
+from codesign.search.finished_run import FinishedRun, RunError, open_run
 from codesign.search.joint import Listener, Problem
 from codesign.search.network_tables import NetworkTables
 from codesign.search.price_store import PriceStore, cache_folder
@@ -79,8 +80,10 @@ def _document(
     run: FinishedRun, strategies: Sequence[Strategy], reference: list[float]
 ) -> dict[str, Any]:
     """What two_stage.json keeps."""
-    baseline = json.loads((run.path / "baseline.json").read_text(encoding="utf-8"))
-    start, joint = float(baseline["edp_js"]), strategies[0]
+    kept = run.path / "baseline.json"
+    with refuse_damage(kept, RunError, "repeat its search"):
+        start = float(json.loads(kept.read_text(encoding="utf-8"))["edp_js"])
+    joint = strategies[0]
     return {
         "objectives": list(run.settings.minimize),
         "reference": reference,

@@ -12,9 +12,9 @@ from hostile.mutants import bytes_damaged, model_damaged
 
 SEED = 20261129
 LONG = 5_000  # mutants
-COMMANDS = (*[crafted.SIMULATE] * 6, crafted.RUN, ("sweep", "m.onnx", "--dim", "8,16", "-j", "1"),
+COMMANDS: tuple[tuple[str, ...], ...] = (*[crafted.SIMULATE] * 6, crafted.RUN, ("sweep", "m.onnx", "--dim", "8,16", "-j", "1"),
             ("compile", "m.onnx", "--no-weights", "-o", "out"))  # fmt: skip
-TABLES = (
+TABLES: tuple[tuple[str, bytes, tuple[str, ...]], ...] = (
     ("t.yaml", seeds.ENERGY, (*crafted.BUILT_IN, "--energy-table", "t.yaml")),
     ("t.yaml", seeds.AREA, (*crafted.BUILT_IN, "--area-table", "t.yaml")),
     ("m.toml", seeds.MACHINE, (*crafted.BUILT_IN, "--hw", "m.toml")),

@@ -55,7 +55,7 @@ def _models() -> Iterator[Case]:
     deep = helper.make_graph([seeds.node("Identity", "x", "o")], "g", [], [])
     for _ in range(20):
         inner = helper.make_node("If", ["yes"], ["o"], then_branch=deep, else_branch=deep)
-        deep = helper.make_graph([inner], "g", [], []) if deep.ByteSize() < 1 << 18 else deep
+        deep = helper.make_graph([inner], "g", [], []) if deep.ByteSize() < 1 << 16 else deep
     nested = seeds.network(seeds.node("If", "yes", "y", then_branch=deep, else_branch=deep),
                            constants={"yes": np.bool_(True)})  # fmt: skip
     yield from case("branches in branches", nested)
@@ -63,10 +63,10 @@ def _models() -> Iterator[Case]:
     yield from case("a chain", seeds.network(*chain, seeds.node("Relu", "t400", "y")))
     for op_type, extent in (("ConstantOfShape", 1 << 62), ("ConstantOfShape", 1 << 31)):
         many = seeds.network(seeds.node(op_type, "n", "c"), seeds.node("Add", "x c", "y"),
-                             constants={"n": np.int64([extent, extent])})  # fmt: skip
+                             constants={"n": np.array([extent, extent])})  # fmt: skip
         yield from case(f"{op_type} {extent}", many)
     tiles = seeds.network(seeds.node("Tile", "x n", "y"),
-                          constants={"n": np.int64([1 << 40, 1 << 20, 3])})  # fmt: skip
+                          constants={"n": np.array([1 << 40, 1 << 20, 3])})  # fmt: skip
     yield from case("Tile", tiles)
     product = seeds.network(seeds.node("MatMul", "a b", "c"), seeds.node("ReduceSum", "c", "s"),
                             seeds.node("Mul", "x s", "y"),
@@ -159,8 +159,12 @@ def _machines() -> Iterator[Case]:
             yield Case(name, {"m.toml": content}, (*BUILT_IN, "--hw", "m.toml"))
         for section in ("transformer.layers", "transformer.d_ff", "hardware.scratchpad_bytes",
                         "hardware.clock_hz", "constraints.area_mm2", "constraints.sram_timing"):  # fmt: skip
-            part, field = section.split(".")
-            content = f"[{part}]\n{field} = {value}\n".encode()
+            field = section.split(".")[1]
+            space = [
+                f"{field} = {value}" if line.startswith(field) else line
+                for line in seeds.SPACE.decode().splitlines()
+            ]
+            content = "\n".join(space).encode()
             yield Case(f"space {section} {value[:9]}", {"s.toml": content}, (*SEARCH, "--out", "o"))
 
 

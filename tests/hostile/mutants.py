@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, TensorProto
@@ -53,12 +54,14 @@ def model_damaged(source: onnx.ModelProto, rng: random.Random) -> bytes:
             rng.choice(_CHANGES)(model, rng)
         except (IndexError, ValueError):  # nothing there to change
             continue
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _node(model: onnx.ModelProto, rng: random.Random) -> onnx.NodeProto:
     nodes = list(model.graph.node) + [n for f in model.functions for n in f.node]
-    return rng.choice(nodes)
+    chosen: onnx.NodeProto = rng.choice(nodes)
+    return chosen
 
 
 def _attribute(model: onnx.ModelProto, rng: random.Random) -> None:
@@ -68,8 +71,8 @@ def _attribute(model: onnx.ModelProto, rng: random.Random) -> None:
         del node.attribute[rng.randrange(len(node.attribute))]
     elif kind == 1:
         name = rng.choice(("axis", "perm", "to", "num_heads", "axes", "value", "keepdims", "alpha"))
-        values = (rng.choice(NUMBERS), 1.5, "text", [1, 2], [0.5], [], TensorProto())
-        value = rng.choice([v for v in values if v != []])
+        values: list[Any] = [rng.choice(NUMBERS), 1.5, "text", [1, 2], [0.5], TensorProto()]
+        value = rng.choice(values)
         node.attribute.append(onnx.helper.make_attribute(name, value))
     else:
         attribute = rng.choice(node.attribute)

@@ -29,8 +29,10 @@ heads = [2, 4]
 d_ff = [96]
 [hardware]
 scratchpad_bytes = ["32K", "64K"]
+clock_hz = 500_000_000
 [constraints]
 area_mm2 = 4.0
+sram_timing = true
 """
 
 
@@ -47,8 +49,9 @@ def network(*nodes: onnx.NodeProto, constants: Mapping[str, Any] | None = None, 
 
 def node(op_type: str, inputs: str, outputs: str, domain: str = "", **more: Any) -> onnx.NodeProto:
     """A node whose inputs and outputs are words; "-" is one that is left out."""
-    names = ([word.strip("-") for word in words.split()] for words in (inputs, outputs))
-    return helper.make_node(op_type, *names, name=f"{op_type}_{outputs}", domain=domain, **more)
+    reads, writes = ([word.strip("-") for word in words.split()] for words in (inputs, outputs))
+    name = f"{op_type}_{outputs}"
+    return helper.make_node(op_type, reads, writes, name=name, domain=domain, **more)
 
 
 def _floats(*shape: int) -> np.ndarray[Any, Any]:
@@ -58,7 +61,7 @@ def _floats(*shape: int) -> np.ndarray[Any, Any]:
 def models() -> dict[str, onnx.ModelProto]:
     """A model of every form that the importer knows, by name."""
     wide = WIDTH * 2
-    head = {"wq": _floats(WIDTH, WIDTH), "wk": _floats(WIDTH, WIDTH), "one": np.int64([1])}
+    head = {"wq": _floats(WIDTH, WIDTH), "wk": _floats(WIDTH, WIDTH), "one": np.array([1])}
     mlp = network(
         node("LayerNormalization", "x g b", "n", axis=-1),
         node("MatMul", "n w", "h"), node("Add", "h c", "a"), node("Relu", "a", "r"),
@@ -78,9 +81,9 @@ def models() -> dict[str, onnx.ModelProto]:
         node("Softmax", "masked", "p", axis=-1), node("Transpose", "k", "v", perm=[0, 1, 3, 2]),
         node("MatMul", "p v", "c0"), node("Transpose", "c0", "c1", perm=[0, 2, 1, 3]),
         node("Reshape", "c1 back", "y"),
-        constants={**head, "two": np.int64([2]), "eight": np.int64([8]), "root": np.float32(2.8),
+        constants={**head, "two": np.array([2]), "eight": np.array([8]), "root": np.float32(2.8),
                    "mask": np.triu(np.ones((ROWS, ROWS), bool), 1), "low": np.float32(-1e9),
-                   "back": np.int64([1, ROWS, WIDTH])},
+                   "back": np.array([1, ROWS, WIDTH])},
     )  # fmt: skip
     scale = {"s": np.float32(0.02), "z": np.int8(0), "zu": np.uint8(128)}
     qdq = network(
@@ -110,7 +113,7 @@ def models() -> dict[str, onnx.ModelProto]:
         node("MatMul", "x w", "q"), node("MatMul", "x v", "k"), node("MatMul", "x v", "u"),
         node("GroupQueryAttention", "q k u - - l t", "c - -", MS, num_heads=2, kv_num_heads=1),
         node("MultiHeadAttention", "c q x", "y", MS, num_heads=2),
-        constants={"w": _floats(WIDTH, WIDTH), "v": _floats(WIDTH, 8), "l": np.int32([ROWS - 1]),
+        constants={"w": _floats(WIDTH, WIDTH), "v": _floats(WIDTH, 8), "l": np.array([ROWS - 1], np.int32),
                    "t": np.int32(ROWS)},
     )  # fmt: skip
     body = [node("MatMul", "a w", "h"), node("Erf", "h", "e"), node("Mul", "e a", "b")]
@@ -130,8 +133,8 @@ def models() -> dict[str, onnx.ModelProto]:
         node("Pow", "n two", "p"), node("Expand", "p shape", "e"), node("Identity", "e", "y"),
         constants={"yes": np.bool_(True), "w": _floats(WIDTH, WIDTH),
                    "image": _floats(1, 1, 4, 4), "kernel": _floats(1, 1, 2, 2),
-                   "from": np.int64([0]), "to": np.int64([4]), "axis": np.int64([1]),
-                   "two": np.float32(2), "shape": np.int64([1, ROWS, WIDTH])},
+                   "from": np.array([0]), "to": np.array([4]), "axis": np.array([1]),
+                   "two": np.float32(2), "shape": np.array([1, ROWS, WIDTH])},
     )  # fmt: skip
     return {
         "mlp": mlp, "attention": attention, "qdq": qdq, "operators": operators, "fused": fused,

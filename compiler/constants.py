@@ -34,6 +34,8 @@ from codesign.hw.errors import ModelError, UnsupportedError
 Floats: TypeAlias = npt.NDArray[np.float64]
 TOLERANCE = 1e-3  # of the largest value: float32 sums differ by less, anything else by more
 EPSILON_SHARE = 1 / 127  # of the largest output of a norm: what its epsilon may change
+NORM_STEPS = (1 << 15) / 1.125  # of a norm's largest input
+NORM_NOISE = 1e-3  # of the variance of rows
 UNLIMITED = 1e30  # that a relu returns it shows that nothing limits it
 LEAST_FACTOR = 1e-5  # of what a relu's argument is multiplied by, and 1 over the largest
 GELU_TOLERANCE = 0.025  # between the forms of GELU that one unit computes: erf, tanh, sigmoid
@@ -80,6 +82,7 @@ class Constants:
     operand: Mapping[str, Floats] = field(default_factory=dict)  # matrices added by a sum
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)  # why the machine's unit is no good
 
 
 class Refusal(UnsupportedError):
@@ -98,7 +101,7 @@ def probe(
     `feeds` is any one sample. Raises CalibrationError for a sample whose mask hides everything.
     """
     prober = _Prober(model, graph, matrices, feeds)
-    found = Constants({}, {}, {}, {}, {}, {})
+    found = Constants({}, {}, {}, {}, {}, {}, {})
     refused: dict[str, Refusal] = {}
     for op in graph.operators():
         try:
@@ -125,7 +128,10 @@ class _Prober:
             case Matmul():
                 found.factors[op.name] = (self.product(op),)  # type: ignore[index]
             case LayerNorm():
-                found.affine[op.name] = self.affine(op)  # type: ignore[index]
+                affine = self.affine(op)
+                found.affine[op.name] = affine  # type: ignore[index]
+                if reason := self.unfit_norm(op, affine):
+                    found.unfit[op.name] = reason  # type: ignore[index]
             case Softmax():
                 found.scores[op.name] = self.scores(op)  # type: ignore[index]
             case Activation(function="relu"):
@@ -212,11 +218,10 @@ class _Prober:
         expected = _normalized(sample, op.rms) * gamma + beta
         kind = "an RMSNorm" if op.rms else "a LayerNorm"
         self._check(op, self.ask(op, {x: sample}), expected, kind)
-        self._check_epsilon(op, Affine(gamma, beta))
         return Affine(gamma, beta)
 
-    def _check_epsilon(self, op: LayerNorm, affine: Affine) -> None:
-        """A norm's epsilon must not matter on real data: the machine has none."""
+    def unfit_norm(self, op: LayerNorm, affine: Affine) -> str:
+        """Why the machine's norm is not this one on real data: it has no epsilon, and 16 bits."""
         (x,) = op.inputs
         real = self.matrices[x].of(self.model.part((), (x,))(self.feeds)[x].astype(np.float64))
         spread = np.ptp(real, axis=1) > 0
@@ -224,7 +229,14 @@ class _Prober:
             expected = (_normalized(real[spread], op.rms) * affine.gamma) + affine.beta
             moved = np.abs(self.ask(op, {x: real})[spread] - expected).max()
             if moved > EPSILON_SHARE * np.abs(expected).max():
-                raise _unlike(op, "a norm whose epsilon is small beside the variance of its rows")
+                return "its epsilon is not small beside the variance of its rows"
+            centered = real if op.rms else real - real.mean(axis=1, keepdims=True)
+            deviations = np.sqrt((centered[spread] ** 2).mean(axis=1))
+            step = np.abs(real).max() / NORM_STEPS
+            noise = float(((step / deviations) ** 2).mean()) / 12
+            if noise > NORM_NOISE:
+                return "its largest row is so far above others that 16 bits do not hold them all"
+        return ""
 
     def sum(self, op: Add | HostOp) -> tuple[float, float]:
         """The factors of a sum's operands."""

@@ -74,15 +74,20 @@ LOW = "/low"  # behind a tensor's name: what its int8 values leave, in steps 256
 
 
 def fuse(
-    graph: Graph, config: HardwareConfig, accurate: bool = False, moved: Collection[str] = ()
+    graph: Graph,
+    config: HardwareConfig,
+    accurate: bool = False,
+    moved: Collection[str] = (),
+    by_host: Collection[str] = (),
 ) -> list[Group]:
     """Groups of the whole graph in an order in which inputs come before their readers.
 
     With `accurate` the host sums embeddings in float, and a norm of what the host wrote reads it as
     two int8 matrices, values and remainders. The tensors in `moved` have a zero point: kernels load
     the parameters that move their numbers, and a relu is what saturation does at the lowest code.
+    The nonlinear operators in `by_host` do not fit the machine's formats.
     """
-    matcher = _Matcher(graph, config, accurate, moved)
+    matcher = _Matcher(graph, config, accurate, moved, by_host)
     groups = list(matcher.groups())
     owner = {op.name: index for index, group in enumerate(groups) for op in group.operators}
     order: nx.DiGraph[int] = nx.DiGraph()
@@ -117,10 +122,15 @@ class _Matcher:
     """Walks the operators in order and claims those that belong together."""
 
     def __init__(
-        self, graph: Graph, config: HardwareConfig, accurate: bool, moved: Collection[str]
+        self,
+        graph: Graph,
+        config: HardwareConfig,
+        accurate: bool,
+        moved: Collection[str],
+        by_host: Collection[str],
     ) -> None:
         self.graph, self.config, self.accurate = graph, config, accurate
-        self.moved = frozenset(moved)
+        self.moved, self.by_host = frozenset(moved), frozenset(by_host)
         self.order = list(graph.operators())
         self.claimed: set[str] = set()
         self.wide_outputs, self.wide_inputs = self._padded_heads()
@@ -167,6 +177,9 @@ class _Matcher:
     def _adds_on_chip(self, op: HostOp) -> bool:
         return self.config.normalization and len(op.inputs) <= 2 and not self.accurate
 
+    def _on_chip(self, op: Operator) -> bool:
+        return self.config.normalization and op.name not in self.by_host
+
     # -- Graph queries -----------------------------------------------------------------------------
 
     def _only_consumer(self, op: Operator) -> Operator | None:
@@ -200,7 +213,7 @@ class _Matcher:
         self, op: Operator, function: str, inputs: tuple[str, ...], before: tuple[str, ...] = ()
     ) -> Work:
         """A row function by itself: the drain's units, or the host where the machine has none."""
-        on_chip = self.config.normalization or function == "relu"
+        on_chip = self._on_chip(op) or function == "relu"
         if not on_chip:
             return self._host(op, op.kind if function in ("copy", "rmsnorm") else function)
         rows, cols = op.rows, op.cols  # type: ignore[attr-defined]
@@ -279,12 +292,12 @@ class _Matcher:
         plain = self._matmul_work((op,), op.output)
         reader = self._only_consumer(op)
         if isinstance(reader, Activation):
-            if self.config.normalization or reader.function == "relu":
+            if self._on_chip(reader) or reader.function == "relu":
                 function = self._function(reader)
                 fused = self._matmul_work((op,), reader.output, function, (reader.name,))
                 return Group((op, reader), ((self._by_channel(fused),),))
             return Group((op, reader), ((plain, self._host(reader, reader.function)),))
-        if self.config.normalization and isinstance(reader, Add | LayerNorm):
+        if isinstance(reader, Add | LayerNorm) and self._on_chip(reader):
             return self._projection_sum(op, plain, reader)
         siblings = self._siblings(op)
         if len(siblings) > 1:
@@ -336,7 +349,7 @@ class _Matcher:
         """Projection, residual sum and norm or activation: behind the mesh, or by themselves."""
         total = reader if isinstance(reader, Add) else None
         last = self._only_consumer(reader) if total else reader
-        if not isinstance(last, LayerNorm | Activation):
+        if not isinstance(last, LayerNorm | Activation) or not self._on_chip(last):
             last = None
         members: list[Operator] = [member for member in (op, total, last) if member is not None]
         others = tuple(t for t in total.inputs if t != op.output) if total else ()
@@ -372,7 +385,7 @@ class _Matcher:
     def _sum(self, op: Add) -> Group:
         """A residual sum, with the norm or activation that alone reads it."""
         reader = self._only_consumer(op)
-        if not self.config.normalization or not isinstance(reader, LayerNorm | Activation):
+        if not isinstance(reader, LayerNorm | Activation) or not self._on_chip(reader):
             return self._single(op, "copy", op.inputs)
         function = self._function(reader)
         work = self._row(reader, function, op.inputs, (op.name,))
@@ -388,7 +401,7 @@ class _Matcher:
             return None
         if context.constant_b or context.transposed_b or context.inputs[0] != softmax.output:
             return None
-        if not self.config.normalization:
+        if not self._on_chip(softmax):
             return None
         scores = self._matmul_work((op,), op.output)
         apart = (
@@ -461,7 +474,7 @@ class _Matcher:
 
     def _softmax(self, op: Softmax) -> Group:
         """A softmax apart from any product: over the scores of every head where one wrote them."""
-        if not self.config.normalization:
+        if not self._on_chip(op):
             return self._single(op, "softmax", op.inputs[:1])
         source = self._operator(op.inputs[0])
         product = isinstance(source, Matmul) and not source.constant_b and source.n == op.cols

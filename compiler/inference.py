@@ -20,6 +20,7 @@ from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.clamps import lost_clamps
 from codesign.compiler.constants import Constants
 from codesign.compiler.emit import emit, places
+from codesign.compiler.formats import format_notes, unfit
 from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.graph import Graph, Rearrange
 from codesign.compiler.image import mask_contents, pack, step_numbers
@@ -113,7 +114,8 @@ def compile_network(
         graph, matrices, constants = settled.graph, settled.matrices, settled.constants
         given, notes = given_scales(found, graph, constants, matrices, settled.observed)
         apart, moved = uneven(given, graph), {t for t, c in given.activations.items() if c.zero}
-        plan = lower(graph, config, objective, table, accurate, apart, moved)
+        by_host = unfit(graph, constants, settled.observed)
+        plan = lower(graph, config, objective, table, accurate, apart, moved, by_host)
         lost = lost_clamps(found.clamps, plan, given, settled.observed.beyond)
         if not lost <= clipped:
             clipped |= lost
@@ -126,20 +128,21 @@ def compile_network(
             for operator in error.operators:
                 op = graph.dag.nodes[operator]["op"]
                 remedy(model, op, "is stored in no layout that a kernel reads", remedies)
+    notes += format_notes(plan, by_host, quantized, settled.observed)
     image = pack(plan, program, quantized, matrices)
     scaled = bool(found.activations or found.weights)
-    host = (*settled.notes, *_without_unit(plan, remedies))
+    host = (*settled.notes, *_without_unit(plan, remedies, by_host))
     return Network(
         plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes, host
     )
 
 
-def _without_unit(plan: Plan, remedies: Remedies) -> tuple[str, ...]:
+def _without_unit(plan: Plan, remedies: Remedies, by_host: Mapping[str, str]) -> tuple[str, ...]:
     """A line on what the host computes for want of a unit; look-ups and masks are always its own."""
     counts: Counter[str] = Counter()
     for step in plan.steps:
         op = plan.graph.dag.nodes[step.work.operators[0]]["op"]
-        named = op.output in remedies.on_host or isinstance(op, Rearrange)
+        named = op.output in remedies.on_host or op.name in by_host or isinstance(op, Rearrange)
         if step.work.problem is None and not named:
             counts[getattr(op, "function", "") or op.kind] += 1
     own = {"embedding", "mask", "rearrange"}

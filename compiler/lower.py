@@ -75,19 +75,20 @@ def lower(
     accurate: bool = False,
     apart: Collection[str] = (),
     moved: Collection[str] = (),
+    by_host: Collection[str] = (),
 ) -> Plan:
     """Fuse, map and price every operator of `graph` for the objective.
 
     With `accurate`, sums of activations stay in the accumulator wherever that fits, whatever it
     costs: between a matmul and a sum or norm there is no rounding to int8 (see also `fuse`).
     A matmul named in `apart` writes int8 all the same: no sum follows it in its kernel. The tensors
-    in `moved` have a zero point.
+    in `moved` have a zero point; the host computes what is named in `by_host`.
     Raises MappingError naming the operator that fits no tile of the machine.
     """
     if objective not in OBJECTIVES:
         raise MappingError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
     tables = price_tables(config, objective, table)
-    groups = fuse(graph, config, accurate, moved)
+    groups = fuse(graph, config, accurate, moved, by_host)
     steps = [step for group in groups for step in _steps(group, tables, accurate, apart)]
     return Plan(graph.name, config, objective, graph, tuple(steps))
 

@@ -39,7 +39,7 @@ from codesign.compiler.quantized import (
 )
 from codesign.compiler.requantizers import affine, probabilities, requantizer, within
 from codesign.compiler.row_kernel import RowProblem
-from codesign.compiler.tensor_scales import PROBABILITY_SCALE, TensorScales
+from codesign.compiler.tensor_scales import TensorScales
 from codesign.hw import arithmetic
 
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
@@ -68,7 +68,7 @@ def quantize(
         if step.work.problem is not None
     }
     zeros = {t: codes.zero for t, codes in given.activations.items() if t in tensors.scales}
-    return Quantized(steps, tensors.scales, zeros)
+    return Quantized(steps, tensors.scales, zeros, tuple(dict.fromkeys(tensors.dead)))
 
 
 class _Quantizer:
@@ -135,6 +135,8 @@ class _Quantizer:
         wanted = float((scales / unit).min())
         given = bool(self.tensors.given_units(work))  # the nearest: exact weights come first
         ratio = round(wanted) if given else int(wanted * (1 + 1e-9))  # 1 stays 1
+        if ratio >> arithmetic.MULTIPLIER_BITS and not given:
+            ratio = 1 << SUM_BITS  # sums far below a step of the residual: coarser units do
         if not 1 <= ratio < 1 << arithmetic.MULTIPLIER_BITS:
             raise QuantizationError(
                 f"{name!r}: the residual's scale is {wanted:.3g} of its sums' and must be from 1 to "
@@ -163,12 +165,11 @@ class _Quantizer:
         added = self._added(softmax, unit, work.name)
         most = work.problem.head_dim * 2.0**14 + 128 * added.matrix_scale
         within(np.array([most, work.problem.keys * 2.0**14]), INT32, work.name, "sum")
-        outputs = (
-            PROBABILITY_SCALE * self.tensors.one(v) * factors[1] / self.tensors.one(context.output)
-        )
+        p = self.tensors.one(softmax.output)
+        outputs = p * self.tensors.one(v) * factors[1] / self.tensors.one(context.output)
         return Attention(
             scores=requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name),
-            probabilities=probabilities(),
+            probabilities=probabilities(p, work.name),
             context=requantizer(outputs, 0, work.name),
             causal=found.causal,
             added=added,
@@ -244,7 +245,7 @@ class _Quantizer:
             unit = finest
         added = self._added(softmax, unit, work.name, scales[1] if p.operands == 2 else 0)
         first = requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name)
-        last = probabilities()
+        last = probabilities(self.tensors.one(softmax.output), work.name)
         return Rows(scales, first, "softmax", last, added.matrix, softmax.causal, added)
 
     def _summand(self, found: Mapping[str, Any], op: Operator) -> Any:
@@ -283,7 +284,7 @@ class _Quantizer:
                     return affine(factor, np.full_like(factor, zero), work.name)
                 return requantizer(factor, 0, work.name)
             case "softmax":
-                return probabilities()
+                return probabilities(self.tensors.one(work.outputs[0]), work.name)
             case "layernorm" | "rmsnorm":
                 norm = ops[-1]
                 assert isinstance(norm, LayerNorm)

@@ -117,6 +117,7 @@ class Quantized:
     steps: Mapping[int, QuantizedStep]
     scales: Mapping[str, Floats]
     zeros: Mapping[str, int] = field(default_factory=dict)
+    dead: tuple[str, ...] = ()  # tensors that calibration saw nothing but 0 of
 
     def codes(self, tensor: str, values: Array) -> Int8:
         """The codes of a tensor's values, to nearest even and clamped."""

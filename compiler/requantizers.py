@@ -9,10 +9,12 @@ from codesign.hw import arithmetic
 from codesign.hw.arithmetic import Ints
 
 
-def probabilities() -> Requantizer:
-    """From 2^-16 to 1 / 127: a probability of 1 becomes 127."""
+def probabilities(unit: float, name: str) -> Requantizer:
+    """From 2^-16 to `unit`, of which 1 / 127 is the largest: a probability of 1 becomes 127."""
     one = np.ones(1, dtype=np.int64)
-    return Requantizer(LEVELS * one, 16 * one, 0 * one)
+    if unit == 1 / LEVELS:
+        return Requantizer(LEVELS * one, 16 * one, 0 * one)
+    return requantizer(arithmetic.SOFTMAX_SCALE / unit, 0, name)
 
 
 def requantizer(real: Floats | float, offset: Ints | int, name: str) -> Requantizer:

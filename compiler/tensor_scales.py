@@ -24,7 +24,7 @@ from codesign.compiler.row_kernel import RowProblem
 COARSENED = 0.25  # the share of a residual's channels whose weights make them coarser
 BULK = 4.0  # deviations that a channel reaches at least
 RATIOS = (0.1, 0.5, 0.9)  # such shares to choose from by the expected error
-PROBABILITY_SCALE = 1 / LEVELS
+PROBABILITY_ROOM = 2.0  # of probabilities, beyond what calibration saw: their rows may be steeper
 MOST_COLUMNS = 4096  # of weights, that scales are fitted to
 
 
@@ -45,21 +45,22 @@ class TensorScales:
         self.works = [step.work for step in plan.steps]
         self.scales: dict[str, Floats] = {}
         self.settling: set[str] = set()
+        self.dead: list[str] = []  # 0 in all of the calibration data
 
     def of(self, tensor: str) -> Floats:
-        """The scales [columns] or [1] of an int8 tensor; those of probabilities are fixed."""
+        """The scales [columns] or [1] of an int8 tensor."""
         if tensor.endswith(LOW):
             return self.of(tensor.removesuffix(LOW)) / LOW_STEPS
         if tensor in self.settling:  # a residual of itself: near enough to compare with
             return np.array([self.range(tensor, self.method) / LEVELS])
         if tensor not in self.scales:
             producer = self.graph.producer(tensor)
-            if producer is not None and isinstance(self.operator(producer), Softmax):
-                self.scales[tensor] = np.array([PROBABILITY_SCALE])
-            elif tensor in self.given.activations:
+            if tensor in self.given.activations:
                 self.scales[tensor] = np.array([self.given.activations[tensor].scale])
             elif (source := self._rearranged(tensor)) is not None:
                 self.scales[tensor] = self.of(source)
+            elif producer is not None and isinstance(self.operator(producer), Softmax):
+                self.scales[tensor] = np.array([probability_scale(self.observed, tensor)])
             elif self._has_channels(tensor):
                 self.settling.add(tensor)
                 self.scales[tensor] = self._channel_scales(tensor)
@@ -215,11 +216,30 @@ class TensorScales:
                 f"tensor {tensor!r} is not in the ONNX file, so its range cannot be observed: "
                 "export the model with standard operators"
             )
+        if self.observed.histograms[tensor].largest == 0.0:
+            return self._dead(tensor)
         return self.observed.range(tensor, method)
+
+    def _dead(self, tensor: str) -> float:
+        """A range for what is 0 in all of the calibration data: that of what it is computed from."""
+        self.dead.append(tensor)
+        name = self.graph.producer(tensor)
+        inputs = () if name is None else self.operator(name).inputs
+        seen = [
+            self.observed.histograms[t].largest for t in inputs if t in self.observed.histograms
+        ]
+        return max(seen, default=0.0) or 1.0
 
     def operator(self, name: str) -> Operator:
         op: Operator = self.graph.dag.nodes[name]["op"]
         return op
+
+
+def probability_scale(observed: Observed, tensor: str) -> float:
+    """The scale of probabilities: up to 1, or to twice the largest that calibration saw."""
+    seen = observed.histograms.get(tensor)
+    largest = 0.0 if seen is None else seen.largest
+    return min(1.0, PROBABILITY_ROOM * (largest or 1.0)) / LEVELS
 
 
 def _reader(weights: Floats, importance: float) -> Reader:

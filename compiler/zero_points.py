@@ -38,7 +38,9 @@ def settled(
     for tensor in (*graph.inputs, *writers):
         op = writers.get(tensor)
         found = given.get(tensor)
-        if isinstance(op, Softmax):
+        if isinstance(op, Softmax):  # never below 0, nor above 1
+            if found is not None:
+                codes[tensor] = Codes.around_zero(0.0, min(found.high or 1.0, 1.0))
             continue
         if isinstance(op, Activation) and op.function == "relu":
             found = _of_relu(found, constants.limits.get(op.name), observed, tensor)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from codesign.compiler.error_report import OperatorError, error_report
+from codesign.compiler.formats import saturated
 from codesign.compiler.inference import BACKENDS, Backend, Functional, Network
 from codesign.compiler.inference import run as infer
 from codesign.compiler.onnx_float import Array, Feeds
@@ -123,6 +124,7 @@ class Results:
     floats: list[dict[str, Array]] = field(default_factory=list)
     checks: list[tuple[int, KernelCheck]] = field(default_factory=list)
     errors: list[KernelError] = field(default_factory=list)
+    saturated: dict[str, str] = field(default_factory=dict)  # softmaxes, and the input that did it
     seconds: float = 0.0
     disagreement: Disagreement | None = None
 
@@ -150,6 +152,12 @@ def run_network(request: Request, options: Options) -> None:
             simulator.build(config, on_build=lambda: say(line))
         compiled = network.quantize(opened, prepared, options.quantization)
         results = _run_all(compiled, opened, given, options)
+        if results.saturated:
+            (name, sample), count = next(iter(results.saturated.items())), len(results.saturated)
+            say(
+                f"note: probabilities of {count} softmaxes are beyond twice what calibration saw, "
+                f"{name!r} on {sample} first, and clipped: calibrate on data like it"
+            )
         if options.report:
             found = error_report(compiled, [f for one in given for f in _programs(opened, one)])
             results.errors = [KernelError.of(error) for error in found]
@@ -211,6 +219,10 @@ def _run_all(
                 break
             finally:
                 results.seconds = time.perf_counter() - began
+            graph, floats = compiled.plan.graph, compiled.clamped
+            for feeds in runs:
+                for name in saturated(graph, compiled.quantized, floats, feeds):
+                    results.saturated.setdefault(name, one.name)
             _keep_shown(one, runs, found, wanted, opened.batch, results)
     return results
 

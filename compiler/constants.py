@@ -82,6 +82,7 @@ class Constants:
     operand: Mapping[str, Floats] = field(default_factory=dict)  # matrices added by a sum
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    clips: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of the host's
     unfit: Mapping[str, str] = field(default_factory=dict)  # why the machine's unit is no good
 
 
@@ -101,7 +102,7 @@ def probe(
     `feeds` is any one sample. Raises CalibrationError for a sample whose mask hides everything.
     """
     prober = _Prober(model, graph, matrices, feeds)
-    found = Constants({}, {}, {}, {}, {}, {}, {})
+    found = Constants({}, {}, {}, {}, {}, {}, {}, {})
     refused: dict[str, Refusal] = {}
     for op in graph.operators():
         try:
@@ -143,6 +144,8 @@ class _Prober:
                 found.factors[op.name] = (self.gelu(op),)  # type: ignore[index]
             case Add():
                 found.factors[op.name] = self.sum(op)  # type: ignore[index]
+            case HostOp(function="clip", inputs=(x,)) if x in self.matrices.shapes:
+                found.clips[op.name] = self.clip(op)  # type: ignore[index]
             case HostOp(function="add"):
                 self.host_sum(op, found)
 
@@ -295,6 +298,13 @@ class _Prober:
         wide = 2 * limit / factor * sample
         self._check(op, self.ask(op, {x: wide}), np.clip(factor * wide, 0, limit), kind)
         return factor, limit
+
+    def clip(self, op: HostOp) -> tuple[float, float]:
+        """The bounds of the result."""
+        (x,) = op.inputs
+        ends = [np.full(self.random(x).shape, end) for end in (-UNLIMITED, UNLIMITED)]
+        low, high = (float(self.ask(op, {x: end}).flat[0]) for end in ends)
+        return low, high
 
     def gelu(self, op: Activation) -> float:
         """The factor of the argument."""

@@ -34,10 +34,11 @@ def settled(
     multiplied = _multiplied(graph)
     codes: dict[str, Codes] = {}
     coarser: list[str] = []
+    clipped = _before_clips(graph, constants, observed)
     writers = {op.output: op for op in graph.operators()}
     for tensor in (*graph.inputs, *writers):
         op = writers.get(tensor)
-        found = given.get(tensor)
+        found = given.get(tensor, clipped.get(tensor))
         if isinstance(op, Softmax):  # never below 0, nor above 1
             if found is not None:
                 codes[tensor] = Codes.around_zero(0.0, min(found.high or 1.0, 1.0))
@@ -66,6 +67,21 @@ def _of_relu(
         return None
     seen = observed.histograms[tensor].largest
     return Codes.over(0.0, limit if seen == 0 or seen >= NEAR_LIMIT * limit else seen)
+
+
+def _before_clips(graph: Graph, constants: Constants, observed: Observed) -> dict[str, Codes]:
+    """Codes that end where a Clip of the host does, of tensors that nothing else reads."""
+    found: dict[str, Codes] = {}
+    for name, (low, high) in constants.clips.items():
+        tensor = graph.dag.nodes[name]["op"].inputs[0]
+        readers = sum(tensor in op.inputs for op in graph.operators())
+        seen = observed.histograms.get(tensor)
+        if seen is None or readers > 1 or tensor in graph.outputs:
+            continue
+        ends = max(min(low, 0.0), -seen.largest), min(max(high, 0.0), seen.largest)
+        if ends[0] < ends[1]:
+            found[tensor] = Codes.over(*ends)
+    return found
 
 
 def _multiplied(graph: Graph) -> frozenset[str]:

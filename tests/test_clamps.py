@@ -3,6 +3,7 @@ limits, and what does not fit the formats of the machine's nonlinear units.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,9 @@ def feeds_of(seed: int, reach: float = 1.0) -> dict[str, Array]:
 
 
 def compiled(model: onnx.ModelProto, machine: str = "edge") -> Network:
-    return compile_network(model, preset(machine), [feeds_of(seed) for seed in range(4)], batch=None)
+    return compile_network(
+        model, preset(machine), [feeds_of(seed) for seed in range(4)], batch=None
+    )
 
 
 def sqnr(model: onnx.ModelProto, network: Network, seed: int = 9) -> float:
@@ -53,14 +56,14 @@ def sqnr(model: onnx.ModelProto, network: Network, seed: int = 9) -> float:
 
 
 class Samples(CalibrationDataReader):  # type: ignore[misc]
-    def __init__(self, feeds: list[Feeds]) -> None:
+    def __init__(self, feeds: Sequence[Feeds]) -> None:
         self.feeds = iter(feeds)
 
     def get_next(self) -> Feeds | None:
         return next(self.feeds, None)
 
 
-def quantized(model: onnx.ModelProto, feeds: list[Feeds], folder: Path, **options: Any) -> Path:
+def quantized(model: onnx.ModelProto, feeds: Sequence[Feeds], folder: Path, **options: Any) -> Path:
     """The file that onnxruntime's quantizer makes of a model by its defaults."""
     logging.disable(logging.WARNING)
     quantize_static(model, folder / "quantized.onnx", Samples(feeds), **options)
@@ -176,9 +179,9 @@ def test_zero_points_of_every_kernel(
 def test_t5_by_the_defaults(config: ModelConfig, kinds: list[str] | None, tmp_path: Path) -> None:
     """As near to the float model as onnxruntime is on its own file, within 1 dB."""
     feeds = [random_inputs(config, batch=1, seq=16, seed=seed) for seed in range(6)]
-    model = export(config, batch=1, seq=16)
+    model, copy = (export(config, batch=1, seq=16) for _ in range(2))  # the quantizer changes it
     options: dict[str, Any] = {"op_types_to_quantize": kinds} if kinds else {}
-    file = quantized(model, feeds[:4], tmp_path, nodes_to_exclude=MASKS, **options)
+    file = quantized(copy, feeds[:4], tmp_path, nodes_to_exclude=MASKS, **options)
     network = compile_network(onnx.load(file), preset("ibert"), feeds[:4])
     for one in feeds[4:]:
         (wanted,), (theirs,) = (onnxruntime_run(each, **one) for each in (model, onnx.load(file)))
@@ -225,7 +228,7 @@ def test_gelu_beyond_its_format(factor: float, host: bool) -> None:
 
 def test_probabilities_follow_calibration() -> None:
     """Diffuse rows have steps of their own; a few large ones beside them are the host's."""
-    for factor, host in ((0.1, False), (2.0, True)):
+    for factor, host in ((0.1, False), (0.7, True)):
         b = ModelBuilder()
         weights = b.const(factor * b.rng.normal(0, 1, (K, 512)))
         model = b.model(b.node("Softmax", b.node("MatMul", b.input("x", (ROWS, K)), weights)))

@@ -5,7 +5,7 @@ scales. From int8 tensors to the next, all is exact: sums of products, the summa
 them, a requantizer, a function of `hw.arithmetic`, a requantizer. Fusion settles which tensors are
 int8, before mapping: what feeds an activation never is; nor does what feeds a residual sum or a norm
 behind a matmul, where the sum stays in the accumulator; scores are where attention takes three
-kernels, not where it takes one or two. Probabilities always are, in steps of 1 / 127. Nothing else of a plan
+kernels, not where it takes one or two. Probabilities always are. Nothing else of a plan
 changes a bit: no tile, order, place, objective, memory or dim, nor projections that are merged.
 
 It knows nothing of mappings, layouts or instructions; what the machine computes must equal it bit for

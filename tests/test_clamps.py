@@ -173,9 +173,13 @@ def test_zero_points_of_every_kernel(
 
 
 @pytest.mark.parametrize(
-    "config", (SMALL, pytest.param(FAMILIES["t5-mini"], marks=pytest.mark.long))
+    ("config", "kinds"),
+    (
+        (SMALL, None),
+        (SMALL, ["MatMul", "Relu"]),
+        pytest.param(FAMILIES["t5-mini"], None, marks=pytest.mark.long),
+    ),
 )
-@pytest.mark.parametrize("kinds", (None, ["MatMul", "Relu"]))
 def test_t5_by_the_defaults(config: ModelConfig, kinds: list[str] | None, tmp_path: Path) -> None:
     """As near to the float model as onnxruntime is on its own file, within 1 dB."""
     feeds = [random_inputs(config, batch=1, seq=16, seed=seed) for seed in range(6)]

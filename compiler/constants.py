@@ -145,7 +145,7 @@ class _Prober:
             case Add():
                 found.factors[op.name] = self.sum(op)  # type: ignore[index]
             case HostOp(function="clip", inputs=(x,)) if x in self.matrices.shapes:
-                found.clips[op.name] = self.clip(op)  # type: ignore[index]
+                self.host_clip(op, found)
             case HostOp(function="add"):
                 self.host_sum(op, found)
 
@@ -299,12 +299,15 @@ class _Prober:
         self._check(op, self.ask(op, {x: wide}), np.clip(factor * wide, 0, limit), kind)
         return factor, limit
 
-    def clip(self, op: HostOp) -> tuple[float, float]:
-        """The bounds of the result."""
+    def host_clip(self, op: HostOp, found: Constants) -> None:
+        """The bounds of the result; nothing where it is no matrix."""
         (x,) = op.inputs
-        ends = [np.full(self.random(x).shape, end) for end in (-UNLIMITED, UNLIMITED)]
-        low, high = (float(self.ask(op, {x: end}).flat[0]) for end in ends)
-        return low, high
+        try:
+            ends = [np.full(self.random(x).shape, end) for end in (-UNLIMITED, UNLIMITED)]
+            low, high = (float(self.ask(op, {x: end}).flat[0]) for end in ends)
+        except ModelError:
+            return
+        found.clips[op.name] = (low, high)  # type: ignore[index]
 
     def gelu(self, op: Activation) -> float:
         """The factor of the argument."""

@@ -29,6 +29,7 @@ from codesign.compiler.graph import (
 from codesign.compiler.masks import HIDDEN, take_apart
 from codesign.compiler.matrices import Matrices
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel
+from codesign.compiler.onnx_load import INTEGER_TYPES
 from codesign.hw.errors import ModelError, UnsupportedError
 
 Floats: TypeAlias = npt.NDArray[np.float64]
@@ -156,6 +157,8 @@ class _Prober:
         feeds = dict(self.feeds)
         for tensor, matrix in known.items():
             shape = self.matrices.shapes[tensor]
+            if self.model.types.get(tensor) in INTEGER_TYPES:
+                raise _unlike(op, "what reads floats")
             if matrix.size != math.prod(shape):
                 raise _unlike(op, "what reads the whole of its input")
             feeds[tensor] = self.matrices[tensor].array(matrix, shape).astype(np.float32)

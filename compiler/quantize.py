@@ -197,7 +197,8 @@ class _Quantizer:
         assert found.matrix is not None
         shown = found.matrix[np.isfinite(found.matrix)]
         largest = float(np.abs(shown).max(initial=0.0))
-        if shown.size == found.matrix.size and not found.computed:  # a run's may hide some
+        masks = found.computed and not largest  # what hides nothing here may in another run
+        if shown.size == found.matrix.size and not masks:
             return max(largest, 2.0**-10)
         scores = found.factor * self.tensors.range(softmax.inputs[0], lambda seen: seen.largest)
         return 2 * scores + 2 * largest + NOTHING

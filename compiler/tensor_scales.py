@@ -24,7 +24,7 @@ from codesign.compiler.row_kernel import RowProblem
 COARSENED = 0.25  # the share of a residual's channels whose weights make them coarser
 BULK = 4.0  # deviations that a channel reaches at least
 RATIOS = (0.1, 0.5, 0.9)  # such shares to choose from by the expected error
-PROBABILITY_ROOM = 2.0  # of probabilities, beyond what calibration saw: their rows may be steeper
+PROBABILITY_ROOM = 1.25  # beyond the largest that calibration saw: 2 dB, where twice would cost 6
 MOST_COLUMNS = 4096  # of weights, that scales are fitted to
 
 
@@ -236,7 +236,7 @@ class TensorScales:
 
 
 def probability_scale(observed: Observed, tensor: str) -> float:
-    """The scale of probabilities: up to 1, or to twice the largest that calibration saw."""
+    """The scale of probabilities: up to 1, or to PROBABILITY_ROOM of the largest that calibration saw."""
     seen = observed.histograms.get(tensor)
     largest = 0.0 if seen is None else seen.largest
     return min(1.0, PROBABILITY_ROOM * (largest or 1.0)) / LEVELS

@@ -155,7 +155,7 @@ def run_network(request: Request, options: Options) -> None:
         if results.saturated:
             (name, sample), count = next(iter(results.saturated.items())), len(results.saturated)
             say(
-                f"note: probabilities of {count} softmaxes are beyond twice what calibration saw, "
+                f"note: probabilities of {count} softmaxes are far beyond what calibration saw, "
                 f"{name!r} on {sample} first, and clipped: calibrate on data like it"
             )
         if options.report:

@@ -16,6 +16,7 @@ shows with --debug.
     ├── SimulatorError        RTL that cannot be simulated here (defined in hw/verilator.py)
     ├── CalibrationError      calibration data that says nothing (compiler/calibrate.py)
     ├── QuantizationError     numbers beyond the machine's widths (compiler/quantized.py)
+    │   └── LayoutError       a tensor in another layout than a kernel reads (compiler/layout.py)
     ├── SampleError           data that does not fit the inputs of a model (search/samples.py)
     ├── TextError             a tokenizer or text that cannot be used (search/tokens.py)
     ├── OutputError           a place that cannot be written (defined in search/output.py)

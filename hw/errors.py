@@ -12,6 +12,7 @@ shows with --debug.
     │   ├── Unreadable        a place of an ONNX file without a meaning (compiler/onnx_boundary.py)
     │   ├── UnusableExtent    --seq or --batch where the file fixes another (compiler/onnx_load.py)
     │   └── UnsupportedError  ONNX nodes that the importer does not know (all at once)
+    │       └── Refusal       one that computes otherwise than its kernel (compiler/constants.py)
     ├── MappingError          an operator that fits no tile of the machine
     ├── SimulatorError        RTL that cannot be simulated here (defined in hw/verilator.py)
     ├── CalibrationError      calibration data that says nothing (compiler/calibrate.py)

@@ -18,26 +18,25 @@ NEWEST_OPSET = 1000  # none is near it; larger numbers are damage
 
 MOST_WORK = 1 << 30  # bytes that folding makes of constants, and what takes as long
 _BYTES = 8  # of an element
-# Operators that numpy does in one pass. Of others ONNX's reference may loop over elements in Python.
-_ONE_PASS = frozenset(
-    {"Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Cos"}
-    | {"CumSum", "Div", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather", "Greater"}
-    | {
-        "GreaterOrEqual",
-        "Identity",
-        "Less",
-        "LessOrEqual",
-        "Log",
-        "Max",
-        "Min",
-        "Mod",
-        "Mul",
-        "Neg",
-    }
-    | {"Not", "Or", "Pad", "Pow", "Range", "Reciprocal", "ReduceMax", "ReduceMean", "ReduceMin"}
-    | {"ReduceSum", "Reshape", "Round", "Sign", "Sin", "Slice", "Split", "Sqrt", "Squeeze", "Sub"}
-    | {"Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor"}
-)
+# Operators that numpy does in one pass.
+# fmt: off
+_ONE_PASS = frozenset({
+    "Abs", "Add", "And", "Cast", "CastLike", "Ceil", "Clip", "Concat", "ConstantOfShape", "Cos",
+    "CumSum", "Div", "Equal", "Erf", "Exp", "Expand", "Flatten", "Floor", "Gather",
+    "GatherElements", "Greater", "GreaterOrEqual", "Identity", "Less", "LessOrEqual", "Log", "Max",
+    "Min", "Mod", "Mul", "Neg", "Not", "Or", "Pad", "Pow", "Range", "Reciprocal", "ReduceMax",
+    "ReduceMean", "ReduceMin", "ReduceSum", "Reshape", "Round", "Sign", "Sin", "Slice", "Split",
+    "Sqrt", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Trilu", "Unsqueeze", "Where", "Xor",
+})
+# Others that masks, positions and tables are made of: ONNX's reference may loop over elements in
+# Python. What is in neither is not computed on constants: time may follow values and attributes.
+_LOOPS = frozenset({
+    "ArgMax", "ArgMin", "BitShift", "BitwiseAnd", "BitwiseNot", "BitwiseOr", "Compress",
+    "DequantizeLinear", "GatherND", "IsInf", "IsNaN", "LayerNormalization", "MatMul", "NonZero",
+    "OneHot", "PRelu", "QuantizeLinear", "ReduceL1", "ReduceL2", "ReduceProd", "ReduceSumSquare",
+    "Relu", "ScatterElements", "ScatterND", "Sigmoid", "Softmax", "Softplus", "TopK",
+})
+# fmt: on
 _SLOW_ELEMENTS = 1 << 14
 _SLOWER = 32
 
@@ -46,7 +45,7 @@ _Key = tuple[str, str, str]
 
 def affordable(op_type: str, elements: int) -> bool:
     """Whether a constant of so many elements, read and made, is computed: else only its shape is."""
-    return op_type in _ONE_PASS or elements <= _SLOW_ELEMENTS
+    return op_type in _ONE_PASS or (op_type in _LOOPS and elements <= _SLOW_ELEMENTS)
 
 
 def cost(op_type: str, elements: int) -> int:

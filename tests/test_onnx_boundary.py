@@ -9,10 +9,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from codesign.compiler.onnx_evaluate import evaluate
 from codesign.compiler.onnx_float import load_model
 from codesign.compiler.onnx_import import import_onnx
 from codesign.compiler.onnx_limits import MOST_DEPTH
 from codesign.compiler.onnx_operators import HANDLERS
+from codesign.compiler.onnx_shapes import Node
 from codesign.hw.errors import ModelError
 from codesign.hw.text import csv_cell, csv_value, printable
 from codesign.search import cli
@@ -149,12 +151,36 @@ def test_constants_that_take_too_long() -> None:
 def test_one_operator_that_loops_over_elements_is_not_run() -> None:
     """ONNX's reference of it takes minutes; what its result is worth is its shape."""
     data = numpy_helper.from_array(np.zeros((1 << 8, 1 << 9), dtype=np.int64), "data")
-    gathered = helper.make_node("GatherElements", ["data", "data"], ["c"])
+    scattered = helper.make_node("ScatterElements", ["data", "data", "data"], ["c"])
     cast = helper.make_node("Cast", ["c"], ["f"], to=1)
     narrow = helper.make_node("ReduceSum", ["f"], ["s"])
-    source = model(gathered, cast, narrow, node("Mul", "h", "s"))
+    source = model(scattered, cast, narrow, node("Mul", "h", "s"))
     source.graph.initializer.append(data)
     assert len(list(import_onnx(source).operators())) == 1
+
+
+def test_time_follows_neither_indices_nor_attributes() -> None:
+    """Small constants for which ONNX's reference would count to 2^62, or multiply 2^48 numbers."""
+    far = numpy_helper.from_array(np.full((1, 16), 1 << 62), "far")
+    vector = numpy_helper.from_array(np.ones(1 << 12, np.float32), "vector")
+    gathered = helper.make_node("GatherElements", ["far", "far"], ["g"], axis=1)
+    cast = helper.make_node("Cast", ["g"], ["f"], to=1)
+    narrow = helper.make_node("ReduceSum", ["f"], ["s"])
+    outer = helper.make_node("Einsum", ["vector"] * 4, ["e"], equation="a,b,c,d->")
+    source = model(gathered, cast, narrow, outer, helper.make_node("Mul", ["s", "e"], ["se"]),
+                   node("Mul", "h", "se"))  # fmt: skip
+    source.graph.initializer.extend([far, vector])
+    assert len(list(import_onnx(source).operators())) == 1
+
+
+def test_elements_gathered_by_index() -> None:
+    """Of fewer rows than there are, and from the end."""
+    data, indices = np.arange(12.0, dtype=np.float32).reshape(3, 4), np.array([[3, -4], [0, 1]])
+    proto = helper.make_node("GatherElements", ["d", "i"], ["y"], axis=1)
+    gather = Node("n", "GatherElements", "", ("d", "i"), ("y",), {"axis": 1})
+    (result,) = evaluate(gather, proto, {"d": data, "i": indices}, 17)
+    assert result.tolist() == [[3, 0], [4, 5]]
+    assert evaluate(gather, proto, {"d": data, "i": indices + 4}, 17) == []
 
 
 def test_a_bug_is_called_one(

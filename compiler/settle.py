@@ -52,7 +52,7 @@ class Remedies:
         for op, reason in self.on_host.values():
             reasons.setdefault(reason, []).append(f"{op.kind} {op.name!r}")
         for reason, ops in reasons.items():
-            verb = "it" if len(ops) == 1 else "they"
+            verb = "it" if len(ops) == 1 else "each"
             found.append(f"the host computes {_listed(ops)} in float: {verb} {reason}")
         return tuple(found)
 

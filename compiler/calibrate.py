@@ -120,6 +120,7 @@ class Observed:
 
     histograms: Mapping[str, Histogram]
     channels: Mapping[str, Floats]  # the largest magnitude along the last axis
+    means: Mapping[str, Floats]  # the mean along the last axis
     squares: Mapping[str, Floats]  # the mean square along the last axis
     shapes: Mapping[str, tuple[int, ...]]
     feeds: Feeds
@@ -155,6 +156,7 @@ def observe(
     taken, left = dict.fromkeys(limits, 0.0), dict.fromkeys(limits, 0.0)
     histograms = {name: Histogram() for name in names}
     channels: dict[str, Floats] = {}
+    means: dict[str, Floats] = {}
     squares: dict[str, Floats] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     first: Feeds | None = None
@@ -182,13 +184,16 @@ def observe(
                     "pad all to one sequence length"
                 )
             histograms[name].add(value)
-            rows = np.abs(value.astype(np.float64)).reshape(-1, *value.shape[-1:])
-            channels[name] = np.maximum(channels.get(name, 0.0), rows.max(axis=0))
+            rows = value.astype(np.float64).reshape(-1, *value.shape[-1:])
+            channels[name] = np.maximum(channels.get(name, 0.0), np.abs(rows).max(axis=0))
+            means[name] = means.get(name, 0.0) + rows.mean(axis=0)
             squares[name] = squares.get(name, 0.0) + (rows**2).mean(axis=0)
     if first is None:
         raise CalibrationError("there is no calibration data: give at least one sample")
-    squares = {name: total / (index + 1) for name, total in squares.items()}
+    means, squares = (
+        {name: total / (index + 1) for name, total in totals.items()} for totals in (means, squares)
+    )
     beyond = {
         name: taken[name] / left[name] if left[name] else np.inf * taken[name] for name in limits
     }
-    return Observed(histograms, channels, squares, shapes, first, beyond)
+    return Observed(histograms, channels, means, squares, shapes, first, beyond)

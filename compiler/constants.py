@@ -303,14 +303,25 @@ class _Prober:
         return factor, limit
 
     def host_clip(self, op: HostOp, found: Constants) -> None:
-        """The bounds of the result; nothing where it is no matrix."""
+        """Between which arguments it limits nothing; nothing where it does not clip one matrix."""
         (x,) = op.inputs
         try:
-            ends = [np.full(self.random(x).shape, end) for end in (-UNLIMITED, UNLIMITED)]
+            sample = self.random(x)
+            ends = [np.full(sample.shape, end) for end in (-UNLIMITED, UNLIMITED)]
             low, high = (float(self.ask(op, {x: end}).flat[0]) for end in ends)
+            width = min(max(-low, high), UNLIMITED)
+            if not width > 0:
+                return
+            small = width * LEAST_FACTOR * sample
+            answer, at = self.ask(op, {x: small}), np.argmax(sample if high > 0 else -sample)
+            factor = float(answer.flat[at] / small.flat[at])
+            if not (np.isfinite(factor) and factor > 0):
+                return
+            wide = 2 * width / factor * sample
+            self._check(op, self.ask(op, {x: wide}), np.clip(factor * wide, low, high), "a clip")
         except ModelError:
             return
-        found.clips[op.name] = (low, high)  # type: ignore[index]
+        found.clips[op.name] = (low / factor, high / factor)  # type: ignore[index]
 
     def gelu(self, op: Activation) -> float:
         """The factor of the argument."""

@@ -13,17 +13,19 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.compiler.calibrate import LEVELS, Histogram, Observed
-from codesign.compiler.constants import Constants
-from codesign.compiler.graph import Activation, Graph, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.constants import Constants, Floats
+from codesign.compiler.graph import Activation, Graph, LayerNorm, Operator, Softmax
 from codesign.compiler.lower import Plan
 from codesign.compiler.onnx_float import Feeds, FloatModel
 from codesign.compiler.quantized import Quantized
-from codesign.compiler.tensor_scales import probability_scale
+from codesign.compiler.tensor_scales import attends, probability_scale
 from codesign.hw import arithmetic
 
 LEAST_DB = 20.0  # signal to noise of a unit's function: with less the host computes it
 LARGEST_SCORE = arithmetic.SOFTMAX_INPUT_SCALE * (1 << (arithmetic.VALUE_BITS - 1))
 LOST = 0.02  # of a softmax's probability
+SLOPE = 2.0**-5  # of an argument, on either side of it
+MOST_VALUES = 1 << 16  # of a tensor, that stand for all
 
 
 def unfit(graph: Graph, constants: Constants, observed: Observed) -> dict[str, str]:
@@ -48,15 +50,65 @@ def _gelu(seen: Histogram, factor: float) -> str:
     if not counts.sum() or not seen.largest:
         return ""
     x = factor * np.concatenate([magnitudes, -magnitudes])
-    exact = x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
-    v = arithmetic.rounded(np.round(x / arithmetic.GELU_INPUT_SCALE * 2).astype(np.int64), 1)
-    error = arithmetic.gelu(v) * arithmetic.GELU_SCALE - exact
+    exact: Floats = x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
+    error = _machine_gelu(x) - exact
     signal, noise = (float((np.tile(counts, 2) * y**2).sum()) for y in (exact, error))
     ratio = _decibels(signal, noise)
     if ratio >= LEAST_DB:
         return ""
     reach = factor * seen.largest
     return f"its arguments reach {reach:.3g}, where the machine's GELU has {ratio:.0f} dB"
+
+
+def _machine_gelu(x: Floats) -> Floats:
+    """What the machine's unit makes of arguments."""
+    v = arithmetic.rounded(np.round(x / arithmetic.GELU_INPUT_SCALE * 2).astype(np.int64), 1)
+    found: Floats = np.asarray(arithmetic.gelu(v), dtype=np.float64) * arithmetic.GELU_SCALE
+    return found
+
+
+def gelu_decibels(x: Floats, y: Floats) -> tuple[float, float]:
+    """Signal to noise of the machine's GELU of `x` beside a file's own, `y`, and that of int8 codes
+    of both.
+    """
+    noise = float(np.square(_machine_gelu(x) - y).mean())
+    slopes = (_machine_gelu(x + SLOPE) - _machine_gelu(x - SLOPE)) / (2 * SLOPE)
+    steps = np.abs(y).max() / LEVELS, np.abs(x).max() / LEVELS * np.sqrt(np.square(slopes).mean())
+    signal = float(np.square(y).mean())
+    return _decibels(signal, noise), _decibels(signal, float(np.square(steps).sum()) / 12)
+
+
+def _gelu_notes(
+    plan: Plan,
+    by_host: Mapping[str, str],
+    constants: Constants,
+    model: FloatModel,
+    observed: Observed,
+) -> Iterator[str]:
+    """Where the machine's GELU is further from the file's function than int8 codes are."""
+    gelus = [
+        op
+        for step in plan.steps
+        if step.work.problem is not None
+        for op in (plan.graph.dag.nodes[name]["op"] for name in step.work.operators)
+        if isinstance(op, Activation) and op.function == "gelu" and op.name not in by_host
+    ]
+    names = [name for op in gelus for name in (op.inputs[0], op.output)]
+    values = model.part((), names)(observed.feeds) if gelus else {}
+    worse = []
+    for op in gelus:
+        x, y = (values[name].astype(np.float64).ravel() for name in (op.inputs[0], op.output))
+        every = -(-x.size // MOST_VALUES)
+        unit, codes = gelu_decibels(x[::every] * constants.factors[op.name][0], y[::every])
+        if unit < codes:
+            worse.append((unit - codes, op.name, unit, codes))
+    if worse:
+        _, name, unit, codes = min(worse)
+        yield (
+            f"the machine's GELU is an approximation: {len(worse)} of {len(gelus)} are further from "
+            f"the file's function than int8 codes are, {name!r} most, {unit:.0f} dB where those have "
+            f"{codes:.0f}"
+        )
 
 
 def _scores(seen: Histogram, factor: float) -> str:
@@ -68,12 +120,16 @@ def _scores(seen: Histogram, factor: float) -> str:
 
 def _probabilities(graph: Graph, op: Softmax, observed: Observed) -> str:
     """Why int8 does not hold the result of a softmax that is no attention's."""
-    readers = [graph.dag.nodes[name]["op"] for name in graph.dag.successors(op.name)]
-    attends = any(isinstance(reader, Matmul) and not reader.constant_b for reader in readers)
     seen = observed.histograms.get(op.output)
-    if attends or seen is None:
+    if attends(graph, op) or seen is None:
         return ""
-    lost = _lost(seen, probability_scale(observed, op.output) / 2, op.cols)
+    half = probability_scale(graph, op, observed) / 2
+    if half < arithmetic.SOFTMAX_SCALE:
+        return (
+            f"its probabilities reach {seen.largest:.2g}, of which eight bits have steps that the "
+            "machine's 2^-16 are too coarse for"
+        )
+    lost = _lost(seen, half, op.cols)
     if lost <= LOST:
         return ""
     return f"{lost:.0%} of its probability is below half a step of int8"
@@ -91,10 +147,16 @@ def _decibels(signal: float, noise: float) -> float:
 
 
 def format_notes(
-    plan: Plan, by_host: Mapping[str, str], quantized: Quantized, observed: Observed
+    plan: Plan,
+    by_host: Mapping[str, str],
+    quantized: Quantized,
+    constants: Constants,
+    model: FloatModel,
+    observed: Observed,
 ) -> tuple[str, ...]:
     """A line for everything of a network that int8 or the machine's units do not hold."""
-    return tuple(_format_notes(plan, by_host, quantized, observed))
+    gelus = _gelu_notes(plan, by_host, constants, model, observed)
+    return (*_format_notes(plan, by_host, quantized, observed), *gelus)
 
 
 def _format_notes(

@@ -14,10 +14,15 @@ LOWEST, HIGHEST = -128, 127  # codes
 
 @dataclass(frozen=True)
 class Codes:
-    """What the int8 codes of a tensor stand for: scale * (code - zero), from `low` to `high`."""
+    """What the int8 codes of a tensor stand for: scale * (code - zero), from `low` to `high`.
+
+    `first`, `last`: the codes that the host writes at most; a kernel saturates at the ends of int8.
+    """
 
     scale: float
     zero: int = 0
+    first: int = LOWEST
+    last: int = HIGHEST
 
     @property
     def low(self) -> float:
@@ -41,8 +46,9 @@ class Codes:
 
     @classmethod
     def around_zero(cls, low: float, high: float) -> "Codes":
-        """Codes of the range whose zero point is 0."""
-        return cls(max(-low, high) / HIGHEST)
+        """Codes of the range whose zero point is 0; the host clamps to its narrower side too."""
+        scale = max(-low, high) / HIGHEST
+        return cls(scale, 0, round(low / scale), round(high / scale))
 
     def clamp(self, low: float, high: float) -> bool:
         """Whether nothing is left of a clamp to this range but to round."""

@@ -112,9 +112,9 @@ def compile_network(
         graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
         settled = settle(model, observer, graph, remedies)
         graph, matrices, constants = settled.graph, settled.matrices, settled.constants
-        given, notes = given_scales(found, graph, constants, matrices, settled.observed)
-        apart, moved = uneven(given, graph), {t for t, c in given.activations.items() if c.zero}
         by_host = unfit(graph, constants, settled.observed)
+        given, notes = given_scales(found, graph, constants, matrices, settled.observed, by_host)
+        apart, moved = uneven(given, graph), {t for t, c in given.activations.items() if c.zero}
         plan = lower(graph, config, objective, table, accurate, apart, moved, by_host)
         lost = lost_clamps(found.clamps, plan, given, settled.observed.beyond)
         if not lost <= clipped:
@@ -128,7 +128,7 @@ def compile_network(
             for operator in error.operators:
                 op = graph.dag.nodes[operator]["op"]
                 remedy(model, op, "is stored in no layout that a kernel reads", remedies)
-    notes += format_notes(plan, by_host, quantized, settled.observed)
+    notes += format_notes(plan, by_host, quantized, constants, clamped, settled.observed)
     image = pack(plan, program, quantized, matrices)
     scaled = bool(found.activations or found.weights)
     host = (*settled.notes, *_without_unit(plan, remedies, by_host))

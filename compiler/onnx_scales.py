@@ -4,6 +4,8 @@
 found as their values are (`constants`): by asking the model for a row of them.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 
@@ -20,15 +22,21 @@ WHOLE = 0.05  # of a unit: how far float32 puts a weight off the integer that it
 
 
 def given_scales(
-    found: Dequantized, graph: Graph, constants: Constants, matrices: Matrices, observed: Observed
+    found: Dequantized,
+    graph: Graph,
+    constants: Constants,
+    matrices: Matrices,
+    observed: Observed,
+    by_host: Collection[str],
 ) -> tuple[GivenScales, tuple[str, ...]]:
     """What a file fixes, and clamps do, by tensors and operators of the graph; notes on what is lost.
+    The host computes the operators named in `by_host`.
 
     Weights keep their scales where the file fixes that of their input too, and each is its column's
     scale times an integer in +-127. One scale for an input that the file quantizes row by row would
     lose more than new weights do: those of its channels are worth more.
     """
-    fixed = settled(graph, found.activations, constants, observed)
+    fixed = settled(graph, found.activations, constants, observed, by_host)
     activations = fixed.codes
     weights: dict[str, npt.NDArray[np.float64]] = {}
     notes, anew, free = list(found.notes), [], []
@@ -51,8 +59,13 @@ def given_scales(
     if fixed.coarser:
         notes.append(
             f"{len(fixed.coarser)} tensors that are multiplied by another activation have a zero point: "
-            "codes around 0 cover the same range, up to one bit coarser, "
+            "codes around 0 cover the same range, up to one bit coarser each, "
             f"{fixed.coarser[0]!r} first"
+        )
+    if fixed.halved:
+        notes.append(
+            f"{len(fixed.halved)} softmaxes have a zero point in the file: the machine's have codes "
+            f"from 0 to {LEVELS}, one bit coarser, {fixed.halved[0]!r} first"
         )
     if anew:
         notes.append(

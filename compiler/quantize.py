@@ -67,8 +67,8 @@ def quantize(
         for index, step in enumerate(plan.steps)
         if step.work.problem is not None
     }
-    zeros = {t: codes.zero for t, codes in given.activations.items() if t in tensors.scales}
-    return Quantized(steps, tensors.scales, zeros, tuple(dict.fromkeys(tensors.dead)))
+    kept = {t: codes for t, codes in given.activations.items() if t in tensors.scales}
+    return Quantized(steps, tensors.scales, kept, tuple(dict.fromkeys(tensors.dead)))
 
 
 class _Quantizer:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from codesign.compiler.calibrate import LEVELS
 from codesign.compiler.constants import Floats
-from codesign.compiler.given_scales import HIGHEST, LOWEST
+from codesign.compiler.given_scales import Codes
 from codesign.compiler.masks import Mask, take_apart
 from codesign.compiler.onnx_float import Array
 from codesign.hw.arithmetic import Ints
@@ -110,22 +110,22 @@ QuantizedStep: TypeAlias = Projection | Product | Attention | Rows
 class Quantized:
     """The steps of a plan by index, and the scale of every int8 tensor: [1] or [columns].
 
-    `zeros`: the code that stands for 0, of tensors whose codes a file or a clamp settles; those go
-    from -128 to 127, all others from -127 on.
+    `given`: the codes of tensors that a file or a clamp settles; those go from -128 to 127, all
+    others from -127 on.
     """
 
     steps: Mapping[int, QuantizedStep]
     scales: Mapping[str, Floats]
-    zeros: Mapping[str, int] = field(default_factory=dict)
+    given: Mapping[str, Codes] = field(default_factory=dict)
     dead: tuple[str, ...] = ()  # tensors that calibration saw nothing but 0 of
 
     def codes(self, tensor: str, values: Array) -> Int8:
         """The codes of a tensor's values, to nearest even and clamped."""
-        zero = self.zeros.get(tensor)
-        if zero is None:
+        given = self.given.get(tensor)
+        if given is None:
             return to_int8(values, self.scales[tensor])
-        codes = np.round(values / self.scales[tensor]) + zero
-        return np.clip(codes, LOWEST, HIGHEST).astype(np.int8)
+        codes = np.round(values / self.scales[tensor]) + given.zero
+        return np.clip(codes, given.first, given.last).astype(np.int8)
 
     def remainder(self, tensor: str, values: Array, codes: Array) -> Int8:
         """What codes leave of the values, in steps LOW_STEPS times finer."""
@@ -133,8 +133,12 @@ class Quantized:
 
     def values(self, tensor: str, codes: Array) -> Floats:
         """What the codes of a tensor stand for."""
-        moved = codes.astype(np.float64) - self.zeros.get(tensor, 0)
-        return np.asarray(moved * self.scales[tensor])
+        return np.asarray((codes.astype(np.float64) - self.zero(tensor)) * self.scales[tensor])
+
+    def zero(self, tensor: str) -> int:
+        """The code that stands for 0."""
+        given = self.given.get(tensor)
+        return 0 if given is None else given.zero
 
 
 def to_int8(values: Any, scale: Floats | float) -> Int8:

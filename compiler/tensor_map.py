@@ -116,7 +116,7 @@ def _place(network: Network, name: str) -> TensorPlace:
         columns=width,
         stored_columns=stored,
         scales=tuple(scales.tolist()),
-        zero=network.quantized.zeros.get(name, 0),
+        zero=network.quantized.zero(name),
     )
 
 

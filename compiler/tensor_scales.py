@@ -14,7 +14,7 @@ from codesign.compiler.channel_scales import Reader, Readers, expected_error, le
 from codesign.compiler.constants import Constants, Floats
 from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.given_scales import GivenScales
-from codesign.compiler.graph import Matmul, Operator, Rearrange, Softmax
+from codesign.compiler.graph import Graph, Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.lower import Plan
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.options import Options
@@ -60,7 +60,8 @@ class TensorScales:
             elif (source := self._rearranged(tensor)) is not None:
                 self.scales[tensor] = self.of(source)
             elif producer is not None and isinstance(self.operator(producer), Softmax):
-                self.scales[tensor] = np.array([probability_scale(self.observed, tensor)])
+                scale = probability_scale(self.graph, self.operator(producer), self.observed)
+                self.scales[tensor] = np.array([scale])
             elif self._has_channels(tensor):
                 self.settling.add(tensor)
                 self.scales[tensor] = self._channel_scales(tensor)
@@ -145,10 +146,11 @@ class TensorScales:
     def _least_error(self, tensor: str, finest: Floats) -> Floats:
         """The scales of least expected error, all errors relative to what they are added to.
 
-        A channel reaches BULK deviations at least: calibration on few rows sees less of it.
+        A channel reaches BULK deviations from its mean at least: calibration on few rows sees less.
         """
-        squares = self.observed.squares[tensor]
-        finest = np.maximum(finest, BULK * np.sqrt(squares) / LEVELS)
+        means, squares = self.observed.means[tensor], self.observed.squares[tensor]
+        deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
+        finest = np.maximum(finest, (np.abs(means) + BULK * deviations) / LEVELS)
         on = Readers(finest, squares, np.zeros_like(finest))
         readers = [
             _reader(self.constants.linear[name].weights, 1 / self._energy(op.output))
@@ -235,11 +237,20 @@ class TensorScales:
         return op
 
 
-def probability_scale(observed: Observed, tensor: str) -> float:
-    """The scale of probabilities: up to 1, or to PROBABILITY_ROOM of the largest that calibration saw."""
-    seen = observed.histograms.get(tensor)
+def probability_scale(graph: Graph, softmax: Operator, observed: Observed) -> float:
+    """The scale of probabilities: up to 1, or to the largest that calibration saw, with
+    PROBABILITY_ROOM beyond it where attention weighs by them.
+    """
+    seen = observed.histograms.get(softmax.output)
     largest = 0.0 if seen is None else seen.largest
-    return min(1.0, PROBABILITY_ROOM * (largest or 1.0)) / LEVELS
+    room = PROBABILITY_ROOM if attends(graph, softmax) else 1.0
+    return min(1.0, room * (largest or 1.0)) / LEVELS
+
+
+def attends(graph: Graph, softmax: Operator) -> bool:
+    """Whether an activation is weighed by the probabilities."""
+    readers = [graph.dag.nodes[name]["op"] for name in graph.dag.successors(softmax.name)]
+    return any(isinstance(reader, Matmul) and not reader.constant_b for reader in readers)
 
 
 def _reader(weights: Floats, importance: float) -> Reader:

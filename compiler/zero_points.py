@@ -7,7 +7,7 @@ activations are multiplied: z times the sums of the other one is a matrix that n
 codes around 0 cover the same range.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from codesign.compiler.calibrate import Observed
@@ -24,14 +24,22 @@ class Settled:
     """Codes by tensor of the graph, and which of a file's are not what it says."""
 
     codes: Mapping[str, Codes]
-    coarser: Sequence[str] = ()
+    coarser: Sequence[str] = ()  # for want of a zero point
+    halved: Sequence[str] = ()  # softmaxes, whose codes go from 0 on
 
 
 def settled(
-    graph: Graph, given: Mapping[str, Codes], constants: Constants, observed: Observed
+    graph: Graph,
+    given: Mapping[str, Codes],
+    constants: Constants,
+    observed: Observed,
+    by_host: Collection[str],
 ) -> Settled:
-    """The codes of the tensors that a file quantizes or that a relu limits."""
+    """The codes of the tensors that a file quantizes or that a relu limits; the host computes the
+    operators named in `by_host`.
+    """
     multiplied = _multiplied(graph)
+    halved: list[str] = []
     codes: dict[str, Codes] = {}
     coarser: list[str] = []
     clipped = _before_clips(graph, constants, observed)
@@ -39,9 +47,10 @@ def settled(
     for tensor in (*graph.inputs, *writers):
         op = writers.get(tensor)
         found = given.get(tensor, clipped.get(tensor))
-        if isinstance(op, Softmax):  # never below 0, nor above 1
+        if isinstance(op, Softmax) and op.name not in by_host:  # never below 0, nor above 1
             if found is not None:
                 codes[tensor] = Codes.around_zero(0.0, min(found.high or 1.0, 1.0))
+                halved += [op.name] * (found.zero != 0)
             continue
         if isinstance(op, Activation) and op.function == "relu":
             found = _of_relu(found, constants.limits.get(op.name), observed, tensor)
@@ -50,7 +59,7 @@ def settled(
             coarser.append(tensor)
         elif found is not None:
             codes[tensor] = found
-    return Settled(codes, [tensor for tensor in coarser if tensor in given])
+    return Settled(codes, [tensor for tensor in coarser if tensor in given], halved)
 
 
 def _of_relu(

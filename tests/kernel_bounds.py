@@ -39,7 +39,7 @@ class Checked(Functional):
             wanted, error = _Bound(self.network, self.feeds, known, index).of(name)
             quantized = self.network.quantized
             unit = quantized.scales[name]
-            lowest = np.full(wanted.shape, -128 if name in quantized.zeros else -127)
+            lowest = np.full(wanted.shape, -128 if name in quantized.given else -127)
             low, high = (quantized.values(name, codes) for codes in (lowest, lowest * 0 + 127))
             reach = np.clip(wanted, low, high)  # beyond, int8 saturates
             found = self._floats(name)

@@ -116,6 +116,32 @@ def test_a_clamp_that_others_do_not_read() -> None:
     assert sqnr(model, compiled(model)) > 30
 
 
+def test_a_clip_of_a_multiple() -> None:
+    """What the host multiplies before it clips reaches further than the clip's bounds."""
+    b = ModelBuilder()
+    x = b.input("x", (ROWS, K))
+    product = b.node("MatMul", x, b.node("Transpose", x, perm=[1, 0]))
+    scaled = b.node("Mul", product, b.const(0.25))
+    model = b.model(b.node("Clip", scaled, b.const(-2.0), b.const(1.5)))
+    assert sqnr(model, compiled(model)) > 35
+
+
+def test_an_input_is_clamped_as_the_file_says() -> None:
+    """Its codes go around 0 before a product of activations, but no further than the file's."""
+    b = ModelBuilder()
+    x = b.input("x", (ROWS, K))
+    scale, zero = b.const(4.5 / 255), b.const(170, "uint8")  # from -3 to 1.5
+    codes = b.node("QuantizeLinear", x, scale, zero)
+    clamped = b.node("DequantizeLinear", codes, scale, zero)
+    model = b.model(b.node("MatMul", clamped, b.node("Transpose", clamped, perm=[1, 0])))
+    within = [{"x": np.clip(feeds_of(seed)["x"], -3, 1.5)} for seed in range(4)]
+    network = compile_network(model, preset("edge"), within, batch=None)
+    feeds = {"x": np.where(np.arange(K) == 3, 2.5, 0.3 * within[0]["x"]).astype(np.float32)}
+    (wanted,) = onnxruntime_run(model, **feeds)
+    found = run(network, feeds, Both(network))[network.model.outputs[0]]
+    assert found[0, 0] < wanted[0, 0] + 0.5  # not 2.5 * 2.5 in the place of 1.5 * 1.5
+
+
 CODES = st.tuples(
     st.sampled_from(("uint8", "int8")), st.sampled_from((0, 255, 128, 3, 77, 200)), st.floats(2, 6)
 )
@@ -239,6 +265,33 @@ def test_probabilities_follow_calibration() -> None:
         network = compiled(model)
         assert sqnr(model, network) > 25
         assert any("softmax" in note for note in network.notes) == host
+
+
+def test_a_unit_that_is_coarser_than_int8() -> None:
+    """x * sigmoid(1.702 x) over little more than -1 to 1, and probabilities of a 2^-10 or so."""
+    b = ModelBuilder()
+    h = b.node("MatMul", b.input("x", (ROWS, K)), b.const(0.3 * np.eye(K)))
+    sigmoid = b.node("Sigmoid", b.node("Mul", h, b.const(1.702)))
+    (note,) = compiled(b.model(b.node("Mul", h, sigmoid))).notes
+    assert note.startswith("the machine's GELU is an approximation: 1 of 1")
+    assert compiled(gelu(4.0)).notes == ()
+    b = ModelBuilder()
+    weights = b.const(0.05 * b.rng.normal(0, 1, (K, 1024)))
+    model = b.model(b.node("Softmax", b.node("MatMul", b.input("x", (ROWS, K)), weights)))
+    network = compiled(model)
+    assert any("too coarse" in note for note in network.notes)
+    assert sqnr(model, network) > 30
+
+
+def test_channels_far_from_zero_keep_their_steps() -> None:
+    """Of one that hardly moves from its mean the scale is that of its range."""
+    b = ModelBuilder()
+    weights = b.const(b.rng.normal(0, 0.25, (K, 24)))
+    bias = b.const(b.rng.choice((-40.0, 40.0), 24))
+    h = b.node("Add", b.node("MatMul", b.input("x", (ROWS, K)), weights), bias)
+    model = b.model(b.node("Softplus", h))
+    (scales,) = (each for each in compiled(model).quantized.scales.values() if len(each) == 24)
+    assert scales.max() * 127 < 48
 
 
 def test_an_epsilon_that_matters() -> None:

@@ -215,12 +215,13 @@ def test_the_machine_equals_plain_integers(files: Path, name: str) -> None:
 def test_what_cannot_be_kept_is_said(files: Path) -> None:
     """Codes around 0 where activations are multiplied; weights around one not in the middle are new."""
     model, network = cached(files / "default")
-    (note,) = network.notes
+    note, softmaxes = network.notes
     assert "up to one bit coarser" in note and "\n" not in note
+    assert softmaxes.startswith(f"{CONFIG.layers} softmaxes have a zero point in the file")
     tensor = "layer0.attention.query/Add_output"
     scale = file_scales(model)[tensor]
     assert scale * 128 / 127 <= network.quantized.scales[tensor] <= scale * 255 / 127
-    assert network.quantized.zeros[tensor] == 0
+    assert network.quantized.zero(tensor) == 0
     for name in DYNAMIC:
         (note,) = cached(files / name)[1].notes
         assert note.startswith(f"{6 * CONFIG.layers + 1} matmuls read a tensor") and "anew" in note

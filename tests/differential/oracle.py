@@ -1,8 +1,8 @@
 """onnxruntime on a graph, and plain eight-bit rounding of the same tensors.
 
-Plain rounding is independent of the compiler's: every tensor that an operator writes is rounded to
-steps of its range over 127, weights to steps of each output channel's range over 127, and all else is
-float.
+Plain rounding is independent of the compiler's: every tensor that an operator writes, and what an
+attention operator multiplies inside, is rounded to steps of its range over 127, weights to steps of
+each output channel's range over 127, and all else is float.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,13 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from codesign.compiler.onnx_decompose import decomposed
+
 from .graphs import Array
 
 Feeds = Mapping[str, Array]
 LEVELS = 127
+EQUAL = 80.0  # dB
 PRODUCTS = frozenset({"MatMul", "FusedMatMul", "TransposeMatMul", "Gemm", "FusedGemm", "Einsum"})
 PRODUCTS |= {"Conv", "FusedConv", "Attention"}
 
@@ -130,6 +133,40 @@ def rounded(
                 add(name, f"{name}/exact")
     del graph.node[:]
     graph.node.extend(nodes)
+    return plain
+
+
+def opened(model: onnx.ModelProto, sample: Feeds) -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """The model with its attention operators as products, and the activations that those multiply:
+    eight-bit arithmetic rounds them as any others. That it computes the same is onnxruntime's word.
+    """
+    if not any("Attention" in node.op_type for node in model.graph.node):
+        return model, ()
+    apart = decomposed(model, {name: value.shape for name, value in sample.items()})
+    whole = Session(model)(sample)
+    try:
+        parts = Session(apart)(sample)
+    except NoReference:  # of doubles
+        return model, ()
+    if any(decibels([parts[name]], [whole[name]]) < EQUAL for name in whole):
+        return model, ()
+    known = {name for node in model.graph.node for name in node.output}
+    constants = {tensor.name for tensor in apart.graph.initializer}
+    operands = [
+        name
+        for node in apart.graph.node
+        if node.op_type == "MatMul" and not known.issuperset(node.output)
+        for name in node.input
+        if name not in constants and name not in known
+    ]
+    return apart, tuple(dict.fromkeys(operands))
+
+
+def with_weights_rounded(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with the float weights of its products rounded to eight bits."""
+    plain = onnx.ModelProto()
+    plain.CopyFrom(model)
+    _round_weights(plain.graph)
     return plain
 
 

@@ -156,7 +156,7 @@ class _Folder:
         if node.op_type == "Constant":
             self._constant_node(node)
         elif node.op_type == "If":
-            self._inline(node)
+            self._inline(node, proto.name or node.op_type)
         elif node.op_type in ("Loop", "Scan", "SequenceMap"):
             self.reject(node, "")
         elif node.op_type == "Shape":
@@ -214,8 +214,8 @@ class _Folder:
             dtype = np.float32 if "float" in kind else np.int64
             self.value(node.outputs[0], np.asarray(value, dtype))
 
-    def _inline(self, node: Node) -> None:
-        """Replace an If by the branch that its constant condition takes."""
+    def _inline(self, node: Node, name: str) -> None:
+        """Replace an If, of this name in its file, by the branch that its constant condition takes."""
         condition = self.graph.tensors[node.inputs[0]].value
         if condition is None:
             self.reject(
@@ -224,19 +224,26 @@ class _Folder:
             return
         branch = node.attribute("then_branch" if condition.all() else "else_branch")
         self.inlined += 1
-        prefix = f"{node.name}/{self.inlined}/"
-        local = {name: prefix + name for n in branch.node for name in n.output if name}
-        local |= {weights.name: prefix + weights.name for weights in branch.initializer}
+        prefix = f"{name}/{self.inlined}/"
+        local = {written: prefix + written for written in _written(branch)}
         for weights in branch.initializer:
             self.constant(local[weights.name], weights)
         for inner in branch.node:
             self.visit(renamed(inner, local))
+        if len(branch.output) != len(node.outputs):
+            given = f"{len(branch.output)} outputs in its branch and {len(node.outputs)} of its own"
+            raise Unreadable(node_place(node.op_type, node.name), f"it has {given}")
         for outer, inner_output in zip(node.outputs, branch.output, strict=True):
-            name = self.resolve(local.get(inner_output.name, inner_output.name))
-            if name in self.tainted:
+            result = self.resolve(local.get(inner_output.name, inner_output.name))
+            if result in self.tainted:
                 self.tainted.add(outer)
+            elif result in self.graph.tensors:
+                self.aliases[outer] = result
             else:
-                self.aliases[outer] = name
+                place = node_place(node.op_type, node.name)
+                raise Unreadable(
+                    place, f"nothing writes {inner_output.name!r}, its branch's output"
+                )
 
     def _compute(self, node: Node, proto: onnx.NodeProto) -> None:
         tensors = self.graph.tensors
@@ -258,9 +265,11 @@ class _Folder:
                 self.aliases.update(zip(node.outputs, self.computed[key], strict=False))
                 return
             self.computed[key] = node.outputs
+        made = [
+            Tensor(dtype, shape, origin) for dtype, shape in types
+        ]  # may raise, before it is added
+        tensors.update(zip(node.outputs, made, strict=True))
         self.graph.add(node)
-        for name, (dtype, shape) in zip(node.outputs, types, strict=True):
-            tensors[name] = Tensor(dtype, shape, origin)
         if node.op_type == "EmbedLayerNormalization" and len(node.outputs) > 1:
             mask = node.outputs[1]
             tensors[mask] = replace(tensors[mask], origin=Origin.INDEX)
@@ -347,16 +356,30 @@ def _attribute_key(proto: onnx.NodeProto) -> tuple[bytes, ...]:
 
 
 def renamed(proto: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-    """Return a copy of a node with the branch's own tensors renamed, also in nested branches."""
+    """Return a copy of a node with the branch's own tensors renamed, also where nested branches read them.
+
+    What nested branches write is renamed when they are inlined, and hides what they do not read then.
+    """
     copy = onnx.NodeProto()
     copy.CopyFrom(proto)
-    copy.input[:] = [names.get(name, name) for name in proto.input]
     copy.output[:] = [names.get(name, name) for name in proto.output]
-    for attribute in copy.attribute:
-        if attribute.HasField("g"):
-            nested = [renamed(inner, names) for inner in attribute.g.node]
-            del attribute.g.node[:]
-            attribute.g.node.extend(nested)
-            for output in attribute.g.output:
-                output.name = names.get(output.name, output.name)
+    _rename_read(copy, names)
     return copy
+
+
+def _rename_read(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
+    node.input[:] = [names.get(name, name) for name in node.input]
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            own = _written(attribute.g)
+            outer = {name: new for name, new in names.items() if name not in own}
+            for inner in attribute.g.node:
+                _rename_read(inner, outer)
+            for output in attribute.g.output:
+                output.name = outer.get(output.name, output.name)
+
+
+def _written(graph: onnx.GraphProto) -> set[str]:
+    """The names of tensors that a branch makes itself."""
+    written = {name for node in graph.node for name in node.output if name}
+    return written | {weights.name for weights in graph.initializer}

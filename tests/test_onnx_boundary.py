@@ -22,6 +22,8 @@ from codesign.search import cli
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 32])
 Y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
 W = numpy_helper.from_array(np.eye(32, dtype=np.float32), "w")
+EMPTY = helper.make_graph([helper.make_node("Relu", ["h"], ["e"])], "e", [],
+                          [helper.make_tensor_value_info("e", TensorProto.FLOAT, None)])  # fmt: skip
 PRODUCT = helper.make_node("MatMul", ["x", "w"], ["h"], name="product")
 
 
@@ -131,6 +133,27 @@ def test_a_symbol_of_thousands_of_terms() -> None:
     assert matmul.m == 16 * 2 * 5000  # type: ignore[attr-defined]
     dim.dim_param = "batch+nothing"
     assert "'batch+nothing'" in refusal(source)
+
+
+def test_branches_in_branches_that_hide_each_others_names() -> None:
+    """Twenty-five deep: names that doubled with each level would fill gigabytes."""
+    result = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    deep = helper.make_graph([helper.make_node("Relu", ["h"], ["o"])], "g", [], [result])
+    for _ in range(25):
+        inner = helper.make_node("If", ["yes"], ["o"], then_branch=deep, else_branch=EMPTY)
+        deep = helper.make_graph([inner], "g", [], [result])
+    source = model(node("If", "yes", then_branch=deep, else_branch=EMPTY))
+    source.graph.initializer.append(numpy_helper.from_array(np.bool_(True), "yes"))
+    *_, last = import_onnx(source).operators()
+    assert len(last.output) < 1000
+
+
+def test_a_tensor_beyond_all_bounds_is_named_with_its_reason() -> None:
+    source = model(
+        helper.make_node("Transpose", ["h"], ["t"], perm=[0, 2, 1]), node("MatMul", "h", "t")
+    )
+    source.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 1 << 30
+    assert "MatMul 'n' (extents 1x1073741824x1073741824 are beyond 2^40" in refusal(source)
 
 
 def test_an_opset_that_does_not_exist() -> None:

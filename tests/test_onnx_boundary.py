@@ -143,7 +143,7 @@ def test_branches_in_branches_that_hide_each_others_names() -> None:
         inner = helper.make_node("If", ["yes"], ["o"], then_branch=deep, else_branch=EMPTY)
         deep = helper.make_graph([inner], "g", [], [result])
     source = model(node("If", "yes", then_branch=deep, else_branch=EMPTY))
-    source.graph.initializer.append(numpy_helper.from_array(np.bool_(True), "yes"))
+    source.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
     *_, last = import_onnx(source).operators()
     assert len(last.output) < 1000
 

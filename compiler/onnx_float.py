@@ -5,6 +5,7 @@ between some of its tensors and others, plumbing included, so that constants can
 (`constants`), ranges observed (`calibrate`) and the host's share of a network run (`inference`).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,11 @@ from codesign.compiler.onnx_load import inlined, load_file, read_model
 from codesign.compiler.onnx_precision import OTHER_FLOATS
 from codesign.hw.errors import ModelError
 from codesign.hw.installation import install_command
+from codesign.hw.text import printable
 
 Array = npt.NDArray[Any]
 Feeds = Mapping[str, Array]
+LONGEST_REASON = 240  # characters of what onnxruntime says
 
 
 def load_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
@@ -164,7 +167,10 @@ class Part:
             try:
                 results = self._session.run(list(self._computed), known)
             except Exception as error:  # onnxruntime's own types derive from Exception alone
-                raise ModelError(f"onnxruntime: {reason(error)}") from error
+                raise ModelError(
+                    f"onnxruntime cannot compute the model on its inputs ({_reason(error)}): give "
+                    "others (--input, --calibration) or another --seq"
+                ) from error
             known |= dict(zip(self._computed, results, strict=True))
         known |= self._constants
         return {name: np.asarray(known[name]) for name in self.wanted}
@@ -222,11 +228,21 @@ def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:
     )
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # errors are raised, and said once
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(
             proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:
-        raise ModelError(f"onnxruntime: {reason(error)}") from error
+        raise ModelError(f"onnxruntime: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What onnxruntime says, without the number and the name of its status."""
+    status = re.match(
+        r"\[ONNXRuntimeError\] : \d+ : \w+ : (Non-zero .* while running )?", str(error)
+    )
+    if status is None:
+        return reason(error)
+    return printable(" ".join(str(error)[status.end() :].split())[:LONGEST_REASON])

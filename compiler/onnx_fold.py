@@ -24,9 +24,11 @@ from codesign.compiler.onnx_quantized import dequantize, without_quantization
 from codesign.compiler.onnx_shapes import (
     FLOAT,
     FLOAT_TYPES,
+    ExtentMismatch,
     Node,
     Origin,
     Tensor,
+    UnknownOperator,
     UnknownShape,
     output_types,
 )
@@ -144,11 +146,12 @@ class _Folder:
         try:
             self._visit(node, proto)
         except UnknownShape as error:
-            self.reject(node, "" if str(error) == "unknown operator" else str(error))
+            reason = "" if isinstance(error, UnknownOperator) else str(error)
+            self.reject(node, reason, isinstance(error, ExtentMismatch))
 
-    def reject(self, node: Node, reason: str) -> None:
+    def reject(self, node: Node, reason: str, mismatch: bool = False) -> None:
         title = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        self.graph.unsupported.append(Unsupported(title, node.name, reason))
+        self.graph.unsupported.append(Unsupported(title, node.name, reason, mismatch))
         self.tainted.update(node.outputs)
 
     def _visit(self, node: Node, proto: onnx.NodeProto) -> None:

@@ -18,6 +18,7 @@ class Unsupported:
     op_type: str
     name: str
     reason: str = ""
+    mismatch: bool = False  # the extents of what it reads do not fit one another
 
 
 @dataclass

@@ -66,7 +66,8 @@ def import_onnx(
             recognise(folded)
         emitter = _emit(folded, unsupported)
         if unsupported:
-            raise UnsupportedError(_message(title, unsupported))
+            mismatch = any(node.mismatch for node in unsupported)
+            raise UnsupportedError(_message(title, unsupported), mismatch=mismatch)
         graph = emitter.finish(title)
     if not graph.dag:
         raise NothingToCompute(

@@ -87,11 +87,21 @@ class UnknownShape(Exception):
     """A shape that neither ONNX nor this module can tell; the message says why."""
 
 
+class UnknownOperator(UnknownShape):
+    """An operator that the installed onnx has no schema of."""
+
+
+class ExtentMismatch(UnknownShape):
+    """Extents of what one node reads that do not fit one another."""
+
+
 def output_types(
     node: Node, proto: onnx.NodeProto, tensors: Mapping[str, Tensor], opset: int
 ) -> list[tuple[int, Shape]]:
     """Return (dtype, shape) of every output of `node`. Raises UnknownShape."""
     given = [tensors[name] for name in node.inputs if name]
+    if node.op_type == "Gather" and not node.domain:
+        _require_rows(given[0], given[1], node.attribute("axis", 0))
     if node.op_type in BROADCASTING | COMPARING and not node.domain:
         typed = given[0] if node.op_type == "Pow" else given[-1]  # an exponent has its own type
         dtype = TensorProto.BOOL if node.op_type in COMPARING else typed.dtype
@@ -123,20 +133,31 @@ def _direct(node: Node, given: Sequence[Tensor]) -> tuple[int, Shape] | None:
     return None
 
 
+def _require_rows(table: Tensor, indices: Tensor, axis: int) -> None:
+    """Raise ExtentMismatch for known indices that a table has no rows for."""
+    if indices.value is None or not indices.elements or not table.shape:
+        return
+    rows = table.shape[axis]
+    low, high = int(indices.value.min()), int(indices.value.max())
+    if not -rows <= low <= high < rows:
+        index = high if high >= rows else low
+        raise ExtentMismatch(f"it looks up row {index} of a table of {rows}")
+
+
 def broadcast(*shapes: Shape) -> Shape:
-    """Return the numpy broadcast of `shapes`; raises UnknownShape when they do not fit."""
+    """Return the numpy broadcast of `shapes`; raises ExtentMismatch when they do not fit."""
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError as error:
-        raise UnknownShape(f"shapes {shapes} do not broadcast") from error
+        raise ExtentMismatch(f"shapes {shapes} do not broadcast") from error
 
 
 def matmul_shape(a: Shape, b: Shape) -> Shape:
-    """Return the shape of numpy's `a @ b`; raises UnknownShape when they do not fit."""
+    """Return the shape of numpy's `a @ b`; raises ExtentMismatch when they do not fit."""
     left = (1, *a) if len(a) == 1 else a
     right = (*b, 1) if len(b) == 1 else b
     if not a or not b or left[-1] != right[-2]:
-        raise UnknownShape(f"shapes {a} and {b} do not multiply")
+        raise ExtentMismatch(f"shapes {a} and {b} do not multiply")
     lead = broadcast(left[:-2], right[:-2])
     return lead + left[-2:-1] * (len(a) > 1) + right[-1:] * (len(b) > 1)
 
@@ -149,7 +170,7 @@ def _inferred(
     try:
         schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     except onnx.defs.SchemaError as error:
-        raise UnknownShape("unknown operator") from error
+        raise UnknownOperator("unknown operator") from error
     call = onnx.NodeProto()
     call.CopyFrom(proto)
     call.op_type = node.op_type
@@ -176,11 +197,9 @@ def _inferred(
         inferred = infer_node_outputs(
             schema, call, types, data, opset_imports=[onnx.helper.make_opsetid("", opset)]
         )
-    except (
-        onnx.checker.ValidationError,
-        onnx.shape_inference.InferenceError,
-        RuntimeError,
-    ) as error:
+    except onnx.shape_inference.InferenceError as error:
+        raise ExtentMismatch(" ".join(str(error).split())[:160]) from error
+    except (onnx.checker.ValidationError, RuntimeError) as error:
         raise UnknownShape(" ".join(str(error).split())[:160]) from error
     return [_concrete(inferred, name) for name in node.outputs]
 
@@ -207,6 +226,9 @@ def _skip_norm(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def _embed_norm(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
+    positions_given = len(shapes) > 8 and shapes[8]
+    if not positions_given and shapes[3][0] < shapes[0][1]:
+        raise ExtentMismatch(f"{shapes[0][1]} tokens have {shapes[3][0]} positions")
     hidden = (*shapes[0], shapes[2][-1])
     return [hidden, shapes[0][:1], hidden][: len(node.outputs)]
 

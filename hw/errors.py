@@ -61,7 +61,14 @@ class ModelError(CodesignError):
 
 
 class UnsupportedError(ModelError):
-    """ONNX nodes that the importer does not support, all named in one message."""
+    """ONNX nodes that the importer does not support, all named in one message.
+
+    `mismatch`: one of them reads tensors whose extents do not fit one another.
+    """
+
+    def __init__(self, message: str, *, mismatch: bool = False) -> None:
+        self.mismatch = mismatch
+        super().__init__(message)
 
 
 class MappingError(CodesignError):

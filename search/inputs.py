@@ -194,9 +194,16 @@ def _from_file(
 
 
 def _require_positions(
-    onnx_model: Any, error: Exception, seq: int | None, batch: int | None, named: dict[str, int]
+    onnx_model: Any,
+    error: UnsupportedError,
+    seq: int | None,
+    batch: int | None,
+    named: dict[str, int],
 ) -> None:
-    """Raise ModelError where `error` is that of a sequence longer than the table of positions."""
+    """Raise ModelError where `error` is that of a sequence longer than the table of positions.
+
+    That is where extents disagree, and agree at all lengths up to one.
+    """
     from codesign.compiler.onnx_import import import_onnx
 
     def fits(length: int) -> bool:
@@ -206,13 +213,13 @@ def _require_positions(
             return False
         return True
 
-    if seq is None or "broadcast" not in str(error):
+    if seq is None or not error.mismatch:
         return
     longest, shortest_bad = 0, seq
     while shortest_bad - longest > 1:
         length = (longest + shortest_bad) // 2
         longest, shortest_bad = (length, shortest_bad) if fits(length) else (longest, length)
-    if longest:
+    if longest and (longest == 1 or fits(longest - 1)):
         raise ModelError(
             f"sequence {seq} is longer than the {longest} positions of the model: give --seq "
             f"{longest} or less"

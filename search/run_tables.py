@@ -113,6 +113,7 @@ def error_table(errors: "Sequence[KernelError]", width: int) -> RenderableType:
     """The errors of kernels in the order given, with what mends them where they matter."""
     headers = [("kernel", ""), ("outputs", "dB"), ("along", "dB"), ("alone", "dB"), ("remedy", "")]
     room = max(20, width - max(len(e.kernel) for e in errors) - ERROR_COLUMNS)
+    widest = min(room, max(len(e.remedy) for e in errors))
 
     def decibels(value: float | None) -> str:
         return "" if value is None else f"{value:.1f}"
@@ -121,7 +122,7 @@ def error_table(errors: "Sequence[KernelError]", width: int) -> RenderableType:
         (
             e.kernel,
             *map(decibels, (e.effect_db, e.accumulated_db, e.own_db)),
-            _short(e.remedy, room).ljust(room),
+            _short(e.remedy, room).ljust(widest),
         )
         for e in errors
     ]

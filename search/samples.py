@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from codesign.compiler.onnx_float import Array, Feeds, FloatModel
+from codesign.compiler.onnx_float import Array, Feeds, FloatModel, reads
 from codesign.compiler.onnx_load import Dimensions, input_shapes
 from codesign.hw.errors import CodesignError
 from codesign.hw.npz_file import read_arrays
@@ -21,6 +21,7 @@ from codesign.search.tokens import IDS, MASK, TYPES, TextError, Tokenizer, requi
 SENTENCES = Path(__file__).parent / "calibration.txt"  # plain English, written for this
 DEFAULT_SAMPLES = 64
 RANDOM_SAMPLES = 16  # random tokens all look alike
+_EXTENTS = ("Shape", "Size")
 _THROUGH = ("Cast", "DequantizeLinear", "Identity", "Reshape", "Squeeze", "Unsqueeze")
 
 
@@ -36,6 +37,7 @@ class Input:
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     rows: int | None
+    read: bool = True  # False: the model asks for its extents alone
 
     def checked(self, value: Array, where: str) -> Array:
         """A value in the input's type. Raises SampleError for one that does not fit."""
@@ -75,7 +77,7 @@ def inputs_of(float_model: FloatModel, model: Model, named: Mapping[str, int]) -
     for name, shape in shapes.items():
         kind = float_model.inputs[name].type.tensor_type.elem_type
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-        found.append(Input(name, shape, dtype, _rows(float_model, name)))
+        found.append(Input(name, shape, dtype, _rows(float_model, name), _read(float_model, name)))
     return found
 
 
@@ -250,8 +252,11 @@ def _arrays(path: Path, inputs: Sequence[Input]) -> dict[str, Array]:
 def _drawn(each: Input, rng: np.random.Generator) -> Array:
     if each.dtype.kind == "f":
         return rng.standard_normal(each.shape).astype(each.dtype)
-    if each.name.endswith(MASK) or each.dtype.kind == "b":
+    masks = each.name.endswith(MASK) and each.rows is None
+    if masks or each.dtype.kind == "b":
         return np.ones(each.shape, dtype=each.dtype)
+    if not each.read:
+        return np.zeros(each.shape, dtype=each.dtype)
     if each.rows is None:
         raise SampleError(
             f"input {each.name!r} is {each.dtype} and indexes no table, so nothing is known of its "
@@ -260,6 +265,11 @@ def _drawn(each: Input, rng: np.random.Generator) -> Array:
     if each.name.endswith(TYPES):
         return np.zeros(each.shape, dtype=each.dtype)
     return rng.integers(each.rows, size=each.shape).astype(each.dtype)
+
+
+def _read(model: FloatModel, name: str) -> bool:
+    """Whether any value of an input counts."""
+    return any(name in reads(node) for node in model.nodes if node.op_type not in _EXTENTS)
 
 
 def _rows(model: FloatModel, name: str) -> int | None:

@@ -5,6 +5,7 @@ inlined, quantization nodes reduced to the operators they surround, and repeated
 shared. What remains is a networkx DiGraph of `Node`s for the pattern matcher.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -55,7 +56,10 @@ def fold(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> OnnxG
             dtype = value.type.tensor_type.elem_type
             origin = _input_origin(value.name, dtype)
             dtype = FLOAT if dtype in FLOAT_TYPES else dtype
-            folder.graph.tensors[value.name] = Tensor(dtype, shapes[value.name], origin)
+            tensor = Tensor(dtype, shapes[value.name], origin)
+            folder.graph.tensors[value.name] = tensor
+            if not tensor.elements:  # a cache without a past
+                folder.empty(value.name, tensor)
     for proto in model.graph.node:
         folder.visit(proto)
     folder.graph.outputs = tuple(
@@ -120,6 +124,13 @@ class _Folder:
         if value.size <= _INTERNED_ELEMENTS and not weights:
             key = (dtype, value.shape, value.tobytes())
             self.aliases[name] = self.interned.setdefault(key, name)
+
+    def empty(self, name: str, tensor: Tensor) -> None:
+        """Record a tensor without elements: a constant, whatever it is made of."""
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.dtype)
+        self.graph.tensors[name] = replace(
+            tensor, origin=Origin.CONSTANT, value=np.zeros(tensor.shape, dtype)
+        )
 
     def visit(self, proto: onnx.NodeProto) -> None:
         """Fold one node, or append it to the graph; raises ModelError naming one that is damaged."""
@@ -250,10 +261,19 @@ class _Folder:
 
     def _compute(self, node: Node, proto: onnx.NodeProto) -> None:
         tensors = self.graph.tensors
+        if node.op_type == "Concat" and (joined := self._without_empty(node)) != node.inputs:
+            if len(joined) == 1:
+                self.aliases[node.outputs[0]] = joined[0]
+                return
+            node = replace(node, inputs=joined)
         given = [tensors[name] for name in node.inputs if name]
         values = given[:1] if node.op_type == "CastLike" else given
         origin = max((tensor.origin for tensor in values), default=Origin.CONSTANT)
         types = output_types(node, proto, tensors, self.graph.opset)
+        if origin != Origin.CONSTANT and not any(math.prod(shape) for _, shape in types):
+            for name, (dtype, shape) in zip(node.outputs, types, strict=True):
+                self.empty(name, Tensor(dtype, shape, origin))
+            return
         if origin == Origin.CONSTANT:
             self._constant_result(node, proto, types)
             return
@@ -276,6 +296,10 @@ class _Folder:
         if node.op_type == "EmbedLayerNormalization" and len(node.outputs) > 1:
             mask = node.outputs[1]
             tensors[mask] = replace(tensors[mask], origin=Origin.INDEX)
+
+    def _without_empty(self, node: Node) -> tuple[str, ...]:
+        """The inputs of a Concat that have elements; all of them where none has."""
+        return tuple(n for n in node.inputs if self.graph.tensors[n].elements) or node.inputs
 
     def _constant_result(
         self, node: Node, proto: onnx.NodeProto, types: Sequence[tuple[int, tuple[int, ...]]]

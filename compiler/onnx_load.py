@@ -160,9 +160,12 @@ class Dimensions:
     used: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        for option, value in (("--batch", self.batch), ("--seq", self.seq), *self.named.items()):
+        for option, value in (("--batch", self.batch), ("--seq", self.seq)):
             if value is not None and value < 1:
                 raise ModelError(f"dimension {option} is {value} but must be at least 1")
+        for name, value in self.named.items():
+            if value < 0:
+                raise ModelError(f"dimension {name} is {value} but must be at least 0")
 
     def value(self, symbol: str, role: str | None) -> int | None:
         """Return the extent of `symbol`, by its name, its usual meaning, or the axis' role."""
@@ -234,13 +237,9 @@ def _extents(value: onnx.ValueInfoProto, dimensions: Dimensions) -> Iterator[int
             f"input {value.name!r} has no tensor shape: export the model with one for every input"
         )
     for axis, dim in enumerate(tensor.shape.dim):
-        if dim.HasField("dim_value") and dim.dim_value > 0:
+        if dim.HasField("dim_value") and dim.dim_value >= 0:
             yield dim.dim_value
             continue
-        if dim.HasField("dim_value") and dim.dim_value == 0:
-            raise ModelError(
-                f"axis {axis} of input {value.name!r} is 0 long: there is nothing to price"
-            )
         extent = None
         role = _positional_role(tensor.elem_type, len(tensor.shape.dim), axis)
         for symbol in (f"{value.name}.{axis}", dim.dim_param):
@@ -256,7 +255,7 @@ def _extents(value: onnx.ValueInfoProto, dimensions: Dimensions) -> Iterator[int
                 f"dimension {name!r} (axis {axis} of input {value.name!r}) has no value: "
                 f"give it with {option}"
             )
-        if extent < 1:
+        if extent < 0:
             raise ModelError(f"dimension {dim.dim_param!r} of input {value.name!r} is {extent}")
         yield extent
 

@@ -97,8 +97,8 @@ def extent(text: str) -> int | str:
 def binding(text: str) -> tuple[str, int]:
     """The name and extent of a symbolic dimension."""
     name, equals, extent = text.rpartition("=")
-    if not (equals and name and extent.isdigit() and int(extent)):
-        raise ValueError(f"{text!r} is not NAME=VALUE with a positive whole number")
+    if not (equals and name and extent.isdecimal()):
+        raise ValueError(f"{text!r} is not NAME=VALUE with a whole number")
     return name, int(extent)
 
 

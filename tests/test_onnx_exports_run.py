@@ -74,7 +74,7 @@ CASES = {
     "gpt2": Case(
         "GPT2LMHeadModel",
         "GPT2Config",
-        {"vocab_size": VOCABULARY, "initializer_range": 0.1, "use_cache": False, **GPT2},
+        {"vocab_size": VOCABULARY, "use_cache": False, **GPT2},
     ),
 }
 

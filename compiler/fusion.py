@@ -85,7 +85,7 @@ def fuse(
     With `accurate` the host sums embeddings in float, and a norm of what the host wrote reads it as
     two int8 matrices, values and remainders. The tensors in `moved` have a zero point: kernels load
     the parameters that move their numbers, and a relu is what saturation does at the lowest code.
-    The nonlinear operators in `by_host` do not fit the machine's formats.
+    The operators in `by_host` do not fit the machine's formats or layouts.
     """
     matcher = _Matcher(graph, config, accurate, moved, by_host)
     groups = list(matcher.groups())
@@ -175,7 +175,7 @@ class _Matcher:
                 raise AssertionError(op.kind)
 
     def _adds_on_chip(self, op: HostOp) -> bool:
-        return self.config.normalization and len(op.inputs) <= 2 and not self.accurate
+        return self._on_chip(op) and len(op.inputs) <= 2 and not self.accurate
 
     def _on_chip(self, op: Operator) -> bool:
         return self.config.normalization and op.name not in self.by_host

@@ -115,7 +115,8 @@ def compile_network(
         by_host = unfit(graph, constants, settled.observed)
         given, notes = given_scales(found, graph, constants, matrices, settled.observed, by_host)
         apart, moved = uneven(given, graph), {t for t, c in given.activations.items() if c.zero}
-        plan = lower(graph, config, objective, table, accurate, apart, moved, by_host)
+        off_chip = by_host.keys() | remedies.sums()
+        plan = lower(graph, config, objective, table, accurate, apart, moved, off_chip)
         lost = lost_clamps(found.clamps, plan, given, settled.observed.beyond)
         if not lost <= clipped:
             clipped |= lost
@@ -125,8 +126,10 @@ def compile_network(
             program = emit(plan, step_numbers(plan, quantized, matrices))
             break
         except LayoutError as error:
-            for operator in error.operators:
-                op = graph.dag.nodes[operator]["op"]
+            ops: list[Operator] = [graph.dag.nodes[name]["op"] for name in error.operators]
+            if all(op.output in remedies.on_host for op in ops):
+                raise
+            for op in ops:
                 remedy(model, op, "is stored in no layout that a kernel reads", remedies)
     notes += format_notes(plan, by_host, quantized, constants, clamped, settled.observed)
     image = pack(plan, program, quantized, matrices)

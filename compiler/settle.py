@@ -42,6 +42,10 @@ class Remedies:
     as_matrix: set[str] = field(default_factory=set)
     on_host: dict[str, tuple[Operator, str]] = field(default_factory=dict)  # and why
 
+    def sums(self) -> frozenset[str]:
+        """Names of the host's own operators that a kernel would take over, and must not."""
+        return frozenset(op.name for op, _ in self.on_host.values() if isinstance(op, HostOp))
+
     def notes(self, names: Mapping[str, str]) -> tuple[str, ...]:
         """A line for each kind of remedy, or reason; `names` are the operators' by tensor."""
         moved = [names[tensor] for tensor in names if tensor in self.rearranged - set(self.on_host)]
@@ -50,7 +54,8 @@ class Remedies:
             found.append(f"the host rearranges what {_listed(moved)} read")
         reasons: dict[str, list[str]] = {}
         for op, reason in self.on_host.values():
-            reasons.setdefault(reason, []).append(f"{op.kind} {op.name!r}")
+            kind = op.function if isinstance(op, HostOp) else op.kind
+            reasons.setdefault(reason, []).append(f"{kind} {op.name!r}")
         for reason, ops in reasons.items():
             verb = "it" if len(ops) == 1 else "each"
             found.append(f"the host computes {_listed(ops)} in float: {verb} {reason}")

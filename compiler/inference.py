@@ -22,7 +22,7 @@ from codesign.compiler.constants import Constants
 from codesign.compiler.emit import emit, places
 from codesign.compiler.formats import format_notes, unfit
 from codesign.compiler.fusion import LOW, Work
-from codesign.compiler.graph import Graph, Rearrange
+from codesign.compiler.graph import Graph, Operator, Rearrange
 from codesign.compiler.image import mask_contents, pack, step_numbers
 from codesign.compiler.layout import LayoutError
 from codesign.compiler.lower import Plan, lower

@@ -1,4 +1,4 @@
-"""What all tests share: how property tests draw examples, and the fixtures `golden` and `terminal`.
+"""What all tests share: how property tests draw examples, and the fixtures.
 
 Property tests draw the same examples in every run, so that `pytest -n auto` never fails by chance.
 With `-m long`, or with a seed (`--hypothesis-seed 7` or `HYPOTHESIS_SEED=7`), they draw others.
@@ -7,8 +7,9 @@ Golden texts are kept beside the tests and recorded again with `pytest --update-
 
 import os
 import re
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TextIO
 
@@ -66,3 +67,11 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(tables, "terminal_width", columns)
 
     return of
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Children that SIGINT interrupts also where pytest runs in a shell's background, ignoring it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +138,6 @@ def test_a_changed_command_is_refused_and_changes_nothing(
     assert captured.err.startswith("codesign: error: run keeps a run with another grid:")
     assert captured.err.count("\n") == 1 and captured.out == ""
     assert _files(folder / "run") == files
-
-
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Children that SIGINT interrupts also where pytest runs in a shell's background, ignoring it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.usefixtures("interruptible")

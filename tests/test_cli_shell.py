@@ -130,6 +130,7 @@ def test_an_error_that_cannot_be_said_keeps_its_exit_code() -> None:
     assert done.returncode == 2
 
 
+@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize(
     ("number", "code", "word"),
     [(signal.SIGINT, 130, "interrupted"), (signal.SIGTERM, 143, "terminated"),

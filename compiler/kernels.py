@@ -23,6 +23,7 @@ from codesign.hw.program import Body
 Problem: TypeAlias = MatmulProblem | AttentionProblem | RowProblem
 
 MOST_WORK = 1 << 50  # MACs of a kernel: thousands of the largest still add up in 64 bits
+MOST_EXTENT = 1 << 26  # of a kernel's dimensions: exact timing takes time along some of them
 
 
 @lru_cache(maxsize=100_000)
@@ -76,15 +77,23 @@ def _check_counts(problem: Problem, config: HardwareConfig) -> None:
     dim = config.dim
     match problem:
         case MatmulProblem() as p:
+            extents = (p.m, p.k, p.n)
             work = p.batch * (p.m + dim) * (p.k + dim) * (p.n + dim)
         case AttentionProblem() as p:
+            extents = (p.queries, p.keys, p.head_dim)
             work = 2 * p.heads * (p.queries + dim) * (p.keys + dim) * (p.head_dim + dim)
         case RowProblem() as p:
+            extents = (p.rows, p.cols, p.cols)
             work = p.batch * (p.rows + dim) * (p.cols + dim)
     if work > MOST_WORK:
         raise MappingError(
             f"a kernel of {shape(problem)} on a mesh of {dim}x{dim} is beyond what is counted, "
             f"{MOST_WORK:.1e} MACs: split the operator"
+        )
+    if max(extents) > MOST_EXTENT:
+        raise MappingError(
+            f"a kernel of {shape(problem)} is beyond what is timed, {MOST_EXTENT:,} rows or columns: "
+            "split the operator"
         )
 
 

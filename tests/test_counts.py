@@ -157,6 +157,19 @@ def test_work_beyond_64_bits_is_refused_in_one_line() -> None:
             kernels.choose(problem, config, "edp", cost_table(config))
 
 
+def test_a_kernel_that_takes_long_to_time_is_refused_in_one_line() -> None:
+    longest = kernels.MOST_EXTENT
+    for problem in (
+        MatmulProblem(longest + 1, 32, 16),
+        MatmulProblem(16, 32, longest + 1),
+        AttentionProblem(1, 1, longest + 1, 16),
+        RowProblem(longest + 1, 16, "gelu"),
+    ):
+        with pytest.raises(MappingError, match=r"67108865.* beyond what is timed, 67,108,864 rows"):
+            kernels.choose(problem, HardwareConfig(), "edp", cost_table(HardwareConfig()))
+    assert kernels.spaces(MatmulProblem(longest, 32, 16), HardwareConfig())
+
+
 class _FixedPool:
     """Answers every group with the same cycles, but one of each task fits nowhere."""
 

@@ -198,7 +198,10 @@ class TensorScales:
         units = np.abs(weights * self.of(work.inputs[0])[:, np.newaxis]).max(axis=0) / LEVELS
         if not self.options.channel_weights:
             units = np.full_like(units, units.max())
-        least: Floats = np.maximum(units, max(float(units.max()), 1e-30) * 2.0**-12)
+        top = (
+            float(units.max()) or float(self.of(work.inputs[0]).max()) / LEVELS
+        )  # of nothing but 0
+        least: Floats = np.maximum(units, top * 2.0**-12)
         return least
 
     def residual_factor(self, work: Work) -> float:

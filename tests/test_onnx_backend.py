@@ -203,7 +203,7 @@ def test_what_is_zero_needs_no_range() -> None:
         assert not found.any()
 
 
-def test_what_is_zero_whatever_comes_in_is_one_line() -> None:
+def test_what_is_zero_whatever_comes_in_runs() -> None:
     node = helper.make_node("MatMul", ["a", "b"], ["y"])
     value = {
         name: helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
@@ -212,6 +212,5 @@ def test_what_is_zero_whatever_comes_in_is_one_line() -> None:
     weights = numpy_helper.from_array(np.zeros((4, 2), np.float32), "b")
     graph = helper.make_graph([node], "zero", [value["a"]], [value["y"]], [weights])
     rep = FunctionalBackend.prepare(helper.make_model(graph))
-    with pytest.raises(CodesignError, match="calibrates on the inputs of each call") as error:
-        rep.run([np.ones((3, 4), np.float32)])
-    assert "\n" not in str(error.value)
+    (y,) = rep.run([np.ones((3, 4), np.float32)])
+    np.testing.assert_array_equal(y, np.zeros((3, 2), np.float32))

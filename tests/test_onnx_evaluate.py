@@ -135,7 +135,7 @@ def test_constants_of_a_shape(number: Any, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "attributes"),
-    [(kind, {}) for kind in sorted(onnx_shapes._LIKE_FIRST)]
+    [(kind, {}) for kind in sorted(onnx_shapes._LIKE_FIRST - {"GroupNormalization"})]
     + [("Transpose", {}), ("Transpose", {"perm": [1, 2, 0]})],
 )
 def test_direct_shapes_are_what_onnx_infers(kind: str, attributes: dict[str, Any]) -> None:
@@ -192,3 +192,15 @@ def test_a_causal_mask_that_starts_as_one_number_is_still_one(length: int) -> No
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)])
     (softmax,) = (op for op in import_onnx(model).operators() if isinstance(op, Softmax))
     assert softmax.masked and softmax.causal and softmax.bias_elements == 0
+
+
+def test_the_shape_of_a_group_normalization_is_what_it_computes() -> None:
+    """ONNX infers none."""
+    node, proto = _node("GroupNormalization", 3, num_groups=2)
+    arrays = [np.ones(shape, np.float32) for shape in ((2, 4, 5), (4,), (4,))]
+    given = {
+        name: Tensor(TensorProto.FLOAT, array.shape, Origin.ACTIVATION)
+        for name, array in zip(node.inputs, arrays, strict=True)
+    }
+    expected = _reference(proto, arrays).shape
+    assert output_types(node, proto, given, OPSET) == [(TensorProto.FLOAT, expected)]

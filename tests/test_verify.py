@@ -525,6 +525,7 @@ def test_a_build_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def make(found: Any, executable: Path, *rest: Any) -> None:
         executable.parent.mkdir()
         executable.write_text("")
+        verilator._seal(executable.parent)
 
     monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path))
     monkeypatch.setattr(verilator, "_build", make)

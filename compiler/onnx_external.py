@@ -15,8 +15,11 @@ from pathlib import Path, PurePosixPath
 import onnx
 from onnx import TensorProto
 
-from codesign.compiler.onnx_boundary import Unreadable
+from codesign.compiler.onnx_boundary import REMEDY, Unreadable, require_element_type
 from codesign.hw.text import printable, reason
+
+_REMEDY = "put the whole file that the model was saved with beside it, or export the model again"
+_LONGEST_PATH = 200  # characters that are shown
 
 
 def load_external(model: onnx.ModelProto, folder: Path) -> None:
@@ -27,11 +30,15 @@ def load_external(model: onnx.ModelProto, folder: Path) -> None:
     for tensor in _tensors(model):
         if tensor.data_location == TensorProto.EXTERNAL:
             load_tensor(tensor, folder)
+        else:
+            require_element_type(f"constant {tensor.name!r}", tensor.data_type)
+            require_whole(tensor)
 
 
 def load_tensor(tensor: TensorProto, folder: Path) -> None:
     """Put the data of one tensor into it; raises as `load_external` does."""
     place = f"constant {tensor.name!r}"
+    require_element_type(place, tensor.data_type)
     entries = {entry.key: entry.value for entry in tensor.external_data}
     path = _file(entries.get("location", ""), folder, place)
     start, length = (_number(entries, name, place) for name in ("offset", "length"))
@@ -39,59 +46,75 @@ def load_tensor(tensor: TensorProto, folder: Path) -> None:
     try:
         with path.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            length = size - start if length is None else length
-            _require_size(tensor, length, place)
-            if start + length > size or length < 0:
-                raise Unreadable(
-                    place,
-                    f"{path} has {size:,} bytes and the weights are bytes {start:,} to "
-                    f"{start + length:,} of it",
-                )
+            _require_size(tensor, start, length, size, path)
             stream.seek(start)
-            data = stream.read(length)
+            data = stream.read(size - start if length is None else length)
     except OSError as error:
-        raise Unreadable(place, f"its weights in {path}: {error.strerror}") from error
+        raise _unusable(place, f"its weights in {_shown(path)}: {error.strerror}") from error
     tensor.raw_data = data
     tensor.data_location = TensorProto.DEFAULT
     del tensor.external_data[:]
 
 
-def _require_size(tensor: TensorProto, length: int, place: str) -> None:
-    """Raise Unreadable where a tensor of whole bytes has not as many as its extents take."""
+def require_whole(tensor: TensorProto) -> None:
+    """Raise Unreadable where the bytes that a tensor has with it are not as many as it takes."""
+    if tensor.HasField("raw_data"):
+        _require_bytes(tensor, len(tensor.raw_data), "its weights are", REMEDY)
+
+
+def _require_size(
+    tensor: TensorProto, start: int, length: int | None, size: int, path: Path
+) -> None:
+    """Raise Unreadable where a file of `size` bytes has not the bytes of a tensor from `start` on."""
+    shown = _shown(path)
+    end = size if length is None else start + length
+    if end > size or start > size:
+        meant = f"from {start:,} on" if length is None else f"{start:,} to {end:,}"
+        place = f"constant {tensor.name!r}"
+        raise _unusable(place, f"its weights are bytes {meant} of {shown}, which has {size:,}")
+    _require_bytes(tensor, end - start, f"its weights in {shown} are", _REMEDY)
+
+
+def _require_bytes(tensor: TensorProto, count: int, what: str, remedy: str) -> None:
+    """Raise Unreadable where a tensor of whole bytes takes another number of them."""
     kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
     needed = math.prod(tensor.dims) * kind.itemsize
-    if (
-        not re.search(r"\D[1-4]$|^float4", kind.name) and length != needed
-    ):  # int4 and smaller are packed
-        raise Unreadable(
-            place, f"its weights are {length:,} bytes, but its extents take {needed:,}"
-        )
+    packed = re.search(r"\D[1-4]$|^float4", kind.name)  # int4 and smaller
+    if not packed and kind.kind != "O" and count != needed:
+        reason = f"{what} {count:,} bytes, but its extents take {needed:,}"
+        raise Unreadable(f"constant {tensor.name!r}", reason, remedy)
+
+
+def _unusable(place: str, reason: str) -> Unreadable:
+    return Unreadable(place, reason, _REMEDY)
+
+
+def _shown(path: Path) -> str:
+    """A path as messages show it: what the file says may be long, and anything."""
+    text = printable(str(path))
+    return text if len(text) <= _LONGEST_PATH else f"{text[: _LONGEST_PATH - 1]}…"
 
 
 def _file(location: str, folder: Path, place: str) -> Path:
     """The file of a location. Raises Unreadable where it is none, or lies elsewhere."""
     relative = PurePosixPath(location.replace("\\", "/"))
     if not location or relative.is_absolute() or ".." in relative.parts or ":" in location[:2]:
-        raise Unreadable(
-            place,
-            f"its weights are said to be in {location!r}, which is not below the model's folder",
+        said = repr(location[:_LONGEST_PATH])
+        raise _unusable(
+            place, f"its weights are said to be in {said}, which is not below the model's folder"
         )
     path = folder / relative
-    shown = printable(str(path))
-    shown = shown if len(shown) <= 200 else f"{shown[:199]}…"
+    shown = _shown(path)
     try:
         status = path.stat()
         real, home = path.resolve(strict=True), folder.resolve(strict=True)
     except (OSError, ValueError, RuntimeError) as error:
         words = error.strerror if isinstance(error, OSError) else reason(error)
-        raise Unreadable(place, f"its weights in {shown}: {words}") from error
+        raise _unusable(place, f"its weights in {shown}: {words}") from error
     if not stat.S_ISREG(status.st_mode):
-        raise Unreadable(place, f"its weights in {shown}, which is no regular file")
+        raise _unusable(place, f"its weights in {shown}, which is no regular file")
     if not any(real.is_relative_to(allowed) for allowed in (home, *_blobs(folder))):
-        raise Unreadable(
-            place,
-            f"its weights in {shown}, a link out of the model's folder: put the file itself there",
-        )
+        raise _unusable(place, f"its weights in {shown}, a link out of the model's folder")
     return path
 
 
@@ -107,7 +130,7 @@ def _number(entries: dict[str, str], name: str, place: str) -> int | None:
     if text is None:
         return None
     if not text.isdecimal() or len(text) > 18:
-        raise Unreadable(place, f"the {name} of its weights is {text[:40]!r}")
+        raise _unusable(place, f"the {name} of its weights is {text[:40]!r}")
     return int(text)
 
 

@@ -64,7 +64,11 @@ class FloatModel:
             value.ClearField("type")
         try:
             inferred = onnx.shape_inference.infer_shapes(model).graph
-        except (RuntimeError, ValueError):  # an operator that ONNX does not know in that form
+        except (
+            RuntimeError,
+            ValueError,
+            onnx.shape_inference.InferenceError,
+        ):  # an operator that ONNX does not know in that form
             inferred = self.proto.graph
         values = (*inferred.value_info, *inferred.input, *inferred.output)
         return {value.name: value.type.tensor_type.elem_type for value in values}

@@ -14,8 +14,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto
 
-from codesign.compiler.onnx_boundary import Unreadable, node_place, reading
+from codesign.compiler.onnx_boundary import (
+    Unreadable,
+    node_place,
+    reading,
+    reading_node,
+    require_element_type,
+)
 from codesign.compiler.onnx_evaluate import evaluate, splat
+from codesign.compiler.onnx_external import require_whole
 from codesign.compiler.onnx_forms import fault
 from codesign.compiler.onnx_graph import OnnxGraph, Unsupported
 from codesign.compiler.onnx_limits import MOST_WORK, affordable, cost
@@ -89,6 +96,7 @@ class _Folder:
     computed: dict[tuple[object, ...], tuple[str, ...]] = field(default_factory=dict)
     names: set[str] = field(default_factory=set)
     inlined: int = 0
+    enclosing: list[str] = field(default_factory=list)  # the Ifs whose branches are being folded
     work: int = 0  # done on constants, see `onnx_limits`
 
     def resolve(self, name: str) -> str:
@@ -99,12 +107,14 @@ class _Folder:
 
     def constant(self, name: str, weights: onnx.TensorProto) -> None:
         """Record an initialiser or Constant; one without data keeps only its shape."""
+        require_element_type(f"constant {name!r}", weights.data_type)
         if weights.data_location == TensorProto.EXTERNAL:
             dtype = FLOAT if weights.data_type in FLOAT_TYPES else weights.data_type
             self.graph.tensors[name] = Tensor(
                 dtype, tuple(weights.dims), Origin.CONSTANT, root=name
             )
         else:
+            require_whole(weights)
             try:
                 value = onnx.numpy_helper.to_array(weights)
             except (ValueError, TypeError) as error:
@@ -134,9 +144,15 @@ class _Folder:
 
     def visit(self, proto: onnx.NodeProto) -> None:
         """Fold one node, or append it to the graph; raises ModelError naming one that is damaged."""
-        place = node_place(proto.op_type, _title(proto))
-        with reading(place):
+        place = node_place(proto.op_type, _title(proto), self.enclosing)
+        with reading_node(place, lambda: self._held(proto)):
             self._fold(proto, place)
+
+    def _held(self, proto: onnx.NodeProto) -> str:
+        """What a node holds, in words."""
+        inputs = tuple(self.resolve(name) for name in proto.input)
+        attributes = {a.name: _attribute(a) for a in proto.attribute}
+        return self.graph.held(Node("", proto.op_type, "", inputs, (), attributes))
 
     def _fold(self, proto: onnx.NodeProto, place: str) -> None:
         inputs = tuple(self.resolve(name) for name in proto.input)
@@ -155,7 +171,7 @@ class _Folder:
         attributes = {a.name: _attribute(a) for a in proto.attribute}
         node = Node(_title(proto), proto.op_type, domain, inputs, tuple(proto.output), attributes)
         try:
-            self._visit(node, proto)
+            self._visit(node, proto, place)
         except UnknownShape as error:
             reason = "" if isinstance(error, UnknownOperator) else str(error)
             self.reject(node, reason, isinstance(error, ExtentMismatch))
@@ -165,12 +181,12 @@ class _Folder:
         self.graph.unsupported.append(Unsupported(title, node.name, reason, mismatch))
         self.tainted.update(node.outputs)
 
-    def _visit(self, node: Node, proto: onnx.NodeProto) -> None:
+    def _visit(self, node: Node, proto: onnx.NodeProto, place: str) -> None:
         tensors = self.graph.tensors
         if node.op_type == "Constant":
             self._constant_node(node)
         elif node.op_type == "If":
-            self._inline(node, proto.name or node.op_type)
+            self._inline(node, proto.name or node.op_type, place)
         elif node.op_type in ("Loop", "Scan", "SequenceMap"):
             self.reject(node, "")
         elif node.op_type == "Shape":
@@ -228,7 +244,7 @@ class _Folder:
             dtype = np.float32 if "float" in kind else np.int64
             self.value(node.outputs[0], np.asarray(value, dtype))
 
-    def _inline(self, node: Node, name: str) -> None:
+    def _inline(self, node: Node, name: str, place: str) -> None:
         """Replace an If, of this name in its file, by the branch that its constant condition takes."""
         condition = self.graph.tensors[node.inputs[0]].value
         if condition is None:
@@ -242,11 +258,13 @@ class _Folder:
         local = {written: prefix + written for written in _written(branch)}
         for weights in branch.initializer:
             self.constant(local[weights.name], weights)
+        self.enclosing.append(node.name)
         for inner in branch.node:
             self.visit(renamed(inner, local))
+        self.enclosing.pop()
         if len(branch.output) != len(node.outputs):
             given = f"{len(branch.output)} outputs in its branch and {len(node.outputs)} of its own"
-            raise Unreadable(node_place(node.op_type, node.name), f"it has {given}")
+            raise Unreadable(place, f"it has {given}")
         for outer, inner_output in zip(node.outputs, branch.output, strict=True):
             result = self.resolve(local.get(inner_output.name, inner_output.name))
             if result in self.tainted:
@@ -254,7 +272,6 @@ class _Folder:
             elif result in self.graph.tensors:
                 self.aliases[outer] = result
             else:
-                place = node_place(node.op_type, node.name)
                 raise Unreadable(
                     place, f"nothing writes {inner_output.name!r}, its branch's output"
                 )

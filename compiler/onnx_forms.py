@@ -73,6 +73,11 @@ def fault(node: onnx.NodeProto, opsets: Mapping[str, int]) -> str | None:
 
     `opsets` has the version of every domain, "" for ONNX's own.
     """
+    untyped = [a.name for a in node.attribute if not (a.type or a.ref_attr_name)]
+    if untyped:
+        return f"its attribute {untyped[0]} has no type"
+    if node.op_type == "Constant" and len(node.attribute) != 1:
+        return f"it has {len(node.attribute)} attributes but takes one, its value"
     domain = "" if node.domain == "ai.onnx" else node.domain
     form = _form(node.op_type, domain, opsets.get(domain, 0))
     if form is None:

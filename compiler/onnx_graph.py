@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import networkx as nx
 
+from codesign.compiler.onnx_boundary import held_by
 from codesign.compiler.onnx_shapes import Node, Tensor
 
 
@@ -48,6 +49,11 @@ class OnnxGraph:
             return [node for node in self.nodes() if tensor in node.inputs]
         readers = (self.dag.nodes[name]["node"] for name in self.dag.successors(producer.name))
         return [node for node in readers if tensor in node.inputs]
+
+    def held(self, node: Node) -> str:
+        """What a node holds that nothing here understands, in words."""
+        shapes = [self.tensors[name].shape for name in node.inputs if name in self.tensors]
+        return held_by(node.op_type, shapes, node.attributes)
 
     def add(self, node: Node) -> None:
         """Append `node`, which may only read tensors that are already there."""

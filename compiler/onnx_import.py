@@ -15,12 +15,13 @@ Supported are opset 13 (older ones mostly) to the newest that the installed onnx
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import onnx
 
 from codesign.compiler.graph import Graph
-from codesign.compiler.onnx_boundary import node_place, reading
+from codesign.compiler.onnx_boundary import node_place, reading, reading_node
 from codesign.compiler.onnx_emit import Emitter
 from codesign.compiler.onnx_fold import fold
 from codesign.compiler.onnx_graph import OnnxGraph, Unsupported
@@ -46,18 +47,20 @@ def import_onnx(
     seq: int | None = None,
     dims: Mapping[str, int] | None = None,
     name: str | None = None,
+    where: str | None = None,
 ) -> Graph:
     """Return the operator graph of an ONNX model, given as a file or in memory.
 
     `batch` and `seq` give the symbolic batch and sequence dimensions their extents, whatever the
     exporter called them; `dims` names any dimension, or an axis as `input.axis`. Weights are not
-    read: external data may be missing.
+    read: external data may be missing. Errors call the graph `name`, and say that a place is in
+    `where`: the file that a model in memory was read from.
 
     Raises ModelError for a file that cannot be read or a dimension without a value, and
     UnsupportedError naming all nodes that cannot be imported.
     """
     title = name or (source.stem if isinstance(source, Path) else source.graph.name) or "model"
-    with reading(title):
+    with reading(where or (str(source) if isinstance(source, Path) else title)):
         model = read_model(source)
         shapes = input_shapes(model, Dimensions(batch, seq, dict(dims or {})))
         folded = fold(model, shapes)
@@ -84,7 +87,7 @@ def _emit(folded: OnnxGraph, unsupported: list[Unsupported]) -> Emitter:
         if lost.intersection(node.inputs):
             lost.update(node.outputs)
             continue
-        with reading(node_place(node.op_type, node.name)):
+        with reading_node(node_place(node.op_type, node.name), partial(folded.held, node)):
             reason = _handle(emitter, node)
         if reason is not None:
             unsupported.append(Unsupported(node.op_type, node.name, reason))

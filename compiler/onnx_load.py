@@ -14,7 +14,12 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from codesign.compiler.onnx_boundary import Unreadable, reading, reason
+from codesign.compiler.onnx_boundary import (
+    Unreadable,
+    reading,
+    reason,
+    require_element_type,
+)
 from codesign.compiler.onnx_external import load_tensor
 from codesign.compiler.onnx_limits import require_limits
 from codesign.compiler.onnx_names import make_printable
@@ -236,6 +241,7 @@ def _extents(value: onnx.ValueInfoProto, dimensions: Dimensions) -> Iterator[int
         raise ModelError(
             f"input {value.name!r} has no tensor shape: export the model with one for every input"
         )
+    require_element_type(f"input {value.name!r}", tensor.elem_type)
     for axis, dim in enumerate(tensor.shape.dim):
         if dim.HasField("dim_value") and dim.dim_value >= 0:
             yield dim.dim_value

@@ -35,6 +35,9 @@ def _all_printable(model: onnx.ModelProto) -> bool:
     for function in model.functions:
         names += (function.name, function.domain, *function.input, *function.output)
         names += _names_of_nodes(function.node)
+    for name in names:
+        if isinstance(name, bytes):  # protobuf's way with a string that is not UTF-8
+            name.decode()
     return "".join(names).isprintable()
 
 

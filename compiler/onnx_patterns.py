@@ -10,11 +10,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from codesign.compiler.onnx_boundary import node_place, reading
+from codesign.compiler.onnx_boundary import node_place, reading_node
 from codesign.compiler.onnx_evaluate import evaluate
 from codesign.compiler.onnx_graph import OnnxGraph
 from codesign.compiler.onnx_shapes import Node, Origin
@@ -87,7 +88,7 @@ def _replace(
     for node in reversed(order):
         if node.name in replaced or not belongs(node):
             continue
-        with reading(node_place(node.op_type, node.name)):
+        with reading_node(node_place(node.op_type, node.name), partial(graph.held, node)):
             matches = [
                 (fused, region)
                 for region in _regions(graph, node, position, belongs)

@@ -95,6 +95,16 @@ class ExtentMismatch(UnknownShape):
     """Extents of what one node reads that do not fit one another."""
 
 
+def _require_axes(node: Node, shapes: Sequence[Shape], wanted: Mapping[int, Sequence[int]]) -> None:
+    """Raise ExtentMismatch where an input that is there has another number of axes than these."""
+    for index, counts in wanted.items():
+        if node.input(index) and len(shapes[index]) not in counts:
+            raise ExtentMismatch(
+                f"its input {index} has {len(shapes[index])} axes, and "
+                f"{' or '.join(map(str, counts))} are meant"
+            )
+
+
 def output_types(
     node: Node, proto: onnx.NodeProto, tensors: Mapping[str, Tensor], opset: int
 ) -> list[tuple[int, Shape]]:
@@ -226,6 +236,7 @@ def _skip_norm(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def _embed_norm(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
+    _require_axes(node, shapes, {0: (2,), 1: (2,), 2: (2,), 3: (2,), 4: (2,)})
     positions_given = len(shapes) > 8 and shapes[8]
     if not positions_given and shapes[3][0] < shapes[0][1]:
         raise ExtentMismatch(f"{shapes[0][1]} tokens have {shapes[3][0]} positions")
@@ -234,6 +245,7 @@ def _embed_norm(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def _attention(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
+    _require_axes(node, shapes, {0: (3,), 1: (2,), 4: (5,)})
     sizes = node.attribute("qkv_hidden_sizes")
     width = sizes[2] if sizes else shapes[1][-1] // 3
     heads = node.attribute("num_heads")
@@ -244,6 +256,7 @@ def _attention(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def _multi_head(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
+    _require_axes(node, shapes, {0: (3, 5), 1: (3, 4, 5), 2: (3, 4), 6: (4,)})
     query = shapes[0]
     heads = node.attribute("num_heads")
     if len(query) == 5:  # packed [batch, seq, heads, 3, size]
@@ -262,6 +275,7 @@ def _multi_head(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
 
 
 def _grouped_query(node: Node, shapes: Sequence[Shape]) -> list[Shape]:
+    _require_axes(node, shapes, {0: (3,), 1: (3,), 2: (3,), 3: (4,)})
     batch, rows, width = shapes[0]
     heads, kv_heads = node.attribute("num_heads"), node.attribute("kv_num_heads")
     packed = not shapes[1]

@@ -180,7 +180,12 @@ def _from_file(
         for try_batch in (batch,) if batch is not None else (DEFAULT_BATCH, None):
             try:
                 graph = import_onnx(
-                    onnx_model, batch=try_batch, seq=try_seq, dims=dict(named), name=name
+                    onnx_model,
+                    batch=try_batch,
+                    seq=try_seq,
+                    dims=dict(named),
+                    name=name,
+                    where=printable(str(path)),
                 )
             except UnsupportedError as error:
                 _require_positions(onnx_model, error, try_seq, try_batch, dict(named))

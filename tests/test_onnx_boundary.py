@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from codesign.compiler.onnx_evaluate import evaluate
-from codesign.compiler.onnx_float import load_model
+from codesign.compiler.onnx_float import FloatModel, load_model
 from codesign.compiler.onnx_import import import_onnx
 from codesign.compiler.onnx_limits import MOST_DEPTH
 from codesign.compiler.onnx_operators import HANDLERS
@@ -77,7 +77,8 @@ def test_what_a_handler_does_not_foresee_names_the_node(monkeypatch: pytest.Monk
 
     monkeypatch.setattr("codesign.compiler.onnx_import.HANDLERS", {**HANDLERS, "Relu": broken})
     text = refusal(model(node("Relu", "h")))
-    assert text.startswith("file: node Relu 'n' cannot be read (KeyError: 'unforeseen')")
+    assert text.startswith("file: node Relu 'n' cannot be read (no form of Relu that is known has")
+    assert "its inputs (1x16x32)" in text and "unforeseen" not in text
     assert "--debug" in text
     try:
         import_onnx(model(node("Relu", "h")))
@@ -146,6 +147,82 @@ def test_branches_in_branches_that_hide_each_others_names() -> None:
     source.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
     *_, last = import_onnx(source).operators()
     assert len(last.output) < 1000
+
+
+@pytest.mark.parametrize("levels", [1, 3, 20])
+def test_a_node_deep_in_branches_is_named_once_with_the_way_to_it(levels: int) -> None:
+    result = helper.make_tensor_value_info("o", TensorProto.FLOAT, None)
+    bad = helper.make_node("Softmax", ["h"], ["o"], name="bad", axis="last")
+    deep = helper.make_graph([bad], "g", [], [result])
+    for level in range(levels - 1):
+        inner = helper.make_node(
+            "If", ["yes"], ["o"], name=f"level{level}", then_branch=deep, else_branch=EMPTY
+        )
+        deep = helper.make_graph([inner], "g", [], [result])
+    source = model(node("If", "yes", then_branch=deep, else_branch=EMPTY))
+    source.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    text = refusal(source)
+    assert text.startswith("file: node Softmax 'bad' in 'n'") and text.count("node ") == 1
+    assert ("'n' > 'level1' > 'level0' cannot" in text) == (levels == 3)
+    assert len(text) < 300 and ("…" in text) == (levels == 20)
+    assert "attribute axis is STRING" in text
+
+
+def test_a_type_of_elements_that_does_not_exist() -> None:
+    for number in (0, 39, 99):
+        source = model(node("Relu", "h"))
+        source.graph.initializer[0].data_type = number
+        assert f"constant 'w' cannot be read (its element type {number} is" in refusal(source)
+        source = model(node("Relu", "h"))
+        source.graph.input[0].type.tensor_type.elem_type = number
+        assert f"input 'x' cannot be read (its element type {number} is" in refusal(source)
+
+
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    content = model(node("Relu", "h")).SerializeToString()
+    (tmp_path / "m.onnx").write_bytes(content.replace(b"product", b"prod\xff\xfet"))
+    with pytest.raises(ModelError, match=r"m\.onnx cannot be read \(a name is not UTF-8\)"):
+        load_model(tmp_path / "m.onnx")
+
+
+def test_inputs_of_another_number_of_axes() -> None:
+    attention = node("Attention", "h", "flat", domain="com.microsoft", num_heads=2)
+    source = model(attention)
+    source.graph.initializer.append(numpy_helper.from_array(np.ones(96, np.float32), "flat"))
+    assert "Attention 'n' (its input 1 has 1 axes, and 2 are meant)" in refusal(source)
+
+
+@pytest.mark.parametrize(
+    ("entries", "size", "reason"),
+    [
+        ({}, 4, r"its weights in \S*w\.bin are 4 bytes, but its extents take 4,096"),
+        ({"length": "4096"}, 4, r"its weights are bytes 0 to 4,096 of \S*w\.bin, which has 4"),
+        ({"offset": "9"}, 4, r"its weights are bytes from 9 on of \S*w\.bin, which has 4"),
+        ({"length": "8"}, 4096, r"its weights in \S*w\.bin are 8 bytes"),
+        ({}, None, r"its weights in \S*w\.bin: No such file"),
+    ],
+)
+def test_external_weights_that_are_not_there_name_their_file(
+    tmp_path: Path, entries: dict[str, str], size: int | None, reason: str
+) -> None:
+    source = model(node("Relu", "h"))
+    tensor = source.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": "w.bin", **entries}.items():
+        tensor.external_data.append(onnx.StringStringEntryProto(key=key, value=value))
+    (tmp_path / "m.onnx").write_bytes(source.SerializeToString())
+    if size is not None:
+        (tmp_path / "w.bin").write_bytes(bytes(size))
+    pattern = rf"m\.onnx: constant 'w' cannot be read \({reason}\S*.*\): put the whole file"
+    with pytest.raises(ModelError, match=pattern):
+        load_model(tmp_path / "m.onnx")
+
+
+def test_types_that_no_inference_tells() -> None:
+    """ONNX's inference refuses an operator inside a function's body; the session says what is wrong."""
+    foreign = model(node("Trilu", "h", domain="elsewhere"))
+    assert "x" in FloatModel(foreign).types
 
 
 def test_a_tensor_beyond_all_bounds_is_named_with_its_reason() -> None:

@@ -9,12 +9,12 @@ from collections.abc import Collection
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.calibrate import Observed
+from codesign.compiler.calibrate import LEVELS, Observed
 from codesign.compiler.constants import Constants
 from codesign.compiler.given_scales import GivenScales
 from codesign.compiler.graph import Graph, Matmul
 from codesign.compiler.matrices import Matrices
-from codesign.compiler.onnx_dequantize import LEVELS, Dequantized
+from codesign.compiler.onnx_dequantize import Dequantized
 from codesign.compiler.onnx_float import Feeds, FloatModel
 from codesign.compiler.zero_points import settled
 

@@ -41,6 +41,7 @@ from codesign.compiler.quantize import quantize
 from codesign.compiler.quantized import (
     Projection,
     Quantized,
+    ResidualError,
     added_to,
     mask_of,
 )
@@ -100,7 +101,7 @@ def compile_network(
         units = None if found.units is None else decomposed(found.units, extents)
         return replace(found, model=decomposed(found.model, extents), units=units)
 
-    clipped, remedies = frozenset[str](), Remedies()
+    clipped, remedies, alone = frozenset[str](), Remedies(), set[str]()
     every = in_float(None)
     clamped = FloatModel(every.model)
     limits = {c.integers: (c.source, c.low, c.high) for c in every.clamps}
@@ -114,17 +115,22 @@ def compile_network(
         graph, matrices, constants = settled.graph, settled.matrices, settled.constants
         by_host = unfit(graph, constants, settled.observed)
         given, notes = given_scales(found, graph, constants, matrices, settled.observed, by_host)
-        apart, moved = uneven(given, graph), {t for t, c in given.activations.items() if c.zero}
+        apart = uneven(given, graph) | alone
+        moved = {t for t, c in given.activations.items() if c.zero}
         off_chip = by_host.keys() | remedies.sums()
         plan = lower(graph, config, objective, table, accurate, apart, moved, off_chip)
         lost = lost_clamps(found.clamps, plan, given, settled.observed.beyond)
         if not lost <= clipped:
             clipped |= lost
             continue
-        quantized = quantize(plan, constants, settled.observed, options, given)
         try:
+            quantized = quantize(plan, constants, settled.observed, options, given)
             program = emit(plan, step_numbers(plan, quantized, matrices))
             break
+        except ResidualError as error:
+            if error.matmul in alone:
+                raise
+            alone.add(error.matmul)  # a kernel of its own adds numbers of any two scales
         except LayoutError as error:
             ops: list[Operator] = [graph.dag.nodes[name]["op"] for name in error.operators]
             if all(op.output in remedies.on_host for op in ops):
@@ -308,6 +314,11 @@ class _Run:
                 f"{list(shape)}: pad the input to that length, or compile for another"
             )
         quantized = self.n.quantized
+        if np.isnan(value).any():
+            raise ModelError(
+                f"tensor {tensor!r} is not a number on this input, which int8 has no code for: give "
+                "another, or mend the model"
+            )
         value = self.n.matrices[tensor].of(value)
         high = quantized.codes(tensor, value)
         self.backend.write(tensor, high)

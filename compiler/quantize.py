@@ -33,6 +33,7 @@ from codesign.compiler.quantized import (
     Quantized,
     QuantizedStep,
     Requantizer,
+    ResidualError,
     Rows,
     matrix_of,
     to_int8,
@@ -43,6 +44,7 @@ from codesign.compiler.tensor_scales import TensorScales
 from codesign.hw import arithmetic
 
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
+RESIDUAL_ERROR = 1 / 512  # of a residual's scale, relative: half a code at the end of its range
 HEADROOM = 1.125  # of sums before a norm, beyond what calibration saw
 NORM_LARGEST = (1 << (arithmetic.NORM_BITS - 1)) - 1
 NOTHING = 12.0  # a score this far below another, in nats, has no probability in int8
@@ -58,7 +60,8 @@ def quantize(
 ) -> Quantized:
     """Integers for every kernel of a plan; `given` scales are kept, the others chosen.
 
-    Raises QuantizationError and CalibrationError naming the operator or tensor.
+    Raises QuantizationError and CalibrationError naming the operator or tensor; ResidualError where the
+    plan adds a residual behind a matmul whose units do not meet its own.
     """
     tensors = TensorScales(plan, constants, observed, options, given)
     quantizer = _Quantizer(tensors, constants)
@@ -130,18 +133,15 @@ class _Quantizer:
 
     def _residual(self, work: Work, unit: Floats) -> tuple[Floats, int]:
         """Units of sums, no finer than `unit`, such that the residual's are a whole number of them."""
-        name = work.name
         scales = self.tensors.of(work.inputs[-1]) * self.tensors.residual_factor(work)
         wanted = float((scales / unit).min())
-        given = bool(self.tensors.given_units(work))  # the nearest: exact weights come first
+        given = bool(self.tensors.given_units(work))  # which stay: the nearest, if it is near
         ratio = round(wanted) if given else int(wanted * (1 + 1e-9))  # 1 stays 1
         if ratio >> arithmetic.MULTIPLIER_BITS and not given:
             ratio = 1 << SUM_BITS  # sums far below a step of the residual: coarser units do
-        if not 1 <= ratio < 1 << arithmetic.MULTIPLIER_BITS:
-            raise QuantizationError(
-                f"{name!r}: the residual's scale is {wanted:.3g} of its sums' and must be from 1 to "
-                f"2^{arithmetic.MULTIPLIER_BITS}: calibrate on other data, or scale the weights"
-            )
+        near = not given or abs(ratio - wanted) <= RESIDUAL_ERROR * wanted
+        if not (1 <= ratio < 1 << arithmetic.MULTIPLIER_BITS and near):
+            raise ResidualError(work.operators[0], wanted)
         return unit if given else np.broadcast_to(scales / ratio, unit.shape), ratio
 
     def _product(self, work: Work, p: MatmulProblem, ops: list[Operator]) -> Product:

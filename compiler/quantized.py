@@ -27,6 +27,17 @@ class QuantizationError(CodesignError):
     """An operator whose numbers do not fit the machine's widths."""
 
 
+class ResidualError(QuantizationError):
+    """A residual that is no whole number of the units of the sums it is added to; `matmul` writes them."""
+
+    def __init__(self, matmul: str, ratio: float) -> None:
+        self.matmul = matmul
+        super().__init__(
+            f"{matmul!r}: the residual's scale is {ratio:.3g} of its sums', no whole number that fits: "
+            "calibrate on other data, or scale the weights"
+        )
+
+
 @dataclass(frozen=True)
 class Requantizer:
     """(x * multiplier + offset) / 2^shift, or (x + offset) * multiplier / 2^shift before a function;

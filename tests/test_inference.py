@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from onnx_builder import ModelBuilder
+from onnx_builder import run as in_onnxruntime
 
 from codesign.compiler.calibrate import METHODS, CalibrationError
 from codesign.compiler.inference import Network, compile_network, run
@@ -13,6 +15,7 @@ from codesign.compiler.onnx_float import Array, Feeds
 from codesign.compiler.options import Options
 from codesign.compiler.quantized import Attention, QuantizationError, mask_of
 from codesign.hw.config import HardwareConfig, preset
+from codesign.hw.errors import ModelError
 from codesign.models.export import export
 from codesign.models.families import BertConfig, DecoderConfig, ModelConfig
 from codesign.models.reference import random_inputs
@@ -142,3 +145,58 @@ def test_masks_that_differ_from_query_to_query() -> None:
     with pytest.raises(QuantizationError, match="differs from query to query") as error:
         mask_of(step.added, step.causal, np.tril(np.full((1, 4, 4), -1e9)))
     one_line(error)
+
+
+def test_what_is_not_a_number_has_no_code() -> None:
+    """The host's root of a negative number, and an input."""
+    b = ModelBuilder()
+    root = b.node("Sqrt", b.input("x", (4, 16)))
+    model = b.model(b.node("MatMul", b.node("Relu", root), b.weights(16, 16)))
+    good = {"x": np.ones((4, 16), dtype=np.float32)}
+    net = compile_network(model, preset("ibert"), [good], batch=None)
+    for value in (-1.0, np.nan):
+        with pytest.raises(ModelError, match="is not a number on this input") as error:
+            run(net, {"x": np.full((4, 16), value, dtype=np.float32)}, "integers")
+        one_line(error)
+
+
+@pytest.mark.parametrize("size", (1e-6, 1e-3, 1.0, 1e3))
+def test_a_residual_of_any_size(size: float) -> None:
+    """Far finer than the sums that it is added to, or far coarser."""
+    b = ModelBuilder()
+    x, residual = b.input("x", (8, 16)), b.input("r", (8, 16))
+    model = b.model(b.node("Add", b.node("MatMul", x, b.weights(16, 16)), residual))
+    rng = np.random.default_rng(0)
+    feeds = {
+        name: (factor * rng.normal(size=(8, 16))).astype(np.float32)
+        for name, factor in (("x", 1.0), ("r", size))
+    }
+    net = compile_network(model, preset("ibert"), [feeds], batch=None)
+    (wanted,), (found,) = in_onnxruntime(model, **feeds), run(net, feeds).values()
+    assert ((found - wanted) ** 2).sum() < 1e-3 * (wanted**2).sum()
+
+
+@pytest.mark.parametrize("ratio", (0.4, 1.5, 2.4, 60.0))
+def test_a_files_residual_in_units_of_its_sums(ratio: float) -> None:
+    """Both have scales of the file's: their ratio is no whole number, and may be a small one."""
+    b = ModelBuilder(13)
+    unit, scale = 0.01, 0.02
+
+    def coded(x: str, step: float) -> str:
+        parameters = [b.const(step), b.const(0, "int8")]
+        return str(
+            b.node("DequantizeLinear", b.node("QuantizeLinear", x, *parameters), *parameters)
+        )
+
+    x, residual = b.input("x", (8, 16)), b.input("r", (8, 16))
+    codes = b.const(b.rng.integers(-20, 20, (16, 16)) * (b.rng.random((16, 16)) < 0.1), "int8")
+    weights = b.node("DequantizeLinear", codes, b.const(unit / scale), b.const(0, "int8"))
+    total = b.node("Add", b.node("MatMul", coded(x, scale), weights), coded(residual, ratio * unit))
+    model = b.model(total)
+    feeds = {
+        "x": b.rng.normal(size=(8, 16)).astype(np.float32),
+        "r": (b.rng.uniform(-127, 127, (8, 16)) * ratio * unit).astype(np.float32),
+    }
+    net = compile_network(model, preset("ibert"), [feeds], batch=None)
+    (wanted,), (found,) = in_onnxruntime(model, **feeds), run(net, feeds).values()
+    assert ((found - wanted) ** 2).sum() < 1e-3 * (wanted**2).sum()

@@ -30,7 +30,6 @@ from codesign.models.reference import random_inputs
 REFUSALS = (
     (MappingError, "fits no tile of machine"),
     (QuantizationError, "its layout is not supported"),
-    (QuantizationError, "the residual's scale is"),
     (QuantizationError, "starts inside a beat"),
     (QuantizationError, "is no int24 multiplier"),
     (UnsupportedError, "a softmax whose mask is causal or the same for every query"),

@@ -112,7 +112,7 @@ def _joined(emitter: Emitter, node: Node, past: str, new: str, index: int, count
 def _standard(emitter: Emitter, node: Node) -> None:
     """ONNX Attention: Q, K, V as [batch, seq, heads * size] or [batch, heads, seq, size]."""
     query, key, value = node.inputs[:3]
-    if len(node.outputs) > 3 and node.outputs[3]:
+    if len(node.outputs) > 3 and node.outputs[3] and emitter.uses(node.outputs[3]):
         raise UnknownShape("its scores are an output, which the machine keeps on chip")
     mask, past_key, past_value = node.input(3), node.input(4), node.input(5)
     q_shape, k_shape, v_shape = (emitter.shape(name) for name in (query, key, value))

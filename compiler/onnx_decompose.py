@@ -13,10 +13,13 @@ import numpy as np
 import onnx
 
 from codesign.compiler.onnx_decompose_attention import ATTENTION
+from codesign.compiler.onnx_float import reads
 from codesign.compiler.onnx_fold import fold
 from codesign.compiler.onnx_load import read_model
 from codesign.compiler.onnx_shapes import Shape
 from codesign.compiler.onnx_writer import Decomposer, Writer
+
+EPSILON = 1e-12  # of onnxruntime's fused norms where a node does not say
 
 
 def decomposed(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.ModelProto:
@@ -27,14 +30,15 @@ def decomposed(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.Mode
     graph = fold(read_model(model), shapes)
     known = {output: node for node in graph.nodes() for output in node.outputs if output}
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
+    read = {name for node in model.graph.node for name in reads(node)}
+    read |= {value.name for value in model.graph.output}
     titles = {node.name for node in model.graph.node}
-    floats = "float16" if _is_half(model.graph) else "float32"
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
     for proto in model.graph.node:
         node = known.get(next(filter(None, proto.output), ""))
         decomposer = decomposers.get(proto.op_type)
-        writer = None if node is None else Writer(graph, node, proto, taken, titles, floats)
+        writer = None if node is None else Writer(graph, node, proto, taken, titles, read)
         if writer is None or decomposer is None or not decomposer(writer):
             nodes.append(proto)
         else:
@@ -46,12 +50,6 @@ def decomposed(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.Mode
     replaced.graph.node.extend(nodes)
     replaced.graph.initializer.extend(constants)
     return replaced
-
-
-def _is_half(graph: onnx.GraphProto) -> bool:
-    kinds = {weights.data_type for weights in graph.initializer}
-    kinds |= {value.type.tensor_type.elem_type for value in graph.input}
-    return onnx.TensorProto.FLOAT16 in kinds
 
 
 # -- Elementwise, norms and embeddings -----------------------------------------------------------------
@@ -84,7 +82,7 @@ def _norm(w: Writer, total: str, beta: str, rms: bool, gamma: str = "") -> None:
     outputs = [w.output(0), *(() if gamma else (w.output(1), w.output(2)))]
     while not outputs[-1]:
         outputs.pop()
-    epsilon = w.attribute("epsilon", 1e-5 if rms else 1e-12)
+    epsilon = w.attribute("epsilon", EPSILON)
     w.node_of(op_type, inputs, outputs, "norm", axis=-1, epsilon=epsilon)
 
 
@@ -124,6 +122,8 @@ def _gemm(w: Writer) -> bool:
     """A Gemm that adds more than a vector along its columns, as a product and a sum."""
     rows = w.shape(2)[-2:-1]
     if not w.input(2) or (not w.varies(2) and rows in ((), (1,))):
+        return False
+    if w.graph.opset < 11:  # where a Gemm cannot do without
         return False
     alpha, beta = w.attribute("alpha", 1.0), w.attribute("beta", 1.0)
     turned = {name: w.attribute(name, 0) for name in ("transA", "transB")}
@@ -169,14 +169,16 @@ def _matmul(w: Writer) -> bool:
     sides = [math.prod(side[:-2]) for side in (a, b)]
     if sides[0] == sides[1] or sides[1] == 1:
         return False
-    whole = [
-        w.input(index)
-        if math.prod(side[:-2]) == math.prod(lead)
-        else w.add("Expand", w.input(index), w.constant([*lead, *side[-2:]], "int64"))
-        for index, side in enumerate((a, b))
-    ]
+    whole = [_expanded(w, index, (*lead, *side[-2:])) for index, side in enumerate((a, b))]
     w.add("MatMul", *whole, into=w.output(0), label="product")
     return True
+
+
+def _expanded(w: Writer, index: int, shape: Shape) -> str:
+    """An input, its axes of one element repeated to a shape."""
+    if math.prod(w.shape(index)) == math.prod(shape):
+        return w.input(index)
+    return w.add("Expand", w.input(index), w.constant(shape, "int64"))
 
 
 def _einsum(w: Writer) -> bool:
@@ -185,7 +187,10 @@ def _einsum(w: Writer) -> bool:
     if terms is None:
         return False
     left, right, result = terms
-    sizes = dict(zip(left + right, w.shape(0) + w.shape(1), strict=True))
+    sizes: dict[str, int] = {}
+    for index, term in enumerate((left, right)):
+        for axis, extent in zip(term, w.shape(index), strict=True):
+            sizes[axis] = max(sizes.get(axis, 1), extent)
     lead = [c for c in result if c in left and c in right]
     inner = [c for c in left if c in right and c not in result]
     rows = [c for c in result if c in left and c not in right]
@@ -198,8 +203,9 @@ def _einsum(w: Writer) -> bool:
     def sized(*groups: list[str]) -> tuple[int, ...]:
         return tuple(math.prod(sizes[c] for c in group) for group in groups)
 
-    a = w.transpose(w.input(0), *map(left.index, (*lead, *rows, *inner)), label="left")
-    b = w.transpose(w.input(1), *map(right.index, (*lead, *columns, *inner)), label="right")
+    a, b = (_expanded(w, i, tuple(sizes[c] for c in term)) for i, term in enumerate((left, right)))
+    a = w.transpose(a, *map(left.index, (*lead, *rows, *inner)), label="left")
+    b = w.transpose(b, *map(right.index, (*lead, *columns, *inner)), label="right")
     a = w.reshape(a, sized(lead, rows, inner), label="rows")
     b = w.reshape(b, sized(lead, columns, inner), label="columns")
     product = w.add("MatMul", a, w.transpose(b, 0, 2, 1, label="turned"), label="product")

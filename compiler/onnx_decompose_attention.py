@@ -15,6 +15,7 @@ import onnx
 from codesign.compiler.onnx_shapes import Shape
 from codesign.compiler.onnx_writer import Decomposer, Writer
 
+LOWEST = float(np.finfo(np.float32).min)  # what hides a key for certain
 FILTER = -10000.0  # what onnxruntime adds for a hidden key where its node does not say
 
 
@@ -97,11 +98,7 @@ def _causal(w: Writer, queries: int, keys: int, past: int, window: int = 0) -> s
     hidden = np.triu(ones, 1 + past)
     if window > 0:
         hidden |= np.tril(ones, past - window)
-    return w.constant(np.where(hidden, _lowest(w), 0.0))
-
-
-def _lowest(w: Writer) -> float:
-    return float(np.finfo(w.floats).min)
+    return w.constant(np.where(hidden, LOWEST, 0.0))
 
 
 def _hiding(w: Writer, visible: str, value: float) -> str:
@@ -134,7 +131,7 @@ def _standard(w: Writer) -> bool:
         if w.shape(3)[-1] != k.rows:
             return False
         boolean = w.graph.tensors[w.node.input(3)].dtype == onnx.TensorProto.BOOL
-        masks.append(_hiding(w, w.input(3), _lowest(w)) if boolean else w.input(3))
+        masks.append(_hiding(w, w.input(3), LOWEST) if boolean else w.input(3))
     if w.attribute("is_causal", 0):
         masks.append(_causal(w, q.rows, k.rows, k.rows - parts[1].rows))
     cap = w.attribute("softcap", 0.0)
@@ -155,10 +152,10 @@ def _padding(w: Writer, index: int, batch: int, keys: int) -> list[str] | None:
         places = w.constant(np.arange(keys).reshape(1, keys), "int32")
         lengths = w.reshape(w.input(index), (batch, 1), label="lengths")
         seen = w.add("Less", places, lengths, label="seen")
-    elif shape in ((batch, keys), (batch, shape[-2], keys)):
+    elif len(shape) in (2, 3) and (shape[0], shape[-1]) == (batch, keys):
         seen = w.add("Cast", w.input(index), label="seen", to=onnx.TensorProto.BOOL)
     else:
-        return None
+        return None  # ends and starts of sequences, or a matrix for each head
     inner = (1, 1, keys) if len(shape) < 3 else (1, *shape[1:])
     return [_hiding(w, w.reshape(seen, (batch, *inner), label="over/keys"), value)]
 

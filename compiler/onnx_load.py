@@ -180,7 +180,9 @@ class Dimensions:
         if re.fullmatch(r"\d+", symbol):
             return int(symbol)
         if re.search("[+-]", symbol[1:]):  # as in "past_sequence_length + 1"
-            return self._sum(symbol)
+            total = self._sum(symbol)
+            if total is not None or not re.fullmatch(r"[A-Za-z]+(-[A-Za-z]+)+", symbol):
+                return total  # else a word, as in "seq-len"
         role = usual_role(symbol) or role
         if role is not None:
             self.used.add(role)

@@ -236,7 +236,10 @@ def einsum(emitter: Emitter, node: Node) -> None:
     a, b = node.inputs
     if emitter.origin(a) == Origin.CONSTANT:
         a, b, left, right = b, a, right, left
-    extents = dict(zip(left + right, emitter.shape(a) + emitter.shape(b), strict=True))
+    axes = [*zip(left + right, emitter.shape(a) + emitter.shape(b), strict=True)]
+    extents = dict(axes)
+    if any(extents[axis] != extent for axis, extent in axes):
+        raise UnknownShape(f"its equation {equation} repeats an axis of one element")
     inner = [c for c in left if c in right and c not in result]
     lead = [c for c in left if c in right and c in result]
     if set(left) - set(right) - set(result) or set(right) - set(left) - set(result) or not inner:

@@ -22,7 +22,7 @@ class Writer:
     proto: onnx.NodeProto
     taken: set[str]  # names of tensors
     titles: set[str]  # and of nodes
-    floats: str = "float32"
+    read: set[str]  # tensors that somebody reads
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
 
@@ -31,7 +31,9 @@ class Writer:
         return self.proto.input[index] if index < len(self.proto.input) else ""
 
     def output(self, index: int) -> str:
-        return self.proto.output[index] if index < len(self.proto.output) else ""
+        """The name of an output, "" where nobody reads it."""
+        name = self.proto.output[index] if index < len(self.proto.output) else ""
+        return name if name in self.read else ""
 
     def shape(self, index: int) -> Shape:
         """The shape of an input, () where it is left out."""
@@ -73,10 +75,10 @@ class Writer:
         node = onnx.helper.make_node(op_type, inputs, outputs, name=title, **attributes)
         self.nodes.append(node)
 
-    def constant(self, value: object, dtype: str = "") -> str:
-        """A constant, in the floats of the model where no `dtype` is given."""
+    def constant(self, value: object, dtype: str = "float32") -> str:
+        """A constant, in the floats of every model that runs where no `dtype` is given."""
         name = self._name("constant")
-        array = np.asarray(value, dtype or self.floats)
+        array = np.asarray(value, dtype)
         self.constants.append(onnx.numpy_helper.from_array(array, name))
         return name
 

@@ -47,6 +47,15 @@ def imported(builder: ModelBuilder, output: str, **more: Any) -> Graph:
     return graph
 
 
+def test_names_of_dimensions_with_a_hyphen() -> None:
+    """A word, unless its parts are known: then a difference."""
+    b = ModelBuilder()
+    y = b.linear(b.input("x", ("batch-size", "seq-len", D)), D, D)
+    assert import_onnx(b.model(y), batch=B, seq=S).macs == B * S * D * D
+    graph = import_onnx(b.model(y), batch=B, dims={"seq": 7, "len": 2})
+    assert graph.macs == B * 5 * D * D
+
+
 # -- activations -----------------------------------------------------------------------------------
 
 

@@ -177,12 +177,12 @@ def _in_words(value: Any) -> str:
     return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
 
 
-@cache
 def _shown(value: Any) -> Any:
     """What a page shows of a value: text without marks that turn the direction of writing."""
     return printable(value, keep="\n\t\u00a0") if type(value) is str else value
 
 
+@cache
 def _environment(*, html: bool) -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 

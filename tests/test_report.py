@@ -479,3 +479,9 @@ def test_a_run_of_the_search_itself_has_every_section(
     monkeypatch.chdir(run)
     assert cli.main([*shlex.split(command)[1:], "-o", str(tmp_path / "again"), "-j", "1"]) == 0
     assert (tmp_path / "again/front.csv").read_bytes() == (run / "front.csv").read_bytes()
+
+
+def test_values_are_shown_as_they_are() -> None:
+    """Not as others that are equal to them."""
+    shown = report._environment(html=True).from_string("{{ a }} {{ b }} {{ c }} {{ d }}")
+    assert shown.render(a=1, b=True, c=1.0, d=[1]) == "1 True 1.0 [1]"

@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -98,11 +98,11 @@ class PriceCache:
     def prune(self) -> None:
         """Forget what was priced by code that is no longer used, and what killed processes left."""
         others = [
-            (path.stat().st_mtime_ns, path)
+            path
             for path in self.root.iterdir()
             if path.is_dir() and path != self.folder and _VERSION_NAME.fullmatch(path.name)
         ]
-        for _, path in sorted(others, reverse=True)[VERSIONS - 1 :]:
+        for path in _oldest_first(others)[: 1 - VERSIONS]:
             shutil.rmtree(path, ignore_errors=True)
         for path in self.root.iterdir():
             if _FORMER_SEGMENT.fullmatch(path.name):
@@ -114,12 +114,16 @@ class PriceCache:
 
     def _segments(self) -> list[Path]:
         """The segments that are there, the oldest first."""
-        found = []
-        for path in self.folder.glob(f"*{_SUFFIX}"):
-            with suppress(OSError):
-                if path.is_file():
-                    found.append((path.stat().st_mtime_ns, path))
-        return [path for _, path in sorted(found)]
+        return _oldest_first(p for p in self.folder.glob(f"*{_SUFFIX}") if p.is_file())
+
+
+def _oldest_first(paths: Iterable[Path]) -> list[Path]:
+    """By the time of their last change; without those that another process has removed by now."""
+    found = []
+    for path in paths:
+        with suppress(OSError):
+            found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found)]
 
 
 def _entries(path: Path) -> tuple[list[bytes], Ints]:

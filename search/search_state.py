@@ -98,9 +98,13 @@ class Checkpoint:
         return (self.folder / CHECKPOINT_FILE).exists()
 
     def start(self) -> None:
-        """Begin anew."""
+        """Begin anew. Raises OutputError."""
+        state = self.folder / CHECKPOINT_FILE
+        try:
+            state.unlink(missing_ok=True)  # first: it is never without its candidates
+        except OSError as error:
+            raise OutputError(f"cannot write {state}: {error.strerror}") from error
         write_atomic(self.folder / CANDIDATES_FILE, b"")
-        (self.folder / CHECKPOINT_FILE).unlink(missing_ok=True)
         self.evaluated, self._digest = 0, hashlib.sha256()
 
     def append(self, genes: Genes, done: Progress, state: dict[str, Any]) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from importlib.resources import files as package_files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,6 +99,25 @@ def test_old_code_is_forgotten_and_the_latest_two_are_kept(tmp_path: Path) -> No
     _fill(PriceStore(tmp_path, pytest.fail), [1])
     kept = {path.name for path in tmp_path.iterdir()}
     assert VERSIONS == 2 and kept == {CODE, f"{0:032x}", "mine.npz"}
+
+
+def test_runs_may_forget_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another run has removed between two looks at it is no error."""
+    for number in range(4):
+        (tmp_path / f"{number:032x}").mkdir()
+    seen = Path.is_dir
+
+    def gone(path: Path, *arguments: Any, **options: Any) -> bool:
+        found = seen(path, *arguments, **options)
+        if path.name == f"{3:032x}" and found:
+            path.rmdir()
+        return found
+
+    store = PriceStore(tmp_path, pytest.fail)
+    monkeypatch.setattr(Path, "is_dir", gone)
+    _fill(store, [1])
+    monkeypatch.undo()
+    assert len(list(tmp_path.iterdir())) == VERSIONS
 
 
 def test_reading_is_using(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from joint_space import SMALL
 
 from codesign.hw.errors import CodesignError
+from codesign.search import search_state
 from codesign.search.front import Archive
 from codesign.search.joint import Listener, Problem, Settings, search
 from codesign.search.network_tables import Costs, NetworkTables
@@ -134,3 +135,22 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="state_rank"):
         checkpoint.append(genes, done, {"rank": np.array([1, None])})
     assert not checkpoint.exists
+
+
+def test_a_state_is_never_without_its_candidates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where a search that begins anew is killed as it does."""
+    checkpoint = Checkpoint(tmp_path, 3)
+    checkpoint.start()
+    genes = np.zeros((2, 3), np.uint8)
+    checkpoint.append(genes, Progress(Archive(genes[:0]), evaluated=2), {})
+
+    def killed(path: Path, content: bytes) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_state, "write_atomic", killed)
+    again = Checkpoint(tmp_path, 3)
+    with pytest.raises(KeyboardInterrupt):
+        again.start()
+    assert not again.exists

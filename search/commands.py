@@ -16,6 +16,7 @@ from codesign.search import output, tables
 from codesign.search.output import RunDirectory
 from codesign.search.progress import progress
 from codesign.search.request import Prepared, Request, directory, prepare, say, say_costs, say_where
+from codesign.search.run_files import JOURNAL_FILE
 from codesign.search.sweep import FailedMachines, Job, Row, best, feasible_row, sweep
 
 if TYPE_CHECKING:
@@ -338,7 +339,7 @@ def _kept(out: Path | None, done: int, total: int) -> str:
     if out is None:
         return f"{done} of {total} machines were done: give --out DIR to keep and resume them"
     # The interrupt may have come between a row's end and its place in the journal.
-    done = (out / output.JOURNAL_FILE).read_text(encoding="utf-8").count("\n") if done else 0
+    done = (out / JOURNAL_FILE).read_text(encoding="utf-8").count("\n") if done else 0
     return f"{done} of {total} machines are kept in {out}: repeat the command to go on"
 
 

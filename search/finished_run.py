@@ -18,8 +18,8 @@ from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError, ConfigError
 from codesign.search.joint import Settings
-from codesign.search.output import RUN_FILE
 from codesign.search.quality import Quality, load_quality
+from codesign.search.run_files import RUN_FILE
 from codesign.search.search_results import FrontPoint
 from codesign.search.space import Genes, SearchSpace, Shape, SpaceError
 from codesign.search.space_file import space_of

@@ -14,7 +14,7 @@ try:
 except ImportError:  # no POSIX system: runs are trusted to stay apart
     fcntl = None  # type: ignore[assignment]
 
-LOCK_FILE = ".lock"
+LOCK_FILE = ".codesign.lock"
 
 
 class Busy(Exception):

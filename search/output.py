@@ -28,8 +28,7 @@ from codesign.hw import files
 from codesign.hw.errors import CodesignError
 from codesign.hw.text import csv_cell, printable
 from codesign.search import lock
-
-RUN_FILE, LOG_FILE, JOURNAL_FILE = "run.json", "log.txt", "rows.jsonl"
+from codesign.search.run_files import JOURNAL_FILE, LOG_FILE, RESULTS, RUN_FILE
 
 Record = TypeVar("Record")
 
@@ -51,10 +50,8 @@ class RunDirectory:
         _append(self.path / LOG_FILE, f"{stamp} {printable(message)}\n")
 
     def append(self, record: Any, name: str = JOURNAL_FILE) -> None:
-        """Append one dataclass instance to a journal, which never is without its run.json."""
-        if not (self.path / RUN_FILE).exists():
-            self.write_text(RUN_FILE, json_text(self.run))
-        _append(self.path / name, json_line(record))
+        """Append one dataclass instance to a journal."""
+        _append(self._place(name), json_line(record))
 
     def journal(self, kind: type[Record], name: str = JOURNAL_FILE) -> list[Record]:
         """Return a journal's records; a last line cut short by a crash is dropped."""
@@ -78,11 +75,11 @@ class RunDirectory:
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file."""
-        write_atomic(self.path / name, text.encode())
+        write_atomic(self._place(name), text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write one binary file."""
-        write_atomic(self.path / name, content)
+        write_atomic(self._place(name), content)
 
     def write_records(self, stem: str, records: Sequence[Any]) -> None:
         """Write dataclass instances of one kind as STEM.parquet and STEM.csv."""
@@ -99,19 +96,33 @@ class RunDirectory:
         """Put the journal in the order of `records`, whatever the order they finished in."""
         self.write_text(JOURNAL_FILE, "".join(map(json_line, records)))
 
+    def _place(self, name: str) -> Path:
+        """Where a file goes: nothing is kept without the run.json that says whose it is."""
+        if name not in RESULTS:
+            raise ValueError(f"{name} is not listed in run_files.py")
+        described = self.path / RUN_FILE
+        if name != RUN_FILE and not described.exists():
+            write_atomic(described, json_text(self.run).encode())
+        return self.path / name
+
 
 @contextmanager
-def run_directory(path: Path, run: Mapping[str, Any]) -> Iterator[RunDirectory]:
+def run_directory(
+    path: Path, run: Mapping[str, Any], *, resume: bool = False
+) -> Iterator[RunDirectory]:
     """Open `path` for the run that `run` describes; what `run["inputs"]` holds decides its results.
 
-    Raises OutputError when it cannot be written, another process is running in it, or it keeps
-    results of other inputs. A directory made here in which nothing was kept is removed again.
+    Raises OutputError when it cannot be written, another process is running in it, it keeps results
+    of other inputs, or files of no run under names that this one may write: with `resume` the caller finds
+    out whose they are. A directory made here in which nothing was kept is removed again.
     """
     _refuse_other_inputs(path, run)
     made = _make(path)
     try:
         with lock.exclusive(path):
             _refuse_other_inputs(path, run)  # again: another may just have finished in it
+            if not resume:
+                _refuse_files_of_others(path)
             directory = RunDirectory(path, run)
             yield directory
             directory.write_text(RUN_FILE, json_text(run))
@@ -254,6 +265,19 @@ def _refuse_other_inputs(path: Path, run: Mapping[str, Any]) -> None:
         raise OutputError(
             f"{path} keeps a run with another {', '.join(changed)}: repeat its command (in "
             f"{RUN_FILE}), choose another --out, or remove it"
+        )
+
+
+def _refuse_files_of_others(path: Path) -> None:
+    """Every run begins with its run.json: where there is none, nothing here is of a run."""
+    if (path / RUN_FILE).exists():
+        return
+    taken = sorted(RESULTS & {entry.name for entry in path.iterdir()})
+    if taken:
+        more = f" and {len(taken) - 1} more" if len(taken) > 1 else ""
+        raise OutputError(
+            f"{path} keeps no run of codesign, but {taken[0]}{more}, which a run may overwrite: choose "
+            "another --out, or remove them"
         )
 
 

@@ -25,6 +25,7 @@ from codesign.search.pricing_pool import Pool, pool_of
 from codesign.search.progress import Show, stages
 from codesign.search.quality import Quality, load_quality
 from codesign.search.request import say
+from codesign.search.run_files import RUN_FILE
 from codesign.search.search_results import (
     Results,
     baseline_document,
@@ -114,11 +115,14 @@ def run_search(request: SearchRequest) -> None:
     if prepared.quality.doubt:
         say(f"warning: {prepared.quality.doubt}")
     workers = cores() if request.workers is None else request.workers
-    with pool_of(workers, request.dask) as pool, output.run_directory(out, run) as directory:
+    with (
+        pool_of(workers, request.dask) as pool,
+        output.run_directory(out, run, resume=request.resume) as directory,
+    ):
         digest = request_digest(run["inputs"])
         checkpoint = Checkpoint(out, len(prepared.space.cardinalities), digest)
         _require_state(checkpoint, request, out)
-        directory.write_text(output.RUN_FILE, output.json_text(run))
+        directory.write_text(RUN_FILE, output.json_text(run))
         directory.write_text("space.toml", prepared.space.to_toml())
         results, done = _searched(prepared, directory, checkpoint, pool)
     if request.as_json:
@@ -254,7 +258,7 @@ def _folder(request: SearchRequest, run: Mapping[str, Any]) -> Path:
 
 def _keeps(path: Path, run: Mapping[str, Any]) -> bool:
     try:
-        document = json.loads((path / output.RUN_FILE).read_text(encoding="utf-8"))
+        document = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
         return bool(document["inputs"] == run["inputs"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
@@ -267,7 +271,7 @@ def _require_state(checkpoint: Checkpoint, request: SearchRequest, out: Path) ->
     """
     if request.resume and checkpoint.exists:
         checkpoint.load()
-    elif request.resume and not (out / output.RUN_FILE).exists():
+    elif request.resume and not (out / RUN_FILE).exists():
         raise OutputError(f"{out} keeps no search to resume: drop --resume")
     unfinished = checkpoint.exists and not (out / "report.html").exists()  # the last file
     if unfinished and not request.resume:

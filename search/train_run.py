@@ -7,6 +7,7 @@ from codesign.hw.processes import cores
 from codesign.search import output
 from codesign.search.progress import stages
 from codesign.search.request import say
+from codesign.search.run_files import RUN_FILE
 from codesign.search.train_request import EXTREMES, Prepared, TrainRequest, prepare
 from codesign.search.train_tables import (
     SPACE_FILE,
@@ -32,10 +33,10 @@ def run_train(request: TrainRequest) -> None:
 
     prepared = prepare(request)
     run = prepared.describe()
-    with output.run_directory(request.out, run) as directory:
+    with output.run_directory(request.out, run, resume=request.resume) as directory:
 
         def describe() -> None:
-            directory.write_text(output.RUN_FILE, output.json_text(run))
+            directory.write_text(RUN_FILE, output.json_text(run))
             directory.write_text(SPACE_FILE, prepared.space.to_toml())
 
         if request.resume:

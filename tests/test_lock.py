@@ -14,6 +14,7 @@ import pytest
 from codesign.search import cli, lock, output
 from codesign.search.lock import Busy
 from codesign.search.output import OutputError
+from codesign.search.run_files import RUN_FILE
 
 RUN = output.describe_run("codesign sweep", {"model": "bert-base"})
 HOLD = (
@@ -46,7 +47,7 @@ def test_a_second_process_is_refused_until_the_first_is_done(tmp_path: Path) -> 
         assert [path.name for path in tmp_path.iterdir()] == [lock.LOCK_FILE]
     with output.run_directory(tmp_path, RUN):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == [output.RUN_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [RUN_FILE]
 
 
 def test_the_command_line_says_so_in_one_line(
@@ -117,4 +118,4 @@ def test_without_locks_in_the_file_system_runs_go_on(
     monkeypatch.setattr(fcntl, "flock", unsupported)
     with output.run_directory(tmp_path, RUN):
         pass
-    assert [path.name for path in tmp_path.iterdir()] == [output.RUN_FILE]
+    assert [path.name for path in tmp_path.iterdir()] == [RUN_FILE]

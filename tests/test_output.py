@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from codesign.search import output
 from codesign.search.output import OutputError
+from codesign.search.run_files import JOURNAL_FILE, RESULTS
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def test_the_journal_survives_a_crash_in_its_last_line(tmp_path: Path) -> None:
     with output.run_directory(tmp_path / "run", RUN) as directory:
         for sample in SAMPLES:
             directory.append(sample)
-    journal = tmp_path / "run" / output.JOURNAL_FILE
+    journal = tmp_path / "run" / JOURNAL_FILE
     whole = journal.read_text()
     journal.write_text(whole[:-7])
     with output.run_directory(tmp_path / "run", RUN) as directory:
@@ -81,7 +82,7 @@ def test_the_journal_survives_a_crash_in_its_last_line(tmp_path: Path) -> None:
 
 def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
     with output.run_directory(tmp_path, RUN) as directory:
-        (tmp_path / output.JOURNAL_FILE).write_text('{"index": 1}\n')
+        (tmp_path / JOURNAL_FILE).write_text('{"index": 1}\n')
         with pytest.raises(OutputError, match="rows.jsonl is damaged"):
             directory.journal(Sample)
 
@@ -140,3 +141,48 @@ def test_an_error_later_keeps_the_journal_and_what_it_belongs_to(tmp_path: Path)
     assert kept["inputs"] == RUN["inputs"]
     with output.run_directory(tmp_path / "run", RUN) as directory:
         assert directory.journal(Sample) == SAMPLES[:1]
+
+
+@pytest.mark.parametrize("name", ["results.csv", "report.html", "checkpoint.npz"])
+def test_results_of_someone_else_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(OutputError, match=f"keeps no run of codesign, but {name}, which a run may"),
+        output.run_directory(tmp_path, RUN),
+    ):
+        raise AssertionError("must not start")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        name: "mine",
+        "notes.txt": "mine",
+    }
+
+
+def test_a_folder_with_other_files_takes_a_run(tmp_path: Path) -> None:
+    others = ("model.onnx", "notes.txt", ".lock", "log.txt")
+    for name in others:
+        (tmp_path / name).write_text("mine\n")
+    with output.run_directory(tmp_path, RUN) as directory:
+        directory.write_records("results", SAMPLES)
+        directory.log("done")
+    assert all((tmp_path / name).read_text().startswith("mine\n") for name in others)
+
+
+def test_a_run_that_is_killed_at_any_file_can_be_repeated(tmp_path: Path) -> None:
+    """Whatever is there, it says whose it is."""
+    for name in sorted(RESULTS - {"run.json"}):
+        folder = tmp_path / name
+        with pytest.raises(RuntimeError), output.run_directory(folder, RUN) as directory:
+            directory.write_text(name, "half of the run")
+            raise RuntimeError
+        with output.run_directory(folder, RUN) as directory:
+            directory.write_text(name, "the run")
+
+
+def test_a_file_that_is_not_listed_is_not_written(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match=r"new\.csv is not listed"),
+        output.run_directory(tmp_path / "run", RUN) as directory,
+    ):
+        directory.write_text("new.csv", "")
+    assert not (tmp_path / "run").exists()

@@ -1,7 +1,7 @@
 """A batch on a Program of one sample: its samples one by one, and their outputs put together again.
 
 That is right where the samples of a batch do not depend on one another, which the float model is asked
-(`find`): a batch at once against its samples, on the data that is to run.
+(`find`): each batch that is to run, at once, against its samples.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,11 +51,12 @@ class Batch:
 
 
 def find(
-    model: FloatModel, whole: Sequence[Input], single: Sequence[Input], feeds: Feeds
+    model: FloatModel, whole: Sequence[Input], single: Sequence[Input], batches: Sequence[Feeds]
 ) -> Batch | None:
     """The axes of a batch whose samples do not depend on one another; None where they do.
 
-    `whole` and `single` are the model's inputs for the batch and for one sample, `feeds` is a batch.
+    `whole` and `single` are the model's inputs for the batch and for one sample; `batches` are all
+    that are to run, at least one: samples that are alike may not show what others do.
     """
     inputs: dict[str, int | None] = {}
     size = 1
@@ -66,16 +67,19 @@ def find(
         inputs[many.name] = axes[0] if axes else None
         size = many.shape[axes[0]] if axes else size
     part = model.part((), model.outputs)
-    found = part(feeds)
     batch = Batch(size, inputs, {})
-    try:
-        rows = [part(sample) for sample in batch.split(feeds)]
-    except ModelError:  # the file fixes its batch somewhere inside
-        return None
-    outputs = {name: _axis(value, rows[0][name], size) for name, value in found.items()}
-    batch = replace(batch, outputs=outputs)
-    joined = batch.join(rows)
-    return batch if all(_alike(value, joined[name]) for name, value in found.items()) else None
+    for feeds in batches:
+        found = part(feeds)
+        try:
+            rows = [part(sample) for sample in batch.split(feeds)]
+        except ModelError:  # the file fixes its batch somewhere inside
+            return None
+        outputs = {name: _axis(value, rows[0][name], size) for name, value in found.items()}
+        batch = replace(batch, outputs=outputs)
+        joined = batch.join(rows)
+        if not all(_alike(value, joined[name]) for name, value in found.items()):
+            return None
+    return batch
 
 
 def leading(size: int, outputs: Mapping[str, Array]) -> Batch:

@@ -4,7 +4,7 @@ What `run` and `compile` share. Reading (`open_model`) comes before calibrating 
 (`quantize`), so that a user's own data is checked in between, before anything takes long.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -76,10 +76,10 @@ def open_model(prepared: Prepared, options: Quantization) -> OpenModel:
     )
 
 
-def one_by_one(opened: OpenModel, prepared: Prepared, feeds: Feeds) -> OpenModel:
+def one_by_one(opened: OpenModel, prepared: Prepared, batches: Sequence[Feeds]) -> OpenModel:
     """The model of a batch's single samples where they do not depend on one another; says which.
 
-    `feeds` is a batch that is to run.
+    `batches` are all that are to run.
     """
     size = prepared.model.batch
     if size is None or size == 1:
@@ -90,7 +90,7 @@ def one_by_one(opened: OpenModel, prepared: Prepared, feeds: Feeds) -> OpenModel
     except ModelError:  # the file fixes it
         say(f"note: the file fixes a batch of {size}: one Program computes all of it")
         return opened
-    batch = find_batch(opened.original, opened.inputs, single, feeds)
+    batch = find_batch(opened.original, opened.inputs, single, batches)
     if batch is None:
         say(f"note: the samples of a batch depend on one another: one Program computes all {size}")
         return opened

@@ -25,6 +25,7 @@ from codesign.hw.agreement import Disagreement
 from codesign.hw.errors import CodesignError
 from codesign.search import network, output, run_tables, samples, tables
 from codesign.search.batch import Batch, leading
+from codesign.search.calibrated import beyond, covered
 from codesign.search.network import OpenModel, Quantization
 from codesign.search.progress import progress
 from codesign.search.request import Prepared, Request, directory, prepare, say, say_where
@@ -125,6 +126,8 @@ class Results:
     checks: list[tuple[int, KernelCheck]] = field(default_factory=list)
     errors: list[KernelError] = field(default_factory=list)
     saturated: dict[str, str] = field(default_factory=dict)  # softmaxes, and the input that did it
+    beyond: dict[str, tuple[float, str]] = field(default_factory=dict)  # tensors: how far, on what
+    calibrated: int = 0  # tensors of which that is asked
     seconds: float = 0.0
     disagreement: Disagreement | None = None
 
@@ -140,7 +143,7 @@ def run_network(request: Request, options: Options) -> None:
     config = prepared.machine
     opened = network.open_model(prepared, options.quantization)
     given = _samples(opened, options)
-    opened = network.one_by_one(opened, prepared, given[0].feeds)
+    opened = network.one_by_one(opened, prepared, [one.feeds for one in given])
     described: dict[str, Any] = {"backend": options.backend, "texts": options.texts}
     described |= {"files": options.files, "seed": options.quantization.seed}
     described |= {"report": options.report}
@@ -152,12 +155,7 @@ def run_network(request: Request, options: Options) -> None:
             simulator.build(config, on_build=lambda: say(line))
         compiled = network.quantize(opened, prepared, options.quantization)
         results = _run_all(compiled, opened, given, options)
-        if results.saturated:
-            (name, sample), count = next(iter(results.saturated.items())), len(results.saturated)
-            say(
-                f"note: probabilities of {count} softmaxes are far beyond what calibration saw, "
-                f"{name!r} on {sample} first, and clipped: calibrate on data like it"
-            )
+        _say_beyond_calibration(results)
         if options.report:
             found = error_report(compiled, [f for one in given for f in _programs(opened, one)])
             results.errors = [KernelError.of(error) for error in found]
@@ -199,7 +197,9 @@ def _run_all(
     compiled: Network, opened: OpenModel, given: Sequence[Sample], options: Options
 ) -> Results:
     """Every sample on the backend and in float; ends with the first kernel that differs."""
-    results = Results()
+    # Other methods than minmax clip what they choose to.
+    tops = covered(compiled) if options.quantization.choices.method == "minmax" else {}
+    results = Results(calibrated=len(tops))
     kernels = sum(step.work.problem is not None for step in compiled.plan.steps)
     reference = opened.original.part((), opened.original.outputs)
     programs = [_programs(opened, one) for one in given]
@@ -223,8 +223,29 @@ def _run_all(
             for feeds in runs:
                 for name in saturated(graph, compiled.quantized, floats, feeds):
                     results.saturated.setdefault(name, one.name)
+                for name, times in beyond(compiled, tops, feeds).items():
+                    farthest = results.beyond.get(name, (0.0, ""))
+                    results.beyond[name] = max((times, one.name), farthest)
             _keep_shown(one, runs, found, wanted, opened.batch, results)
     return results
+
+
+def _say_beyond_calibration(results: Results) -> None:
+    """Say what was clipped since calibration has seen nothing like it."""
+    if results.saturated:
+        (name, sample), count = next(iter(results.saturated.items())), len(results.saturated)
+        say(
+            f"note: probabilities of {count} softmaxes are far beyond what calibration saw, "
+            f"{name!r} on {sample} first, and clipped: calibrate on data like it"
+        )
+    if results.beyond:
+        worst = max(results.beyond, key=results.beyond.__getitem__)
+        times, sample = results.beyond[worst]
+        say(
+            f"note: values of {len(results.beyond)} of {results.calibrated} tensors lie beyond what "
+            f"calibration saw, {worst!r} on {sample} {times:.1f} times as far, and are clipped: "
+            "calibrate on data like it (--calibration), or on more (--samples)"
+        )
 
 
 def _keep_shown(

@@ -117,7 +117,7 @@ def from_texts(
     single = [replace(each, shape=(1, *each.shape[1:])) for each in inputs]
     rows = [from_text(text, tokenizer, single, cut) for text in texts]
     rows += rows[-1:] * (-len(rows) % size)
-    return [stacked(rows[first : first + size]) for first in range(0, len(rows), size)]
+    return [_together(rows[first : first + size], inputs) for first in range(0, len(rows), size)]
 
 
 def batch_of(inputs: Sequence[Input]) -> int:
@@ -125,9 +125,14 @@ def batch_of(inputs: Sequence[Input]) -> int:
     return next((each.shape[0] for each in inputs if each.name == IDS and each.shape), 1)
 
 
-def stacked(rows: Sequence[Feeds]) -> Feeds:
-    """Samples as one, behind each other along the first axis of every input."""
-    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+def _together(rows: Sequence[Feeds], inputs: Sequence[Input]) -> Feeds:
+    """Texts as one sample, behind each other along the first axis; positions may be one for all."""
+    return {
+        each.name: np.concatenate([row[each.name] for row in rows])
+        if each.shape[0] == len(rows)
+        else rows[0][each.name]
+        for each in inputs
+    }
 
 
 def at_random(inputs: Sequence[Input], seed: int) -> Feeds:

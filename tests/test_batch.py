@@ -102,6 +102,19 @@ def test_texts_fill_batches_and_are_shown_one_by_one(ran: Run) -> None:
         assert batched["similarity"]["int8"] == alone["similarity"]["int8"]
 
 
+def test_positions_may_be_one_for_all_texts(ran: Run) -> None:
+    b = ModelBuilder(18)
+    words = b.node("Gather", b.weights(len(VOCABULARY), WIDTH), b.input("input_ids", ("n", SEQ), 7))
+    places = b.node("Gather", b.weights(SEQ, WIDTH), b.input("position_ids", (1, SEQ), 7))
+    save(b.model(b.linear(b.node("Add", words, places), WIDTH, 8)), "places.onnx")
+    texts = ("--text", "abc", "--text", "h g")
+    alone, _ = ran("places.onnx", "--batch", "1", "--samples", "4", *texts)
+    both, _ = ran("places.onnx", "--batch", "2", "--samples", "4", *texts)
+    assert [row["sqnr_db"] for row in both["outputs"]] == [
+        pytest.approx(row["sqnr_db"], abs=1e-3) for row in alone["outputs"]
+    ]
+
+
 def test_every_run_of_the_program_is_charged(ran: Run) -> None:
     """On the RTL: as many kernels as samples, texts that only fill a batch left out."""
     command = ["--seq", str(SEQ), "--samples", "4", "--backend", "rtl"]
@@ -150,6 +163,19 @@ def test_samples_that_depend_on_one_another_are_one_program(folder: Path, ran: R
     assert row["shape"] == f"4x{ROWS}x8" and row["sqnr_db"] > 25
 
 
+def test_every_batch_is_asked(folder: Path, ran: Run) -> None:
+    """Samples that are alike hide what they take from one another."""
+    (folder / "vocab.txt").unlink()
+    dependent("mean.onnx")
+    x = np.random.default_rng(3).normal(size=(2, ROWS, WIDTH)).astype(np.float32)
+    _save("alike.npz", x=x[[0, 0]])
+    _save("apart.npz", x=x)
+    inputs = ("--input", "alike.npz", "--input", "apart.npz", "--calibration", "apart.npz")
+    document, said = ran("mean.onnx", "--batch", "2", *inputs)
+    assert any("depend on one another" in line for line in said)
+    assert document["outputs"][1]["sqnr_db"] > 25
+
+
 def test_axes_of_a_batch() -> None:
     """A batch may be any axis of inputs and outputs, or a part of one; a constant has none."""
     b = ModelBuilder()
@@ -168,7 +194,7 @@ def test_axes_of_a_batch() -> None:
     }
     rng = np.random.default_rng(0)
     feeds = {each.name: rng.normal(size=each.shape).astype(np.float32) for each in sizes[3]}
-    found = batch.find(model, sizes[3], sizes[1], feeds)
+    found = batch.find(model, sizes[3], sizes[1], [feeds])
     assert found is not None and found.size == 3
     assert found.inputs == {"x": 1, "table": None}
     assert list(found.outputs.values()) == [1, 0, None]

@@ -1,0 +1,36 @@
+"""docs/limits.md states the limits that the code has."""
+
+from pathlib import Path
+
+import pytest
+
+from codesign.compiler import kernels, onnx_limits, onnx_shapes
+from codesign.hw import npz_file, toml_file, yaml_file
+from codesign.search import tokens
+
+PAGE = " ".join((Path(__file__).parents[1] / "docs" / "limits.md").read_text("utf-8").split())
+
+
+def _power(number: int) -> str:
+    assert number.bit_count() == 1
+    return f"2^{number.bit_length() - 1}"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f"| nodes, with functions inlined and branches counted | {onnx_limits.MOST_NODES:,} |",
+        f"functions that call functions | {onnx_limits.MOST_DEPTH} deep |",
+        f"| elements of a tensor | {_power(onnx_shapes.LARGEST_TENSOR)} |",
+        f"of what one kernel computes | {_power(kernels.MOST_EXTENT)} |",
+        f"| {_power(onnx_limits.MOST_WORK)} bytes made, or what takes as long |",
+        f"is computed for | {onnx_limits._SLOW_ELEMENTS:,}; above,",
+        f"| {yaml_file.MOST_BYTES >> 20} MiB, {yaml_file.MOST_NODES:,} nodes with aliases",
+        f"with aliases expanded, {yaml_file.MOST_DEPTH} deep |",
+        f"| {toml_file.MOST_BYTES >> 20} MiB, brackets {toml_file.MOST_DEPTH} deep |",
+        f"| a tokenizer | {tokens._MOST_BYTES >> 20} MiB |",
+        f"| {_power(npz_file.MOST_BYTES)} bytes, all together",
+    ],
+)
+def test_a_limit_is_what_the_page_says(row: str) -> None:
+    assert row in PAGE

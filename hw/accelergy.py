@@ -33,6 +33,7 @@ from codesign.hw.energy import COMPONENTS, CostTable, EnergyOverrides
 from codesign.hw.errors import TableError
 from codesign.hw.events import EVENTS
 from codesign.hw.files import refuse_damage
+from codesign.hw.text import said
 from codesign.hw.yaml_file import read_yaml
 
 VERSION = "0.4"
@@ -222,8 +223,7 @@ def _component(name: str) -> tuple[str, int]:
 def _entry(path: Path, component: str, entry: Any, key: str) -> tuple[str, float]:
     value: Any = entry.get(key) if isinstance(entry, dict) else None
     if type(value) not in (int, float) or not 0 <= value <= MOST:
-        said = repr(value)
-        said = said if len(said) <= 40 else f"{said[:39]}…"
-        raise TableError(f"{path}: {component}: {key} is {said} but must be a number >= 0, at "
-                         f"most {MOST:g}")  # fmt: skip
+        raise TableError(
+            f"{path}: {component}: {key} is {said(value)} but must be a number >= 0, at most {MOST:g}"
+        )
     return str(entry.get("name")), float(value)

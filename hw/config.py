@@ -14,7 +14,8 @@ import tomli_w
 
 from codesign.hw.errors import ConfigError
 from codesign.hw.sizes import parse_size
-from codesign.hw.toml_file import load_toml, said
+from codesign.hw.text import said
+from codesign.hw.toml_file import load_toml
 
 ACCUMULATOR_WORD_BYTES = 4
 TECHNOLOGY_NODES_NM = (22, 32, 45)

@@ -27,14 +27,19 @@ def reason(error: BaseException) -> str:
     return printable(f"{type(error).__name__}: {words}" if words else type(error).__name__)
 
 
-def csv_cell(text: str) -> str:
-    """Return `text` as a CSV cell that no spreadsheet takes for a formula; `csv_value` undoes it.
+def said(value: object) -> str:
+    """Return a value of a document in a message, short."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a number of thousands of digits
+        return f"of type {type(value).__name__}"
+    return text if len(text) <= 40 else f"{text[:39]}…"
 
-    An apostrophe in front is what spreadsheets themselves mark text with.
+
+def csv_cell(text: str) -> str:
+    """Return `text` as a CSV cell that no spreadsheet takes for a formula.
+
+    An apostrophe in front is what spreadsheets themselves mark text with; text that begins with one
+    gets another, so that the first apostrophe of a cell is never the text's own.
     """
     return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def csv_value(cell: str) -> str:
-    """Return the text that `csv_cell` was given."""
-    return cell.removeprefix("'")

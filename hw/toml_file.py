@@ -25,12 +25,3 @@ def load_toml(path: Path) -> dict[str, Any]:
         raise ValueError("it is not UTF-8 text") from error
     except RecursionError as error:
         raise ValueError("brackets nest too deep") from error
-
-
-def said(value: object) -> str:
-    """A value of such a document in a message, short."""
-    try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a number of thousands of digits
-        return f"of type {type(value).__name__}"
-    return text if len(text) <= 40 else f"{text[:39]}…"

@@ -316,7 +316,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = cli.main(arguments, "codesign", standalone_mode=False, obj=_command(arguments))
             sys.stdout.flush()
             return code or 0
-        except (Escaped, OSError) as error:
+        except (Escaped, OSError, KeyboardInterrupt) as error:
             return _ended(error.__cause__ or error, received, "--debug" in arguments)
         except (CodesignError, click.ClickException) as error:
             if "--debug" in arguments:

@@ -33,8 +33,8 @@ def _of_a_table(
 ) -> Iterator[str]:
     if len(configs) > 1:
         yield f"{table.source}: every machine of the grid gets the same {quantity}"
-    for config in configs[:1] if len(configs) == 1 else ():
-        here = dict(machine_of(config))
+    else:
+        here = dict(machine_of(configs[0]))
         other = [f"{name} {value}, not {here[name]}" for name, value in table.machine
                  if value != here[name]]  # fmt: skip
         if other:

@@ -177,3 +177,16 @@ def test_a_search_that_is_signalled_keeps_its_generations_and_says_how_to_go_on(
 def test_a_kept_command_is_without_what_changes_no_result(extra: str) -> None:
     words = ["sweep", "bert-tiny", *extra.split(), "--seq", "16"]
     assert cli._command(words) == "codesign sweep bert-tiny --seq 16"
+
+
+def test_an_interrupt_outside_a_command_is_no_bug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where what the command printed is being written."""
+
+    def interrupted(*arguments: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli.cli, "main", interrupted)
+    assert cli.main(["models"]) == 130
+    assert capsys.readouterr().err == "codesign: interrupted\n"

@@ -16,7 +16,7 @@ from codesign.compiler.onnx_limits import MOST_DEPTH
 from codesign.compiler.onnx_operators import HANDLERS
 from codesign.compiler.onnx_shapes import Node
 from codesign.hw.errors import ModelError
-from codesign.hw.text import csv_cell, csv_value, printable
+from codesign.hw.text import csv_cell, printable
 from codesign.search import cli
 
 X = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, 32])
@@ -325,4 +325,4 @@ def test_text_for_terminals_and_tables() -> None:
     assert printable("a\x1b[2J\u202eb\n", keep="\n") == "a\\x1b[2J\\u202eb\n"
     for text in ("=1+1", "+a", "-a", "@a", "'a", "\ta", "a=b", "", "''"):
         cell = csv_cell(text)
-        assert not cell.startswith(("=", "+", "-", "@", "\t")) and csv_value(cell) == text
+        assert not cell.startswith(("=", "+", "-", "@", "\t")) and cell.removeprefix("'") == text

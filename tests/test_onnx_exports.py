@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch_export
 from onnx_builder import all_of, kinds
 
 from codesign.compiler.graph import Add, Graph, LayerNorm, Matmul, Softmax
@@ -172,20 +173,7 @@ def export(case: Case, path: Path, attention: str, dynamo: bool) -> None:
     }
     arguments = tuple(examples[name][0] for name in case.inputs)
     axes: Mapping[str, Any] = {name: examples[name][1] for name in case.inputs}
-    options = (
-        {"dynamo": True, "dynamic_shapes": (tuple(axes.values()),), "external_data": False}
-        if dynamo
-        else {"dynamo": False, "dynamic_axes": axes}
-    )
-    with torch.no_grad():
-        torch.onnx.export(
-            Wrapper().eval(),
-            arguments,
-            path,
-            input_names=list(case.inputs),
-            output_names=["output"],
-            **options,
-        )
+    torch_export.write(Wrapper(), arguments, axes, path, dynamo=dynamo, outputs=["output"])
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+import torch_export
 
 from codesign.search import cli
 
@@ -99,15 +100,7 @@ def export(case: Case, path: Path, dynamo: bool) -> None:
     # A tensor for each input: the dynamo exporter makes one input of one tensor.
     examples = tuple(torch.ones(2, SEQ, dtype=torch.long) for _ in case.inputs)
     axes = {name: {0: "batch", 1: "sequence"} for name in case.inputs}
-    options = (
-        {"dynamo": True, "dynamic_shapes": (tuple(axes.values()),), "external_data": False}
-        if dynamo
-        else {"dynamo": False, "dynamic_axes": axes}
-    )
-    with torch.no_grad():
-        torch.onnx.export(
-            Wrapper().eval(), examples, path, input_names=list(case.inputs), **options
-        )
+    torch_export.write(Wrapper(), examples, axes, path, dynamo=dynamo)
 
 
 @pytest.fixture

@@ -71,7 +71,12 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Children that SIGINT interrupts also where pytest runs in a shell's background, ignoring it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Children that signals end also where pytest runs in a shell's background or under nohup.
+
+    What a process ignores its children ignore from their beginning.
+    """
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
-    signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGHUP, hang_up)

@@ -7,15 +7,15 @@ than half a step.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign.compiler.calibrate import LEVELS, Histogram, Observed
 from codesign.compiler.constants import Constants, Floats
-from codesign.compiler.graph import Activation, Graph, LayerNorm, Operator, Softmax
-from codesign.compiler.lower import Plan
+from codesign.compiler.gelu_error import decibels, machine_gelu
+from codesign.compiler.graph import Activation, Graph, Softmax
 from codesign.compiler.onnx_float import Feeds, FloatModel
 from codesign.compiler.quantized import Quantized
 from codesign.compiler.tensor_scales import attends, probability_scale
@@ -24,8 +24,6 @@ from codesign.hw import arithmetic
 LEAST_DB = 20.0  # signal to noise of a unit's function: with less the host computes it
 LARGEST_SCORE = arithmetic.SOFTMAX_INPUT_SCALE * (1 << (arithmetic.VALUE_BITS - 1))
 LOST = 0.02  # of a softmax's probability
-SLOPE = 2.0**-5  # of an argument, on either side of it
-MOST_VALUES = 1 << 16  # of a tensor, that stand for all
 
 
 def unfit(graph: Graph, constants: Constants, observed: Observed) -> dict[str, str]:
@@ -51,64 +49,13 @@ def _gelu(seen: Histogram, factor: float) -> str:
         return ""
     x = factor * np.concatenate([magnitudes, -magnitudes])
     exact: Floats = x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
-    error = _machine_gelu(x) - exact
+    error = machine_gelu(x) - exact
     signal, noise = (float((np.tile(counts, 2) * y**2).sum()) for y in (exact, error))
-    ratio = _decibels(signal, noise)
+    ratio = decibels(signal, noise)
     if ratio >= LEAST_DB:
         return ""
     reach = factor * seen.largest
     return f"its arguments reach {reach:.3g}, where the machine's GELU has {ratio:.0f} dB"
-
-
-def _machine_gelu(x: Floats) -> Floats:
-    """What the machine's unit makes of arguments."""
-    v = arithmetic.rounded(np.round(x / arithmetic.GELU_INPUT_SCALE * 2).astype(np.int64), 1)
-    found: Floats = np.asarray(arithmetic.gelu(v), dtype=np.float64) * arithmetic.GELU_SCALE
-    return found
-
-
-def gelu_decibels(x: Floats, y: Floats) -> tuple[float, float]:
-    """Signal to noise of the machine's GELU of `x` beside a file's own, `y`, and that of int8 codes
-    of both.
-    """
-    noise = float(np.square(_machine_gelu(x) - y).mean())
-    slopes = (_machine_gelu(x + SLOPE) - _machine_gelu(x - SLOPE)) / (2 * SLOPE)
-    steps = np.abs(y).max() / LEVELS, np.abs(x).max() / LEVELS * np.sqrt(np.square(slopes).mean())
-    signal = float(np.square(y).mean())
-    return _decibels(signal, noise), _decibels(signal, float(np.square(steps).sum()) / 12)
-
-
-def _gelu_notes(
-    plan: Plan,
-    by_host: Mapping[str, str],
-    constants: Constants,
-    model: FloatModel,
-    observed: Observed,
-) -> Iterator[str]:
-    """Where the machine's GELU is further from the file's function than int8 codes are."""
-    gelus = [
-        op
-        for step in plan.steps
-        if step.work.problem is not None
-        for op in (plan.graph.dag.nodes[name]["op"] for name in step.work.operators)
-        if isinstance(op, Activation) and op.function == "gelu" and op.name not in by_host
-    ]
-    names = [name for op in gelus for name in (op.inputs[0], op.output)]
-    values = model.part((), names)(observed.feeds) if gelus else {}
-    worse = []
-    for op in gelus:
-        x, y = (values[name].astype(np.float64).ravel() for name in (op.inputs[0], op.output))
-        every = -(-x.size // MOST_VALUES)
-        unit, codes = gelu_decibels(x[::every] * constants.factors[op.name][0], y[::every])
-        if unit < codes:
-            worse.append((unit - codes, op.name, unit, codes))
-    if worse:
-        _, name, unit, codes = min(worse)
-        yield (
-            f"the machine's GELU is an approximation: {len(worse)} of {len(gelus)} are further from "
-            f"the file's function than int8 codes are, {name!r} most, {unit:.0f} dB where those have "
-            f"{codes:.0f}"
-        )
 
 
 def _scores(seen: Histogram, factor: float) -> str:
@@ -142,36 +89,15 @@ def _values(seen: Histogram) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.fl
     return np.minimum(middles, seen.largest), seen.counts[used]
 
 
-def _decibels(signal: float, noise: float) -> float:
-    return 10 * math.log10(signal / noise) if signal and noise else math.inf
-
-
-def format_notes(
-    plan: Plan,
-    by_host: Mapping[str, str],
-    quantized: Quantized,
-    constants: Constants,
-    model: FloatModel,
-    observed: Observed,
-) -> tuple[str, ...]:
-    """A line for everything of a network that int8 or the machine's units do not hold."""
-    gelus = _gelu_notes(plan, by_host, constants, model, observed)
-    return (*_format_notes(plan, by_host, quantized, observed), *gelus)
-
-
-def _format_notes(
-    plan: Plan, by_host: Mapping[str, str], quantized: Quantized, observed: Observed
-) -> Iterator[str]:
-    kinds = {op.name: op for op in plan.graph.operators()}
-    for name, reason in by_host.items():
-        yield f"the host computes {_kind(kinds[name])} {name!r}: {reason}"
+def format_notes(graph: Graph, quantized: Quantized, observed: Observed) -> Iterator[str]:
+    """A line for what eight bits do not hold of a network, or calibration did not show."""
     if quantized.dead:
         yield (
             f"{len(quantized.dead)} tensors are 0 in all of the calibration data, {quantized.dead[0]!r} "
             "first: their range is a guess; use data that exercises them"
         )
     losses = []
-    for op in kinds.values():
+    for op in graph.operators():
         if isinstance(op, Softmax) and op.output in quantized.scales:
             scale, seen = float(quantized.scales[op.output][0]), observed.histograms.get(op.output)
             lost = 0.0 if seen is None else _lost(seen, scale / 2, op.cols)
@@ -204,12 +130,3 @@ def _lost(seen: Histogram, half: float, columns: int) -> float:
     kept = magnitudes >= half
     rows = seen.counts.sum() / columns
     return float(np.clip(1 - (seen.counts * magnitudes)[kept].sum() / rows, 0, 1))
-
-
-def _kind(op: Operator) -> str:
-    match op:
-        case Activation():
-            return op.function
-        case LayerNorm(rms=True):
-            return "rmsnorm"
-    return op.kind

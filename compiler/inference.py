@@ -6,7 +6,6 @@
 The host's share is the float model's own: pieces of its ONNX graph, run by onnxruntime.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +21,9 @@ from codesign.compiler.constants import Constants
 from codesign.compiler.emit import emit, places
 from codesign.compiler.formats import format_notes, unfit
 from codesign.compiler.fusion import LOW, Work
-from codesign.compiler.graph import Graph, Operator, Rearrange
+from codesign.compiler.gelu_error import gelu_notes
+from codesign.compiler.graph import Graph, Operator
+from codesign.compiler.host_notes import host_notes
 from codesign.compiler.image import mask_contents, pack, step_numbers
 from codesign.compiler.layout import LayoutError
 from codesign.compiler.lower import Plan, lower
@@ -95,20 +96,21 @@ def compile_network(
     file = in_float32(load_model(source))
     file = without_branches(file, input_shapes(file, shapes))
 
-    def in_float(clipped: frozenset[str] | None) -> Dequantized:
+    def in_float(clipped: frozenset[str] | None) -> tuple[Dequantized, Mapping[str, str]]:
         found = dequantized(file, clipped)
         extents = input_shapes(found.model, shapes)
-        units = None if found.units is None else decomposed(found.units, extents)
-        return replace(found, model=decomposed(found.model, extents), units=units)
+        units = None if found.units is None else decomposed(found.units, extents)[0]
+        model, whole = decomposed(found.model, extents)
+        return replace(found, model=model, units=units), whole
 
-    clipped, remedies, alone = frozenset[str](), Remedies(), set[str]()
-    every = in_float(None)
+    every, whole = in_float(None)
+    clipped, remedies, alone = frozenset[str](), Remedies(whole), set[str]()
     clamped = FloatModel(every.model)
     limits = {c.integers: (c.source, c.low, c.high) for c in every.clamps}
     observer = Observer(clamped, tuple(samples), limits)
     table = table or cost_table(config)
     while True:
-        found = in_float(clipped) if every.clamps else every
+        found = in_float(clipped)[0] if every.clamps else every
         model = FloatModel(found.model) if every.clamps else clamped
         graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
         settled = settle(model, observer, graph, remedies)
@@ -137,26 +139,16 @@ def compile_network(
                 raise
             for op in ops:
                 remedy(model, op, "is stored in no layout that a kernel reads", remedies)
-    notes += format_notes(plan, by_host, quantized, constants, clamped, settled.observed)
     image = pack(plan, program, quantized, matrices)
     scaled = bool(found.activations or found.weights)
-    host = (*settled.notes, *_without_unit(plan, remedies, by_host))
-    return Network(
+    notes += (*format_notes(graph, quantized, settled.observed),)
+    host = host_notes(plan, model, remedies, by_host)
+    network = Network(
         plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes, host
     )
-
-
-def _without_unit(plan: Plan, remedies: Remedies, by_host: Mapping[str, str]) -> tuple[str, ...]:
-    """A line on what the host computes for want of a unit; look-ups and masks are always its own."""
-    counts: Counter[str] = Counter()
-    for step in plan.steps:
-        op = plan.graph.dag.nodes[step.work.operators[0]]["op"]
-        named = op.output in remedies.on_host or op.name in by_host or isinstance(op, Rearrange)
-        if step.work.problem is None and not named:
-            counts[getattr(op, "function", "") or op.kind] += 1
-    own = {"embedding", "mask", "rearrange"}
-    found = [f"{count} {function}" for function, count in counts.items() if function not in own]
-    return (f"the host computes what has no unit, in float: {', '.join(found)}",) if found else ()
+    feeds = settled.observed.feeds
+    gelus = gelu_notes(plan, constants, clamped, feeds, lambda: run(network, feeds, "integers"))
+    return replace(network, notes=(*notes, *gelus))
 
 
 def run(

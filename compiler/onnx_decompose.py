@@ -22,11 +22,15 @@ from codesign.compiler.onnx_writer import Decomposer, Writer
 EPSILON = 1e-12  # of onnxruntime's fused norms where a node does not say
 
 
-def decomposed(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.ModelProto:
-    """The model with its fused nodes replaced, where its inputs have these `shapes`."""
+def decomposed(
+    model: onnx.ModelProto, shapes: Mapping[str, Shape]
+) -> tuple[onnx.ModelProto, Mapping[str, str]]:
+    """The model with its fused nodes replaced, where its inputs have these `shapes`; and by the first
+    output of each that has a form not known here, why it stays.
+    """
     decomposers = {**DECOMPOSERS, **ATTENTION}
     if not any(node.op_type in decomposers for node in model.graph.node):
-        return model
+        return model, {}
     graph = fold(read_model(model), shapes)
     known = {output: node for node in graph.nodes() for output in node.outputs if output}
     taken = {name for node in model.graph.node for name in (*node.input, *node.output)}
@@ -35,12 +39,16 @@ def decomposed(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.Mode
     titles = {node.name for node in model.graph.node}
     nodes: list[onnx.NodeProto] = []
     constants: list[onnx.TensorProto] = []
+    whole: dict[str, str] = {}
     for proto in model.graph.node:
-        node = known.get(next(filter(None, proto.output), ""))
+        first = next(filter(None, proto.output), "")
+        node = known.get(first)
         decomposer = decomposers.get(proto.op_type)
         writer = None if node is None else Writer(graph, node, proto, taken, titles, read)
         if writer is None or decomposer is None or not decomposer(writer):
             nodes.append(proto)
+            if writer is not None and writer.reason:
+                whole[first] = writer.reason
         else:
             nodes += writer.nodes
             constants += writer.constants
@@ -49,7 +57,7 @@ def decomposed(model: onnx.ModelProto, shapes: Mapping[str, Shape]) -> onnx.Mode
     del replaced.graph.node[:]
     replaced.graph.node.extend(nodes)
     replaced.graph.initializer.extend(constants)
-    return replaced
+    return replaced, whole
 
 
 # -- Elementwise, norms and embeddings -----------------------------------------------------------------

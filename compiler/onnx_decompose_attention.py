@@ -16,6 +16,8 @@ from codesign.compiler.onnx_shapes import Shape
 from codesign.compiler.onnx_writer import Decomposer, Writer
 
 LOWEST = float(np.finfo(np.float32).min)  # what hides a key for certain
+UNKNOWN = "has inputs or attributes that are not taken apart here"
+MASKED = "has a mask of a form that is not taken apart here"
 FILTER = -10000.0  # what onnxruntime adds for a hidden key where its node does not say
 
 
@@ -111,9 +113,10 @@ def _hiding(w: Writer, visible: str, value: float) -> str:
 
 def _standard(w: Writer) -> bool:
     """ONNX Attention: Q, K, V as [batch, seq, heads * size] or [batch, heads, seq, size]."""
-    known = ("is_causal", "kv_num_heads", "q_num_heads", "scale", "softcap", "softmax_precision")
+    known = ["is_causal", "kv_num_heads", "q_num_heads", "scale", "softcap", "softmax_precision"]
+    known.append("qk_matmul_output_mode")  # of output 3
     if w.output(3) or w.input(6) or not w.only(*known):
-        return False
+        return w.stays(UNKNOWN)
     flat = len(w.shape(0)) == 3
     if flat:
         counts = [w.attribute(f"{side}_num_heads") for side in ("q", "kv", "kv")]
@@ -129,7 +132,7 @@ def _standard(w: Writer) -> bool:
     masks = []
     if w.input(3):
         if w.shape(3)[-1] != k.rows:
-            return False
+            return w.stays("has a mask over some of its keys")
         boolean = w.graph.tensors[w.node.input(3)].dtype == onnx.TensorProto.BOOL
         masks.append(_hiding(w, w.input(3), LOWEST) if boolean else w.input(3))
     if w.attribute("is_causal", 0):
@@ -164,13 +167,13 @@ def _projected(w: Writer) -> bool:
     """com.microsoft Attention: one projection of the input to Q, K and V, side by side."""
     known = ("num_heads", "unidirectional", "qkv_hidden_sizes", "mask_filter_value", "scale")
     if w.input(4) or not w.only(*known):
-        return False
+        return w.stays(UNKNOWN)
     batch, rows, _ = w.shape(0)
     width, heads = w.shape(1)[-1], w.attribute("num_heads")
     sizes = list(w.attribute("qkv_hidden_sizes") or [width // 3] * 3)
     masks = _padding(w, 3, batch, rows)
     if masks is None:
-        return False
+        return w.stays(MASKED)
     beside = w.add("MatMul", w.input(0), w.input(1), label="projection")
     if w.input(2):
         beside = w.add("Add", beside, w.input(2), label="projected")
@@ -194,19 +197,17 @@ def _multi_head(w: Writer) -> bool:
     """com.microsoft MultiHeadAttention: Q, K and V apart, or packed head by head."""
     heads = w.attribute("num_heads")
     packed = 5 in (len(w.shape(0)), len(w.shape(1)))
-    if (
-        w.input(3)
-        and packed
-        or not w.only("num_heads", "mask_filter_value", "scale", "unidirectional")
-    ):
-        return False
+    known = ("num_heads", "mask_filter_value", "scale", "unidirectional")
+    unread = not any((w.output(3), w.input(8), w.input(9)))  # scores, lengths, beams
+    if (w.input(3) and packed) or not (unread and w.only(*known)):
+        return w.stays(UNKNOWN)
     parts = _packed(w, heads) or _apart(w, heads)
     q = parts[0]
     k = _joined(w, 6, parts[1], w.output(1), "present/keys")
     v = _joined(w, 7, parts[2], w.output(2), "present/values")
     masks = _padding(w, 4, q.batch, k.rows)
-    if masks is None or w.output(3) or w.input(8) or w.input(9):
-        return False
+    if masks is None:
+        return w.stays(MASKED)
     masks += [w.input(5)] if w.input(5) else []
     if w.attribute("unidirectional", 0):
         masks.append(_causal(w, q.rows, k.rows, k.rows - parts[1].rows))
@@ -256,15 +257,17 @@ def _grouped_query(w: Writer) -> bool:
     lengths = w.value(5)
     whole = lengths is not None and bool(np.all(lengths + 1 == past + rows))
     known = ("num_heads", "kv_num_heads", "scale", "softcap", "local_window_size", "do_rotary")
-    if not whole or not w.only(*known) or w.attribute("do_rotary", 0):
-        return False
-    if any(w.input(i) for i in (9, 10, 11)):  # positions, a bias, a sink
-        return False
+    if not whole:
+        given = "at run time" if lengths is None else "shorter than its tensors"
+        return w.stays(f"has lengths of sequences that are given {given}")
+    if w.attribute("do_rotary", 0):
+        return w.stays("rotates its queries and keys itself")
+    if not w.only(*known) or any(w.input(i) for i in (9, 10, 11)):  # positions, a bias, a sink
+        return w.stays(UNKNOWN)
+    counts = (heads, groups, groups)
     if w.input(1):
-        counts = (heads, groups, groups)
         names = [(w.input(i), w.shape(i)) for i in range(3)]
     else:
-        counts = (heads, groups, groups)
         size = w.shape(0)[2] // (heads + 2 * groups)
         ends = np.cumsum([count * size for count in counts])
         names = [

@@ -2,11 +2,12 @@
 
 Quantization needs what the importer leaves behind: values. A `Part` is the piece of the ONNX graph
 between some of its tensors and others, plumbing included, so that constants can be probed
-(`constants`), ranges observed (`calibrate`) and the host's share of a network run (`inference`).
+(`probe`), ranges observed (`calibrate`) and the host's share of a network run (`inference`).
 """
 
 import re
 from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,19 @@ class FloatModel:
             return None
         held: list[onnx.TensorProto] = [a.t for a in writer.attribute if a.name == "value"]
         return held[0] if held else None
+
+    def rewritten(self, nodes: Mapping[int, Sequence[onnx.NodeProto]]) -> "FloatModel":
+        """The model with others in the place of some of its nodes, by number; they share the rest."""
+        model = copy(self)
+        model.nodes = tuple(
+            each for index, node in enumerate(self.nodes) for each in nodes.get(index, (node,))
+        )
+        model.writers = {
+            name: index for index, node in enumerate(model.nodes) for name in node.output if name
+        }
+        model._parts = {}
+        model.__dict__.pop("_varying", None)
+        return model
 
     def part(self, given: Sequence[str], wanted: Sequence[str]) -> "Part":
         """The piece of the graph that computes `wanted` where the tensors `given` are known.

@@ -1,7 +1,7 @@
 """The scales that a quantized ONNX file fixes, by the names of its operator graph.
 
 `onnx_dequantize` knows them by the file's tensors; behind plumbing, the columns of a kernel's weights are
-found as their values are (`constants`): by asking the model for a row of them.
+found as their values are (`probe`): by asking the model for a row of them.
 """
 
 from collections.abc import Collection

@@ -25,6 +25,12 @@ class Writer:
     read: set[str]  # tensors that somebody reads
     nodes: list[onnx.NodeProto] = field(default_factory=list)
     constants: list[onnx.TensorProto] = field(default_factory=list)
+    reason: str = ""  # why it stays one node
+
+    def stays(self, reason: str) -> bool:
+        """Leave the node whole: what a decomposer then returns. `reason` goes on from its name."""
+        self.reason = reason
+        return False
 
     def input(self, index: int) -> str:
         """The name of an input in the file, "" where it is left out."""

@@ -5,7 +5,7 @@ once its constants are probed. What does not fit gets the cheapest remedy that d
 host writes the operands in the order in which the kernel reads them; a mask of single scores enters
 as a matrix; the host computes the operator in float. Tensors that the import made for itself have no
 piece of the file that computes them, so they disappear into their readers. Nothing is done in
-silence: `notes` says what the host does beyond its own operators.
+silence: `host_notes` says what the host does beyond its own operators.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,13 +14,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from codesign.compiler.calibrate import CalibrationError, Observed, observe
-from codesign.compiler.constants import Constants, probe
+from codesign.compiler.constants import Constants
 from codesign.compiler.graph import Graph, HostOp, Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.matrices import Matrices, not_in_patches
 from codesign.compiler.onnx_float import Feeds, FloatModel
 from codesign.compiler.operands import only_moved, operands
-
-LISTED = 3  # operators that a note names
+from codesign.compiler.probe import probe
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,16 @@ class Settled:
     observed: Observed
     matrices: Matrices
     constants: Constants
-    notes: tuple[str, ...]
 
 
 @dataclass
 class Remedies:
-    """What has been done so far, by the tensor that an operator writes."""
+    """What has been done so far, by the tensor that an operator writes.
 
+    `whole`: why the file's node that writes a tensor was not taken apart.
+    """
+
+    whole: Mapping[str, str] = field(default_factory=dict)
     rearranged: set[str] = field(default_factory=set)
     as_matrix: set[str] = field(default_factory=set)
     on_host: dict[str, tuple[Operator, str]] = field(default_factory=dict)  # and why
@@ -45,21 +47,6 @@ class Remedies:
     def sums(self) -> frozenset[str]:
         """Names of the host's own operators that a kernel would take over, and must not."""
         return frozenset(op.name for op, _ in self.on_host.values() if isinstance(op, HostOp))
-
-    def notes(self, names: Mapping[str, str]) -> tuple[str, ...]:
-        """A line for each kind of remedy, or reason; `names` are the operators' by tensor."""
-        moved = [names[tensor] for tensor in names if tensor in self.rearranged - set(self.on_host)]
-        found = []
-        if moved:
-            found.append(f"the host rearranges what {_listed(moved)} read")
-        reasons: dict[str, list[str]] = {}
-        for op, reason in self.on_host.values():
-            kind = op.function if isinstance(op, HostOp) else op.kind
-            reasons.setdefault(reason, []).append(f"{kind} {op.name!r}")
-        for reason, ops in reasons.items():
-            verb = "it" if len(ops) == 1 else "each"
-            found.append(f"the host computes {_listed(ops)} in float: {verb} {reason}")
-        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -81,7 +68,6 @@ def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedi
 
     Raises CalibrationError for samples that do not fit, or say nothing.
     """
-    names = {op.output: op.name for op in graph.operators()}
     for op in graph.operators():
         if reason := not_in_patches(graph, op):
             remedies.on_host[op.output] = (op, reason)
@@ -92,7 +78,7 @@ def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedi
         matrices = Matrices(graph, dict(observed.shapes))
         constants, refused = probe(model, graph, matrices, observed.feeds)
         if not refused:
-            return Settled(graph, observed, matrices, constants, remedies.notes(names))
+            return Settled(graph, observed, matrices, constants)
         for name, refusal in refused.items():
             remedy(model, graph.dag.nodes[name]["op"], refusal.reason, remedies)
         graph = _revised(model, graph, remedies)
@@ -164,7 +150,8 @@ def _revised(model: FloatModel, graph: Graph, remedies: Remedies) -> Graph:
         if not mask and not model.has(op.output):
             made[op.output] = inputs
         elif inputs != tuple(dict.fromkeys(op.inputs)) and not isinstance(op, HostOp):
-            remedies.on_host.setdefault(op.output, (op, "has no form that a kernel computes here"))
+            reason = remedies.whole.get(op.output, "has no form that a kernel computes here")
+            remedies.on_host.setdefault(op.output, (op, reason))
             operators[op.output] = _on_host(graph, op, inputs, model)
         elif op.output in remedies.on_host:
             operators[op.output] = _on_host(graph, op, inputs, model)
@@ -234,9 +221,3 @@ def _live(graph: Graph, operators: Mapping[str, Operator]) -> Graph:
         if tensor in wanted:
             revised.add(op)
     return revised
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(name if name.endswith("'") else repr(name) for name in names[:LISTED])
-    more = len(names) - LISTED
-    return f"{shown} and {more} more" if more > 0 else shown

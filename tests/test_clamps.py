@@ -3,6 +3,7 @@ limits, and what does not fit the formats of the machine's nonlinear units.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,12 @@ from onnx_builder import run as onnxruntime_run
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 from test_random_graphs import Both
 
+from codesign.compiler.constants import Constants
+from codesign.compiler.gelu_error import machine_gelu, with_machine_gelus
+from codesign.compiler.graph import Activation
 from codesign.compiler.inference import Network, compile_network, run
-from codesign.compiler.onnx_float import Feeds
+from codesign.compiler.onnx_float import Feeds, FloatModel
+from codesign.hw import arithmetic
 from codesign.hw.config import preset
 from codesign.models.export import export
 from codesign.models.families import FAMILIES, ModelConfig, T5Config
@@ -252,7 +257,7 @@ def test_gelu_beyond_its_format(factor: float, host: bool) -> None:
     model = gelu(factor)
     network = compiled(model)
     assert sqnr(model, network) > 28
-    said = [note for note in network.notes if note.startswith("the host computes gelu")]
+    said = [note for note in network.host if note.startswith("the host computes gelu")]
     assert bool(said) == host
 
 
@@ -264,7 +269,7 @@ def test_probabilities_follow_calibration() -> None:
         model = b.model(b.node("Softmax", b.node("MatMul", b.input("x", (ROWS, K)), weights)))
         network = compiled(model)
         assert sqnr(model, network) > 25
-        assert any("softmax" in note for note in network.notes) == host
+        assert any("softmax" in note for note in network.host) == host
 
 
 def test_a_unit_that_is_coarser_than_int8() -> None:
@@ -279,8 +284,46 @@ def test_a_unit_that_is_coarser_than_int8() -> None:
     weights = b.const(0.05 * b.rng.normal(0, 1, (K, 1024)))
     model = b.model(b.node("Softmax", b.node("MatMul", b.input("x", (ROWS, K)), weights)))
     network = compiled(model)
-    assert any("too coarse" in note for note in network.notes)
+    assert any("too coarse" in note for note in network.host)
     assert sqnr(model, network) > 30
+
+
+def dense_gelu(residual: bool, spread: float) -> onnx.ModelProto:
+    """A dense layer, a GELU and another, whose arguments are about `spread`; with a residual around."""
+    b = ModelBuilder(opset=20)
+    x = b.input("x", (ROWS, K))
+    inner = b.node("MatMul", x, b.const(b.rng.normal(0, spread / np.sqrt(K), (K, 4 * K))))
+    outer = b.const(b.rng.normal(0, 0.5 / np.sqrt(K), (4 * K, K)))
+    y = b.node("MatMul", b.node("Gelu", inner), outer)
+    return b.model(b.node("Add", y, x) if residual else y)
+
+
+@pytest.mark.parametrize("residual", (False, True))
+def test_the_units_gelu_is_told_where_it_is_seen(residual: bool) -> None:
+    """Arguments near 0 are what i-GELU is worst at; beside a residual nothing of that is seen."""
+    model = dense_gelu(residual, 0.2)
+    network = compiled(model)
+    told = [note for note in network.notes if "GELU is an approximation" in note]
+    assert bool(told) != residual
+    assert (sqnr(model, network) < 30) != residual
+    if told:
+        assert re.search(r"alone they make \d+% of the noise of an output", told[0])
+
+
+def test_a_float_model_with_the_machines_gelu() -> None:
+    """Its GELU is the machine's but for the bits that the unit drops."""
+    model = FloatModel(dense_gelu(False, 4.0))
+    (node,) = (node for node in model.nodes if node.op_type == "Gelu")
+    op = Activation("gelu", tuple(node.input), node.output[0], function="gelu")
+    constants = Constants(factors={"gelu": (1.0,)})
+    approximate = with_machine_gelus(model, [op], constants)
+    x = np.random.default_rng(0).normal(size=(ROWS, K)).astype(np.float32)
+    names = (op.inputs[0], op.output)
+    found = approximate.part((), names)({"x": x})
+    wanted = machine_gelu(found[op.inputs[0]].astype(np.float64))
+    np.testing.assert_allclose(found[op.output], wanted, atol=3 * arithmetic.GELU_SCALE)
+    exact = model.part((), names)({"x": x})
+    assert np.abs(exact[op.output] - wanted).max() > 5 * arithmetic.GELU_SCALE
 
 
 def test_channels_far_from_zero_keep_their_steps() -> None:
@@ -301,8 +344,18 @@ def test_an_epsilon_that_matters() -> None:
     model = b.model(b.node("LayerNormalization", h, gamma, b.const(np.zeros(K)), epsilon=1e-4))
     network = compiled(model)
     assert sqnr(model, network) > 30
-    (note,) = network.notes
+    (note,) = network.host
     assert note.startswith("the host computes layernorm") and "epsilon" in note
+
+
+def test_one_line_for_many_norms() -> None:
+    b = ModelBuilder()
+    h = b.input("x", (ROWS, K))
+    for _ in range(5):
+        h = b.node("MatMul", h, b.const(b.rng.normal(0, 1e-3, (K, K))))
+        h = b.node("LayerNormalization", h, b.const(np.ones(K)), b.const(np.zeros(K)), epsilon=1e-4)
+    (note,) = compiled(b.model(h)).host
+    assert re.search(r"'LayerNormalization_1', .* and 2 more in float: of each, its epsilon", note)
 
 
 def test_weights_of_zero_before_a_residual() -> None:

@@ -118,6 +118,15 @@ def padded_convolution(b: ModelBuilder) -> str:
     return str(b.node("Conv", x, b.weights(16, 8, 3, 3), pads=[1, 1, 1, 1]))
 
 
+def scaled_sums(b: ModelBuilder) -> str:
+    """What stands for norms in small encoders: a factor and a summand for each column."""
+    x = b.input("x", (1, 8, 16))
+    for _ in range(2):
+        x = b.node("Add", b.linear(x, 16, 16), x)
+        x = b.node("Add", b.node("Mul", x, b.weights(16)), b.weights(16))
+    return b.linear(b.node("Relu", b.node("Sub", b.linear(x, 16, 16), b.node("Exp", x))), 16, 16)
+
+
 FORMS: dict[str, Form] = {
     "no mask": attention(),
     "causal by -1e9": chosen(-1e9),
@@ -140,6 +149,7 @@ ON_HOST: dict[str, tuple[Form, str]] = {
     "a bias that is computed": (attention(by_activation), ""),
     "a norm of heads": (head_norm, "rearranges what 'LayerNormalization_\\d+' read"),
     "a transpose": (transposed, "rearranges what 'MatMul_\\d+' read"),
+    "scaled sums": (scaled_sums, "no unit, in float: 2 mul \\+ add, 1 exp, 1 sub"),
     "a padded convolution": (padded_convolution, "in float: .* patches overlap"),
 }
 

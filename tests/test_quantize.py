@@ -248,5 +248,5 @@ def test_a_product_that_is_nothing_beside_an_epsilon() -> None:
     model = helper.make_model(graph, opset_imports=opset, ir_version=8)
     rng = np.random.default_rng(0)
     data = [{"x": (1e-30 * rng.standard_normal((8, 16))).astype(np.float32)}]
-    (note,) = compile_network(model, preset("edge"), data, batch=None).notes
+    (note,) = compile_network(model, preset("edge"), data, batch=None).host
     assert note.startswith("the host computes layernorm") and "epsilon" in note

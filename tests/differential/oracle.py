@@ -142,7 +142,7 @@ def opened(model: onnx.ModelProto, sample: Feeds) -> tuple[onnx.ModelProto, tupl
     """
     if not any("Attention" in node.op_type for node in model.graph.node):
         return model, ()
-    apart = decomposed(model, {name: value.shape for name, value in sample.items()})
+    apart, _ = decomposed(model, {name: value.shape for name, value in sample.items()})
     whole = Session(model)(sample)
     try:
         parts = Session(apart)(sample)

@@ -75,12 +75,13 @@ def reading_node(place: str, held: Callable[[], str]) -> Iterator[None]:
 
 def node_place(op_type: str, name: str, enclosing: Sequence[str] = ()) -> str:
     """What messages call a node; `enclosing` are the names of the nodes whose branches it is in."""
+    place = f"node {op_type} {text.short(name)!r}"
     if not enclosing:
-        return f"node {op_type} {name!r}"
-    names = [repr(outer) for outer in enclosing]
+        return place
+    names = [repr(text.short(outer)) for outer in enclosing]
     if len(names) > _MOST_ENCLOSING:
         names[_MOST_ENCLOSING // 2 : -_MOST_ENCLOSING // 2] = ["…"]
-    return f"node {op_type} {name!r} in {' > '.join(names)}"
+    return f"{place} in {' > '.join(names)}"
 
 
 def held_by(op_type: str, shapes: Iterable[Shape], attributes: Mapping[str, Any]) -> str:
@@ -94,7 +95,7 @@ def held_by(op_type: str, shapes: Iterable[Shape], attributes: Mapping[str, Any]
     parts = [f"inputs ({', '.join(extents)})"] if extents else []
     parts += [f"attributes ({', '.join(settings)})"] if settings else []
     words = " and ".join(parts)
-    words = words if len(words) <= _LONGEST_FORM else f"{words[: _LONGEST_FORM - 1]}…"
+    words = text.short(words, _LONGEST_FORM)
     return text.printable(f"no form of {op_type} that is known has its {words or 'outputs'}")
 
 

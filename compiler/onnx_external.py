@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto
 
 from codesign.compiler.onnx_boundary import REMEDY, Unreadable, require_element_type
-from codesign.hw.text import printable, reason
+from codesign.hw.text import printable, reason, short
 
 _REMEDY = "put the whole file that the model was saved with beside it, or export the model again"
 _LONGEST_PATH = 200  # characters that are shown
@@ -91,8 +91,7 @@ def _unusable(place: str, reason: str) -> Unreadable:
 
 def _shown(path: Path) -> str:
     """A path as messages show it: what the file says may be long, and anything."""
-    text = printable(str(path))
-    return text if len(text) <= _LONGEST_PATH else f"{text[: _LONGEST_PATH - 1]}…"
+    return short(printable(str(path)), _LONGEST_PATH)
 
 
 def _file(location: str, folder: Path, place: str) -> Path:

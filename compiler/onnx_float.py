@@ -237,9 +237,11 @@ def _tensor(name: str, model: FloatModel) -> onnx.ValueInfoProto:
 def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:
     try:
         import onnxruntime
-    except ImportError as error:
+    except Exception as error:  # what is installed and broken may raise anything
+        missing = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
+        why = "" if missing else f", which cannot be imported ({reason(error)})"
         raise ModelError(
-            f"running a float model needs onnxruntime: {install_command('run')}"
+            f"running a float model needs onnxruntime{why}: {install_command('run')}"
         ) from error
     proto = onnx.ModelProto(
         ir_version=model.proto.ir_version, opset_import=model.proto.opset_import, graph=graph

@@ -79,7 +79,7 @@ def fault(node: onnx.NodeProto, opsets: Mapping[str, int]) -> str | None:
     if node.op_type == "Constant" and len(node.attribute) != 1:
         return f"it has {len(node.attribute)} attributes but takes one, its value"
     domain = "" if node.domain == "ai.onnx" else node.domain
-    form = _form(node.op_type, domain, opsets.get(domain, 0))
+    form = _form(node.op_type, domain, opsets.get(domain, 1))
     if form is None:
         return None
     given, made = len(node.input), len(node.output)

@@ -30,6 +30,7 @@ from codesign.compiler.onnx_operators import HANDLERS
 from codesign.compiler.onnx_patterns import recognise
 from codesign.compiler.onnx_shapes import Node, Origin, UnknownShape
 from codesign.hw.errors import ModelError, UnsupportedError
+from codesign.hw.text import short
 
 _LISTED_NODES = 8
 _REMEDY = "export the part of the model without them"
@@ -114,14 +115,14 @@ def _message(title: str, unsupported: Sequence[Unsupported]) -> str:
     """One line that names every unsupported node, grouped by type when there are many."""
     if len(unsupported) <= _LISTED_NODES:
         nodes = [
-            f"{node.op_type} {node.name!r}" + (f" ({node.reason})" if node.reason else "")
+            f"{node.op_type} {short(node.name)!r}" + (f" ({node.reason})" if node.reason else "")
             for node in unsupported
         ]
     else:
         counts = Counter(node.op_type for node in unsupported)
         first = {node.op_type: node.name for node in reversed(unsupported)}
         nodes = [
-            f"{op_type} {first[op_type]!r}" + (f" and {count - 1} more" if count > 1 else "")
+            f"{op_type} {short(first[op_type])!r}" + (f" and {count - 1} more" if count > 1 else "")
             for op_type, count in counts.items()
         ]
     custom = any("::" in node.op_type for node in unsupported)

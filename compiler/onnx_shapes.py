@@ -147,6 +147,8 @@ def _require_rows(table: Tensor, indices: Tensor, axis: int) -> None:
     """Raise ExtentMismatch for known indices that a table has no rows for."""
     if indices.value is None or not indices.elements or not table.shape:
         return
+    if not -len(table.shape) <= axis < len(table.shape):
+        raise ExtentMismatch(f"its axis {axis} is none of {len(table.shape)} axes")
     rows = table.shape[axis]
     low, high = int(indices.value.min()), int(indices.value.max())
     if not -rows <= low <= high < rows:

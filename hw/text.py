@@ -23,8 +23,17 @@ def reason(error: BaseException) -> str:
     if isinstance(error, UnicodeDecodeError):
         return "it is not UTF-8"
     words = " ".join(str(error).split())
-    words = words if len(words) <= 160 else f"{words[:159]}…"
+    if words.startswith("Exceeds the limit (4300 digits)"):  # of Python's integers
+        return "it has a number of thousands of digits"
+    words = short(words, 160)
+    if type(error) is ValueError and words:  # its words are enough
+        return printable(words)
     return printable(f"{type(error).__name__}: {words}" if words else type(error).__name__)
+
+
+def short(text: str, most: int = 80) -> str:
+    """Return `text`, cut where it is longer than a line can hold."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def said(value: object) -> str:
@@ -33,7 +42,7 @@ def said(value: object) -> str:
         text = repr(value)
     except (ValueError, RecursionError):  # a number of thousands of digits
         return f"of type {type(value).__name__}"
-    return text if len(text) <= 40 else f"{text[:39]}…"
+    return short(text, 40)
 
 
 def csv_cell(text: str) -> str:

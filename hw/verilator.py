@@ -175,12 +175,12 @@ def build(
     digest = recipe.hexdigest()[:20]
     folder = cache() / f"{name}-{digest}"
     executable = folder / name
-    if _sealed(folder, name):
+    if _runnable(executable):
         return executable
     if on_build is not None:
         on_build()
     with _locked(folder):
-        if not _sealed(folder, name):  # another process may have built it
+        if not _runnable(executable):  # another process may have built it
             _build(verilator, executable, sources, arguments, optimize)
     return executable
 
@@ -252,6 +252,11 @@ def _take_place(whole: Path, folder: Path) -> None:
             f"cannot replace {folder}, which is not as it was built: {error.strerror}: remove it, "
             "or set CODESIGN_CACHE to another folder"
         ) from error
+
+
+def _runnable(executable: Path) -> bool:
+    """Whether an executable of the cache is as it was built, and may be run."""
+    return _sealed(executable.parent, executable.name) and os.access(executable, os.X_OK)
 
 
 def _seal(folder: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 
 from codesign.hw.errors import ModelError
 from codesign.hw.files import write_atomic
+from codesign.hw.parquet_file import Table
 from codesign.models.families import DecoderConfig
 
 COLUMNS = ("layers", "d_model", "heads", "d_ff", "perplexity")
@@ -72,10 +73,14 @@ def read(path: Path) -> Perplexities:
     Parquet file, both from 1; a decoder may come twice, but with one perplexity.
     """
     try:
-        content = path.read_bytes()
+        names, rows, metadata = (_from_csv if path.suffix == ".csv" else _from_parquet)(path)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
-    names, rows, metadata = (_from_csv if path.suffix == ".csv" else _from_parquet)(content, path)
+    except (ValueError, csv.Error) as error:
+        why = "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise ModelError(
+            f"{path} is no table of perplexities ({why}): give Parquet or CSV"
+        ) from error
     absent = [name for name in COLUMNS if name not in names]
     if absent:
         raise ModelError(f"{path} has no column {', '.join(absent)}: it takes {', '.join(COLUMNS)}")
@@ -95,29 +100,19 @@ def read(path: Path) -> Perplexities:
     return Perplexities(tuple(found), metadata)
 
 
-def _from_csv(content: bytes, path: Path) -> _Content:
-    try:
-        lines = content.decode().splitlines()
-        numbered = [(i, line) for i, line in enumerate(lines, 1) if not line.startswith("#")]
-        reader = csv.DictReader(line for _, line in numbered)
-        rows = [(f"line {numbered[reader.line_num - 1][0]}", row) for row in reader]
-        return reader.fieldnames or (), rows, {}
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ModelError(f"{path} is no table of perplexities: give Parquet or CSV") from error
+def _from_csv(path: Path) -> _Content:
+    lines = path.read_bytes().decode().splitlines()
+    numbered = [(i, line) for i, line in enumerate(lines, 1) if not line.startswith("#")]
+    reader = csv.DictReader(line for _, line in numbered)
+    rows = [(f"line {numbered[reader.line_num - 1][0]}", row) for row in reader]
+    return reader.fieldnames or (), rows, {}
 
 
-def _from_parquet(content: bytes, path: Path) -> _Content:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(pa.BufferReader(content), page_checksum_verification=True)
-        names = [name for name in COLUMNS if name in table.column_names]
-        rows = table.select(names).to_pylist()
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{path} is no table of perplexities: give Parquet or CSV") from error
-    metadata = _metadata((table.schema.metadata or {}).get(METADATA, b"{}"), path)
-    return names, [(f"row {i}", row) for i, row in enumerate(rows, 1)], metadata
+def _from_parquet(path: Path) -> _Content:
+    table = Table(path)
+    rows = table.records(COLUMNS)
+    metadata = _metadata(table.metadata.get(METADATA, b"{}"), path)
+    return table.columns, [(f"row {i}", row) for i, row in enumerate(rows, 1)], metadata
 
 
 def _metadata(text: bytes, path: Path) -> Mapping[str, Any]:

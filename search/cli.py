@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codesign.hw.errors import CodesignError
+from codesign.hw.installation import PACKAGE
 from codesign.hw.text import printable, reason
 from codesign.search import cli_search, cli_train
 from codesign.search.cli_options import (
@@ -330,10 +331,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _failed(error: Exception) -> int:
-    """The exit code of a command that ran out of memory, or into a bug."""
+    """The exit code of a command that ran out of memory, lacked a package, or ran into a bug."""
     if isinstance(error, MemoryError):
         line = "this takes more memory than there is: give a smaller model or fewer samples"
         return _say(f"error: {line}", BAD_INPUT)
+    package = (error.name or "").partition(".")[0] if isinstance(error, ImportError) else ""
+    if package not in ("", PACKAGE):
+        line = f"codesign needs {package}, which cannot be imported ({reason(error)})"
+        return _say(f"error: {line}: pip install {package}, or codesign again", BAD_INPUT)
     line = "this is a bug in codesign: repeat the command with --debug and report what it prints"
     return _say(f"error: {reason(error)}: {line}", BUG)
 

@@ -39,7 +39,7 @@ def run_sweep(request: Request, jobs: int) -> None:
         rows = _sweep_rows(prepared, jobs, [], lambda row: None, None)
     else:
         with output.run_directory(request.out, run) as directory:
-            done = [row for row in directory.journal(Row) if not row.failed]
+            done = _answered(directory.journal(Row), prepared)
             rows = _sweep_rows(prepared, jobs, done, directory.append, request.out)
             _write_sweep(directory, rows, prepared)
     winner = best(rows)
@@ -323,6 +323,20 @@ def _sweep_rows(
             reason if total == 1 else f"{name} runs on none of the {total} machines: {reason}"
         )
     return ordered
+
+
+def _answered(rows: Sequence[Row], prepared: Prepared) -> list[Row]:
+    """The rows that say what a machine of the grid costs; others are made again."""
+    points = {point.index: point for point in prepared.points}
+    name = prepared.model.graph.name
+    return [
+        row
+        for row in rows
+        if row.answered
+        and row.model == name
+        and row.index in points
+        and row.is_of(points[row.index])
+    ]
 
 
 def _report_failures(rows: Sequence[Row]) -> None:

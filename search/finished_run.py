@@ -4,21 +4,22 @@ Everything comes from the files of its run directory; a perplexity that was meas
 once more.
 """
 
-import json
-import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError, ConfigError
+from codesign.hw.parquet_file import Table
+from codesign.hw.text import reason, said
 from codesign.search.joint import Settings
 from codesign.search.quality import Quality, load_quality
+from codesign.search.records import read_json, record
 from codesign.search.run_files import RUN_FILE
 from codesign.search.search_results import FrontPoint
 from codesign.search.space import Genes, SearchSpace, Shape, SpaceError
@@ -100,23 +101,21 @@ def shape_of(point: FrontPoint) -> Shape:
 def open_run(path: Path) -> FinishedRun:
     """Open the folder of a finished `codesign search`; raises RunError, one line."""
     try:
-        run = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
-        asked = run["inputs"]
-        if asked["action"] != "search":
-            raise KeyError("action")
+        run = read_json(path / RUN_FILE)
+        asked = _asked(run)
         document = {key: value for key, value in asked["space"].items() if key != "size"}
         return FinishedRun(
             path,
             run,
             space_of(document),
             Settings(
-                tuple(asked["objectives"]), asked["method"], asked["budget"], asked["population"],
+                tuple(map(str, asked["objectives"])), asked["method"], asked["budget"], asked["population"],
                 asked["seed"],
             ),
             asked["mapping_objective"],
             _table(asked["energy_table"], EnergyOverrides, "picojoules"),
             _table(asked["area_table"], AreaOverrides, "mm2"),
-            {key: asked["quality"][key] for key in ("source", "is_proxy", "fingerprint")},
+            asked["quality"],
             _front(path),
         )  # fmt: skip
     except FileNotFoundError as error:
@@ -126,9 +125,64 @@ def open_run(path: Path) -> FinishedRun:
         ) from error
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, SpaceError) as error:
-        reason = " ".join(str(error).split())
-        raise RunError(f"{path} is no run of codesign search, or damaged ({reason})") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        CodesignError,
+    ) as error:
+        words = str(error) if isinstance(error, CodesignError) else reason(error)
+        raise RunError(
+            f"{path} is no run of codesign search, or damaged ({words}): repeat its search"
+        ) from error
+
+
+# What run.json keeps of a search, and of which kind.
+_KEPT: Mapping[str, type | tuple[type, ...]] = {
+    "action": str, "space": dict, "objectives": list, "method": str, "budget": int,
+    "population": int, "seed": int, "mapping_objective": str, "energy_table": (str, dict),
+    "area_table": (str, dict), "quality": dict,
+}  # fmt: skip
+_KEPT_OF_QUALITY: Mapping[str, type] = {"source": str, "is_proxy": bool, "fingerprint": str}
+_CHOICES: Mapping[str, Collection[str]] = {
+    "action": ("search",),
+    "method": ("nsga2", "random", "exhaustive"),
+    "mapping_objective": ("cycles", "energy", "edp"),
+}
+
+
+def _asked(run: Any) -> Mapping[str, Any]:
+    """What a search was asked for, by its run.json; raises ValueError naming what is not there."""
+    kept = _Kept(RUN_FILE, run)
+    asked = _Kept(f"{RUN_FILE}, inputs", kept.value("inputs", dict))
+    found = {name: asked.value(name, kind) for name, kind in _KEPT.items()}
+    quality = _Kept(f"{RUN_FILE}, inputs, quality", found["quality"])
+    found["quality"] = {name: quality.value(name, kind) for name, kind in _KEPT_OF_QUALITY.items()}
+    for name, choices in _CHOICES.items():
+        if found[name] not in choices:
+            raise ValueError(
+                f"{asked.where}: {name} is {said(found[name])}, not {', '.join(choices)}"
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An object of a JSON document, and where it is."""
+
+    where: str
+    document: Any
+
+    def value(self, name: str, kind: type | tuple[type, ...]) -> Any:
+        """Its value of a name and kind; raises ValueError where there is none."""
+        value = self.document.get(name) if isinstance(self.document, dict) else None
+        if value is None:
+            raise ValueError(f"{self.where}: it has no {name}")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if type(value) not in kinds or (type(value) is int and not 0 <= value < 1 << 63):
+            raise ValueError(f"{self.where}: {name} is {said(value)}")
+        return value
 
 
 def _table(recorded: Any, kind: Any, name: str) -> Any:
@@ -138,15 +192,12 @@ def _table(recorded: Any, kind: Any, name: str) -> Any:
 
 
 def _front(path: Path) -> tuple[FrontPoint, ...]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     file = path / FRONT_FILE
     if not file.exists():
         raise FileNotFoundError(2, "No such file", str(file))
     try:
-        rows = pq.read_table(file).to_pylist()
-    except pa.ArrowException as error:
+        rows = Table(file).records()
+    except ValueError as error:
         raise ValueError(f"{FRONT_FILE}: {error}") from error
     if not rows:
         raise ValueError(f"{FRONT_FILE} has no rows")
@@ -155,15 +206,10 @@ def _front(path: Path) -> tuple[FrontPoint, ...]:
 
 def _point(row: Mapping[str, Any], where: str) -> FrontPoint:
     """One row of a front; raises ValueError naming the column that holds something else."""
-    hints = get_type_hints(FrontPoint)
-    for name, kind in hints.items():
-        if name not in row:
-            raise ValueError(f"{FRONT_FILE} has no column {name}")
-        value = row[name]
-        number = kind in (int, float)
-        if type(value) is not kind or (number and not 0 <= value < math.inf):
-            what = "a number, 0 or more" if number else f"of type {kind.__name__}"
-            raise ValueError(f"{where}: {name} is {value!r} but must be {what}")
-        if name in ("heads", "d_ff") and not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value):
-            raise ValueError(f"{where}: {name} is {value!r} but must be numbers with commas")
-    return FrontPoint(**{name: row[name] for name in hints})
+    columns = {field.name for field in fields(FrontPoint)}
+    point = record(FrontPoint, {name: row[name] for name in row if name in columns}, where)
+    for name in ("heads", "d_ff"):
+        value = getattr(point, name)
+        if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value):
+            raise ValueError(f"{where}: {name} is {said(value)} but must be numbers with commas")
+    return point

@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib import metadata
 from pathlib import Path
 from types import NoneType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,9 +28,8 @@ from codesign.hw import files
 from codesign.hw.errors import CodesignError
 from codesign.hw.text import csv_cell, printable
 from codesign.search import lock
+from codesign.search.records import Record, record
 from codesign.search.run_files import JOURNAL_FILE, LOG_FILE, RESULTS, RUN_FILE
-
-Record = TypeVar("Record")
 
 
 class OutputError(CodesignError):
@@ -65,13 +64,14 @@ class RunDirectory:
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             write_atomic(path, whole.encode())
-        try:
-            return [kind(**json.loads(line)) for line in whole.splitlines()]
-        except (ValueError, TypeError, RecursionError) as error:
-            remedy = (
-                "remove the folder or choose another --out" if name == JOURNAL_FILE else "remove it"
-            )
-            raise OutputError(f"{path} is damaged ({error}): {remedy}") from error
+        remedy = (
+            "remove the folder or choose another --out" if name == JOURNAL_FILE else "remove it"
+        )
+        with files.refuse_damage(path, OutputError, remedy):
+            return [
+                record(kind, json.loads(line), f"line {number}")
+                for number, line in enumerate(whole.splitlines(), 1)
+            ]
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file."""

@@ -11,11 +11,19 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codesign.hw.files import refuse_damage
 from codesign.hw.text import printable
 from codesign.search import report_charts as charts
 from codesign.search import report_content as content
 from codesign.search.output import print_json, write_atomic
-from codesign.search.report_data import Record, SearchRun, read_run, winners
+from codesign.search.report_data import (
+    REMEDY,
+    Record,
+    ReportError,
+    SearchRun,
+    read_run,
+    winners,
+)
 from codesign.search.report_story import story
 from codesign.search.request import say
 
@@ -36,8 +44,7 @@ def report_html(run: Path) -> str:
 
     Raises ReportError, one line, where a file of the run is missing or damaged.
     """
-    said = _said(read_run(run))
-    return _environment(html=True).get_template("report.html").render(said)
+    return _rendered(run, "report.html")
 
 
 def report_markdown(run: Path) -> str:
@@ -45,8 +52,15 @@ def report_markdown(run: Path) -> str:
 
     Raises ReportError, one line, where a file of the run is missing or damaged.
     """
-    said = _said(read_run(run))
-    return _environment(html=False).get_template("report.md").render(said)
+    return _rendered(run, "report.md")
+
+
+def _rendered(run: Path, template: str) -> str:
+    """A page of what is in a folder, which may be anything: what is not found there is its fault."""
+    found = read_run(run)
+    with refuse_damage(run, ReportError, f"{REMEDY} (--debug shows more)"):
+        said = _said(found)
+        return _environment(html=template.endswith("html")).get_template(template).render(said)
 
 
 def write_report(run: Path, out: Path | None = None, form: str = "html") -> Path:

@@ -4,8 +4,7 @@
 may be missing, and the report says so. A file that is there and cannot be understood is an error.
 """
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,10 @@ from typing import Any
 import numpy as np
 
 from codesign.hw.errors import CodesignError
+from codesign.hw.parquet_file import Table
+from codesign.hw.text import reason, said
+from codesign.search.records import is_number, read_json, require_types
+from codesign.search.search_results import FrontPoint, HeatCell, Rank, Spending
 
 Record = dict[str, Any]
 
@@ -24,11 +27,42 @@ _FRONT_COLUMNS = (
     "energy_j", "energy_low_j", "energy_high_j", "edp_js", "edp_low_js", "edp_high_js", "area_mm2",
 )  # fmt: skip
 COSTS = ("edp_js", "latency_s", "energy_j", "area_mm2", "power_w")
+REMEDY = "resume or repeat its search"
 ROLES = ("least EDP", "knee", "best quality")
 
 
 class ReportError(CodesignError):
     """A run directory that no report can be made of."""
+
+
+@dataclass(frozen=True)
+class _Generation:
+    """What every generation has, beside its best costs."""
+
+    generation: int
+    evaluations: int
+
+
+@dataclass(frozen=True)
+class _Strategy:
+    """What is drawn of a point of a compared search: its objectives."""
+
+    strategy: str
+    perplexity: float
+    edp_js: float
+    latency_s: float
+    energy_j: float
+    area_mm2: float
+
+
+@dataclass(frozen=True)
+class _Verified:
+    """What is read of a point that was verified."""
+
+    point: int
+    verified: bool
+    cycles: int
+    rtl_cycles: int | None
 
 
 @dataclass(frozen=True)
@@ -85,7 +119,7 @@ def read_run(path: Path) -> SearchRun:
     run = _json(path, "run.json")
     if run is None or not isinstance(run.get("inputs"), dict):
         raise ReportError(f"{path} has no usable run.json: name the folder of a codesign search")
-    front = _table(path, "front.parquet", _FRONT_COLUMNS)
+    front = _table(path, "front.parquet", _FRONT_COLUMNS, FrontPoint)
     if front is None:
         raise ReportError(f"{path} has no front.parquet: finish its search with --resume first")
     if not front:
@@ -99,14 +133,14 @@ def read_run(path: Path) -> SearchRun:
         cloud=cloud,
         evaluated=evaluated,
         feasible=feasible,
-        generations=_table(path, "generations.parquet", ("generation", "evaluations")) or [],
-        spending=_table(path, "spending.parquet", ("point", "kind", "component", "cycles", "energy_j")) or [],
-        heatmap=_table(path, "heatmap.parquet", ("point", "dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes", "edp_js")) or [],
-        robustness=_table(path, "robustness.parquet", ("point", "table", "edp_js", "rank", "on_front")) or [],
+        generations=_table(path, "generations.parquet", ("generation", "evaluations"), _Generation, numeric=True) or [],
+        spending=_table(path, "spending.parquet", ("point", "kind", "component", "cycles", "energy_j"), Spending) or [],
+        heatmap=_table(path, "heatmap.parquet", ("point", "dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes", "edp_js"), HeatCell) or [],
+        robustness=_table(path, "robustness.parquet", ("point", "table", "edp_js", "rank", "on_front"), Rank) or [],
         baseline=_json(path, "baseline.json") or {},
-        verification=_table(path, "verification.parquet", ("point", "verified", "cycles", "rtl_cycles")) or [],
+        verification=_table(path, "verification.parquet", ("point", "verified", "cycles", "rtl_cycles"), _Verified) or [],
         two_stage=_json(path, "two_stage.json") or {},
-        two_stage_fronts=_table(path, "two_stage.parquet", ("strategy",)) or [],
+        two_stage_fronts=_table(path, "two_stage.parquet", ("strategy",), _Strategy) or [],
     )  # fmt: skip
 
 
@@ -157,20 +191,15 @@ def _point(path: Path, row: Record) -> Record:
 
 def _cloud(path: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
     """A sample of the feasible candidates by column, and how many there are, feasible or not."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     file = path / "evaluated.parquet"
     if not file.exists():
         return {}, None, None
     try:
-        names = pq.read_schema(file).names
-        wanted = [n for n in ("perplexity", *COSTS, "feasible") if n in names]
-        table = pq.read_table(file, columns=wanted)
-        columns = {n: table[n].to_numpy(zero_copy_only=False) for n in wanted}
-    except (pa.ArrowException, OSError, ValueError) as error:
+        table = Table(file)
+        columns = table.numbers(("perplexity", *COSTS, "feasible"))
+    except (OSError, ValueError) as error:
         raise _damaged(file, error) from error
-    feasible = np.flatnonzero(columns.pop("feasible", np.ones(table.num_rows, dtype=bool)))
+    feasible = np.flatnonzero(columns.pop("feasible", np.ones(table.rows, dtype=bool)))
     rng = np.random.default_rng(_CLOUD_SEED)
     if len(feasible) > CLOUD_POINTS:
         sample = np.sort(rng.choice(feasible, CLOUD_POINTS, replace=False))
@@ -179,34 +208,48 @@ def _cloud(path: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
     finite = [c for c in columns.values() if np.issubdtype(c.dtype, np.floating)]
     sample = sample[np.all([np.isfinite(c[sample]) for c in finite], axis=0)] if finite else sample
     drawn = {n: [float(f"{v:.4g}") for v in c[sample]] for n, c in columns.items()}
-    return drawn, table.num_rows, len(feasible)
+    return drawn, table.rows, len(feasible)
 
 
-def _table(path: Path, name: str, needed: Sequence[str]) -> list[Record] | None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+def _table(
+    path: Path, name: str, needed: Sequence[str], kind: type, *, numeric: bool = False
+) -> list[Record] | None:
+    """The rows of a table, whose columns are those of `kind` as far as they are there.
 
+    `numeric`: others are numbers or None.
+    """
     file = path / name
     if not file.exists():
         return None
     try:
-        table = pq.read_table(file)
-    except (pa.ArrowException, OSError) as error:
+        table = Table(file)
+        missing = [column for column in needed if column not in table.columns]
+        if missing:
+            raise ValueError(f"no column {', '.join(missing)}")
+        records = table.records()
+        for number, row in enumerate(records, 1):
+            require_types(kind, row, f"row {number}")
+            if numeric:
+                _require_numbers(row, f"row {number}")
+    except (OSError, ValueError) as error:
         raise _damaged(file, error) from error
-    missing = [column for column in needed if column not in table.column_names]
-    if missing:
-        raise _damaged(file, f"no column {', '.join(missing)}")
-    records: list[Record] = table.to_pylist()
     return records
+
+
+def _require_numbers(row: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError for a column that is neither a number nor None."""
+    for name, value in row.items():
+        if value is not None and not is_number(value):
+            raise ValueError(f"{where}: {name} is {said(value)} but must be a number")
 
 
 def _json(path: Path, name: str) -> Record | None:
     file = path / name
     try:
-        document = json.loads(file.read_text(encoding="utf-8"))
+        document = read_json(file)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _damaged(file, error) from error
     if not isinstance(document, dict):
         raise _damaged(file, "not a JSON object")
@@ -223,5 +266,5 @@ def _text(file: Path) -> str:
 
 
 def _damaged(file: Path, error: object) -> ReportError:
-    reason = " ".join(str(error).split())
-    return ReportError(f"{file} is damaged ({reason}): resume or repeat its search")
+    words = reason(error) if isinstance(error, BaseException) else error
+    return ReportError(f"{file} is damaged ({words}): {REMEDY}")

@@ -16,8 +16,10 @@ import numpy as np
 import numpy.typing as npt
 import tomli_w
 
+from codesign.hw.config import LARGEST as LARGEST_OF_MACHINE
 from codesign.hw.config import PRESETS, HardwareConfig
 from codesign.hw.errors import CodesignError, ConfigError
+from codesign.hw.text import said
 from codesign.models.families import (
     LM_HEADS_OF_FULL_WIDTH,
     WIKITEXT2_VOCABULARY,
@@ -410,21 +412,17 @@ def _bad_choices(name: str, values: Sequence[int]) -> Iterator[str]:
         if type(value) is not int or value < 1:
             yield bad_choice(name, value)
             break
-        if value > LARGEST.get(name, value):
-            yield f"{name} has the choice {value} but {LARGEST[name]} is the most"
+        most = LARGEST.get(name, LARGEST_OF_MACHINE)
+        if value > most:
+            yield f"{name} has the choice {said(value)} but {most} is the most"
             break
 
 
 def bad_choice(name: str, value: Any) -> str:
     """What is said of a choice that is no positive whole number."""
-    return f"{name} has the choice {_short(value)} but must hold positive whole numbers"
+    return f"{name} has the choice {said(value)} but must hold positive whole numbers"
 
 
 def _not_a_size(name: str, value: Any) -> Iterator[str]:
     if type(value) is not int or not 1 <= value <= LARGEST[name]:
-        yield f"{name} is {_short(value)} but must be a whole number from 1 to {LARGEST[name]}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:39]}…"
+        yield f"{name} is {said(value)} but must be a whole number from 1 to {LARGEST[name]}"

@@ -34,11 +34,11 @@ def read_space(path: Path) -> SearchSpace:
         raise SpaceError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
         raise SpaceError(f"{path} is not TOML: {error}") from error
-    try:
-        with refuse_damage(path, SpaceError, "see docs/search.md for a space"):
+    with refuse_damage(path, SpaceError, "see docs/search.md for a space"):
+        try:
             return space_of(document)
-    except SpaceError as error:
-        raise SpaceError(f"{path}: {error}") from error
+        except SpaceError as error:
+            raise SpaceError(f"{path}: {error}") from error
 
 
 def space_of(document: Mapping[str, Any]) -> SearchSpace:

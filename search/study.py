@@ -1,6 +1,5 @@
 """`codesign study two-stage RUN`: what searching jointly gained, kept in the run and its report."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +9,14 @@ import numpy as np
 
 from codesign.hw.files import refuse_damage
 from codesign.hw.processes import cores
+from codesign.hw.text import said
 from codesign.search import output
 from codesign.search.finished_run import FinishedRun, RunError, open_run
 from codesign.search.joint import Listener, Problem
 from codesign.search.network_tables import NetworkTables
 from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import pool_of
+from codesign.search.records import is_number, read_json
 from codesign.search.request import say
 from codesign.search.search_results import PUBLISHED, PUBLISHED_SOURCE, model_name
 from codesign.search.search_state import COLUMN, LOSSES, Checkpoint, request_digest
@@ -82,7 +83,10 @@ def _document(
     """What two_stage.json keeps."""
     kept = run.path / "baseline.json"
     with refuse_damage(kept, RunError, "repeat its search"):
-        start = float(json.loads(kept.read_text(encoding="utf-8"))["edp_js"])
+        document = read_json(kept)
+        start: Any = document.get("edp_js") if isinstance(document, dict) else None
+        if not is_number(start):
+            raise ValueError(f"edp_js is {said(start)} but must be a number")
     joint = strategies[0]
     return {
         "objectives": list(run.settings.minimize),

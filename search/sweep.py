@@ -66,6 +66,19 @@ class Row:
         """Whether the network is known to run on the machine."""
         return not self.infeasible and not self.failed
 
+    def is_of(self, point: Point) -> bool:
+        """Whether it is of this machine."""
+        values = dict(point.values)
+        if point.config is not None:
+            values = {name: getattr(point.config, name) for name in MACHINE_FIELDS}
+        return all(getattr(self, name) == value for name, value in values.items())
+
+    @property
+    def answered(self) -> bool:
+        """Whether it says what the machine costs, or why it cannot run the network."""
+        costs = (getattr(self, field.name) for field in fields(self) if field.default is None)
+        return bool(self.infeasible) or (not self.failed and None not in costs)
+
 
 MACHINE_FIELDS = tuple(
     f.name for f in fields(Row) if f.name in {g.name for g in fields(HardwareConfig)}

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from hostile import crafted, seeds
+from hostile import crafted, folders, seeds
 from hostile.harness import Case, Fault, faults
 from hostile.mutants import bytes_damaged, model_damaged
 
 SEED = 20261129
-LONG = 5_000  # mutants
+LONG, LONG_FOLDERS = 5_000, 1_000  # mutants
 COMMANDS: tuple[tuple[str, ...], ...] = (*[crafted.SIMULATE] * 6, crafted.RUN, ("sweep", "m.onnx", "--dim", "8,16", "-j", "1"),
             ("compile", "m.onnx", "--no-weights", "-o", "out"))  # fmt: skip
 TABLES: tuple[tuple[str, bytes, tuple[str, ...]], ...] = (
@@ -57,7 +57,13 @@ def said(found: list[Fault]) -> str:
     return "\n".join(f"{fault.name}: {fault.how}" for fault in found)
 
 
-def test_sound_files_are_read(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> list[folders.Folder]:
+    """Folders that codesign wrote."""
+    return folders.folders(tmp_path_factory.mktemp("written"))
+
+
+def test_sound_files_are_read(tmp_path: Path, written: list[folders.Folder]) -> None:
     """The net is of use only where what it damages is sound."""
     sound = [
         Case(name, {"m.onnx": model.SerializeToString()}, command, may(name, command))
@@ -66,18 +72,34 @@ def test_sound_files_are_read(tmp_path: Path) -> None:
     ]
     sound += [Case(name, {name: content}, command, (0,)) for name, content, command in TABLES]
     broken = [Case("broken", {"m.onnx": b"\xff"}, crafted.SIMULATE, (2,))]
-    found = faults([*sound, *broken], tmp_path, cores())
+    found = faults([*sound, *folders.sound(written), *broken], tmp_path, cores())
     assert not found, said(found)
 
 
-def test_a_few_hundred_damaged_files(tmp_path: Path) -> None:
-    few = [*mutants(200, SEED), *list(crafted.cases())[::8]]
+def test_a_few_hundred_damaged_files(tmp_path: Path, written: list[folders.Folder]) -> None:
+    few = [
+        *mutants(200, SEED),
+        *list(crafted.cases())[::8],
+        *folders.mutants(written, 60, SEED),
+    ]
     found = faults(few, tmp_path, cores())
     assert not found, said(found)
 
 
 @pytest.mark.long
-def test_thousands_of_damaged_files(tmp_path: Path) -> None:
-    cases = [*crafted.cases(), *mutants(LONG, SEED + 1)]
+def test_thousands_of_damaged_files(tmp_path: Path, written: list[folders.Folder]) -> None:
+    cases = [
+        *crafted.cases(),
+        *mutants(LONG, SEED + 1),
+        *folders.mutants(written, LONG_FOLDERS, SEED + 1),
+    ]
     found = faults(cases, tmp_path, cores())
+    assert not found, said(found)
+
+
+@pytest.mark.train
+def test_damaged_trainings(tmp_path: Path) -> None:
+    made = folders.trained(tmp_path)
+    cases = [*folders.sound([made]), *folders.mutants([made], 30, SEED)]
+    found = faults(cases, tmp_path / "net", 1)
     assert not found, said(found)

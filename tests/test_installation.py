@@ -1,13 +1,19 @@
 """The remedy for a missing part works from where codesign was installed."""
 
 import json
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 
+from codesign.compiler.onnx_float import FloatModel
+from codesign.hw.errors import ModelError
 from codesign.hw.installation import install_command
+from codesign.search import cli
 
 
 class _Distribution:
@@ -66,3 +72,54 @@ def test_an_index_an_archive_and_a_repository(
 ) -> None:
     _installed_from(monkeypatch, origin)
     assert install_command("run") == command
+
+
+@pytest.mark.parametrize(
+    "command", [["run", "m.onnx", "--backend", "integers"], ["compile", "m.onnx", "-o", "out"]]
+)
+def test_running_without_onnxruntime(
+    command: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(_product(), "m.onnx")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert cli.main(command) == cli.BAD_INPUT
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("codesign: error: running a float model needs onnxruntime: pip install")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_onnxruntime_that_is_broken_says_how(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise OSError('libgomp.so.1 is not there')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "onnxruntime", raising=False)
+    with pytest.raises(ModelError, match=r"cannot be imported \(OSError: libgomp.*\): pip install"):
+        FloatModel(_product()).part(["x"], ["y"])
+
+
+def test_a_package_that_codesign_needs_is_named_when_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    (tmp_path / "q.parquet").write_bytes(b"PAR1")
+    assert cli.main(["search", "--quality", "q.parquet", "--budget", "8"]) == cli.BAD_INPUT
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("codesign: error: codesign needs pyarrow, which cannot be imported")
+
+
+def _product() -> onnx.ModelProto:
+    """A network of one product."""
+    value = onnx.helper.make_tensor_value_info
+    nodes = [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])]
+    weights = onnx.numpy_helper.from_array(np.eye(16, dtype=np.float32), "w")
+    ends = [value("x", 1, [1, 8, 16])], [value("y", 1, None)]
+    graph = onnx.helper.make_graph(nodes, "g", *ends, [weights])
+    return onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=10
+    )

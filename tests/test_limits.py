@@ -1,12 +1,13 @@
 """docs/limits.md states the limits that the code has."""
 
+import math
 from pathlib import Path
 
 import pytest
 
 from codesign.compiler import kernels, onnx_limits, onnx_shapes
-from codesign.hw import npz_file, toml_file, yaml_file
-from codesign.search import tokens
+from codesign.hw import npz_file, parquet_file, toml_file, yaml_file
+from codesign.search import records, tokens
 
 PAGE = " ".join((Path(__file__).parents[1] / "docs" / "limits.md").read_text("utf-8").split())
 
@@ -30,6 +31,8 @@ def _power(number: int) -> str:
         f"| {toml_file.MOST_BYTES >> 20} MiB, brackets {toml_file.MOST_DEPTH} deep |",
         f"| a tokenizer | {tokens._MOST_BYTES >> 20} MiB |",
         f"| {_power(npz_file.MOST_BYTES)} bytes, all together",
+        f"| {_power(parquet_file.MOST_RECORDS)} rows as records; {_power(parquet_file.MOST_NUMBERS)} rows of",
+        f"| 10^{math.log10(records.MOST_FLOAT):g} and, of whole ones, 64 bits |",
     ],
 )
 def test_a_limit_is_what_the_page_says(row: str) -> None:

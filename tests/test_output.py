@@ -80,10 +80,14 @@ def test_the_journal_survives_a_crash_in_its_last_line(tmp_path: Path) -> None:
     assert journal.read_text() == whole
 
 
-def test_a_damaged_journal_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "line",
+    ['{"index": 1}', "[]", "7", "x", "[" * 100_000, "\xff", '{"index": ' + "9" * 5000 + "}"],
+)
+def test_a_damaged_journal_is_named(tmp_path: Path, line: str) -> None:
     with output.run_directory(tmp_path, RUN) as directory:
-        (tmp_path / JOURNAL_FILE).write_text('{"index": 1}\n')
-        with pytest.raises(OutputError, match="rows.jsonl is damaged"):
+        (tmp_path / JOURNAL_FILE).write_text(line + "\n")
+        with pytest.raises(OutputError, match=r"rows.jsonl is damaged \(.*\): remove the folder"):
             directory.journal(Sample)
 
 

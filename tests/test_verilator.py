@@ -1,5 +1,6 @@
 """Finding Verilator, and the cache of what it built."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -143,34 +144,53 @@ def test_an_executable_is_built_once_for_its_sources_and_parameters(sources: lis
     assert sorted(path.name for path in first.parent.iterdir()) == ["counter", "sha256"]
 
 
+class Rebuilt(Exception):
+    """The decision to build again, without the tens of seconds that it takes."""
+
+
 def test_what_changed_in_the_cache_is_built_again_not_run(
-    sources: list[Path], tmp_path: Path
+    sources: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def build() -> Path:
         return verilator.build("counter", sources, top="counter", parameters={"Last": 5})
 
+    def elsewhere(folder: Path) -> None:
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+
+    def rebuilt(*_: object) -> None:
+        raise Rebuilt
+
     first = build()
-
-    def instead(make: Callable[[], object]) -> None:
-        first.parent.rename(tmp_path / f"moved{len(list(tmp_path.iterdir()))}")
-        make()
-
-    other = tmp_path / "other"
-    other.mkdir()
-    (other / "counter").write_text("#!/bin/sh\ntouch " + str(tmp_path / "ran"))
+    whole = tmp_path / "whole"
+    shutil.copytree(first.parent, whole)
     damages: list[Callable[[], object]] = [
-        lambda: instead(lambda: first.parent.symlink_to(other)),
-        lambda: instead(lambda: first.parent.write_text("a file")),
         lambda: first.write_text("#!/bin/sh\ntouch " + str(tmp_path / "ran")),
         lambda: first.write_bytes(first.read_bytes()[:1000]),
+        lambda: first.write_bytes(b""),
         lambda: first.chmod(0o777),
-        lambda: first.parent.joinpath("counter").rename(first.with_name("other")),
+        lambda: first.chmod(0o644),
+        lambda: first.rename(first.with_name("other")),
         lambda: (first.parent / "sha256").unlink(),
+        lambda: (first.parent / "sha256").write_bytes(b"\xff"),
+        lambda: first.with_name("more").write_text(""),
+        lambda: elsewhere(first.parent),
     ]
-    for damage in damages:
-        damage()
-        assert subprocess.check_output([build()], text=True).startswith("counted to 5")
-    assert not (tmp_path / "ran").exists() and (other / "counter").exists()
+    with monkeypatch.context() as patched:
+        patched.setattr(verilator, "_build", rebuilt)
+        for damage in damages:
+            damage()
+            with pytest.raises(Rebuilt):
+                build()
+            verilator._take_place(shutil.copytree(whole, tmp_path / "copy"), first.parent)
+            assert build() == first
+    # A file in the place of the folder, and a run-time library that nothing can be linked with.
+    shutil.rmtree(first.parent)
+    first.parent.write_text("no folder")
+    for path in first.parent.parent.glob("runtime-*/*.o"):
+        path.write_bytes(path.read_bytes()[:99])
+    assert subprocess.check_output([build()], text=True).startswith("counted to 5")
+    assert not (tmp_path / "ran").exists()
 
 
 def test_processes_may_build_the_same_at_once(sources: list[Path], tmp_path: Path) -> None:

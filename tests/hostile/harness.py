@@ -51,7 +51,7 @@ class _Worker:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "hostile.worker", str(folder)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         self.answers: Queue[str] = Queue()
         self.listener = Thread(target=self._listen, daemon=True)
@@ -103,7 +103,8 @@ class _Worker:
 
 
 def faults(cases: Iterable[Case], folder: Path, workers: int) -> list[Fault]:
-    """Run all cases and return those that ended otherwise than they may."""
+    """Run all cases, in `folder`, and return those that ended otherwise than they may."""
+    folder.mkdir(exist_ok=True)
     waiting = iter(list(cases))
     with ThreadPoolExecutor(workers) as pool:
         found = pool.map(lambda number: _run(waiting, folder / f"worker{number}"), range(workers))

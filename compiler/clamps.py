@@ -8,10 +8,10 @@ matters where calibration sees values beyond it. Such a clamp becomes an operato
 
 from collections.abc import Iterable, Mapping
 
-from codesign.compiler.fusion import LOW
 from codesign.compiler.given_scales import GivenScales
 from codesign.compiler.lower import Plan
 from codesign.compiler.onnx_clamps import Clamp
+from codesign.compiler.work import LOW
 
 MATERIAL = 1e-3  # energy beyond a clamp, in units of what it leaves: noise of 30 dB
 

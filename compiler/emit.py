@@ -11,13 +11,13 @@ from typing import Any
 
 from codesign.compiler.attention_kernel import AttentionAddresses, AttentionProblem
 from codesign.compiler.blocks import ceil_div, matrix_bytes, plane_bytes
-from codesign.compiler.fusion import Work
 from codesign.compiler.kernels import body
 from codesign.compiler.lower import Plan, Step
 from codesign.compiler.matmul_kernel import MatmulAddresses
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.numbers import StepNumbers
 from codesign.compiler.row_kernel import RowAddresses, RowProblem
+from codesign.compiler.work import Work
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import PARAMETER_BYTES
 from codesign.hw.program import Kernel, Program, Region

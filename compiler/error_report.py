@@ -13,12 +13,12 @@ import numpy as np
 
 from codesign.compiler import integers
 from codesign.compiler.calibrate import LEVELS, CalibrationError, Floats
-from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.graph import Matmul, Softmax
 from codesign.compiler.inference import Integers, Network, run
 from codesign.compiler.masks import HIDDEN, Mask
 from codesign.compiler.onnx_float import Array, Feeds, Part
 from codesign.compiler.quantized import Projection, Quantized, added_to
+from codesign.compiler.work import LOW, Work
 
 CLIPPED = 1e-3  # shares and ratios from which a cause is named
 OUTLYING = 8.0

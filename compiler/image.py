@@ -10,7 +10,6 @@ import numpy as np
 
 from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.blocks import blocked, ceil_div
-from codesign.compiler.fusion import Work
 from codesign.compiler.layout import check_layouts
 from codesign.compiler.lower import Plan
 from codesign.compiler.masks import Mask
@@ -30,6 +29,7 @@ from codesign.compiler.quantized import (
     added_to,
 )
 from codesign.compiler.row_kernel import RowProblem
+from codesign.compiler.work import Work
 from codesign.hw.arithmetic import Bytes, pack_parameters
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import ROW_FUNCTIONS

@@ -20,7 +20,6 @@ from codesign.compiler.clamps import lost_clamps
 from codesign.compiler.constants import Constants
 from codesign.compiler.emit import emit, places
 from codesign.compiler.formats import format_notes, unfit
-from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.gelu_error import gelu_notes
 from codesign.compiler.graph import Graph, Operator
 from codesign.compiler.host_notes import host_notes
@@ -47,6 +46,7 @@ from codesign.compiler.quantized import (
     mask_of,
 )
 from codesign.compiler.settle import Observer, Remedies, masks_only, remedy, settle
+from codesign.compiler.work import LOW, Work
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable, cost_table

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from codesign.compiler.fusion import Work
 from codesign.compiler.graph import Graph
 from codesign.compiler.masks import Mask
 from codesign.compiler.matrices import Matrices
@@ -29,6 +28,7 @@ from codesign.compiler.quantized import (
     Requantizer,
     Rows,
 )
+from codesign.compiler.work import Work
 from codesign.hw import arithmetic
 from codesign.hw.arithmetic import Bools, Ints
 

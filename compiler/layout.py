@@ -9,12 +9,12 @@ from dataclasses import dataclass
 
 from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.blocks import ceil_div, matrix_bytes
-from codesign.compiler.fusion import Work
 from codesign.compiler.kernels import operand_bytes
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.matrices import Matrices
 from codesign.compiler.quantized import QuantizationError
 from codesign.compiler.row_kernel import RowProblem
+from codesign.compiler.work import Work
 from codesign.hw.config import HardwareConfig
 from codesign.hw.isa import ROW_FUNCTIONS
 

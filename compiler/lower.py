@@ -8,11 +8,12 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from codesign.compiler.fusion import Group, Work, fuse
+from codesign.compiler.fusion import fuse
 from codesign.compiler.graph import Add, Graph, LayerNorm, Matmul
 from codesign.compiler.kernels import describe
 from codesign.compiler.mapping import OBJECTIVES, Ints
 from codesign.compiler.pricing import GroupShape, PriceTables, price_tables
+from codesign.compiler.work import Group, Work
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
 from codesign.hw.errors import MappingError

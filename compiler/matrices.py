@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.compiler.blocks import blocked, ceil_div, unblocked
-from codesign.compiler.fusion import LOW
 from codesign.compiler.graph import (
     Activation,
     Add,
@@ -22,6 +21,7 @@ from codesign.compiler.graph import (
     Softmax,
 )
 from codesign.compiler.onnx_float import Array
+from codesign.compiler.work import LOW
 from codesign.hw.arithmetic import Bytes
 from codesign.hw.config import HardwareConfig
 from codesign.hw.errors import UnsupportedError

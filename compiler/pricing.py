@@ -11,10 +11,11 @@ from functools import cached_property, lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.fusion import Alternative, Group, fuse
+from codesign.compiler.fusion import fuse
 from codesign.compiler.graph import Graph
 from codesign.compiler.kernels import Problem, choose, floor
 from codesign.compiler.mapping import ROUNDING, Choice, Ints, Prices
+from codesign.compiler.work import Alternative, Group
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import CostTable
 from codesign.hw.events import EVENT_INDEX, EVENTS

@@ -14,7 +14,6 @@ import numpy as np
 
 from codesign.compiler.calibrate import CalibrationError
 from codesign.compiler.constants import Affine, Constants, Floats, Linear, Scores
-from codesign.compiler.fusion import role
 from codesign.compiler.graph import (
     Activation,
     Add,
@@ -29,6 +28,7 @@ from codesign.compiler.masks import HIDDEN, take_apart
 from codesign.compiler.matrices import Matrices
 from codesign.compiler.onnx_float import Array, Feeds, FloatModel, Part
 from codesign.compiler.onnx_load import INTEGER_TYPES
+from codesign.compiler.operator_work import role
 from codesign.hw.errors import ModelError, UnsupportedError
 
 TOLERANCE = 1e-3  # of the largest value: float32 sums differ by less, anything else by more

@@ -16,7 +16,6 @@ import numpy as np
 from codesign.compiler.attention_kernel import AttentionProblem
 from codesign.compiler.calibrate import LEVELS, Observed
 from codesign.compiler.constants import Constants, Floats
-from codesign.compiler.fusion import Work
 from codesign.compiler.given_scales import GivenScales
 from codesign.compiler.graph import Activation, Add, HostOp, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.lower import Plan
@@ -41,6 +40,7 @@ from codesign.compiler.quantized import (
 from codesign.compiler.requantizers import affine, probabilities, requantizer, within
 from codesign.compiler.row_kernel import RowProblem
 from codesign.compiler.tensor_scales import TensorScales
+from codesign.compiler.work import Work
 from codesign.hw import arithmetic
 
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator

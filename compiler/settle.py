@@ -99,9 +99,10 @@ def remedy(model: FloatModel, op: Operator, reason: str, remedies: Remedies) -> 
 
 def masks_only(graph: Graph, tensor: str) -> bool:
     """Whether a tensor is read as a mask and in no other way."""
+    writer = graph.producer(tensor)
     readers: list[Operator] = [
         graph.dag.nodes[name]["op"]
-        for _, name, read in graph.dag.out_edges(graph.producer(tensor), data="tensor")
+        for _, name, read in graph.dag.out_edges([] if writer is None else writer, data="tensor")
         if read == tensor
     ]
     masks = [isinstance(op, Softmax) and tensor != op.inputs[0] for op in readers]
@@ -136,6 +137,7 @@ def _check_shapes(graph: Graph, shapes: Mapping[str, tuple[int, ...]]) -> None:
 def _revised(model: FloatModel, graph: Graph, remedies: Remedies) -> Graph:
     """The graph with its remedies; without operators whose result nobody reads any more."""
     operators: dict[str, Operator] = {}
+    on_chip: set[str] = set()
     made: dict[str, tuple[str, ...]] = {}  # tensors of the import's own: what they are made of
     turned: dict[str, str] = {}  # those that are another tensor, transposed
     for op in graph.operators():
@@ -157,9 +159,9 @@ def _revised(model: FloatModel, graph: Graph, remedies: Remedies) -> Graph:
             operators[op.output] = _on_host(graph, op, inputs, model)
         else:
             kept = replace(op, inputs=inputs) if isinstance(op, HostOp) else op
-            on_chip = {t for t, each in operators.items() if not isinstance(each, HostOp)}
             for each in _remedied(model, kept, remedies, on_chip):
-                operators.setdefault(each.output, each)
+                if each is operators.setdefault(each.output, each) and not isinstance(each, HostOp):
+                    on_chip.add(each.output)
     return _live(graph, operators)
 
 

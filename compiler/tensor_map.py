@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codesign.compiler.emit import places
-from codesign.compiler.fusion import LOW
 from codesign.compiler.inference import Network
 from codesign.compiler.quantized import LOW_STEPS, Attention, Projection, added_to
+from codesign.compiler.work import LOW
 
 LAYOUT = (
     "A tensor is a matrix of `rows` times `heads` heads of `columns` int8 values; in its ONNX shape "
@@ -75,7 +75,11 @@ class MaskPlace:
 
 def tensor_map(network: Network) -> list[TensorPlace]:
     """Every int8 tensor of a network, by address."""
-    found = [_place(network, name) for name in places(network.plan) if _is_tensor(network, name)]
+    found = [
+        _place(network, name, address)
+        for name, address in places(network.plan).items()
+        if _is_tensor(network, name)
+    ]
     return sorted(found, key=lambda tensor: (tensor.address, tensor.written))
 
 
@@ -88,7 +92,7 @@ def _is_tensor(network: Network, name: str) -> bool:
     return name.removesuffix(LOW) in network.quantized.scales
 
 
-def _place(network: Network, name: str) -> TensorPlace:
+def _place(network: Network, name: str, address: int) -> TensorPlace:
     plan, config = network.plan, network.plan.config
     steps = list(enumerate(plan.steps))
     writers = [i for i, step in steps if name.removesuffix(LOW) in step.work.outputs]
@@ -107,7 +111,7 @@ def _place(network: Network, name: str) -> TensorPlace:
         read_by_host=bool(by_host) or is_output,
         written=max(writers, default=-1),
         read=len(steps) if is_output else max(readers, default=-1),
-        address=places(plan)[name],
+        address=address,
         size_bytes=matrix.rows * -(-heads * stored // config.dim) * config.dim,
         onnx_shape=network.matrices.shapes[name.removesuffix(LOW)],
         rows=matrix.rows,

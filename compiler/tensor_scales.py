@@ -12,7 +12,6 @@ import numpy as np
 from codesign.compiler.calibrate import LEVELS, METHODS, CalibrationError, Method, Observed
 from codesign.compiler.channel_scales import Reader, Readers, expected_error, least_error
 from codesign.compiler.constants import Constants, Floats
-from codesign.compiler.fusion import LOW, Work
 from codesign.compiler.given_scales import GivenScales
 from codesign.compiler.graph import Graph, Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.lower import Plan
@@ -20,6 +19,7 @@ from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.options import Options
 from codesign.compiler.quantized import LOW_STEPS
 from codesign.compiler.row_kernel import RowProblem
+from codesign.compiler.work import LOW, Work
 
 COARSENED = 0.25  # the share of a residual's channels whose weights make them coarser
 BULK = 4.0  # deviations that a channel reaches at least

@@ -7,6 +7,7 @@ activations are multiplied: z times the sums of the other one is a matrix that n
 codes around 0 cover the same range.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -81,11 +82,11 @@ def _of_relu(
 def _before_clips(graph: Graph, constants: Constants, observed: Observed) -> dict[str, Codes]:
     """Codes that end where a Clip of the host does, of tensors that nothing else reads."""
     found: dict[str, Codes] = {}
+    readers = Counter(tensor for op in graph.operators() for tensor in set(op.inputs))
     for name, (low, high) in constants.clips.items():
         tensor = graph.dag.nodes[name]["op"].inputs[0]
-        readers = sum(tensor in op.inputs for op in graph.operators())
         seen = observed.histograms.get(tensor)
-        if seen is None or readers > 1 or tensor in graph.outputs:
+        if seen is None or readers[tensor] > 1 or tensor in graph.outputs:
             continue
         ends = max(min(low, 0.0), -seen.largest), min(max(high, 0.0), seen.largest)
         if ends[0] < ends[1]:

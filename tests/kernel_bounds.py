@@ -7,12 +7,12 @@ docs/numerics.md states for the nonlinear units. Errors of earlier kernels do no
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.fusion import LOW
 from codesign.compiler.graph import Activation, Add, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.inference import Functional, Network
 from codesign.compiler.onnx_float import Feeds
 from codesign.compiler.quantize import HEADROOM
 from codesign.compiler.quantized import LOW_STEPS, Projection
+from codesign.compiler.work import LOW
 from codesign.hw import arithmetic
 
 Floats = npt.NDArray[np.float64]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codesign.compiler.attention_kernel import AttentionProblem
-from codesign.compiler.fusion import Group, Work, fuse
+from codesign.compiler.fusion import fuse
 from codesign.compiler.graph import (
     Activation,
     Add,
@@ -23,6 +23,7 @@ from codesign.compiler.graph import (
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.onnx_import import import_onnx
 from codesign.compiler.row_kernel import RowProblem
+from codesign.compiler.work import Group, Work
 from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.host import host_cycles
 from codesign.models.export import export

@@ -9,9 +9,10 @@ import pytest
 from onnx_builder import ModelBuilder
 from onnx_builder import run as in_onnxruntime
 
+from codesign.compiler import gelu_error, onnx_float, probe
 from codesign.compiler.calibrate import METHODS, CalibrationError
 from codesign.compiler.inference import Network, compile_network, run
-from codesign.compiler.onnx_float import Array, Feeds
+from codesign.compiler.onnx_float import Array, Feeds, FloatModel, Part, needed
 from codesign.compiler.options import Options
 from codesign.compiler.quantized import Attention, QuantizationError, mask_of
 from codesign.hw.config import HardwareConfig, preset
@@ -200,3 +201,21 @@ def test_a_files_residual_in_units_of_its_sums(ratio: float) -> None:
     net = compile_network(model, preset("ibert"), [feeds], batch=None)
     (wanted,), (found,) = in_onnxruntime(model, **feeds), run(net, feeds).values()
     assert ((found - wanted) ** 2).sum() < 1e-3 * (wanted**2).sum()
+
+
+def test_what_is_asked_of_a_model_grows_with_its_depth(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not with the square of it, as running all before each layer would: a few times all its nodes."""
+    asked = 0
+
+    class Counted(Part):
+        def __init__(self, model: FloatModel, given: tuple[str, ...], wanted: tuple[str, ...]):
+            nonlocal asked
+            super().__init__(model, given, wanted)
+            asked += len(needed(model, set(given), list(wanted))[0])
+
+    for module in (onnx_float, probe, gelu_error):
+        monkeypatch.setattr(module, "Part", Counted)
+    deep = replace(NARROW, layers=8)
+    model = export(deep, batch=1, seq=SEQ)
+    compile_network(model, preset("ibert"), samples(deep))
+    assert asked < 8 * len(model.graph.node)

@@ -17,13 +17,14 @@ from test_fusion import (
     projection,
 )
 
-from codesign.compiler.fusion import Group, fuse
+from codesign.compiler.fusion import fuse
 from codesign.compiler.graph import Graph, Matmul, Softmax
 from codesign.compiler.kernels import body, spaces
 from codesign.compiler.lower import Plan, lower
 from codesign.compiler.mapping import OBJECTIVES, Prices
 from codesign.compiler.matmul_shape import MatmulProblem
 from codesign.compiler.onnx_import import import_onnx
+from codesign.compiler.work import Group
 from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.energy import cost_table, energy_j
 from codesign.hw.errors import MappingError

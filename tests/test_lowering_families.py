@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from codesign.compiler.fusion import PATCHES
 from codesign.compiler.inference import Network, compile_network, run
 from codesign.compiler.onnx_float import Array, Feeds
 from codesign.compiler.quantized import Attention, Product, Rows
+from codesign.compiler.work import PATCHES
 from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.errors import MappingError
 from codesign.models.export import export

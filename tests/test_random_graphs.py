@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from random_networks import Recipe, build, machines, recipes
 
 from codesign.compiler import emit
-from codesign.compiler.fusion import Work
 from codesign.compiler.inference import Functional, Integers, Network, compile_network, run
 from codesign.compiler.lower import Plan
 from codesign.compiler.masks import Mask
 from codesign.compiler.onnx_float import Array, Feeds
 from codesign.compiler.quantized import QuantizationError
+from codesign.compiler.work import Work
 from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.errors import CodesignError, MappingError, UnsupportedError
 from codesign.models.export import export

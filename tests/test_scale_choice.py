@@ -15,9 +15,9 @@ from test_quantize import BERT, SEQ, network
 
 from codesign.compiler import quantize, tensor_scales
 from codesign.compiler.channel_scales import Floats, Readers, least_error
-from codesign.compiler.fusion import Work
 from codesign.compiler.graph import Matmul
 from codesign.compiler.tensor_scales import TensorScales
+from codesign.compiler.work import Work
 from codesign.models.export import export
 
 

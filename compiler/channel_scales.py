@@ -48,9 +48,8 @@ class Readers:
 
 def least_error(on: Readers, start: Floats | None = None) -> Floats:
     """The scales [k] of least expected error, none below `finest`."""
-    top = float(
-        on.finest.max()
-    )  # all is relative to it and to the largest weights: float32 reaches
+    # All is relative to the largest scale and to the largest weights, so that float32 reaches.
+    top = float(on.finest.max())
     lowest = 2 * np.log(on.finest / top)
     z = lowest / 2 if start is None else np.maximum(lowest, 2 * np.log(start / top))
     largest = [max(float(np.abs(r.weights).max()), 1e-150) for r in on.readers]

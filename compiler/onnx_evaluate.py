@@ -85,9 +85,8 @@ def _gather_elements(data: Array | None, indices: Array | None, axis: int) -> li
     """
     assert data is not None and indices is not None
     axis %= data.ndim
-    read = tuple(
-        slice(None if a == axis else extent) for a, extent in enumerate(indices.shape)
-    )  # indices may be fewer than data along every axis
+    # Indices may be fewer than data along every axis.
+    read = tuple(slice(None if a == axis else extent) for a, extent in enumerate(indices.shape))
     try:
         result = np.take_along_axis(data[read], indices.astype(np.int64), axis)
     except (ValueError, IndexError):

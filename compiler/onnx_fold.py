@@ -305,9 +305,8 @@ class _Folder:
                 self.aliases.update(zip(node.outputs, self.computed[key], strict=False))
                 return
             self.computed[key] = node.outputs
-        made = [
-            Tensor(dtype, shape, origin) for dtype, shape in types
-        ]  # may raise, before it is added
+        # May raise, before the node is added.
+        made = [Tensor(dtype, shape, origin) for dtype, shape in types]
         tensors.update(zip(node.outputs, made, strict=True))
         self.graph.add(node)
         if node.op_type == "EmbedLayerNormalization" and len(node.outputs) > 1:

@@ -174,9 +174,8 @@ class _Prober:
         if op.cols == 1 and not op.rms:  # nothing but beta, whatever comes in
             return Affine(np.zeros(1), self.ask(op, {x: self.random(x)})[0])
         places = np.arange(op.cols)
-        away = np.where(places % 2, -1.0, 1.0) * (
-            2 + places % 3
-        )  # from a mean near 0, each of them
+        # Each of them is away from their mean, which is near 0.
+        away = np.where(places % 2, -1.0, 1.0) * (2 + places % 3)
         row: Floats = np.tile(1e3 * away, (op.rows, 1)).astype(np.float64)
         up, down = self.ask(op, {x: row})[0], self.ask(op, {x: -row})[0]
         beta, gamma = (up + down) / 2, (up - down) / 2 / _normalized(row, op.rms)[0]

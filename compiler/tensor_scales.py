@@ -161,9 +161,8 @@ class TensorScales:
         ]
         on = replace(on, readers=readers)
         behind = self._behind(tensor)
-        if not (
-            behind or readers
-        ):  # no weights set a price: half way, in the exponent, to all alike
+        if not (behind or readers):
+            # No weights set a price: half way, in the exponent, to all alike.
             between: Floats = np.sqrt(finest * finest.max())
             return between
         if tensor in self.graph.outputs:
@@ -198,9 +197,8 @@ class TensorScales:
         units = np.abs(weights * self.of(work.inputs[0])[:, np.newaxis]).max(axis=0) / LEVELS
         if not self.options.channel_weights:
             units = np.full_like(units, units.max())
-        top = (
-            float(units.max()) or float(self.of(work.inputs[0]).max()) / LEVELS
-        )  # of nothing but 0
+        # Weights of nothing but 0 have the unit of a weight of 1.
+        top = float(units.max()) or float(self.of(work.inputs[0]).max()) / LEVELS
         least: Floats = np.maximum(units, top * 2.0**-12)
         return least
 

@@ -89,7 +89,8 @@ class RunDirectory:
     def write_arrays(self, stem: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write arrays by name as STEM.npz."""
         sink = io.BytesIO()
-        np.savez(sink, allow_pickle=False, **arrays)
+        by_name: dict[str, Any] = dict(arrays)  # a value by the name of no option of savez
+        np.savez(sink, **by_name)
         self.write_bytes(f"{stem}.npz", sink.getvalue())
 
     def finish_journal(self, records: Sequence[Any]) -> None:

@@ -104,7 +104,8 @@ def _read(path: Path) -> Any:
         raise TextError(f"{path} is larger than {_MOST_BYTES >> 20} MiB: that is no tokenizer")
     with _refuse_panic(path):
         if path.suffix == ".txt":
-            return BertWordPieceTokenizer(str(path), lowercase=_lower_case(path.parent))
+            words = tokenizers.models.WordPiece.read_file(str(path))
+            return BertWordPieceTokenizer(words, lowercase=_lower_case(path.parent))
         return tokenizers.Tokenizer.from_file(str(path))
 
 

@@ -53,7 +53,7 @@ def kept(folder: str) -> dict[str, Array]:
 
 
 def _save(path: str, **arrays: Any) -> None:
-    np.savez(path, allow_pickle=False, **arrays)
+    np.savez(path, **arrays)
 
 
 def tokens(size: int) -> dict[str, Array]:

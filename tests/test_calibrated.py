@@ -24,9 +24,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(b.model(b.linear(hidden, WIDTH, WIDTH)), "model.onnx")
     rng = np.random.default_rng(0)
     x = rng.normal(size=(33, 1, ROWS, WIDTH)).astype(np.float32)
-    np.savez("calibration.npz", allow_pickle=False, x=x[:32])
+    np.savez("calibration.npz", x=x[:32])
     for name, value in (("like", x[32]), ("far", 12 * x[0])):
-        np.savez(f"{name}.npz", allow_pickle=False, x=value)
+        np.savez(f"{name}.npz", x=value)
 
 
 def _ran(capsys: pytest.CaptureFixture[str], *inputs: str, method: str = "minmax") -> Any:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -46,8 +47,8 @@ def test_a_run_without_a_past(
     save(attention(past), path)
     empty = np.zeros((1, HEADS, 0, SIZE), np.float32)
     x = np.random.default_rng(0).normal(size=(1, ROWS, WIDTH)).astype(np.float32)
-    feeds = {"x": x, "past_key": empty, "past_value": empty}
-    np.savez(tmp_path / "feeds.npz", allow_pickle=False, **feeds)
+    feeds: dict[str, Any] = {"x": x, "past_key": empty, "past_value": empty}
+    np.savez(tmp_path / "feeds.npz", **feeds)
     kept = ("--input", str(tmp_path / "feeds.npz"), "--out", str(tmp_path / "out"))
     command = ["run", str(path), "--backend", "integers", "--json", *kept, *options]
     assert cli.main(command) == 0

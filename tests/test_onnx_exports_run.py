@@ -108,7 +108,7 @@ def ran(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> Callable[[Path, Mapping[str, Any]], Any]:
     def run(path: Path, feeds: Mapping[str, Any]) -> Any:
-        np.savez(tmp_path / "feeds.npz", allow_pickle=False, **feeds)
+        np.savez(tmp_path / "feeds.npz", **feeds)
         command = ["run", str(path), "--seq", str(SEQ), "--input", str(tmp_path / "feeds.npz")]
         kept = ["--out", str(tmp_path / "out"), "--samples", "8", "--json"]
         capsys.readouterr()  # what the exporter printed

@@ -263,5 +263,5 @@ def _arrays_damaged(content: bytes, rng: random.Random) -> bytes:
     if other is not None:
         arrays[name] = other
     sink = io.BytesIO()
-    np.savez(sink, allow_pickle=False, **arrays)
+    np.savez(sink, **arrays)
     return sink.getvalue()

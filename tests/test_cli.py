@@ -126,6 +126,23 @@ def test_finished_rows_are_not_computed_again(
     assert _files(folder / "run") == files
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"index": 99}, {"dim": 128}, {"model": "other"}, {"energy_j": None}, {"failed": "a bug"}],
+)
+def test_a_row_that_is_no_answer_of_the_grid_is_computed_again(
+    folder: Path, change: dict[str, Any]
+) -> None:
+    command = ["sweep", "bert-tiny", "--seq", "8", "--dim", "8,16", "-j", "1", "--out", "run"]
+    assert cli.main(command) == 0
+    files = _files(folder / "run")
+    journal = folder / "run" / "rows.jsonl"
+    first, second = journal.read_text().splitlines(keepends=True)
+    journal.write_text(json.dumps(json.loads(first) | change) + "\n" + second)
+    assert cli.main(command) == 0
+    assert _files(folder / "run") == files
+
+
 def test_a_changed_command_is_refused_and_changes_nothing(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,7 +80,7 @@ def test_a_few_hundred_damaged_files(tmp_path: Path, written: list[folders.Folde
     few = [
         *mutants(200, SEED),
         *list(crafted.cases())[::8],
-        *folders.mutants(written, 60, SEED),
+        *folders.mutants(written, 30, SEED),
     ]
     found = faults(few, tmp_path, cores())
     assert not found, said(found)

@@ -398,6 +398,35 @@ def test_a_damaged_file_is_named_in_one_line(copy: Path, name: str, content: byt
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "value"),
+    [
+        ("front.parquet", "edp_js", "x"),
+        ("front.parquet", "dim", -1),
+        ("spending.parquet", "kind", b"\xff"),
+        ("heatmap.parquet", "cycles", 0.5),
+        ("robustness.parquet", "on_front", 7),
+        ("generations.parquet", "hypervolume", "x"),
+    ],
+)
+def test_a_column_of_something_else_is_named_in_one_line(
+    copy: Path, name: str, column: str, value: object
+) -> None:
+    rewrite(copy, name, lambda row: row.update({column: value}))
+    pattern = (
+        rf"{name} is damaged \((front.parquet, )?row 1: {column} is .* but must be .*\): resume"
+    )
+    with pytest.raises(ReportError, match=pattern):
+        report.report_html(copy)
+
+
+def test_what_a_page_cannot_be_made_of_is_the_folders_fault(copy: Path) -> None:
+    report_run.write_studies(copy)
+    (copy / "two_stage.json").write_text('{"objectives": 3}')
+    with pytest.raises(ReportError, match=r"is damaged \(.*\): resume or repeat its search"):
+        report.report_html(copy)
+
+
 def test_a_table_of_other_columns_is_named_in_one_line(copy: Path) -> None:
     pq.write_table(pa.table({"point": [1]}), copy / "spending.parquet")
     with pytest.raises(ReportError, match="spending.parquet is damaged .no column kind, component"):

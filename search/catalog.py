@@ -6,7 +6,7 @@ from typing import Any
 
 from codesign.hw.config import PRESETS, HardwareConfig, to_toml
 from codesign.hw.errors import CodesignError
-from codesign.search import inputs, tables
+from codesign.search import inputs, machine_tables, tables
 from codesign.search.output import print_json
 
 
@@ -76,7 +76,7 @@ def show_hardware(name: str | None, template: str | None, as_json: bool) -> None
         print_json(rows)
         return
     console = tables.console()
-    console.print(tables.hardware_table(PRESETS, areas, console.width))
+    console.print(machine_tables.hardware_table(PRESETS, areas, console.width))
 
 
 def _template(config: HardwareConfig, kind: str) -> str:

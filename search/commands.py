@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from codesign.hw.config import HardwareConfig, to_toml
 from codesign.hw.errors import CodesignError
 from codesign.models.families import FAMILIES
-from codesign.search import output, tables
-from codesign.search.output import RunDirectory
+from codesign.search import machine_tables, output, tables, verify_tables
+from codesign.search.messages import say, say_where
+from codesign.search.output import RunDirectory, optional_directory
 from codesign.search.progress import progress
-from codesign.search.request import Prepared, Request, directory, prepare, say, say_costs, say_where
+from codesign.search.request import Prepared, Request, prepare, say_costs
 from codesign.search.run_files import JOURNAL_FILE
 from codesign.search.sweep import FailedMachines, Job, Row, best, feasible_row, sweep
 
@@ -48,7 +49,7 @@ def run_sweep(request: Request, jobs: int) -> None:
         output.print_json({**run, "rows": rows, "best": None if winner is None else winner.index})
     else:
         console = tables.console()
-        console.print(tables.sweep_table(rows, prepared.title, console.width))
+        console.print(machine_tables.sweep_table(rows, prepared.title, console.width))
         say_where(request.out)
     _report_failures(rows)
 
@@ -89,12 +90,12 @@ def run_simulate(request: Request) -> None:
         return
     console = tables.console()
     width = console.width
-    console.print(tables.machine_title(config), style="dim")
-    console.print(tables.kernel_table(priced, prepared.title, width))
+    console.print(machine_tables.machine_title(config), style="dim")
+    console.print(machine_tables.kernel_table(priced, prepared.title, width))
     console.print()
-    console.print(tables.energy_table(priced, width))
+    console.print(machine_tables.energy_table(priced, width))
     console.print()
-    console.print(tables.totals_table(priced))
+    console.print(machine_tables.totals_table(priced))
     say_where(request.out)
 
 
@@ -117,7 +118,7 @@ def run_verify(request: Request, options: "Options") -> None:
         output.require_writable(options.waves)
     asked = {"backend": options.backend, "kernel": options.kernel, "seed": options.seed}
     run = prepared.describe("verify", **asked)
-    with directory(request.out, run) as kept:
+    with optional_directory(request.out, run) as kept:
         verify.build(config, options, say)
         results, interrupted = _verify(chosen, config, options)
         checks = [result.check for result in results]
@@ -129,8 +130,10 @@ def run_verify(request: Request, options: "Options") -> None:
         output.print_json({**run, "summary": summary, "kernels": checks})
     elif checks:
         console = tables.console()
-        console.print(tables.machine_title(config), style="dim")
-        console.print(tables.verification_table(results, summary, prepared.title, console.width))
+        console.print(machine_tables.machine_title(config), style="dim")
+        console.print(
+            verify_tables.verification_table(results, summary, prepared.title, console.width)
+        )
         say_where(request.out, options.waves)
     if interrupted:
         raise KeyboardInterrupt(f"{len(checks)} of {len(chosen)} kernels were done")
@@ -177,8 +180,8 @@ def run_compile(request: Request, quantization: "Quantization", weights: bool | 
         output.print_json({**run, **summary})
         return
     console = tables.console()
-    console.print(tables.machine_title(config), style="dim")
-    console.print(tables.mapping_table(priced, prepared.title, console.width))
+    console.print(machine_tables.machine_title(config), style="dim")
+    console.print(machine_tables.mapping_table(priced, prepared.title, console.width))
     console.print(
         f"{len(program.kernels)} kernels, {priced.cycles:,} cycles, "
         f"{program.dram_bytes / 1e6:,.1f} MB of DRAM in use"

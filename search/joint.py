@@ -15,18 +15,16 @@ import numpy.typing as npt
 from codesign.hw.errors import CodesignError
 from codesign.search.front import Archive
 from codesign.search.misses import Misses
-from codesign.search.network_tables import Costs, NetworkTables
-from codesign.search.quality import Quality
-from codesign.search.search_state import COLUMN, Checkpoint, Progress
+from codesign.search.objectives import OBJECTIVES
+from codesign.search.problem import Problem
+from codesign.search.search_state import Checkpoint, Progress
 from codesign.search.space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 
-OBJECTIVES = tuple(COLUMN)
 LARGEST_BUDGET = 20_000_000  # all that was seen is in memory
 POPULATION = (8, 5_000)  # least and most: sorting takes memory as its square
 CHUNK = 8192  # candidates of a random or exhaustive search at a time
-INFEASIBLE = 1e30  # objective of what breaks a constraint: never compared
 
 
 @dataclass(frozen=True)
@@ -75,35 +73,6 @@ class Settings:
             )
         budget = min(self.budget, size)
         return replace(self, budget=budget, population=max(least, min(self.population, budget)))
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A space with what prices and judges its candidates."""
-
-    space: SearchSpace
-    tables: NetworkTables
-    quality: Quality
-    minimize: tuple[str, ...]
-
-    def evaluate(
-        self, genes: Genes, progress: Callable[[int, int], None] | None = None
-    ) -> tuple[Costs, Floats]:
-        """Costs and objectives [n, objectives] of candidates; INFEASIBLE where they are not."""
-        costs = self.tables.costs(genes, progress)
-        return costs, self.objectives(genes, costs)
-
-    def objectives(self, genes: Genes, costs: Costs) -> Floats:
-        """The objectives [n, objectives] of candidates with known costs."""
-        columns = [
-            self.quality.perplexity(self.space, genes)
-            if name == "perplexity"
-            else getattr(costs, COLUMN[name])
-            for name in self.minimize
-        ]
-        found = np.stack(columns, axis=1)
-        found[~costs.feasible] = INFEASIBLE
-        return found
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from codesign.hw import processes, simulator
 from codesign.hw.config import HardwareConfig
 from codesign.hw.verilator import SimulatorError
 from codesign.search import verify
+from codesign.search.messages import say
 from codesign.search.output import OutputError
-from codesign.search.request import say
 from codesign.search.verify import Distinct, Options
 
 

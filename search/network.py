@@ -20,7 +20,8 @@ from codesign.models.families import FAMILIES
 from codesign.search import inputs, samples
 from codesign.search.batch import Batch
 from codesign.search.batch import find as find_batch
-from codesign.search.request import Prepared, say
+from codesign.search.messages import say
+from codesign.search.request import Prepared
 from codesign.search.samples import Input
 from codesign.search.tokens import Tokenizer, find
 

@@ -307,3 +307,13 @@ def _remove(directories: Sequence[Path]) -> None:
             directory.rmdir()
         except OSError:
             return
+
+
+@contextmanager
+def optional_directory(out: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory | None]:
+    """The run directory of a command, where one was asked for."""
+    if out is None:
+        yield None
+        return
+    with run_directory(out, run) as directory:
+        yield directory

@@ -20,8 +20,9 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from codesign.hw.sizes import format_size
 from codesign.search.breakdown import KernelRow, by_kind, groups, roof
 from codesign.search.evaluate import Result
+from codesign.search.figures import prefix, significant
+from codesign.search.machine_tables import machine_label, varying
 from codesign.search.sweep import Row, best, pareto
-from codesign.search.tables import machine_label, prefix, significant, varying
 
 _BLUE, _ORANGE, _GREY, _INK = "#0072B2", "#D55E00", "#B8BFC6", "#22272B"
 _KINDS = {

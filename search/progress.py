@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from codesign.search import tables
-from codesign.search.request import say
+from codesign.search.messages import say
 
 SAID_SECONDS = 15.0  # between two lines
 

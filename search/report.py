@@ -15,7 +15,9 @@ from codesign.hw.files import refuse_damage
 from codesign.hw.text import printable
 from codesign.search import report_charts as charts
 from codesign.search import report_content as content
+from codesign.search.messages import say
 from codesign.search.output import print_json, write_atomic
+from codesign.search.published import PUBLISHED_SOURCE
 from codesign.search.report_data import (
     REMEDY,
     Record,
@@ -25,7 +27,6 @@ from codesign.search.report_data import (
     winners,
 )
 from codesign.search.report_story import story
-from codesign.search.request import say
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -98,7 +99,7 @@ def _said(run: SearchRun) -> dict[str, Any]:
         "improvements": improvements,
         "thinned": improvements is not None and content.thinned(improvements),
         "baseline": content.baseline_text(run, axes),
-        "published_source": content.PUBLISHED_SOURCE,
+        "published_source": PUBLISHED_SOURCE,
         "verified": content.verified_text(run),
         "two_stage": content.two_stage_table(run),
         "generations": charts.generations_table(run, drawn),

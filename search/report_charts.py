@@ -3,9 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from codesign.hw.sizes import format_size
+from codesign.search.figures import prefix, significant
 from codesign.search.report_content import Metric, Table, scaled, words
 from codesign.search.report_data import Record, SearchRun, kept_order, winners
-from codesign.search.tables import prefix, significant
 
 _MOST_PARTS = 8  # colours of a stacked bar
 _AT_LOSS = "edp_js_at_"  # least EDP at a loss of perplexity, a column of the generations

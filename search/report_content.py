@@ -9,13 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign.hw.sizes import format_size
+from codesign.search.figures import count_text, prefix, significant, times_less
+from codesign.search.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.report_data import Record, SearchRun, winners
-from codesign.search.search_tables import times_less
-from codesign.search.tables import prefix, significant
 
-# (perplexity given up, published gain in EDP) of UCB/EECS-2023-92, chapter 3
-PUBLISHED = ((0.1, 2.2), (1.0, 10.6))
-PUBLISHED_SOURCE = "UCB/EECS-2023-92"
 _NAMES = {
     "edp_js": ("EDP", "J·s"),
     "latency_s": ("Latency", "s"),
@@ -25,7 +22,6 @@ _NAMES = {
 }
 _OBJECTIVES = {"edp": "edp_js", "latency": "latency_s", "energy": "energy_j", "area": "area_mm2", "power": "power_w"}  # fmt: skip
 _COSTS = "Cost and use"
-_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 # What of a space is said, and how; of a length-one list too.
 _SPACE = {
     "transformer": {
@@ -139,7 +135,7 @@ def two_stage_table(run: SearchRun) -> Table | None:
     """Return the joint search beside two stages, or None where they were not compared."""
     if not run.two_stage:
         return None
-    from codesign.search.study import strategy_rows
+    from codesign.search.report_strategies import strategy_rows
 
     headers, rows = strategy_rows(run.two_stage)
     return Table("Joint search and two stages", tuple(headers), rows)
@@ -272,7 +268,7 @@ def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> Table | None:
         return None
     edp, quality = axes["edp_js"], axes["perplexity"]
     found = run.baseline.get("improvements") or [
-        {"loss": loss, "published": published} for loss, published in PUBLISHED
+        {"loss": loss, "published": published} for loss, published in PUBLISHED.items()
     ]
     rows = []
     for entry in found:
@@ -356,14 +352,6 @@ def _choices(values: Any, key: str) -> str:
     if len(many) <= 6:
         return ", ".join(texts)
     return f"{texts[0]} to {texts[-1]} ({len(many)} values)"
-
-
-def count_text(count: int) -> str:
-    """Return a count in full below a thousand million, else as a power of ten: 1.6×10¹⁵."""
-    if count < 10**9:
-        return f"{count:,}"
-    mantissa, exponent = f"{count:.1e}".split("e")
-    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}"
 
 
 def scaled(value: float | None, metric: Metric) -> str:

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from codesign.search.figures import significant
 from codesign.search.report_content import Metric, architecture, machine, scaled
 from codesign.search.report_data import Record, SearchRun, winners
-from codesign.search.tables import significant
 
 _LIMITS = {"area_mm2": "area", "power_w": "power"}
 _MOST_NAMED = 2  # parts of a point's cycles or energy that are named

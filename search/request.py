@@ -3,9 +3,7 @@
 `cli` makes a Request; `commands` and `run` prepare it and act on it.
 """
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,10 @@ from codesign.hw.area import AreaOverrides
 from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
-from codesign.hw.text import printable
 from codesign.search import grid, inputs, output
 from codesign.search.grid import Point
 from codesign.search.inputs import Model
-from codesign.search.output import RunDirectory
+from codesign.search.messages import say
 
 MOST_WARNINGS = 4
 _MAPPED = {"cycles": "fewest cycles", "energy": "least energy", "edp": "least EDP"}
@@ -113,16 +110,6 @@ def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> 
         )
 
 
-@contextmanager
-def directory(out: Path | None, run: Mapping[str, Any]) -> Iterator[RunDirectory | None]:
-    """The run directory of a command, where one was asked for."""
-    if out is None:
-        yield None
-        return
-    with output.run_directory(out, run) as directory:
-        yield directory
-
-
 def _warn(points: Sequence[Point]) -> None:
     """Say on standard error which memories cannot meet the clock."""
     from codesign.hw.sram import timing_warnings
@@ -163,18 +150,6 @@ def _say_patches(graph: Graph) -> None:
         f"note: the host copies the patches of {what}, {sum(s for _, s in sizes):,} bytes in "
         f"{cycles:,} cycles of an inference; the figures include it (docs/host.md)"
     )
-
-
-def say(message: str) -> None:
-    """Print a line for people on standard error."""
-    print(printable(f"codesign: {message}"), file=sys.stderr)
-
-
-def say_where(out: Path | None, waves: Path | None = None) -> None:
-    """Say on standard error which files were written."""
-    for what, path in (("files", out), ("waves", waves)):
-        if path is not None:
-            print(printable(f"{what} are in {path}"), file=sys.stderr)
 
 
 def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:

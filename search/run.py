@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.error_report import OperatorError, error_report
+from codesign.compiler.error_report import error_report
 from codesign.compiler.formats import saturated
 from codesign.compiler.inference import BACKENDS, Backend, Functional, Network
 from codesign.compiler.inference import run as infer
@@ -23,12 +23,15 @@ from codesign.compiler.rtl_backend import KernelCheck, Rtl
 from codesign.hw import simulator
 from codesign.hw.agreement import Disagreement
 from codesign.hw.errors import CodesignError
-from codesign.search import network, output, run_tables, samples, tables
+from codesign.search import machine_tables, network, output, run_tables, samples, tables
 from codesign.search.batch import Batch, leading
 from codesign.search.calibrated import beyond, covered
+from codesign.search.messages import say, say_where
 from codesign.search.network import OpenModel, Quantization
+from codesign.search.output import optional_directory
 from codesign.search.progress import progress
-from codesign.search.request import Prepared, Request, directory, prepare, say, say_where
+from codesign.search.request import Prepared, Request, prepare
+from codesign.search.run_results import Comparison, KernelError
 from codesign.search.samples import SampleError
 from codesign.search.tokens import MASK, TextError
 
@@ -56,19 +59,6 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """An output in int8 beside that of the float model. None: one is 0 throughout, or both equal."""
-
-    sample: int
-    input: str
-    output: str
-    shape: str
-    cosine: float | None
-    max_abs_error: float
-    sqnr_db: float | None  # power of the float output over that of the difference
-
-
-@dataclass(frozen=True)
 class RtlKernel:
     """One kernel on the RTL, of one run of the Program: a sample, or one of a batch."""
 
@@ -80,40 +70,6 @@ class RtlKernel:
     times_differing: int
     bytes_differing: int
     counts_differing: int
-
-
-@dataclass(frozen=True)
-class KernelError:
-    """The error of one kernel, as `error_report` has it; dB are None where there is none at all."""
-
-    kernel: str
-    kind: str
-    own_db: float | None
-    accumulated_db: float | None
-    effect_db: float | None
-    clipped: float
-    outlier: float
-    probability_lost: float
-    remedy: str
-
-    @classmethod
-    def of(cls, error: OperatorError) -> "KernelError":
-        """Infinite and unmeasured ratios left out."""
-
-        def finite(ratio: float) -> float | None:
-            return ratio if np.isfinite(ratio) else None
-
-        return cls(
-            kernel=error.name,
-            kind=error.kind,
-            own_db=finite(error.own_db),
-            accumulated_db=finite(error.accumulated_db),
-            effect_db=finite(error.effect_db),
-            clipped=error.clipped,
-            outlier=error.outlier,
-            probability_lost=error.probability_lost,
-            remedy=error.remedy,
-        )
 
 
 @dataclass
@@ -149,7 +105,7 @@ def run_network(request: Request, options: Options) -> None:
     described |= {"report": options.report}
     run = prepared.describe("run", **described, **options.quantization.describe())
     run["versions"]["onnxruntime"] = metadata.version("onnxruntime")
-    with directory(request.out, run) as kept:
+    with optional_directory(request.out, run) as kept:
         if options.backend == "rtl":
             line = f"building the RTL of machine {config.name}, about a minute, kept for next time"
             simulator.build(config, on_build=lambda: say(line))
@@ -414,7 +370,7 @@ def _show(
         output.print_json(document)
         return
     console = tables.console()
-    console.print(tables.machine_title(prepared.machine), style="dim")
+    console.print(machine_tables.machine_title(prepared.machine), style="dim")
     beside = "quantized file in onnxruntime" if compiled.from_quantized else "float model"
     console.print(f"{prepared.title}; int8 beside the {beside}", style="bold")
     if rows:

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
 
@@ -10,11 +9,10 @@ from codesign.compiler.lower import Plan
 from codesign.compiler.onnx_float import Array
 from codesign.compiler.rtl_backend import KernelCheck
 from codesign.search.breakdown import common_name
-from codesign.search.tables import plain_table, significant
+from codesign.search.figures import significant
+from codesign.search.run_results import Comparison, KernelError
+from codesign.search.tables import plain_table
 from codesign.search.verify import distinct
-
-if TYPE_CHECKING:
-    from codesign.search.run import Comparison, KernelError
 
 LONGEST_INPUT = 40  # characters
 ERROR_COLUMNS = 30  # characters of three columns of decibels and the gaps
@@ -60,7 +58,7 @@ class Verdict:
         )
 
 
-def comparison_table(rows: "Sequence[Comparison]", width: int) -> RenderableType:
+def comparison_table(rows: Sequence[Comparison], width: int) -> RenderableType:
     """Outputs in int8 beside the float model's in onnxruntime."""
     headers = [("input", ""), ("output", ""), ("shape", ""), ("cosine", ""), ("largest", "error"),
                ("SQNR", "dB")]  # fmt: skip
@@ -109,7 +107,7 @@ def kernels_table(
     return plain_table(headers, rows, "Kernels on the RTL", width)
 
 
-def error_table(errors: "Sequence[KernelError]", width: int) -> RenderableType:
+def error_table(errors: Sequence[KernelError], width: int) -> RenderableType:
     """The errors of kernels in the order given, with what mends them where they matter."""
     headers = [("kernel", ""), ("outputs", "dB"), ("along", "dB"), ("alone", "dB"), ("remedy", "")]
     room = max(20, width - max(len(e.kernel) for e in errors) - ERROR_COLUMNS)

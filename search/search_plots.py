@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codesign.search.joint import Problem
+from codesign.search.figures import count_text, prefix
+from codesign.search.objectives import COLUMN
 from codesign.search.plots import figure_style
-from codesign.search.report_content import count_text
+from codesign.search.problem import Problem
 from codesign.search.search_results import Results
-from codesign.search.search_state import COLUMN, Progress
+from codesign.search.search_state import Progress
 from codesign.search.space import Genes
-from codesign.search.tables import prefix
 
 _UNITS = {"perplexity": "", "edp": "J·s", "latency": "s", "energy": "J", "area": "mm²"}
 _NAMES = {"edp": "EDP", "latency": "latency", "energy": "energy", "area": "area"}

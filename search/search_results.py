@@ -20,17 +20,17 @@ from codesign.models.weights import parameter_count
 from codesign.search.blocks import graph
 from codesign.search.evaluate import KernelResult, Result, cost_columns, evaluate
 from codesign.search.front import non_dominated, thinned
-from codesign.search.joint import Problem
 from codesign.search.network_tables import NetworkTables
+from codesign.search.objectives import COLUMN
+from codesign.search.problem import Problem
+from codesign.search.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.quality import Quality
-from codesign.search.search_state import COLUMN, LOSSES, Progress
+from codesign.search.search_state import LOSSES, Progress
 from codesign.search.space import Genes, SearchSpace, Shape
 from codesign.search.sweep import MACHINE_FIELDS
 
 Floats = npt.NDArray[np.float64]
 
-PUBLISHED = {0.1: 2.2, 1.0: 10.6}  # times less EDP: UCB/EECS-2023-92, ch. 3
-PUBLISHED_SOURCE = "UCB/EECS-2023-92"
 BASELINE_MACHINE = "ibert"
 ENERGIES = ("low", "nominal", "high")
 HEAT_SHARE = 10  # of the heat map: machines priced, at most one for so many candidates evaluated

@@ -17,14 +17,15 @@ from codesign.hw.errors import CodesignError
 from codesign.hw.processes import cores
 from codesign.hw.text import printable
 from codesign.search import inputs, output
-from codesign.search.joint import Listener, Problem, Settings, search
+from codesign.search.joint import Listener, Settings, search
+from codesign.search.messages import say
 from codesign.search.network_tables import NetworkTables
 from codesign.search.output import OutputError, RunDirectory
 from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import Pool, pool_of
+from codesign.search.problem import Problem
 from codesign.search.progress import Show, stages
 from codesign.search.quality import Quality, load_quality
-from codesign.search.request import say
 from codesign.search.run_files import RUN_FILE
 from codesign.search.search_results import (
     Results,

@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,16 +19,13 @@ from codesign.hw.files import refuse_damage
 from codesign.hw.npz_file import read_arrays
 from codesign.search.front import Archive, hypervolume
 from codesign.search.network_tables import Costs
+from codesign.search.objectives import COLUMN
 from codesign.search.output import OutputError, write_atomic
+from codesign.search.problem import Problem
 from codesign.search.space import Genes
-
-if TYPE_CHECKING:
-    from codesign.search.joint import Problem
 
 Floats = npt.NDArray[np.float64]
 
-COLUMN = {"perplexity": "perplexity", "edp": "edp_js", "latency": "latency_s",
-          "energy": "energy_j", "area": "area_mm2"}  # fmt: skip
 CHECKPOINT_FILE, CANDIDATES_FILE = "checkpoint.npz", "candidates.bin"
 LOSSES = (0.1, 1.0)  # of perplexity, at which improvements are quoted
 
@@ -44,7 +41,7 @@ class Progress:
     generations: list[dict[str, Any]] = field(default_factory=list)
     best_edp: list[float] = field(default_factory=lambda: [np.inf] * len(LOSSES))
 
-    def add(self, problem: "Problem", genes: Genes, costs: Costs, objectives: Floats,
+    def add(self, problem: Problem, genes: Genes, costs: Costs, objectives: Floats,
             baseline: float) -> None:  # fmt: skip
         """Take one generation. `baseline` is the perplexity that losses are counted from."""
         good = np.flatnonzero(costs.feasible)

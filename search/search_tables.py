@@ -5,9 +5,11 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 
 from codesign.hw.sizes import format_size
-from codesign.search.search_results import PUBLISHED_SOURCE, Baseline, FrontPoint, Results
+from codesign.search.figures import prefix, significant, times_less
+from codesign.search.published import PUBLISHED_SOURCE
+from codesign.search.search_results import Baseline, FrontPoint, Results
 from codesign.search.search_state import Progress
-from codesign.search.tables import plain_table, prefix, significant
+from codesign.search.tables import plain_table
 
 
 def front_table(results: Results, done: Progress, label: str, width: int) -> RenderableType:
@@ -56,13 +58,6 @@ def improvement_lines(baseline: Baseline, label: str, source: str) -> Iterator[s
         )
     if baseline.perplexity_is_proxy:
         yield f"Every perplexity here is a proxy, not measured: {source}."
-
-
-def times_less(improvement: float, digits: int) -> str:
-    """How many times less something is: 2.1×, or 3.3× more where it is below one."""
-    return (
-        f"{improvement:.{digits}f}×" if improvement >= 1 else f"{1 / improvement:.{digits}f}× more"
-    )
 
 
 def _less_edp(improvement: float | None) -> str:

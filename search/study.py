@@ -12,15 +12,18 @@ from codesign.hw.processes import cores
 from codesign.hw.text import said
 from codesign.search import output
 from codesign.search.finished_run import FinishedRun, RunError, open_run
-from codesign.search.joint import Listener, Problem
+from codesign.search.joint import Listener
+from codesign.search.messages import say
 from codesign.search.network_tables import NetworkTables
+from codesign.search.objectives import COLUMN
 from codesign.search.price_store import PriceStore, cache_folder
 from codesign.search.pricing_pool import pool_of
+from codesign.search.problem import Problem
+from codesign.search.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.records import is_number, read_json
-from codesign.search.request import say
-from codesign.search.search_results import PUBLISHED, PUBLISHED_SOURCE, model_name
-from codesign.search.search_state import COLUMN, LOSSES, Checkpoint, request_digest
-from codesign.search.search_tables import times_less
+from codesign.search.report_strategies import gain, strategy_rows
+from codesign.search.search_results import model_name
+from codesign.search.search_state import LOSSES, Checkpoint, request_digest
 from codesign.search.two_stage import Strategy, compare
 
 STUDY_FILE = "two_stage.json"
@@ -148,37 +151,6 @@ def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> bytes:
     return sink.getvalue()
 
 
-def strategy_rows(
-    document: Mapping[str, Any],
-) -> tuple[list[tuple[str, str]], list[list[str]]]:
-    """Headers and cells of the comparison, for a terminal and for a report."""
-    width = len(document["objectives"])
-    decades = f"decades{ {2: '²', 3: '³'}.get(width, f'^{width}') }"
-    headers = [("search", ""), ("hypervolume", decades), ("share", "% of joint"),
-               *((f"at +{loss:g}", "less EDP") for loss in document["losses"]),
-               ("front", "points"), ("beaten", "by joint"), ("beats", "of joint"),
-               ("winners", "of stage one"), ("machines", "for each"), ("candidates", "evaluated")]  # fmt: skip
-    rows = []
-    for one in document["strategies"]:
-        two = one["winners"] is not None
-        rows.append([
-            f"two stages, {one['name']}" if two else one["name"],
-            f"{one['hypervolume']:.4f}", f"{100 * one['share']:.1f}",
-            *map(_times, one["improvement"]),
-            f"{one['front_size']:,}",
-            f"{one['beaten_by_joint']:,}" if two else "–",
-            f"{one['beats_of_joint']:,}" if two else "–",
-            f"{one['winners']:,}" if two else "–",
-            f"{one['machines_each']:,}" if two else "–",
-            f"{one['evaluated']:,}",
-        ])  # fmt: skip
-    return headers, rows
-
-
-def _times(improvement: float | None) -> str:
-    return "none" if improvement is None else times_less(improvement, 2)
-
-
 def _print(document: Mapping[str, Any], label: str) -> None:
     from codesign.search import tables
 
@@ -188,7 +160,7 @@ def _print(document: Mapping[str, Any], label: str) -> None:
     console.print(tables.plain_table(headers, rows, title, console.width))
     for place, loss in enumerate(document["losses"]):
         found = ", ".join(
-            f"{one['name']} {_times(one['improvement'][place])}" for one in document["strategies"]
+            f"{one['name']} {gain(one['improvement'][place])}" for one in document["strategies"]
         )
         console.print(
             f"less EDP at +{loss:g} {label}: {found}; published "

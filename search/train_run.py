@@ -5,8 +5,8 @@ from dataclasses import replace
 
 from codesign.hw.processes import cores
 from codesign.search import output
+from codesign.search.messages import say
 from codesign.search.progress import stages
-from codesign.search.request import say
 from codesign.search.run_files import RUN_FILE
 from codesign.search.train_request import EXTREMES, Prepared, TrainRequest, prepare
 from codesign.search.train_tables import (

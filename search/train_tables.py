@@ -9,8 +9,8 @@ import numpy as np
 
 from codesign.models.perplexities import Measured
 from codesign.models.tokens import Tokens
+from codesign.search.messages import say
 from codesign.search.quality import non_embedding_parameters
-from codesign.search.request import say
 from codesign.search.train_request import Prepared, counted
 
 if TYPE_CHECKING:

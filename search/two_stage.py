@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from codesign.hw.config import preset
 from codesign.search.front import Archive, hypervolume, thinned
-from codesign.search.joint import Listener, Problem, Settings, search
+from codesign.search.joint import Listener, Settings, search
 from codesign.search.network_tables import NetworkTables
+from codesign.search.problem import Problem
 from codesign.search.search_results import BASELINE_MACHINE
 from codesign.search.search_state import LOSSES, Progress
 from codesign.search.space import Constraints, Genes, SearchSpace

@@ -38,11 +38,11 @@ from codesign.search.kernel_pool import (
     machine_of,
     run_jobs,
 )
+from codesign.search.messages import say
 from codesign.search.output import RunDirectory
 from codesign.search.price_store import code_digest
 from codesign.search.progress import stages
 from codesign.search.quality import Quality
-from codesign.search.request import say
 from codesign.search.search_results import FrontPoint, front_point
 from codesign.search.verify import Distinct, Options
 

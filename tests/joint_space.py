@@ -1,9 +1,9 @@
 """A search space of 59,904 candidates that tests can enumerate."""
 
 from codesign.hw.config import HardwareConfig
-from codesign.search.joint import Problem
 from codesign.search.network_tables import NetworkTables
 from codesign.search.price_store import PriceStore
+from codesign.search.problem import Problem
 from codesign.search.quality import ScalingLaw
 from codesign.search.space import Architectures, Constraints, SearchSpace
 

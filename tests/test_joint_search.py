@@ -9,10 +9,11 @@ from joint_space import SMALL, problem
 
 from codesign.hw.errors import CodesignError
 from codesign.search.front import Archive, Floats, hypervolume, non_dominated, thinned
-from codesign.search.joint import Listener, Problem, Settings, search
+from codesign.search.joint import Listener, Settings, search
 from codesign.search.misses import NO_MACHINE, Misses
 from codesign.search.network_tables import NetworkTables
 from codesign.search.output import OutputError
+from codesign.search.problem import Problem
 from codesign.search.quality import ScalingLaw
 from codesign.search.search_state import Checkpoint, Progress
 

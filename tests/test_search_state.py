@@ -14,8 +14,9 @@ from joint_space import SMALL
 from codesign.hw.errors import CodesignError
 from codesign.search import search_state
 from codesign.search.front import Archive
-from codesign.search.joint import Listener, Problem, Settings, search
+from codesign.search.joint import Listener, Settings, search
 from codesign.search.network_tables import Costs, NetworkTables
+from codesign.search.problem import Problem
 from codesign.search.quality import ScalingLaw
 from codesign.search.search_state import Checkpoint, Progress
 from codesign.search.space import Architectures, Genes, SearchSpace

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codesign.search import tables
+from codesign.search import figures
 
 
 @given(st.floats(1e-12, 1e12), st.integers(2, 6))
 def test_significant_digits_are_right_to_half_a_unit(value: float, digits: int) -> None:
-    text = tables.significant(value, digits)
+    text = figures.significant(value, digits)
     assert "e" not in text
     unit = 10.0 ** (math.floor(math.log10(value)) - digits + 1)
     assert abs(float(text) - value) <= 0.5001 * unit
@@ -19,7 +19,7 @@ def test_significant_digits_are_right_to_half_a_unit(value: float, digits: int) 
 
 @given(st.floats(1e-12, 9e11))
 def test_a_prefix_leaves_one_to_three_digits(value: float) -> None:
-    factor, si = tables.prefix([value])
+    factor, si = figures.prefix([value])
     assert 1 <= value * factor * (1 + 1e-9) and value * factor < 1000 * (1 + 1e-9)
     exponent = {"p": -12, "n": -9, "µ": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9}[si]
     assert math.isclose(factor, 10.0**-exponent)
@@ -27,7 +27,7 @@ def test_a_prefix_leaves_one_to_three_digits(value: float) -> None:
 
 @given(st.lists(st.floats(0, 1e9), min_size=1))
 def test_a_column_has_equally_many_decimals(values: list[float]) -> None:
-    cells = tables.aligned([*values, None])
+    cells = figures.aligned([*values, None])
     assert cells.pop() == ""
     assert len({len(cell.partition(".")[2]) for cell in cells}) == 1
     places = len(cells[0].partition(".")[2])
@@ -40,4 +40,4 @@ def test_a_column_has_equally_many_decimals(values: list[float]) -> None:
     [(0, "0"), (1.0, "1.000"), (99.996, "100.0"), (123456, "123500"), (0.05, "0.05000")],
 )
 def test_significant_examples(value: float, text: str) -> None:
-    assert tables.significant(value) == text
+    assert figures.significant(value) == text

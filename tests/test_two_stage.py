@@ -9,9 +9,9 @@ import pytest
 from joint_space import SMALL, problem
 
 from codesign.search.cli import main
+from codesign.search.figures import times_less
 from codesign.search.front import hypervolume
 from codesign.search.joint import Settings, search
-from codesign.search.search_tables import times_less
 from codesign.search.two_stage import JOINT, KNEE, compare
 
 SETTINGS = Settings(budget=1000, population=40)

@@ -5,11 +5,13 @@ each of three channels, then the operation's values, addresses and flags in the 
 """
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.errors import ProgramError
+from codesign.hw.files import write_atomic
 from codesign.hw.isa import (
     CHANNELS,
     DESTINATIONS,
@@ -195,8 +197,4 @@ def _enumerations() -> list[str]:
 
 
 if __name__ == "__main__":
-    from pathlib import Path
-
-    from codesign.hw.files import write_atomic
-
     write_atomic(Path(__file__).with_name("rtl") / "isa_pkg.sv", package().encode())

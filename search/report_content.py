@@ -12,6 +12,7 @@ from codesign.hw.sizes import format_size
 from codesign.search.figures import count_text, prefix, significant, times_less
 from codesign.search.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.report_data import Record, SearchRun, winners
+from codesign.search.report_strategies import strategy_rows
 
 _NAMES = {
     "edp_js": ("EDP", "J·s"),
@@ -135,7 +136,6 @@ def two_stage_table(run: SearchRun) -> Table | None:
     """Return the joint search beside two stages, or None where they were not compared."""
     if not run.two_stage:
         return None
-    from codesign.search.report_strategies import strategy_rows
 
     headers, rows = strategy_rows(run.two_stage)
     return Table("Joint search and two stages", tuple(headers), rows)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.config import HardwareConfig, preset
+from codesign.hw.energy import breakdown
 from codesign.hw.errors import CodesignError
 from codesign.models.weights import parameter_count
 from codesign.search.blocks import graph
@@ -273,7 +274,6 @@ def front_point(
 
 
 def _spending(number: int, result: Result) -> Iterator[Spending]:
-    from codesign.hw.energy import breakdown
 
     for kind in dict.fromkeys(map(kernel_kind, result.kernels)):
         kernels = [kernel for kernel in result.kernels if kernel_kind(kernel) == kind]

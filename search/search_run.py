@@ -2,10 +2,12 @@
 
 import csv
 import importlib.util
+import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +100,6 @@ class _Prepared:
             "seed": self.settings.seed,
         }
         described = output.describe_run(self.request.command, run_inputs, self.settings.seed)
-        from importlib import metadata
-
         versions = {p: metadata.version(p) for p in ("pymoo", "moocore")}
         return {**described, "versions": described["versions"] | versions}
 
@@ -374,7 +374,6 @@ def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
 
 
 def _csv(records: Sequence[Mapping[str, Any]]) -> str:
-    import io
 
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
@@ -384,7 +383,6 @@ def _csv(records: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _parquet(records: Sequence[Mapping[str, Any]]) -> bytes:
-    import io
 
     import pyarrow as pa
     import pyarrow.parquet as pq

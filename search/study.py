@@ -1,5 +1,6 @@
 """`codesign study two-stage RUN`: what searching jointly gained, kept in the run and its report."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,8 +127,6 @@ def _beaten(one: Strategy, by: Strategy) -> int:
 
 def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> bytes:
     """All fronts as Parquet: strategy, objectives, Transformer, machine."""
-    import io
-
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -6,7 +6,6 @@ Rows come as they finish, so that a caller can keep them; `sweep` itself stores 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
 
 from codesign.compiler.graph import Graph
 from codesign.hw.area import AreaOverrides
@@ -14,10 +13,8 @@ from codesign.hw.config import HardwareConfig
 from codesign.hw.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError, MappingError, TableError
 from codesign.hw.processes import workers
+from codesign.search.evaluate import Result, cost_columns, evaluate
 from codesign.search.grid import Point
-
-if TYPE_CHECKING:
-    from codesign.search.evaluate import Result
 
 
 class FailedMachines(CodesignError):
@@ -117,8 +114,6 @@ def evaluate_point(job: Job, point: Point, base: HardwareConfig) -> Row:
 
     So is an exception that only a bug can raise: the other machines do not go down with it.
     """
-    from codesign.search.evaluate import evaluate
-
     name = job.graph.name
     if point.config is None:
         return _empty_row(name, point, base, infeasible=point.reason)
@@ -132,10 +127,8 @@ def evaluate_point(job: Job, point: Point, base: HardwareConfig) -> Row:
         return _empty_row(name, point, base, failed=message)
 
 
-def feasible_row(index: int, result: "Result") -> Row:
+def feasible_row(index: int, result: Result) -> Row:
     """Return a result as the row numbered `index`."""
-    from codesign.search.evaluate import cost_columns
-
     return Row(
         index=index,
         model=result.model,

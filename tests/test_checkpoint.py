@@ -20,12 +20,12 @@ from bert_checkpoint import (
     Tensors,
     tensors,
 )
+from float_reference import gelu
 from safetensors.numpy import load_file, save_file
 
 from codesign.hw.errors import CodesignError
 from codesign.models.checkpoint import load_checkpoint
 from codesign.models.families import BertConfig
-from codesign.models.reference import gelu
 from codesign.search import cli
 
 Floats = np.ndarray[Any, Any]

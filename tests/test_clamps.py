@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from float_reference import random_inputs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_builder import Array, ModelBuilder
@@ -27,7 +28,6 @@ from codesign.hw import arithmetic
 from codesign.hw.config import preset
 from codesign.models.export import export
 from codesign.models.families import FAMILIES, ModelConfig, T5Config
-from codesign.models.reference import random_inputs
 
 SMALL = T5Config("t5", 2, 2, 64, heads=2, d_kv=32, d_ff=128, vocab_size=100)
 MASKS = ["mask/Unsqueeze", "mask/Cast", "mask/Sub", "mask/Mul", "encoder.mask/Add"]

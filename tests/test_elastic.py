@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 import pytest
+from float_reference import forward, random_inputs
 
 from codesign.hw.errors import ModelError
 from codesign.models.export import export
 from codesign.models.families import DecoderConfig, lm
-from codesign.models.reference import forward, random_inputs
 from codesign.models.space import Space
 from codesign.models.weights import parameter_shapes, random_weights
 

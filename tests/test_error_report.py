@@ -3,6 +3,7 @@
 import numpy as np
 import onnx
 import pytest
+from float_reference import random_inputs
 from onnx import numpy_helper
 
 from codesign.compiler.calibrate import CalibrationError
@@ -12,7 +13,6 @@ from codesign.compiler.options import Options
 from codesign.hw.config import preset
 from codesign.models.export import export
 from codesign.models.families import BertConfig
-from codesign.models.reference import random_inputs
 
 SEQ = 12
 BERT = BertConfig("bert", layers=1, d_model=32, heads=2, d_ff=64, vocab_size=40, max_positions=16)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
+from float_reference import random_inputs
 from onnx_builder import ModelBuilder
 from onnx_builder import run as in_onnxruntime
 
@@ -19,7 +20,6 @@ from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.errors import ModelError
 from codesign.models.export import export
 from codesign.models.families import BertConfig, DecoderConfig, ModelConfig
-from codesign.models.reference import random_inputs
 
 SEQ = 20
 BERT = BertConfig("bert", layers=2, d_model=64, heads=4, d_ff=128, vocab_size=50, max_positions=32)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from float_reference import random_inputs
 
 from codesign.compiler.inference import Network, compile_network, run
 from codesign.compiler.onnx_float import Array, Feeds
@@ -21,7 +22,6 @@ from codesign.models.families import (
     T5Config,
     VitConfig,
 )
-from codesign.models.reference import random_inputs
 
 SEQ = 20
 BERT = BertConfig("bert", 2, d_model=48, heads=4, d_ff=112, vocab_size=50, max_positions=32)

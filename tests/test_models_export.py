@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
+from float_reference import forward, random_inputs, relative_bucket
 
 from codesign.hw.errors import ModelError
 from codesign.models.export import export, save
@@ -23,7 +24,6 @@ from codesign.models.families import (
     lm,
 )
 from codesign.models.graphs_text import relative_buckets
-from codesign.models.reference import forward, random_inputs, relative_bucket
 from codesign.models.weights import parameter_shapes, random_weights
 
 SMALL: dict[str, ModelConfig] = {

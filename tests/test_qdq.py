@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from float_reference import random_inputs
 from kernel_bounds import Checked
 from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.quantization import (
@@ -36,7 +37,6 @@ from codesign.hw.config import preset
 from codesign.hw.errors import UnsupportedError
 from codesign.models.export import export
 from codesign.models.families import BertConfig
-from codesign.models.reference import random_inputs
 
 SEQ = 16
 ROW = {"x": np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)}

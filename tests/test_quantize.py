@@ -4,6 +4,7 @@ import numpy as np
 import onnx
 import pytest
 import scalar_model
+from float_reference import random_inputs
 from onnx import helper, numpy_helper
 
 from codesign.compiler import integers
@@ -17,7 +18,6 @@ from codesign.hw.config import preset
 from codesign.hw.errors import CodesignError
 from codesign.models.export import export
 from codesign.models.families import BertConfig
-from codesign.models.reference import random_inputs
 
 SEQ = 12
 BERT = BertConfig("bert", layers=1, d_model=32, heads=2, d_ff=64, vocab_size=40, max_positions=16)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 import pytest
+from float_reference import random_inputs
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from random_networks import Recipe, build, machines, recipes
@@ -24,7 +25,6 @@ from codesign.hw.config import HardwareConfig, preset
 from codesign.hw.errors import CodesignError, MappingError, UnsupportedError
 from codesign.models.export import export
 from codesign.models.families import BertConfig
-from codesign.models.reference import random_inputs
 
 # What a network or a machine may be refused for, and nothing else.
 REFUSALS = (

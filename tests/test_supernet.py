@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from float_reference import forward
 
 from codesign.hw.errors import ModelError
 from codesign.models import schedule, tokens, torch_file
-from codesign.models.reference import forward
 from codesign.models.space import Single, Space
 
 pytestmark = pytest.mark.train

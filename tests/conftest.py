@@ -16,7 +16,7 @@ from typing import TextIO
 import pytest
 from hypothesis import HealthCheck, settings
 
-from codesign.search import tables
+from codesign.search.terminal import tables
 
 # How long an example takes is the machine's business: neither a deadline nor a health check.
 settings.register_profile("random", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codesign.models.families import (
+from codesign.models.zoo.families import (
     BertConfig,
     DecoderConfig,
     ModelConfig,
@@ -18,7 +18,7 @@ from codesign.models.families import (
     T5Config,
     VitConfig,
 )
-from codesign.models.weights import Weights
+from codesign.models.zoo.weights import Weights
 
 Floats = npt.NDArray[np.float64]
 Inputs = Mapping[str, npt.NDArray[Any]]  # int64 tokens and masks, float32 pixels

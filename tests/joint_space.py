@@ -1,11 +1,11 @@
 """A search space of 59,904 candidates that tests can enumerate."""
 
-from codesign.hw.config import HardwareConfig
-from codesign.search.network_tables import NetworkTables
-from codesign.search.price_store import PriceStore
-from codesign.search.problem import Problem
-from codesign.search.quality import ScalingLaw
-from codesign.search.space import Architectures, Constraints, SearchSpace
+from codesign.hw.machine.config import HardwareConfig
+from codesign.search.joint.network_tables import NetworkTables
+from codesign.search.joint.price_store import PriceStore
+from codesign.search.joint.problem import Problem
+from codesign.search.space.quality import ScalingLaw
+from codesign.search.space.space import Architectures, Constraints, SearchSpace
 
 K = 1024
 

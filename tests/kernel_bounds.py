@@ -8,12 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.compiler.graph import Activation, Add, LayerNorm, Matmul, Operator, Softmax
-from codesign.compiler.inference import Functional, Network
-from codesign.compiler.onnx_float import Feeds
-from codesign.compiler.quantize import HEADROOM
-from codesign.compiler.quantized import LOW_STEPS, Projection
-from codesign.compiler.work import LOW
-from codesign.hw import arithmetic
+from codesign.compiler.network.inference import Functional, Network
+from codesign.compiler.numerics.quantize import HEADROOM
+from codesign.compiler.numerics.quantized import LOW_STEPS, Projection
+from codesign.compiler.onnx.float_model import Feeds
+from codesign.compiler.plan.work import LOW
+from codesign.hw.machine import arithmetic
 
 Floats = npt.NDArray[np.float64]
 HALF = 0.5 + 2.0**-7  # of a unit: rounding, and the 23 bits of the requantizers' factors

@@ -15,13 +15,13 @@ import numpy.typing as npt
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from codesign.compiler.matmul_kernel import MatmulAddresses
-from codesign.compiler.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
-from codesign.compiler.matmul_space import matmul_spaces
-from codesign.hw.config import HardwareConfig
-from codesign.hw.isa import DESTINATIONS, FUNCTIONS, TARGETS
-from codesign.hw.program import Body, Issued, unroll
-from codesign.hw.timing import Step
+from codesign.compiler.kernels.matmul_kernel import MatmulAddresses
+from codesign.compiler.kernels.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
+from codesign.compiler.kernels.matmul_space import matmul_spaces
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, TARGETS
+from codesign.hw.machine.program import Body, Issued, unroll
+from codesign.hw.views.timing import Step
 
 Bytes = npt.NDArray[np.uint8]
 Int8 = npt.NDArray[np.int8]

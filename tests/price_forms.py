@@ -8,9 +8,9 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
-from codesign.compiler.onnx_import import import_onnx
-from codesign.hw.config import preset
-from codesign.search.evaluate import evaluate
+from codesign.compiler.importer.import_onnx import import_onnx
+from codesign.hw.machine.config import preset
+from codesign.search.pricing.evaluate import evaluate
 
 Price = tuple[int, int, int, float]
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from onnx import TensorProto
 from onnx_builder import Array, ModelBuilder
 
-from codesign.compiler.onnx_float import Feeds
-from codesign.hw.config import HardwareConfig
+from codesign.compiler.onnx.float_model import Feeds
+from codesign.hw.machine.config import HardwareConfig
 
 SIZES = (1, 2, 3, 4, 5, 7, 8, 12, 16, 17, 20, 31, 32, 33)
 KINDS = ("attention", "linear", "sum", "norm", "gelu", "attention", "relu", "softmax", "attention")

@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from hypothesis import strategies as st
 
-from codesign.hw.arithmetic import inverse
-from codesign.hw.config import HardwareConfig
-from codesign.hw.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS, TARGETS
-from codesign.hw.program import Affine, Body, Instruction, Token
+from codesign.hw.machine.arithmetic import inverse
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS, TARGETS
+from codesign.hw.machine.program import Affine, Body, Instruction, Token
 
 DATA_BYTES = 1 << 14
 EXTREMES = (0, 1, 2, (1 << 23) - 1, -1, -(1 << 23))

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codesign.compiler.graph import Graph
-from codesign.compiler.onnx_import import import_onnx
-from codesign.hw import energy
-from codesign.hw.config import HardwareConfig, preset
-from codesign.models import export, families
-from codesign.search import evaluate, output
+from codesign.compiler.importer.import_onnx import import_onnx
+from codesign.hw.costs import energy
+from codesign.hw.machine.config import HardwareConfig, preset
+from codesign.models.zoo import export, families
+from codesign.search.pricing import evaluate
+from codesign.search.runs import output
 
 SPACE = """[transformer]
 layers = [1, 2]

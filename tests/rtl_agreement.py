@@ -4,24 +4,24 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+from attention_problems import mappings as attention_mappings
+from attention_problems import problems as attention_problems
 from hypothesis import assume
 from hypothesis import strategies as st
+from kernel_checks import row_problems
 from machine_model import matmul_mappings, matmul_problems
-from test_attention_kernel import mappings as attention_mappings
-from test_attention_kernel import problems as attention_problems
-from test_row_kernel import row_problems
 
-from codesign.compiler.attention_kernel import AttentionAddresses, attention_kernel
-from codesign.compiler.matmul_kernel import MatmulAddresses, matmul_kernel
-from codesign.compiler.numbers import Numbers
-from codesign.compiler.row_kernel import RowAddresses, RowSpace, row_kernel
-from codesign.hw.arithmetic import pack_parameters
-from codesign.hw.config import HardwareConfig
-from codesign.hw.functional import Machine
-from codesign.hw.isa import ROW_FUNCTIONS
-from codesign.hw.program import Body
-from codesign.hw.simulator import Simulation, simulate
-from codesign.hw.timing import evaluate_unrolled
+from codesign.compiler.kernels.attention_kernel import AttentionAddresses, attention_kernel
+from codesign.compiler.kernels.matmul_kernel import MatmulAddresses, matmul_kernel
+from codesign.compiler.kernels.numbers import Numbers
+from codesign.compiler.kernels.row_kernel import RowAddresses, RowSpace, row_kernel
+from codesign.hw.machine.arithmetic import pack_parameters
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.isa import ROW_FUNCTIONS
+from codesign.hw.machine.program import Body
+from codesign.hw.simulation.simulator import Simulation, simulate
+from codesign.hw.views.functional import Machine
+from codesign.hw.views.timing import evaluate_unrolled
 
 # Few machines, since each is a build: every dim, ragged and whole banks, narrow and wide buses,
 # short and long queues.

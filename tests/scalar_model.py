@@ -1,6 +1,6 @@
 """The drain's arithmetic once more, in Python's unbounded integers, one lane and one row at a time.
 
-Written from the formulas, not from hw/arithmetic.py; every intermediate is checked to fit the width
+Written from the formulas, not from hw/machine/arithmetic.py; every intermediate is checked to fit the width
 that the hardware has for it.
 """
 

@@ -13,7 +13,7 @@ from differential.harness import Statistics, Verdict, judge, judged, keep, make
 from differential.writer import Unfit, Value, Writer
 from onnx import TensorProto, helper, numpy_helper
 
-from codesign.compiler.onnx_operators import HANDLERS
+from codesign.compiler.importer.operators import HANDLERS
 
 GATE = 80
 LONG = 2_000

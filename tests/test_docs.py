@@ -12,16 +12,28 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from test_area import DAC21, PUBLISHED_SHARES, _memories, _shares
-from test_costs_grow import least_area_of_twice_the_banks
-from test_energy import GATE_LEVEL_45NM, GEMMINI, _event_pj, _matmul
-from test_host import ELEMENTS, IDEAL_CYCLES, MACS, PUBLISHED, PUBLISHED_SPEED_UP, _baseline
+from published_area import (
+    DAC21,
+    PUBLISHED_SHARES,
+    least_area_of_twice_the_banks,
+    memories_mm2,
+    shares_of,
+)
+from published_energy import GATE_LEVEL_45NM, GEMMINI, event_pj, matmul_priced
+from published_host import (
+    ELEMENTS,
+    IDEAL_CYCLES,
+    MACS,
+    PUBLISHED,
+    PUBLISHED_SPEED_UP,
+    on_the_baseline,
+)
 
-from codesign.compiler.onnx_layout import WORD_BYTES
-from codesign.hw import area, energy, host, sram
-from codesign.hw.config import PRESETS, preset
-from codesign.search.evaluate import Result, evaluate
-from codesign.search.inputs import load_model
+from codesign.compiler.importer.layout import WORD_BYTES
+from codesign.hw.costs import area, energy, host, sram
+from codesign.hw.machine.config import PRESETS, preset
+from codesign.search.inputs.sources import load_model
+from codesign.search.pricing.evaluate import Result, evaluate
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 NODES = (22, 32, 45)
@@ -38,16 +50,16 @@ def _priced() -> Iterator[str]:
     """What an event costs."""
     table = energy.cost_table(GEMMINI)
     registers = area.units()["pe"].register_bits
-    idle = 1e14 * float(table.pe_idle_j[1]) / _event_pj(table, "pe_active")[1]
+    idle = 1e14 * float(table.pe_idle_j[1]) / event_pj(table, "pe_active")[1]
     yield f"| + {registers} flip-flops |"
     yield f"| 0 (gated clock) | {idle:.0f} % of one with work | clock and data of {registers} flip"
-    low, nominal, high = (pj / 8 for pj in _event_pj(table, "dram_read_bytes"))
+    low, nominal, high = (pj / 8 for pj in event_pj(table, "dram_read_bytes"))
     yield f"| {low:.0f} pJ/bit | {nominal:.0f} | {high:.0f} |"
     yield f"the flat {nominal:.0f} pJ/bit is Accelergy's"
     gigabytes = GEMMINI.bus_bytes * GEMMINI.clock_hz * 1e-9
     low, nominal, high = (1e3 * table.dram_background_w / gigabytes).tolist()
     yield f"{low:.1f} mW per GB/s (LPDDR3) | {nominal:.1f} (LPDDR4) | {high:.1f} (DDR4)"
-    low, nominal, high = _event_pj(table, "host_cycles")
+    low, nominal, high = event_pj(table, "host_cycles")
     yield f"{low:.0f} pJ (Rocket, scaled) | {nominal:.0f} pJ (Ariane, 22FDX) | {high:.0f} pJ |"
     yield "a weight preloaded: 8 bits through (dim + 1) / 2 registers"  # test_energy counts them
 
@@ -145,7 +157,7 @@ def _left_one_out(column: str) -> list[float]:
 
 def _worked_example() -> Iterator[str]:
     config = replace(GEMMINI, clock_hz=1_000_000_000)
-    table, events = energy.cost_table(config), _matmul(M, K, N, 16)
+    table, events = energy.cost_table(config), matmul_priced(M, K, N, 16)
     total = 1e6 * energy.energy_j(table, events, CYCLES)
     background = 1e6 * table.dram_background_w * CYCLES / config.clock_hz
     low, nominal, high = (total - background).tolist()
@@ -201,7 +213,7 @@ def _silicon() -> Iterator[str]:
     )
     yield f"| Aladdin MAC at 5 ns | 0.5608 pJ | {mac:.4f} |"
     table = energy.cost_table(replace(preset("ibert"), technology_nm=45))
-    nominal = {event: _event_pj(table, event)[1] for event in GATE_LEVEL_45NM}
+    nominal = {event: event_pj(table, event)[1] for event in GATE_LEVEL_45NM}
     simulated = ", ".join(f"{low:.3g}-{high:.3g}" for low, high in GATE_LEVEL_45NM.values())
     yield (
         f"| gate-level simulation at 45 nm, 1.1 V (PE, exp, gelu, divide, sqrt) | {simulated} pJ "
@@ -209,18 +221,18 @@ def _silicon() -> Iterator[str]:
         + ", ".join(f"{pj:.1f}" for event, pj in nominal.items() if event != "pe_active")
         + " |"
     )
-    scratchpad, accumulator = _memories()
+    scratchpad, accumulator = memories_mm2()
     yield (
         f"area (DAC 2021) | {PUBLISHED_SHARES[1] / PUBLISHED_SHARES[2]:.2f} "
         f"| {scratchpad / accumulator:.2f}"
     )
     pe = area.lane_area_um2(area.units()["gemmini_pe"], "aladdin40", 22)
     yield f"| Gemmini PE, 22FFL | {116e3 / 256:.0f} um2 | {pe:.0f} |"
-    shares = _shares(256e-6 * pe, scratchpad, accumulator)
+    shares = shares_of(256e-6 * pe, scratchpad, accumulator)
     off = max(abs(a - b) for a, b in zip(shares, PUBLISHED_SHARES, strict=True))
     yield f"{_listed(PUBLISHED_SHARES)} % | **{_listed(shares)}: fails by {off:.0f} points** |"
     fitted = area.area_mm2(DAC21, calibration="22ffl").components
-    yield f"| {_listed(_shares(*(fitted[c][1] for c in ('mesh', 'scratchpad', 'accumulator'))))} (a"
+    yield f"| {_listed(shares_of(*(fitted[c][1] for c in ('mesh', 'scratchpad', 'accumulator'))))} (a"
     low, mid, high = area.area_mm2(DAC21).total
     published = 1e-6 * (1_029_000 - 171_000)  # DAC 2021, Fig. 6: all of it, and the CPU
     yield f"| Gemmini without CPU | {published:.3f} mm2 | {mid:.2f} ({low:.2f} to {high:.2f}) |"
@@ -323,7 +335,7 @@ def _host() -> Iterator[str]:
         f"2 x {millions['layernorm']:.2f} + 3 x {millions['add']:.2f} M passes | "
         f"{PUBLISHED['quantize'] * baseline / passes:.1f}: **{ours['quantize']}** |"
     )
-    rebuilt = _baseline()
+    rebuilt = on_the_baseline()
     whole = sum(rebuilt.values())
     share = {name: f"{100 * cycles / whole:.0f}" for name, cycles in rebuilt.items()}
     yield (

@@ -39,7 +39,7 @@ def test_the_version_has_one_source() -> None:
 
 
 def test_a_folder_of_the_same_name_is_not_imported(beside: Path) -> None:
-    text = "import codesign, codesign.hw, codesign.search.cli; print(codesign.__version__)"
+    text = "import codesign, codesign.hw, codesign.search.cli.app; print(codesign.__version__)"
     assert run(beside, "-c", text) == codesign.__version__
     (beside / "script.py").write_text(text)
     assert run(beside, "script.py") == codesign.__version__

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from codesign.compiler.onnx_import import import_onnx
-from codesign.hw.config import preset
-from codesign.hw.events import EVENT_INDEX
-from codesign.models.export import export
-from codesign.models.families import family
-from codesign.search import verify
-from codesign.search.cli import main
-from codesign.search.evaluate import Result, evaluate
+from codesign.compiler.importer.import_onnx import import_onnx
+from codesign.hw.machine.config import preset
+from codesign.hw.machine.events import EVENT_INDEX
+from codesign.models.zoo.export import export
+from codesign.models.zoo.families import family
+from codesign.search.checks import verify
+from codesign.search.cli.app import main
+from codesign.search.pricing.evaluate import Result, evaluate
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -2,7 +2,7 @@
 //
 // Instructions enter on the host port, one a cycle; data moves over one AXI4 master port (reads by
 // the load unit, writes by the drain unit). `events_o` tells in every cycle what happened to which
-// instruction; hw/timing.py predicts each of these cycles exactly.
+// instruction; hw/views/timing.py predicts each of these cycles exactly.
 
 module machine
   import isa_pkg::*;
@@ -479,7 +479,7 @@ module machine
   assign idle_o = !load_valid && !execute_valid && !drain_valid &&
                   load_idle && execute_idle && drain_idle;
 
-  // Bit 0 is the dispatch; hw/simulator.py names the others in the same order.
+  // Bit 0 is the dispatch; hw/simulation/simulator.py names the others in the same order.
   assign events_o = {
     1'b0,
     drain_complete, execute_complete, load_complete,

@@ -2,7 +2,7 @@
 
 import sys
 
-from codesign.search.cli import main
+from codesign.search.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

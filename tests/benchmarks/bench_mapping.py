@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.mapping import Choice, Ints
-from codesign.compiler.matmul_kernel import matmul_kernel
-from codesign.compiler.matmul_shape import MatmulProblem
-from codesign.compiler.matmul_space import matmul_spaces
-from codesign.hw.config import HardwareConfig
-from codesign.hw.events import EVENT_INDEX
-from codesign.hw.fast_timing import encode, evaluate, evaluate_batch, evaluate_words
-from codesign.hw.timing import evaluate_unrolled
+from codesign.compiler.kernels.mapspace import Choice, Ints
+from codesign.compiler.kernels.matmul_kernel import matmul_kernel
+from codesign.compiler.kernels.matmul_shape import MatmulProblem
+from codesign.compiler.kernels.matmul_space import matmul_spaces
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.events import EVENT_INDEX
+from codesign.hw.views.fast_timing import encode, evaluate, evaluate_batch, evaluate_words
+from codesign.hw.views.timing import evaluate_unrolled
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
-from test_peer_mappings import (
+from peer_cases import (
     CASES,
     LAYERS,
     best,

@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(TESTS), str(TESTS / "rtl")]
+sys.path[:0] = [str(TESTS), str(TESTS / "hw" / "rtl")]
 
 import cocotb
 from cocotb.triggers import RisingEdge
+from encoder_kernels import MOST_CYCLES, layer_kernels
+from gemmini_kernels import COMPARISONS, CONFIG, dram, kernel
 from rtl_agreement import check_agreement, legal_dram
 from rtl_bench import SIMULATION, run_bench, start_clock_and_reset
-from test_against_gemmini import COMPARISONS, CONFIG, dram, kernel
-from test_encoder_layer import MOST_CYCLES, layer_kernels
 
-from codesign.hw.encoding import encode_all
-from codesign.hw.program import Body, unroll
-from codesign.hw.simulator import build, parameters, simulate
+from codesign.hw.machine.encoding import encode_all
+from codesign.hw.machine.program import Body, unroll
+from codesign.hw.simulation.simulator import build, parameters, simulate
 
 TARGET_SPEED = 200  # thousand cycles a second
 TARGET_RATIO = 2

@@ -9,10 +9,10 @@ import time
 
 import numpy as np
 
-from codesign.search.blocks import graph
-from codesign.search.evaluate import evaluate
-from codesign.search.network_tables import NetworkTables
-from codesign.search.space import DEFAULT_AXES, SearchSpace
+from codesign.search.joint.blocks import graph
+from codesign.search.joint.network_tables import NetworkTables
+from codesign.search.pricing.evaluate import evaluate
+from codesign.search.space.space import DEFAULT_AXES, SearchSpace
 
 AXES = dict(DEFAULT_AXES) | {
     "dim": (16,),

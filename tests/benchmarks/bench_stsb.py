@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.calibrate import METHODS
-from codesign.compiler.inference import compile_network, run
-from codesign.compiler.onnx_float import Array, FloatModel
-from codesign.compiler.options import Options
-from codesign.hw.config import preset
-from codesign.search.tokens import Tokenizer
+from codesign.compiler.network.inference import compile_network, run
+from codesign.compiler.numerics.calibrate import METHODS
+from codesign.compiler.numerics.options import Options
+from codesign.compiler.onnx.float_model import Array, FloatModel
+from codesign.hw.machine.config import preset
+from codesign.search.inputs.tokens import Tokenizer
 
 Feeds = Mapping[str, Array]
 Floats = npt.NDArray[np.float64]

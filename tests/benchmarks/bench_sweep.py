@@ -7,18 +7,18 @@ import subprocess
 import sys
 import time
 
-from codesign.compiler.onnx_import import import_onnx
-from codesign.compiler.pricing import Workload, price_tables
-from codesign.hw.config import preset
-from codesign.hw.energy import cost_table, energy_j
-from codesign.models.export import export
-from codesign.models.families import family
+from codesign.compiler.importer.import_onnx import import_onnx
+from codesign.compiler.plan.pricing import Workload, price_tables
+from codesign.hw.costs.energy import cost_table, energy_j
+from codesign.hw.machine.config import preset
+from codesign.models.zoo.export import export
+from codesign.models.zoo.families import family
 
 
 def cold_sweep_s() -> float:
     """Seconds of wall time for the 36 machines, process start included."""
     sizes = "16K:512K:x2"
-    command = [sys.executable, "-m", "codesign.search.cli", "sweep", "bert-base", "--json"]
+    command = [sys.executable, "-m", "codesign.search.cli.app", "sweep", "bert-base", "--json"]
     begin = time.perf_counter()
     subprocess.run(
         [*command, "--scratchpad", sizes, "--acc", sizes], check=True, stdout=subprocess.DEVNULL

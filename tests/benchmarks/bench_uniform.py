@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from codesign.search.front import hypervolume, non_dominated
+from codesign.search.joint.front import hypervolume, non_dominated
 
 
 def evaluated(run: Path) -> npt.NDArray[np.float64]:

@@ -27,11 +27,11 @@ from hypothesis import strategies as st
 from random_programs import random_programs
 from rtl_agreement import MACHINES, compiled_kernels, legal_dram
 
-from codesign.hw import verilator
-from codesign.hw.config import HardwareConfig
-from codesign.hw.isa import TARGETS
-from codesign.hw.program import Affine, Instruction, Token
-from codesign.hw.simulator import simulate
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.isa import TARGETS
+from codesign.hw.machine.program import Affine, Instruction, Token
+from codesign.hw.simulation import verilator
+from codesign.hw.simulation.simulator import simulate
 
 REQUIRED = 0.95
 CONFIGS = {

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from codesign.hw import verilator
+from codesign.hw.simulation import verilator
 
 
 def open_module(top: str, parameters: Mapping[str, int] | None = None) -> Any:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from codesign.models import tokens
-from codesign.models.elastic import arrays
-from codesign.models.families import lm
-from codesign.models.schedule import Training
-from codesign.models.space import Single
-from codesign.models.supernet import perplexity, train
+from codesign.models.supernet.elastic import arrays
+from codesign.models.supernet.schedule import Training
+from codesign.models.supernet.space import Single
+from codesign.models.supernet.supernet import perplexity, train
+from codesign.models.text import tokens
+from codesign.models.zoo.families import lm
 
 SEQ = 64
 

@@ -24,8 +24,8 @@ import numpy as np
 import onnx
 
 from codesign.hw.errors import CodesignError
-from codesign.search.request import Request
-from codesign.search.run import Options, run_network
+from codesign.search.commands.request import Request
+from codesign.search.commands.run import Options, run_network
 
 from . import graphs, quantized
 from .oracle import (

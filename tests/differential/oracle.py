@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from codesign.compiler.onnx_decompose import decomposed
+from codesign.compiler.rewrite.decompose import decomposed
 
 from .graphs import Array
 

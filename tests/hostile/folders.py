@@ -19,9 +19,10 @@ import numpy as np
 from bert_checkpoint import CONFIG, tensors
 from safetensors.numpy import save
 
-from codesign.models.perplexities import COLUMNS
-from codesign.search import cli, output
-from codesign.search.verify_run import PointCheck
+from codesign.models.quality.perplexities import COLUMNS
+from codesign.search.cli import app
+from codesign.search.commands.verify_run import PointCheck
+from codesign.search.runs import output
 from hostile import crafted, seeds
 from hostile.harness import Case
 from hostile.mutants import NUMBERS, bytes_damaged
@@ -155,7 +156,7 @@ def _made(place: Path, given: dict[str, bytes], command: Sequence[str]) -> dict[
     place.mkdir(exist_ok=True)
     said = io.StringIO()
     with chdir(place), redirect_stdout(said), redirect_stderr(said):
-        code = cli.main(list(command))
+        code = app.main(list(command))
     assert code == 0, said.getvalue()
     return {
         str(path.relative_to(place)): path.read_bytes()

@@ -7,7 +7,7 @@ from typing import Any
 import onnx
 from onnx import AttributeProto, TensorProto
 
-from codesign.compiler.onnx_operators import HANDLERS
+from codesign.compiler.importer.operators import HANDLERS
 
 NUMBERS = (-1, 0, 1, 3, 7, 1 << 15, (1 << 31) - 1, 1 << 40, (1 << 63) - 1, -(1 << 63))
 NAMES = (

@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.environ["CODESIGN_CACHE"] = str(folder / "cache")
-    from codesign.search import cli
+    from codesign.search.cli import app
 
     _bound_memory()
     answers.write("ready\n")
@@ -31,7 +31,7 @@ def main(folder: Path) -> None:
             (place / name).parent.mkdir(parents=True, exist_ok=True)
             (place / name).write_bytes(bytes.fromhex(content))
         os.chdir(place)
-        answers.write(json.dumps(_ending(cli.main, arguments, codes)) + "\n")
+        answers.write(json.dumps(_ending(app.main, arguments, codes)) + "\n")
         answers.flush()
         os.chdir(folder)
         shutil.rmtree(place)

@@ -1,0 +1,1 @@
+"""The operators of an ONNX file become a Graph."""

@@ -1,0 +1,345 @@
+"""The operator graph under construction: operators by the tensor they write, and views of them.
+
+The handlers in `operators` and `attention` turn ONNX nodes into calls on an `Emitter`.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import networkx as nx
+import numpy as np
+
+from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.importer.views import Pending, View
+from codesign.compiler.onnx.masks import MaskContent, computed_content, constant_content
+from codesign.compiler.onnx.nodes import OnnxGraph
+from codesign.compiler.onnx.shapes import Node, Origin, Shape, Tensor, UnknownShape
+
+_PARTS = frozenset({"Gather", "Slice", "Split"})
+
+
+_EXTENTS = ("batch", "m", "k", "n", "rows", "cols")  # of operators
+
+
+@dataclass
+class Emitter:
+    """Operators in order, keyed by output tensor, and a View for every activation tensor."""
+
+    graph: OnnxGraph
+    operators: dict[str, Operator] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
+    _names: set[str] = field(default_factory=set)
+    _uses: dict[str, list[Node]] = field(default_factory=dict)
+    _roots: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _contents: dict[str, MaskContent] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for node in self.graph.nodes():
+            for name in set(node.inputs):
+                self._uses.setdefault(name, []).append(node)
+        for name in self.graph.inputs:
+            tensor = self.graph.tensors[name]
+            if tensor.origin == Origin.ACTIVATION:
+                self.views[name] = View(name, len(tensor.shape) - 1, exclusive=False)
+            self._roots[name] = (name,)
+
+    # -- tensors ---------------------------------------------------------------------------------
+
+    def tensor(self, name: str) -> Tensor:
+        return self.graph.tensors[name]
+
+    def shape(self, name: str) -> Shape:
+        return self.graph.tensors[name].shape
+
+    def origin(self, name: str) -> Origin:
+        return self.graph.tensors[name].origin
+
+    def is_activation(self, name: str) -> bool:
+        return bool(name) and self.origin(name) == Origin.ACTIVATION
+
+    def value(self, name: str) -> np.ndarray[Any, Any] | None:
+        """The value of a small constant, None for anything else."""
+        return self.graph.tensors[name].value if name else None
+
+    def root(self, name: str) -> str:
+        """The initialiser that a constant is a view of, or its own name."""
+        return self.graph.tensors[name].root or name
+
+    def uses(self, name: str) -> int:
+        return len(self._uses.get(name, ())) + self.graph.outputs.count(name)
+
+    # -- masks and other computations on token inputs --------------------------------------------
+
+    def index_node(self, node: Node) -> None:
+        """Follow a node that computes on tokens or masks: from which inputs, and what it holds."""
+        inputs = [name for name in node.inputs if name]
+        roots = self.roots(inputs)
+        given = {name: self.content(name) for name in inputs}
+        constants = [name for name in inputs if self.origin(name) == Origin.CONSTANT]
+        for name in filter(None, node.outputs):
+            self._roots[name] = roots
+            self._contents[name] = computed_content(node, given, constants, self.tensor(name))
+
+    def roots(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The model inputs that the index tensors `names` are computed from."""
+        return tuple(dict.fromkeys(root for name in names for root in self._roots.get(name, ())))
+
+    def content(self, name: str) -> MaskContent:
+        """What a constant or an index tensor holds as a mask; an activation is a bias."""
+        if name not in self._contents:
+            origin = self.origin(name)
+            if origin == Origin.CONSTANT:
+                parts = [self.content(part) for part in self.tensor(name).summands]
+                self._contents[name] = constant_content(self.tensor(name), parts)
+            else:
+                rows = origin == Origin.ACTIVATION and self.shape(name)[-2:-1] not in ((), (1,))
+                elements = self.tensor(name).elements if rows else 0
+                self._contents[name] = MaskContent(bias_elements=elements)
+        return self._contents[name]
+
+    def pending(self, function: str, name: str) -> Pending:
+        value, content = self.value(name), self.content(name)
+        masking = value is None or bool(np.any(value))
+        bias = content.bias_elements if function in ("add", "where") else 0
+        return Pending(function, name, masking, content.causal, bias)
+
+    # -- operators -------------------------------------------------------------------------------
+
+    def unique(self, name: str) -> str:
+        candidate, count = name, 1
+        while candidate in self._names:
+            count += 1
+            candidate = f"{name}.{count}"
+        self._names.add(candidate)
+        return candidate
+
+    def emit(self, op: Operator, tensor: str, column: int | None = None) -> None:
+        """Append `op`, which writes the ONNX tensor `tensor` with the given column axis.
+
+        Raises UnknownShape for an operator that computes nothing.
+        """
+        if any(getattr(op, extent, 1) < 1 for extent in _EXTENTS):
+            raise UnknownShape("one of its extents is 0: there is nothing to compute")
+        self.operators[op.output] = replace(op, name=self.unique(op.name))
+        column = len(self.shape(tensor)) - 1 if column is None else column
+        self.views[tensor] = View(op.output, column, exclusive=not self._shared(tensor))
+
+    def host(
+        self,
+        node: Node,
+        function: str,
+        inputs: Sequence[str],
+        output: str,
+        count: int = 0,
+        copy: str = "",
+    ) -> None:
+        """Append host work on `count` elements (default: of the largest activation involved), a
+        `copy` of whole rows or single bytes."""
+        sources: dict[str, None] = {}
+        for name in inputs:
+            index = self.origin(name) == Origin.INDEX
+            sources |= dict.fromkeys(self.roots([name]) if index else [self.source(name)])
+        involved = [self.tensor(name).elements for name in (*inputs, output)]
+        op = HostOp(
+            node.name,
+            tuple(sources),
+            output,
+            function=function,
+            count=count or max(involved),
+            copy=copy,
+        )
+        rank = len(self.shape(output))
+        columns = [
+            self.views[name].column
+            for name in inputs
+            if name in self.views and len(self.shape(name)) == rank
+        ]
+        self.emit(op, output, columns[0] if columns else None)
+
+    def alias(self, tensor: str, source: str, column: int, part: bool = False) -> None:
+        """Make `tensor` a view of what the ONNX tensor `source` is a view of."""
+        view = self.views[source]
+        self.views[tensor] = replace(
+            view,
+            column=column,
+            whole=view.whole and not part,
+            exclusive=view.exclusive and not self._shared(tensor),
+        )
+
+    def _shared(self, tensor: str) -> bool:
+        """True when several nodes read the same elements (disjoint parts are not the same)."""
+        if tensor in self.graph.outputs:
+            return self.uses(tensor) > 1
+        readers = self._uses.get(tensor, [])
+        return len(readers) > 1 and not all(node.op_type in _PARTS for node in readers)
+
+    # -- operands --------------------------------------------------------------------------------
+
+    def source(self, name: str) -> str:
+        """Return the operator tensor (or model input) to read for an ONNX tensor.
+
+        Work left over from elementwise nodes with constants is given to the host here.
+        """
+        if self.origin(name) == Origin.INDEX:
+            return self.mask((name,))
+        view = self.views[name]
+        for index, left in enumerate(view.pending):
+            last = index == len(view.pending) - 1
+            output = name if last else f"{name}/{left.function}{index}"
+            inputs = [view.source]
+            if self.origin(left.tensor) == Origin.INDEX:
+                inputs.append(self.mask((left.tensor,)))
+            op = HostOp(
+                self.unique(f"{name}/{left.function}"),
+                tuple(inputs),
+                output,
+                function=left.function,
+                count=self.tensor(name).elements,
+            )
+            self.operators[output] = op
+            view = replace(view, source=output, whole=True)
+        self.views[name] = replace(view, pending=())
+        return view.source
+
+    def aligned(self, name: str, axis: int) -> str:
+        """Return the tensor to read for `name` with rows along `axis`; the host transposes it if
+        it is stored otherwise and the mesh wrote it."""
+        source = self.source(name)
+        view = self.views.get(name)
+        if view is None or view.column == axis:
+            return source
+        if 1 in (self.shape(name)[axis], self.shape(name)[view.column]):
+            return source
+        writer = self.operators.get(source)
+        if writer is None or isinstance(writer, HostOp):
+            return source  # the host writes it in any order
+        output = f"{name}/transposed"
+        if output not in self.operators:
+            op = HostOp(self.unique(output), (source,), output, function="transpose", copy="bytes")
+            self.operators[output] = replace(op, count=self.tensor(name).elements)
+        return output
+
+    def mask(self, names: Sequence[str]) -> str:
+        """Return the tensor of the mask computed from index tensors, by the host when it must."""
+        if len(names) == 1 and names[0] in self.graph.inputs:
+            return names[0]
+        output = " ".join(names)
+        if output not in self.operators:
+            count = max(self.tensor(name).elements for name in names)
+            op = HostOp(self.unique(f"{output}/mask"), self.roots(names), output, function="mask")
+            self.operators[output] = replace(op, count=count)
+        return output
+
+    def on_mesh(self, name: str) -> bool:
+        """True when the machine writes the tensor: in the order of its kernels, and no other."""
+        writer = self.operators.get(self.source(name))
+        return writer is not None and not isinstance(writer, HostOp)
+
+    def on_host(self, name: str) -> bool:
+        """True when the host writes the tensor."""
+        view = self.views[name]
+        return bool(view.pending) or isinstance(self.operators.get(view.source), HostOp)
+
+    # -- folding ---------------------------------------------------------------------------------
+
+    def writer(self, name: str) -> Matmul | None:
+        """The Matmul with weights whose result may still be changed through view `name`."""
+        view = self.views[name]
+        op = self.operators.get(view.source)
+        foldable = isinstance(op, Matmul) and op.constant_b and view.exclusive and not view.pending
+        return op if foldable and isinstance(op, Matmul) else None
+
+    def along_columns(self, constant: str, name: str) -> bool:
+        """True when a constant varies along the columns of `name` only (or not at all)."""
+        lead = len(self.shape(name)) - len(self.shape(constant))
+        axes = [a + lead for a, extent in enumerate(self.shape(constant)) if extent != 1]
+        return lead >= 0 and (axes == [self.views[name].column] or not axes)
+
+    def fold_into_weights(self, node: Node, name: str, output: str, bias: bool) -> bool:
+        """Fold a constant scale or bias along the columns into the Matmul before it, if there is
+        one; the Matmul then writes `output` when the view is the whole of it."""
+        op = self.writer(name)
+        if op is None:
+            return False
+        view = self.views[name]
+        if view.whole:
+            del self.operators[op.output]
+            self.operators[output] = replace(op, output=output, bias=op.bias or bias)
+            self.views[name] = replace(view, source=output)
+        else:
+            self.operators[op.output] = replace(op, bias=op.bias or bias)
+        self.alias(output, name, self.views[name].column)
+        return True
+
+    # -- the common operators --------------------------------------------------------------------
+
+    def softmax(self, name: str, scores: str, output: str, axis: int, cols: int) -> None:
+        """Softmax of ONNX tensor `scores` over `cols` elements that end along `axis`, masked by
+        what is pending on it."""
+        view = self.views[scores]
+        self.views[scores] = replace(view, pending=())
+        whole = cols == self.shape(scores)[axis]
+        source = self.aligned(scores, axis) if whole else self.source(scores)
+        op = Softmax(name, (source,), output, rows=self.tensor(scores).elements // cols, cols=cols)
+        self.views[scores] = replace(self.views[scores], pending=view.pending)
+        self.emit(self.masked(op, view.pending), output, axis)
+
+    def masked(self, softmax: Softmax, pending: Sequence[Pending]) -> Softmax:
+        """Return `softmax` with what is pending on its scores as its mask."""
+        masks = [left for left in pending if left.masking]
+        index = [m.tensor for m in masks if self.origin(m.tensor) == Origin.INDEX]
+        computed = [self.mask(index)] if index else []
+        computed += [self.source(m.tensor) for m in masks if self.is_activation(m.tensor)]
+        return replace(
+            softmax,
+            inputs=(*softmax.inputs, *computed),
+            masked=softmax.masked or bool(masks),
+            causal=softmax.causal or any(m.causal for m in masks),
+            bias_elements=max([softmax.bias_elements, *(m.bias_elements for m in masks)]),
+        )
+
+    def layernorm(self, name: str, x: str, output: str, axis: int, cols: int, rms: bool) -> None:
+        """LayerNorm or RMSNorm of ONNX tensor `x` over `cols` elements that end along `axis`."""
+        rows = self.tensor(x).elements // cols
+        source = self.aligned(x, axis) if cols == self.shape(x)[axis] else self.source(x)
+        self.emit(LayerNorm(name, (source,), output, rows=rows, cols=cols, rms=rms), output, axis)
+
+    def add(self, name: str, a: str, b: str, output: str) -> None:
+        """Sum of two activations; the host sums what it wrote itself (embeddings)."""
+        rank = len(self.shape(output))
+        wide, other = (a, b) if len(self.shape(a)) == rank else (b, a)
+        column = self.views[wide].column
+        whole = {self.tensor(name).elements for name in (a, b, output)}
+        host = self.on_host(a) and self.on_host(b) or len(whole) > 1  # one is repeated
+        narrow_axis = column - rank + len(self.shape(other))
+        second = self.aligned(other, narrow_axis) if narrow_axis >= 0 else self.source(other)
+        inputs = (self.source(wide), second)
+        elements = self.tensor(output).elements
+        if host:
+            self.emit(HostOp(name, inputs, output, function="add", count=elements), output, column)
+        else:
+            cols = self.shape(output)[column] if rank else 1
+            self.emit(Add(name, inputs, output, rows=elements // cols, cols=cols), output, column)
+
+    # -- the result ------------------------------------------------------------------------------
+
+    def finish(self, name: str) -> Graph:
+        """Return the Graph of the operators that the model's outputs depend on."""
+        outputs = tuple(
+            dict.fromkeys(self.source(o) for o in self.graph.outputs if self.is_activation(o))
+        )
+        reads = nx.DiGraph()
+        reads.add_nodes_from(outputs)
+        for op in self.operators.values():
+            reads.add_edges_from((tensor, op.output) for tensor in op.inputs)
+        live = set(outputs).union(*(nx.ancestors(reads, output) for output in outputs))
+        position = {tensor: index for index, tensor in enumerate(self.operators)}
+        order = nx.lexicographical_topological_sort(
+            reads.subgraph(live), key=lambda tensor: position.get(tensor, -1)
+        )
+        graph = Graph(name, inputs=self.graph.inputs, outputs=outputs)
+        for tensor in order:
+            if tensor in self.operators:
+                graph.add(self.operators[tensor])
+        return graph

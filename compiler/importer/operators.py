@@ -1,0 +1,388 @@
+"""One handler per ONNX operator type: how it enters the operator graph.
+
+A handler reads its node's inputs through the Emitter and leaves a View for every output. Types
+without a handler are unsupported.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from codesign.compiler.graph import Activation
+from codesign.compiler.importer.attention import ATTENTION_HANDLERS
+from codesign.compiler.importer.emitter import Emitter
+from codesign.compiler.importer.layout import (
+    cast,
+    concat,
+    depth_to_space,
+    expand,
+    gather,
+    gather_elements,
+    pad,
+    part,
+    reshape,
+    resize,
+    scatter,
+    transpose,
+)
+from codesign.compiler.importer.matmul import (
+    bias,
+    convolution,
+    einsum,
+    gemm,
+    leave_pending,
+    matmul,
+    matmul_nbits,
+)
+from codesign.compiler.importer.views import expanded_column
+from codesign.compiler.onnx.shapes import Node, Origin, UnknownShape
+
+Handler = Callable[[Emitter, Node], None]
+
+# Elementwise work, reductions and pooling without a unit on the chip.
+# fmt: off
+HOST_OPERATORS = frozenset({
+    "Abs", "ArgMax", "ArgMin", "AveragePool", "Ceil", "Celu", "Clip", "Cos", "CumSum",
+    "Div", "Elu", "Equal", "Erf", "Exp", "Floor", 
+    "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization",
+    "HardSigmoid", "HardSwish", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu",
+    "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "Max", 
+    "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "And", "Or", "PRelu", "Pow",
+    "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
+    "ReduceProd", "ReduceSum", "ReduceSumSquare", "RotaryEmbedding", "Round",
+    "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign",
+    "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu",
+    "TopK", "Trilu", "Where", "Xor",
+})
+# fmt: on
+
+
+def host(emitter: Emitter, node: Node) -> None:
+    """Give the whole node to the host."""
+    inputs = [n for n in node.inputs if n and emitter.origin(n) != Origin.CONSTANT]
+    for output in filter(None, node.outputs):
+        emitter.host(node, node.op_type.lower(), inputs, output)
+
+
+def max_pool(emitter: Emitter, node: Node) -> None:
+    """MaxPool: int8 values of every window are compared as they are."""
+    output = node.outputs[0]
+    if any(node.outputs[1:]):
+        host(emitter, node)  # the indices too
+        return
+    window = math.prod(node.attribute("kernel_shape"))
+    count = emitter.tensor(output).elements * window
+    emitter.host(node, "maxpool", [node.inputs[0]], output, count=count)
+
+
+def add(emitter: Emitter, node: Node) -> None:
+    """A residual sum, a bias, a mask, or an embedding sum, by what the operands are."""
+    a, b = node.inputs
+    if emitter.is_activation(a) and emitter.is_activation(b):
+        emitter.add(node.name, a, b, node.outputs[0])
+    elif emitter.is_activation(a):
+        bias(emitter, node, a, b, node.outputs[0])
+    else:
+        bias(emitter, node, b, a, node.outputs[0])
+
+
+def subtract(emitter: Emitter, node: Node) -> None:
+    a, b = node.inputs
+    if emitter.is_activation(a) and not emitter.is_activation(b):
+        bias(emitter, node, a, b, node.outputs[0])
+    else:
+        host(emitter, node)
+
+
+def scale(emitter: Emitter, node: Node) -> None:
+    """Mul and Div: a positive scalar becomes part of the next requantization, a vector along the
+    columns part of the weights before it; two activations are multiplied by the host."""
+    a, b = node.inputs
+    output = node.outputs[0]
+    both = emitter.is_activation(a) and emitter.is_activation(b)
+    if both or (node.op_type == "Div" and not emitter.is_activation(a)):
+        host(emitter, node)
+        return
+    name, other = (a, b) if emitter.is_activation(a) else (b, a)
+    value = emitter.value(other)
+    constant = emitter.origin(other) == Origin.CONSTANT
+    column = expanded_column(emitter.views[name].column, emitter.shape(name), emitter.shape(output))
+    if constant and emitter.tensor(other).elements == 1 and (value is None or np.all(value > 0)):
+        emitter.alias(output, name, column)
+    elif (
+        constant
+        and emitter.along_columns(other, name)
+        and emitter.fold_into_weights(node, name, output, bias=False)
+    ):
+        return
+    else:
+        leave_pending(emitter, node.op_type.lower(), name, other, output)
+
+
+def where(emitter: Emitter, node: Node) -> None:
+    """A mask when the condition is constant or computed from token inputs.
+
+    Guards against rows without any unmasked score (IsNaN, all -inf) leave the result as it is.
+    """
+    condition, a, b = node.inputs
+    chosen = [name for name in (a, b) if emitter.is_activation(name)]
+    output = node.outputs[0]
+    if len(chosen) != 1:
+        host(emitter, node)
+        return
+    column = emitter.views[chosen[0]].column
+    column = expanded_column(column, emitter.shape(chosen[0]), emitter.shape(output))
+    if not emitter.is_activation(condition):
+        leave_pending(emitter, "where", chosen[0], condition, output)
+    elif _guards(emitter, condition, chosen[0]):
+        emitter.alias(output, chosen[0], column)
+    else:
+        host(emitter, node)
+
+
+def _guards(emitter: Emitter, condition: str, chosen: str) -> bool:
+    """True when the condition only asks if values are finite: it is never so in integers."""
+    names, seen = [condition], 0
+    while names and seen < 8:
+        producer = emitter.graph.producer(names.pop())
+        seen += 1
+        if producer is None:
+            continue
+        if producer.op_type in ("IsNaN", "IsInf"):
+            return True
+        if producer.op_type == "Equal":
+            values = [emitter.value(name) for name in producer.inputs]
+            return any(v is not None and v.size == 1 and np.isinf(v).all() for v in values)
+        if producer.op_type in ("Not", "And", "Or", "ReduceMax", "ReduceMin", "Cast", "ReduceSum"):
+            names += [name for name in producer.inputs if emitter.is_activation(name)]
+    return False
+
+
+def sum_(emitter: Emitter, node: Node) -> None:
+    """Variadic Sum as a chain of Adds."""
+    total = node.inputs[0]
+    for index, name in enumerate(node.inputs[1:], 1):
+        last = index == len(node.inputs) - 1
+        output = node.outputs[0] if last else f"{node.outputs[0]}/{index}"
+        emitter.graph.tensors.setdefault(output, emitter.tensor(node.outputs[0]))
+        add(emitter, replace(node, inputs=(total, name), outputs=(output,)))
+        total = output
+    if len(node.inputs) == 1:
+        cast(emitter, node)
+
+
+def softmax(emitter: Emitter, node: Node) -> None:
+    """Softmax along one axis; before opset 13 over all axes from `axis` on."""
+    scores = node.inputs[0]
+    shape = emitter.shape(scores)
+    flattens = emitter.graph.opset < 13
+    axis = node.attribute("axis", 1 if flattens else -1) % len(shape)
+    cols = shape[axis]
+    if flattens:
+        cols = math.prod(shape[axis:])
+        axis = axis if cols == shape[axis] else len(shape) - 1
+    emitter.softmax(node.name, scores, node.outputs[0], axis, cols)
+
+
+def norm(emitter: Emitter, node: Node) -> None:
+    """LayerNormalization and the RMS forms, over the axes from `axis` on."""
+    x = node.inputs[0]
+    if any(emitter.is_activation(name) for name in node.inputs[1:]):
+        raise UnknownShape("its scale or bias is not constant")
+    rank = len(emitter.shape(x))
+    axis = node.attribute("axis", -1) % rank
+    rms = node.op_type != "LayerNormalization"
+    cols = math.prod(emitter.shape(x)[axis:])
+    emitter.layernorm(node.name, x, node.outputs[0], rank - 1, cols, rms)
+    for moment in filter(None, node.outputs[1:]):
+        if emitter.uses(moment):
+            emitter.host(node, "reducemean", [x], moment, count=emitter.tensor(x).elements)
+
+
+def recognised_norm(emitter: Emitter, node: Node) -> None:
+    """A LayerNorm or RMSNorm that the pattern matcher found, along one axis."""
+    x, axis = node.inputs[0], node.attribute("axis")
+    cols = emitter.shape(x)[axis]
+    emitter.layernorm(node.name, x, node.outputs[0], axis, cols, node.op_type == "RMSNorm")
+
+
+def skip_norm(emitter: Emitter, node: Node) -> None:
+    """com.microsoft SkipLayerNormalization: LayerNorm(input + skip + bias)."""
+    simplified = node.op_type.startswith("SkipSimplified")
+    x, skip = node.inputs[:2]
+    constant = node.input(3 if simplified else 4)
+    total = node.outputs[3] if len(node.outputs) > 3 and node.outputs[3] else ""
+    total = total or f"{node.outputs[0]}/sum"
+    emitter.graph.tensors.setdefault(total, emitter.tensor(x))
+    if constant:
+        biased = f"{node.outputs[0]}/biased"
+        emitter.graph.tensors[biased] = emitter.tensor(x)
+        bias(emitter, node, x, constant, biased)
+        x = biased
+    add(emitter, replace(node, name=f"{node.name}/add", inputs=(x, skip), outputs=(total,)))
+    cols = emitter.shape(x)[-1]
+    axis = len(emitter.shape(total)) - 1
+    emitter.layernorm(node.name, total, node.outputs[0], axis, cols, simplified)
+
+
+def embed_norm(emitter: Emitter, node: Node) -> None:
+    """com.microsoft EmbedLayerNormalization: three look-ups, their sum, LayerNorm."""
+    output = node.outputs[0]
+    hidden = emitter.tensor(output)
+    total = node.outputs[2] if len(node.outputs) > 2 and node.outputs[2] else f"{output}/sum"
+    words, segments = node.inputs[:2]
+    names = [f"{output}/word", f"{output}/segment"][: 2 if segments else 1]
+    for name in (*names, total, f"{output}/words_segments"):
+        emitter.graph.tensors[name] = hidden
+    constant = bool(segments) and emitter.origin(segments) == Origin.CONSTANT
+    for ids, name in zip((words, segments), names, strict=False):
+        if emitter.origin(ids) == Origin.INDEX:
+            lookup = replace(node, name=name)
+            emitter.host(lookup, "embedding", [ids], name, count=hidden.elements)
+    summed = names[0]
+    if constant:
+        summed = f"{output}/words_segments"
+        leave_pending(emitter, "add", names[0], node.inputs[4], summed)
+    elif segments:
+        summed = f"{output}/words_segments"
+        emitter.add(f"{node.name}/segments", names[0], names[1], summed)
+    leave_pending(emitter, "add", summed, node.inputs[3], total)  # the position table
+    emitter.layernorm(node.name, total, output, len(hidden.shape) - 1, hidden.shape[-1], False)
+    if len(node.outputs) > 1 and node.outputs[1]:
+        mask = replace(node, inputs=(node.input(7) or words,), outputs=(node.outputs[1],))
+        emitter.index_node(mask)
+
+
+def activation(emitter: Emitter, node: Node) -> None:
+    """Gelu in all its forms (with a bias in front: BiasGelu, FastGelu) and Relu."""
+    x, output = node.inputs[0], node.outputs[0]
+    if node.input(1) and node.op_type in ("BiasGelu", "FastGelu"):
+        biased = f"{output}/biased"
+        emitter.graph.tensors[biased] = emitter.tensor(x)
+        bias(emitter, node, x, node.input(1), biased)
+        x = biased
+    if node.op_type == "QuickGelu" and abs(node.attribute("alpha", 1.702) - 1.702) > 0.01:
+        host(emitter, node)  # x * sigmoid(alpha * x) is a gelu for alpha 1.702 only
+        return
+    function = "relu" if node.op_type in ("Relu", "Clip") else "gelu"
+    source = emitter.source(x)
+    column = emitter.views[x].column
+    cols = emitter.shape(x)[column] if emitter.shape(x) else 1
+    rows = emitter.tensor(x).elements // max(cols, 1)
+    op = Activation(node.name, (source,), output, function=function, rows=rows, cols=cols)
+    emitter.emit(op, output, column)
+
+
+def _fused_activation(emitter: Emitter, node: Node) -> None:
+    """The activation that onnxruntime's optimiser has put inside a FusedConv or FusedGemm."""
+    function = node.attribute("activation", "")
+    if not function:
+        return
+    output = node.outputs[0]
+    inner = f"{output}/{function}"
+    emitter.graph.tensors[inner] = emitter.tensor(output)
+    view = emitter.views.pop(output)
+    if view.source == output:  # else something is pending on it, which the host writes to `inner`
+        emitter.operators[inner] = replace(emitter.operators.pop(output), output=inner)
+        view = replace(view, source=inner)
+    emitter.views[inner] = view
+    step = replace(node, name=f"{node.name}/{function}", op_type=function, inputs=(inner,))
+    (activation if function == "Relu" else host)(emitter, step)
+
+
+def fused_conv(emitter: Emitter, node: Node) -> None:
+    convolution(emitter, node)
+    _fused_activation(emitter, node)
+
+
+def fused_gemm(emitter: Emitter, node: Node) -> None:
+    gemm(emitter, node)
+    _fused_activation(emitter, node)
+
+
+def batch_norm(emitter: Emitter, node: Node) -> None:
+    """BatchNormalization folds into the convolution or linear layer before it."""
+    x, output = node.inputs[0], node.outputs[0]
+    channels = 1 if len(emitter.shape(x)) > 1 else 0
+    if any(node.outputs[1:]):
+        raise UnknownShape("it is in training mode")
+    if emitter.views[x].column == channels and emitter.fold_into_weights(node, x, output, True):
+        return
+    emitter.host(node, "batchnormalization", [x], output)
+
+
+def clip(emitter: Emitter, node: Node) -> None:
+    """Clip from 0 up is a relu (relu6 saturates by its int8 scale), otherwise the host's."""
+    low = node.attribute("min")
+    if node.input(1):
+        value = emitter.value(node.input(1))
+        low = None if value is None else float(value)
+    (activation if low == 0 else host)(emitter, node)
+
+
+_HANDLERS: dict[str, Handler] = {
+    "Add": add,
+    "BatchNormalization": batch_norm,
+    "BiasGelu": activation,
+    "Cast": cast,
+    "CastLike": cast,
+    "Clip": clip,
+    "Concat": concat,
+    "Conv": convolution,
+    "DepthToSpace": depth_to_space,
+    "Div": scale,
+    "DynamicQuantizeMatMul": matmul,
+    "Einsum": einsum,
+    "Elementwise": host,
+    "EmbedLayerNormalization": embed_norm,
+    "Expand": expand,
+    "FastGelu": activation,
+    "Flatten": reshape,
+    "FusedConv": fused_conv,
+    "FusedGemm": fused_gemm,
+    "FusedMatMul": matmul,
+    "Gather": gather,
+    "GatherElements": gather_elements,
+    "GatherND": gather_elements,
+    "Gelu": activation,
+    "Gemm": gemm,
+    "LayerNorm": recognised_norm,
+    "LayerNormalization": norm,
+    "MatMul": matmul,
+    "MatMulIntegerToFloat": matmul,
+    "MatMulNBits": matmul_nbits,
+    "MaxPool": max_pool,
+    "Mul": scale,
+    "Pad": pad,
+    "QuickGelu": activation,
+    "RMSNorm": recognised_norm,
+    "RMSNormalization": norm,
+    "Relu": activation,
+    "Reshape": reshape,
+    "Resize": resize,
+    "ScatterElements": scatter,
+    "ScatterND": scatter,
+    "SimplifiedLayerNormalization": norm,
+    "SkipLayerNormalization": skip_norm,
+    "SkipSimplifiedLayerNormalization": skip_norm,
+    "Slice": part,
+    "Softmax": softmax,
+    "SpaceToDepth": depth_to_space,
+    "Split": part,
+    "Squeeze": reshape,
+    "Sub": subtract,
+    "Sum": sum_,
+    "TensorScatter": scatter,
+    "Tile": expand,
+    "Transpose": transpose,
+    "TransposeMatMul": matmul,
+    "Unsqueeze": reshape,
+    "Upsample": resize,
+    "Where": where,
+}
+
+HANDLERS: Mapping[str, Handler] = (
+    dict.fromkeys(sorted(HOST_OPERATORS), host) | _HANDLERS | ATTENTION_HANDLERS
+)

@@ -1,0 +1,276 @@
+"""The row kernel: f(x [+ y]) row by row, without the mesh.
+
+For what is not fused behind a matmul: LayerNorm and RMSNorm (with the residual add before them),
+softmax, GELU, ReLU and plain residual adds. x is moved into the accumulator, y is added on its way in,
+and the drain applies the function. Tiles rotate through regions of whole accumulator banks.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.kernels.blocks import ceil_div, mvin, plane_bytes
+from codesign.compiler.kernels.mapspace import Ints, splits, zero_events
+from codesign.compiler.kernels.numbers import PLAIN, Numbers
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.events import EVENT_INDEX
+from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS
+from codesign.hw.machine.program import (
+    Affine,
+    Body,
+    Cases,
+    Instruction,
+    Pipeline,
+    Ring,
+    Token,
+    first,
+)
+from codesign.hw.views import timing
+
+
+@dataclass(frozen=True)
+class RowProblem:
+    """`batch` matrices of rows x cols int8 values; `operands` of them added; `parameters` rows per
+    block are loaded: factor and bias before a function (as a softmax's mask over its columns), gamma
+    and beta behind a norm, or both.
+    """
+
+    rows: int
+    cols: int
+    function: str = "copy"
+    operands: int = 1
+    parameters: int = 0
+    batch: int = 1
+
+    @property
+    def scaled(self) -> bool:
+        """Whether parameters come before the function."""
+        return self.parameters > int(self.function in ("layernorm", "rmsnorm"))
+
+    @property
+    def affine(self) -> bool:
+        """Whether parameters come behind the function."""
+        return self.parameters > 1 or (self.parameters > 0 and not self.scaled)
+
+    def parameter_rows(self, config: HardwareConfig) -> int:
+        """Rows of the parameter memory; all columns have the same but in a row function."""
+        blocks = int(ceil_div(self.cols, config.dim)) if self.function in ROW_FUNCTIONS else 1
+        return self.parameters * blocks
+
+
+@dataclass(frozen=True)
+class RowMapping:
+    """Rows per tile, and how many tiles the accumulator holds at once; `serial`: just one."""
+
+    tile_rows: Any
+    tiles_held: Any
+    serial: bool = False
+
+
+@dataclass(frozen=True)
+class RowAddresses:
+    """DRAM byte addresses of the operands."""
+
+    x: int = 0
+    y: int = 0
+    out: int = 0
+    parameters: int = 0
+
+
+def flattened(problem: RowProblem, config: HardwareConfig) -> RowProblem:
+    """Elementwise work as one long column of blocks: the blocked layout has no gaps between them."""
+    if problem.function in ROW_FUNCTIONS:
+        return problem
+    blocks = int(ceil_div(problem.cols, config.dim))
+    plane_rows = plane_bytes(problem.rows, config) // config.dim
+    rows = problem.batch * blocks * plane_rows
+    return RowProblem(rows, config.dim, problem.function, problem.operands, problem.parameters)
+
+
+def row_kernel(
+    problem: RowProblem,
+    mapping: RowMapping,
+    config: HardwareConfig,
+    addresses: RowAddresses | None = None,
+    numbers: Numbers = PLAIN,
+) -> Body:
+    """The kernel's body; the mapping's tiles must fit (see RowSpace)."""
+    at = addresses or RowAddresses()
+    blocks = ceil_div(problem.cols, config.dim)
+    tiles = ceil_div(problem.rows, mapping.tile_rows)
+    held = mapping.tiles_held
+    last_rows = problem.rows - (tiles - 1) * mapping.tile_rows
+    rows = Cases(mapping.tile_rows, ((("t",), last_rows),))
+    plane = plane_bytes(problem.rows, config)
+    local = Affine(0, {}, Ring(held, _region(mapping, blocks, config), {"b": tiles, "t": 1}))
+    stride = Affine(mapping.tile_rows)
+    step = {"b": blocks * plane, "t": mapping.tile_rows * config.dim}
+    credits = Token("emptied", count=held)
+
+    def operand(base: int, scale: int, add: bool, **tokens: Any) -> Instruction:
+        return mvin(
+            "accumulator",
+            {"rows": rows, "blocks": blocks},
+            {
+                "dram": Affine(base, step),
+                "dram_stride": Affine(plane),
+                "local": local,
+                "stride": stride,
+                "scale": Affine(scale),
+            },
+            flags={"accumulate": ()} if add else {},
+            **tokens,
+        )
+
+    filled = (Token("filled"),)
+    scale_x, scale_y = numbers.scales
+    loads = [operand(at.x, scale_x, False, waits=(Token("emptied"),), signals=filled)]
+    if problem.operands == 2:
+        first_operand = operand(at.x, scale_x, False, waits=(Token("emptied"),))
+        loads = [first_operand, operand(at.y, scale_y, True, signals=filled)]
+    if problem.parameters:
+        loads.insert(0, _load_parameters(problem, blocks, at))
+    fields = numbers.fields(
+        problem.function,
+        problem.rows,
+        problem.cols,
+        {"t": mapping.tile_rows},
+        scaled=problem.scaled,
+        affine=problem.affine,
+    )
+    drain = Instruction(
+        "mvout",
+        {
+            "rows": rows,
+            "blocks": blocks,
+            "function": FUNCTIONS.index(problem.function),
+            "destination": DESTINATIONS.index("dram"),
+        },
+        {
+            "accumulator": local,
+            "stride": stride,
+            "dram": Affine(at.out, step),
+            "dram_stride": Affine(plane),
+            **fields.addresses,
+        },
+        flags=fields.flags,
+        waits=filled,
+        signals=(Token("emptied"),),
+    )
+    # A tile is loaded while the one before it drains, unless the accumulator holds but one.
+    stages = ((*loads, drain),) if mapping.serial else (tuple(loads), (drain,))
+    return (
+        Instruction("drain_sync", signals=(credits,)),
+        Pipeline((("b", problem.batch), ("t", tiles)), stages),
+        Instruction("load_sync", waits=(credits,)),
+    )
+
+
+def _load_parameters(problem: RowProblem, blocks: int, at: RowAddresses) -> Instruction:
+    nowhere = {name: Affine(0) for name in ("dram_stride", "local", "stride")}
+    values = {"rows": blocks * problem.parameters, "blocks": 1}
+    addresses = {"dram": Affine(at.parameters), **nowhere}
+    return mvin("parameters", values, addresses, when=first("b", "t"))
+
+
+def _region(mapping: RowMapping, blocks: int, config: HardwareConfig) -> Any:
+    """Accumulator rows of one tile, in whole banks."""
+    bank = config.accumulator_bank_rows
+    return ceil_div(mapping.tile_rows * blocks, bank) * bank
+
+
+@dataclass(frozen=True)
+class RowSpace:
+    """Stated: tile_rows from near-equal splits, two or three tiles held (one where there is one).
+
+    Rows too long for two tiles have a space of their own, `serial`.
+    """
+
+    problem: RowProblem
+    config: HardwareConfig
+    mappings: RowMapping
+
+    @classmethod
+    def build(
+        cls, problem: RowProblem, config: HardwareConfig, *, serial: bool = False
+    ) -> "RowSpace":
+        """Enumerate the tiles that fit the accumulator and its parameter memory."""
+        blocks = int(ceil_div(problem.cols, config.dim))
+        granule = max(1, config.bus_bytes // config.dim)
+        tile_rows, held = np.meshgrid(
+            splits(problem.rows, granule),
+            np.array([1] if serial else [2, 3]),
+            indexing="ij",
+        )
+        held = np.minimum(held, problem.batch * ceil_div(problem.rows, tile_rows))
+        mappings = RowMapping(tile_rows.ravel(), held.ravel())
+        fits = mappings.tiles_held * _region(mappings, blocks, config) <= config.accumulator_rows
+        fits &= problem.parameters * blocks * config.dim <= config.parameter_channels
+        kept = RowMapping(mappings.tile_rows[fits], mappings.tiles_held[fits], serial)
+        return cls(problem, config, kept)
+
+    def __len__(self) -> int:
+        return len(self.mappings.tile_rows)
+
+    def mapping(self, index: int) -> RowMapping:
+        """One mapping, its numbers plain ints."""
+        m = self.mappings
+        return RowMapping(int(m.tile_rows[index]), int(m.tiles_held[index]), m.serial)
+
+    def kernel(self, chosen: Ints) -> Body:
+        """The kernels of the chosen mappings, as one batch."""
+        m = self.mappings
+        picked = RowMapping(m.tile_rows[chosen], m.tiles_held[chosen], m.serial)
+        return row_kernel(self.problem, picked, self.config)
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What all mappings have in common."""
+        return (self.problem, self.mappings.serial)
+
+    def keys(self, chosen: Ints) -> Ints:
+        """Numbers [n, fields] that decide the timing of the chosen mappings, whatever the memories."""
+        return np.stack((self.mappings.tile_rows[chosen], self.mappings.tiles_held[chosen]), axis=1)
+
+    def floor(self) -> tuple[Ints, Ints]:
+        """The bounds: memories have no say in them."""
+        return self.bounds()
+
+    def bounds(self) -> tuple[Ints, Ints]:
+        """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
+        p, dim, config = self.problem, self.config.dim, self.config
+        blocks = ceil_div(p.cols, dim)
+        all_rows = p.batch * p.rows
+        moved, elements = all_rows * blocks, all_rows * blocks * dim
+        row = max(1, ceil_div(dim, config.bus_bytes))
+        passes = {"softmax": 3, "layernorm": 2, "rmsnorm": 2}.get(p.function, 1)
+        latency = 2 * config.dram_latency_cycles + timing.LOAD_LATENCY + timing.DRAIN_LATENCY
+        tile = np.minimum(self.mappings.tile_rows, p.rows) * blocks
+        rest = p.rows - (ceil_div(p.rows, self.mappings.tile_rows) - 1) * self.mappings.tile_rows
+        drain_row = row + passes - 1
+        loading = moved * row * p.operands + rest * blocks * drain_row
+        draining = tile * row * p.operands + moved * drain_row
+        events = zero_events(len(self))
+        counts = {
+            "dram_read_bytes": elements * p.operands
+            + p.parameters * blocks * dim * PARAMETER_BYTES,
+            "dram_write_bytes": elements,
+            "accumulator_writes": moved * p.operands,
+            "accumulator_reads": moved * (passes + p.operands - 1),
+            "accumulator_adds": elements * (p.operands - 1),
+            "scale": elements * p.operands,
+            "requantize": elements,
+        }
+        match p.function:
+            case "gelu":
+                counts["gelu"] = elements
+            case "softmax":
+                counts |= {"compare": elements, "exp": 2 * elements}
+            case "layernorm" | "rmsnorm":
+                counts |= {"moment": elements, "sqrt": all_rows}
+        if p.function in ROW_FUNCTIONS:
+            counts |= {"normalize": elements, "divide": all_rows}
+        for name, count in counts.items():
+            events[:, EVENT_INDEX[name]] = count
+        return np.maximum(loading, draining) + latency, events

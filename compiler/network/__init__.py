@@ -1,0 +1,1 @@
+"""A network end to end, and the backends that run it."""

@@ -1,0 +1,331 @@
+"""A network in int8, end to end: compile a trained ONNX model for a machine, and run it.
+
+    float model ──► graph ──► plan ──► ranges, constants ──► integers ──► Program and DRAM image
+    inputs ──► host (look-ups) ──► int8 ──► machine, kernel by kernel ──► float ──► host ──► outputs
+
+The host's share is the float model's own: pieces of its ONNX graph, run by onnxruntime.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx
+
+from codesign.compiler.graph import Graph, Operator
+from codesign.compiler.importer.import_onnx import import_onnx
+from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.numerics import integers
+from codesign.compiler.numerics.constants import Constants
+from codesign.compiler.numerics.file_scales import given_scales, uneven
+from codesign.compiler.numerics.masks import Mask
+from codesign.compiler.numerics.matrices import Matrices
+from codesign.compiler.numerics.options import DEFAULT, Options
+from codesign.compiler.numerics.quantize import quantize
+from codesign.compiler.numerics.quantized import (
+    Projection,
+    Quantized,
+    ResidualError,
+    added_to,
+    mask_of,
+)
+from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_model
+from codesign.compiler.onnx.load import Dimensions, input_shapes
+from codesign.compiler.onnx.precision import in_float32
+from codesign.compiler.placement.clamps import lost_clamps
+from codesign.compiler.placement.formats import format_notes, unfit
+from codesign.compiler.placement.gelu_error import gelu_notes
+from codesign.compiler.placement.host_notes import host_notes
+from codesign.compiler.placement.settle import Observer, Remedies, masks_only, remedy, settle
+from codesign.compiler.plan.lower import Plan, lower
+from codesign.compiler.plan.work import LOW, Work
+from codesign.compiler.program.emit import emit, places
+from codesign.compiler.program.image import mask_contents, pack, step_numbers
+from codesign.compiler.program.layout import LayoutError
+from codesign.compiler.rewrite.branches import without_branches
+from codesign.compiler.rewrite.decompose import decomposed
+from codesign.compiler.rewrite.dequantize import Dequantized, dequantized
+from codesign.hw.costs.energy import CostTable, cost_table
+from codesign.hw.errors import ModelError
+from codesign.hw.machine.arithmetic import Bytes
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.program import Program
+from codesign.hw.views.functional import Machine
+
+
+@dataclass(frozen=True)
+class Network:
+    """A quantized network: its Program and DRAM image, and what the host needs beside them."""
+
+    plan: Plan
+    program: Program
+    image: Bytes
+    quantized: Quantized
+    constants: Constants
+    matrices: Matrices
+    model: FloatModel
+    clamped: FloatModel  # with every clamp of a quantized file, for the host and as a reference
+    from_quantized: bool = False  # the file has scales of its own
+    notes: tuple[str, ...] = ()  # what of them could not be kept
+    host: tuple[str, ...] = ()  # what the host does for the machine, a line each
+
+
+def compile_network(
+    source: Path | onnx.ModelProto,
+    config: HardwareConfig,
+    samples: Iterable[Feeds],
+    *,
+    seq: int | None = None,
+    batch: int | None = 1,
+    dims: Mapping[str, int] | None = None,
+    objective: str = "cycles",
+    table: CostTable | None = None,
+    options: Options = DEFAULT,
+    accurate: bool = True,
+) -> Network:
+    """Quantize a float model on calibration samples and compile it; a quantized one keeps its scales.
+
+    Samples are inputs by name, all of the sequence length of the Program. `seq`, `batch` (1, or None
+    where the file fixes it) and `dims` are `import_onnx`'s. Raises ModelError,
+    UnsupportedError, MappingError, CalibrationError or QuantizationError, each one line.
+    """
+    name = source.stem if isinstance(source, Path) else None
+    shapes = Dimensions(batch, seq, dict(dims or {}))
+    file = in_float32(load_model(source))
+    file = without_branches(file, input_shapes(file, shapes))
+
+    def in_float(clipped: frozenset[str] | None) -> tuple[Dequantized, Mapping[str, str]]:
+        found = dequantized(file, clipped)
+        extents = input_shapes(found.model, shapes)
+        units = None if found.units is None else decomposed(found.units, extents)[0]
+        model, whole = decomposed(found.model, extents)
+        return replace(found, model=model, units=units), whole
+
+    every, whole = in_float(None)
+    clipped, remedies, alone = frozenset[str](), Remedies(whole), set[str]()
+    clamped = FloatModel(every.model)
+    limits = {c.integers: (c.source, c.low, c.high) for c in every.clamps}
+    observer = Observer(clamped, tuple(samples), limits)
+    table = table or cost_table(config)
+    while True:
+        found = in_float(clipped)[0] if every.clamps else every
+        model = FloatModel(found.model) if every.clamps else clamped
+        graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
+        settled = settle(model, observer, graph, remedies)
+        graph, matrices, constants = settled.graph, settled.matrices, settled.constants
+        by_host = unfit(graph, constants, settled.observed)
+        given, notes = given_scales(found, graph, constants, matrices, settled.observed, by_host)
+        apart = uneven(given, graph) | alone
+        moved = {t for t, c in given.activations.items() if c.zero}
+        off_chip = by_host.keys() | remedies.sums()
+        plan = lower(graph, config, objective, table, accurate, apart, moved, off_chip)
+        lost = lost_clamps(found.clamps, plan, given, settled.observed.beyond)
+        if not lost <= clipped:
+            clipped |= lost
+            continue
+        try:
+            quantized = quantize(plan, constants, settled.observed, options, given)
+            program = emit(plan, step_numbers(plan, quantized, matrices))
+            break
+        except ResidualError as error:
+            if error.matmul in alone:
+                raise
+            alone.add(error.matmul)  # a kernel of its own adds numbers of any two scales
+        except LayoutError as error:
+            ops: list[Operator] = [graph.dag.nodes[name]["op"] for name in error.operators]
+            if all(op.output in remedies.on_host for op in ops):
+                raise
+            for op in ops:
+                remedy(model, op, "is stored in no layout that a kernel reads", remedies)
+    image = pack(plan, program, quantized, matrices)
+    scaled = bool(found.activations or found.weights)
+    notes += (*format_notes(graph, quantized, settled.observed),)
+    host = host_notes(plan, model, remedies, by_host)
+    network = Network(
+        plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes, host
+    )
+    feeds = settled.observed.feeds
+    gelus = gelu_notes(plan, constants, clamped, feeds, lambda: run(network, feeds, "integers"))
+    return replace(network, notes=(*notes, *gelus))
+
+
+def run(
+    network: Network, feeds: Feeds, backend: "str | Backend" = "functional"
+) -> dict[str, Array]:
+    """Outputs by name of one input. `backend`: "functional", the machine, "integers", the same in
+    plain numpy and faster, or one at hand that has run nothing yet (see `rtl_backend`).
+    """
+    ready = BACKENDS[backend](network) if isinstance(backend, str) else backend
+    return network.model.declared(_Run(network, feeds, ready).outputs())
+
+
+class Backend(Protocol):
+    """Where a run's int8 matrices are, and what computes them."""
+
+    def read(self, tensor: str) -> Array: ...  # an int8 matrix
+    def write(self, tensor: str, matrix: Array) -> None: ...
+    def mask(self, index: int, mask: Mask) -> None: ...  # of the softmax in step `index`
+    def step(self, index: int) -> None: ...
+
+
+class Functional:
+    """The machine's functional model on a copy of the DRAM image."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.config = network, network.plan.config
+        self.machine = Machine(self.config, network.image.copy())
+        self.places = places(network.plan)
+
+    @property
+    def dram(self) -> Bytes:
+        """What the host reads."""
+        return self.machine.dram
+
+    def read(self, tensor: str) -> Array:
+        return self.network.matrices.unpack(tensor, self.dram[self.places[tensor] :], self.config)
+
+    def write(self, tensor: str, matrix: Array) -> None:
+        self._store(self.places[tensor], self.network.matrices.pack(tensor, matrix, self.config))
+
+    def mask(self, index: int, mask: Mask) -> None:
+        work, step = self.network.plan.steps[index].work, self.network.quantized.steps[index]
+        for suffix, data in mask_contents(step, work, mask, self.config).items():
+            self._store(self.places[f"{index}:{work.name}/{suffix}"], data)
+
+    def step(self, index: int) -> None:
+        self.machine.run(self.network.program.kernels[index].body)
+
+    def _store(self, place: int, data: Bytes) -> None:
+        self.machine.dram[place : place + len(data)] = data
+
+
+class Integers:
+    """Whole int8 matrices by name: no memory, no kernels."""
+
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.known: dict[str, Array] = {}
+        self.masks: dict[int, Mask] = {}
+
+    def read(self, tensor: str) -> Array:
+        return self.known[tensor]
+
+    def write(self, tensor: str, matrix: Array) -> None:
+        self.known[tensor] = matrix
+
+    def mask(self, index: int, mask: Mask) -> None:
+        self.masks[index] = mask
+
+    def step(self, index: int) -> None:
+        n = self.network
+        step, work = n.quantized.steps[index], n.plan.steps[index].work
+        mask = self.masks.get(index, Mask())
+        graph, matrices = n.plan.graph, n.matrices
+        self.known |= integers.evaluate(step, work, graph, matrices, self.known, mask)
+
+
+BACKENDS: Mapping[str, Callable[[Network], Backend]] = {
+    "functional": Functional,
+    "integers": Integers,
+}
+
+
+class _Run:
+    """One input on its way through the network: the host's steps in float, the rest on a backend."""
+
+    def __init__(self, network: Network, feeds: Feeds, backend: Backend) -> None:
+        self.n, self.feeds, self.backend = network, feeds, backend
+        self.floats: dict[str, Array] = {}
+        self.on_chip = {name for step in network.plan.steps for name in _data(step.work)}
+
+    def outputs(self) -> dict[str, Array]:
+        """Run every step; the model's outputs from what the last ones wrote."""
+        for tensor in self.on_chip.intersection(self.n.model.inputs):
+            self._to_chip(tensor, self.feeds[tensor])
+        for index in self.n.quantized.steps:
+            self._mask(index)
+        for index, step in enumerate(self.n.plan.steps):
+            if step.work.problem is None:
+                self._host(step.work)
+            else:
+                self.backend.step(index)
+        graph = self.n.plan.graph
+        part = self.n.clamped.part(graph.outputs, self.n.clamped.outputs)
+        return part(self._known(graph.outputs))
+
+    def _host(self, work: Work) -> None:
+        """A host step, unless it is a mask, which `_mask` finds by itself."""
+        (output,) = work.outputs
+        if not self.n.model.has(output) or not _wanted(self.n.plan.graph, output):
+            return
+        # A mask that a host softmax reads is part of what the host computes.
+        given = tuple(
+            name
+            for name in work.inputs
+            if name not in self.n.model.inputs and _wanted(self.n.plan.graph, name)
+        )
+        value = self.n.clamped.part(given, (output,))(self._known(given))[output]
+        self.floats[output] = value
+        if output in self.on_chip:
+            self._to_chip(output, value)
+
+    def _mask(self, index: int) -> None:
+        """What is added to the scores of a softmax: the scores where the matrix before it is zero."""
+        step = self.n.quantized.steps[index]
+        added = added_to(step)
+        if added is None or not (added.keys or added.computed):
+            return
+        op = self.n.plan.graph.dag.nodes[added.softmax]["op"]
+        source, matrix = op.inputs[0], self.n.matrices[op.output]
+        zeros = np.zeros(self.n.matrices.shapes[source], dtype=np.float32)
+        tensor = self.n.constants.scores[added.softmax].tensor
+        values = self.n.model.part((source,), (tensor,))({**self.feeds, source: zeros})[tensor]
+        heads = matrix.of(values.astype(np.float64)).reshape(matrix.rows, matrix.heads, -1)
+        causal = not isinstance(step, Projection) and step.causal
+        self.backend.mask(index, mask_of(added, causal, heads.transpose(1, 0, 2)))
+
+    def _known(self, tensors: Iterable[str]) -> Mapping[str, Array]:
+        """Float values of graph tensors, and the model's inputs."""
+        return {**self.feeds, **{tensor: self._float(tensor) for tensor in tensors}}
+
+    def _float(self, tensor: str) -> Array:
+        if tensor in self.floats or tensor in self.feeds:
+            return self.floats.get(tensor, self.feeds.get(tensor))  # type: ignore[return-value]
+        matrix = self.backend.read(tensor)
+        shape = self.n.matrices.shapes[tensor]
+        values = self.n.quantized.values(tensor, matrix).astype(np.float32)
+        return self.n.matrices[tensor].array(values, shape)
+
+    def _to_chip(self, tensor: str, value: Array) -> None:
+        shape = self.n.matrices.shapes[tensor]
+        if value.shape != shape:
+            raise ModelError(
+                f"tensor {tensor!r} is {list(value.shape)} but the network was compiled for "
+                f"{list(shape)}: pad the input to that length, or compile for another"
+            )
+        quantized = self.n.quantized
+        if np.isnan(value).any():
+            raise ModelError(
+                f"tensor {tensor!r} is not a number on this input, which int8 has no code for: give "
+                "another, or mend the model"
+            )
+        value = self.n.matrices[tensor].of(value)
+        high = quantized.codes(tensor, value)
+        self.backend.write(tensor, high)
+        if tensor + LOW in self.on_chip:
+            self.backend.write(tensor + LOW, quantized.remainder(tensor, value, high))
+
+
+def _data(work: Work) -> tuple[str, ...]:
+    """The tensors that a kernel reads as int8 matrices: not its masks."""
+    if work.problem is None:
+        return ()
+    if work.kind == "softmax":
+        return work.inputs[:1]
+    return work.inputs[:3] if isinstance(work.problem, AttentionProblem) else work.inputs
+
+
+def _wanted(graph: Graph, tensor: str) -> bool:
+    return not masks_only(graph, tensor)

@@ -1,0 +1,296 @@
+"""Post-training quantization: a plan, float constants and ranges become integers for every kernel.
+
+int8 weights have one scale a channel, activations those of `tensor_scales`. A residual rides behind a
+matmul in units of the matmul's sums, a whole number of them, so the scales of its channels and of the
+weights' agree. What a kernel does to its accumulators is two requantizers, before and behind the
+function; docs/numerics.md has their widths. Everything that would not fit its width is a
+QuantizationError that names the operator. Masks are the run's, see `quantized.mask_of`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.graph import Activation, Add, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.matmul_shape import MatmulProblem
+from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.numerics.calibrate import LEVELS, Observed
+from codesign.compiler.numerics.constants import Constants, Floats
+from codesign.compiler.numerics.options import DEFAULT, Options
+from codesign.compiler.numerics.quantized import (
+    INT32,
+    Added,
+    Attention,
+    Int8,
+    Product,
+    Projection,
+    QuantizationError,
+    Quantized,
+    QuantizedStep,
+    Requantizer,
+    ResidualError,
+    Rows,
+    matrix_of,
+    to_int8,
+)
+from codesign.compiler.numerics.requantizers import affine, probabilities, requantizer, within
+from codesign.compiler.numerics.tensor_scales import TensorScales
+from codesign.compiler.plan.lower import Plan
+from codesign.compiler.plan.work import Work
+from codesign.compiler.rewrite.given_scales import GivenScales
+from codesign.hw.machine import arithmetic
+
+SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
+RESIDUAL_ERROR = 1 / 512  # of a residual's scale, relative: half a code at the end of its range
+HEADROOM = 1.125  # of sums before a norm, beyond what calibration saw
+NORM_LARGEST = (1 << (arithmetic.NORM_BITS - 1)) - 1
+NOTHING = 12.0  # a score this far below another, in nats, has no probability in int8
+FREE = GivenScales()
+
+
+def quantize(
+    plan: Plan,
+    constants: Constants,
+    observed: Observed,
+    options: Options = DEFAULT,
+    given: GivenScales = FREE,
+) -> Quantized:
+    """Integers for every kernel of a plan; `given` scales are kept, the others chosen.
+
+    Raises QuantizationError and CalibrationError naming the operator or tensor; ResidualError where the
+    plan adds a residual behind a matmul whose units do not meet its own.
+    """
+    tensors = TensorScales(plan, constants, observed, options, given)
+    quantizer = _Quantizer(tensors, constants)
+    steps = {
+        index: quantizer.step(step.work)
+        for index, step in enumerate(plan.steps)
+        if step.work.problem is not None
+    }
+    kept = {t: codes for t, codes in given.activations.items() if t in tensors.scales}
+    return Quantized(steps, tensors.scales, kept, tuple(dict.fromkeys(tensors.dead)))
+
+
+class _Quantizer:
+    """Quantizes step after step."""
+
+    def __init__(self, tensors: TensorScales, constants: Constants) -> None:
+        self.tensors, self.constants = tensors, constants
+
+    def step(self, work: Work) -> QuantizedStep:
+        """The integers of one kernel, and the scales of what it writes."""
+        for tensor in work.outputs:
+            self.tensors.of(tensor)
+        ops = [self.tensors.operator(name) for name in work.operators]
+        match work.problem:
+            case MatmulProblem() if work.constant_b:
+                return self._projection(work, work.problem, ops)
+            case MatmulProblem():
+                return self._product(work, work.problem, ops)
+            case AttentionProblem():
+                return self._attention(work, ops)
+            case RowProblem():
+                return self._rows(work, work.problem, ops)
+        raise AssertionError(work)  # pragma: no cover - there are no other problems
+
+    # -- Kernels -----------------------------------------------------------------------------------
+
+    def _projection(self, work: Work, p: MatmulProblem, ops: list[Operator]) -> Projection:
+        matmuls = [op for op in ops if isinstance(op, Matmul)]
+        linear = [self.constants.linear[op.name] for op in matmuls]
+        weights = np.concatenate([each.weights for each in linear], axis=1)
+        bias = np.concatenate([each.bias for each in linear])
+        name = work.name
+        unit = np.maximum(self.tensors.sum_units(work, weights), np.abs(bias) / 2**30)
+        residual_scale = 0
+        if p.residual:
+            unit, residual_scale = self._residual(work, unit)
+        integers = to_int8(weights * self.tensors.of(work.inputs[0])[:, np.newaxis], unit)
+        moved = self.tensors.zero(work.inputs[0]) * integers.astype(np.int64).sum(axis=0)
+        if p.residual:
+            moved = moved + self.tensors.zero(work.inputs[-1]) * residual_scale
+        if len(linear) > 1:
+            outputs = [(op.n, op.output) for op in matmuls]
+            units_out, zeros = (
+                np.concatenate([np.broadcast_to(of(output), (n,)) for n, output in outputs])
+                for of in (self.tensors.of, self.tensors.zero)
+            )
+        else:
+            factor = self.tensors.sum_factors(work)[0] if p.residual else 1.0
+            inner = self._inner_scale(p.function, work, ops) / factor
+            units_out = np.broadcast_to(inner, unit.shape)
+            zeros = np.broadcast_to(self._zero_behind(p.function, work), unit.shape)
+        offset = np.round((bias + zeros * units_out) / unit) - moved
+        offset = within(offset, INT32, name, "bias")
+        most = np.abs(integers.astype(np.int64)).sum(axis=0) * 128 + 128 * residual_scale
+        within(most + np.abs(offset), INT32, name, "sum")
+        first = requantizer(unit / units_out, offset, name)
+        last = self._last(p.function, work, ops)
+        return Projection(integers, first, p.function, last, residual_scale, linear[0].first_row)
+
+    def _residual(self, work: Work, unit: Floats) -> tuple[Floats, int]:
+        """Units of sums, no finer than `unit`, such that the residual's are a whole number of them."""
+        scales = self.tensors.of(work.inputs[-1]) * self.tensors.residual_factor(work)
+        wanted = float((scales / unit).min())
+        given = bool(self.tensors.given_units(work))  # which stay: the nearest, if it is near
+        ratio = round(wanted) if given else int(wanted * (1 + 1e-9))  # 1 stays 1
+        if ratio >> arithmetic.MULTIPLIER_BITS and not given:
+            ratio = 1 << SUM_BITS  # sums far below a step of the residual: coarser units do
+        near = not given or abs(ratio - wanted) <= RESIDUAL_ERROR * wanted
+        if not (1 <= ratio < 1 << arithmetic.MULTIPLIER_BITS and near):
+            raise ResidualError(work.operators[0], wanted)
+        return unit if given else np.broadcast_to(scales / ratio, unit.shape), ratio
+
+    def _product(self, work: Work, p: MatmulProblem, ops: list[Operator]) -> Product:
+        a, b = work.inputs[:2]
+        unit = self.tensors.one(a) * self.tensors.one(b) * self.constants.factors[ops[0].name][0]
+        within(np.array([p.k * 2.0**14]), INT32, work.name, "sum")
+        first = requantizer(unit / self._inner_scale(p.function, work, ops), 0, work.name)
+        last = self._last(p.function, work, ops)
+        if not isinstance(ops[-1], Softmax):
+            return Product(first, p.function, last)
+        added = self._added(ops[-1], unit, work.name)
+        return Product(first, p.function, last, ops[-1].causal, added)
+
+    def _attention(self, work: Work, ops: list[Operator]) -> Attention:
+        q, k, v = work.inputs[:3]
+        softmax, context = ops[1], ops[2]
+        assert isinstance(softmax, Softmax) and isinstance(work.problem, AttentionProblem)
+        found = self.constants.scores[softmax.name]
+        factors = [self.constants.factors[op.name][0] for op in (ops[0], context)]
+        unit = self.tensors.one(q) * self.tensors.one(k) * factors[0]
+        added = self._added(softmax, unit, work.name)
+        most = work.problem.head_dim * 2.0**14 + 128 * added.matrix_scale
+        within(np.array([most, work.problem.keys * 2.0**14]), INT32, work.name, "sum")
+        p = self.tensors.one(softmax.output)
+        outputs = p * self.tensors.one(v) * factors[1] / self.tensors.one(context.output)
+        return Attention(
+            scores=requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name),
+            probabilities=probabilities(p, work.name),
+            context=requantizer(outputs, 0, work.name),
+            causal=found.causal,
+            added=added,
+        )
+
+    def _added(self, softmax: Softmax, unit: float, name: str, step: int = 0) -> Added:
+        """What a softmax adds to scores, of whose sums a unit is one of the softmax's input.
+
+        `step`: the units of the matrix's scale, where the kernel says so; 0: the least that do.
+        """
+        found = self.constants.scores[softmax.name]
+        unit *= found.factor
+        added = Added(softmax.name, unit, found.keys_hidden, computed=found.computed)
+        if found.matrix is None:
+            return added
+        reach = self._matrix_reach(softmax)
+        step = step or max(1, int(np.ceil(reach / LEVELS / unit)))
+        within(np.array([step]), (1 << arithmetic.MULTIPLIER_BITS) - 1, name, "bias scale")
+        added = replace(added, matrix_scale=step)
+        return replace(added, matrix=matrix_of(added, found.matrix))
+
+    def _matrix_reach(self, softmax: Softmax) -> float:
+        """How far the matrix added to scores reaches, down to where it hides one of them."""
+        found = self.constants.scores[softmax.name]
+        assert found.matrix is not None
+        shown = found.matrix[np.isfinite(found.matrix)]
+        largest = float(np.abs(shown).max(initial=0.0))
+        masks = found.computed and not largest  # what hides nothing here may in another run
+        if shown.size == found.matrix.size and not masks:
+            return max(largest, 2.0**-10)
+        scores = found.factor * self.tensors.range(softmax.inputs[0], lambda seen: seen.largest)
+        return 2 * scores + 2 * largest + NOTHING
+
+    def _rows(self, work: Work, p: RowProblem, ops: list[Operator]) -> Rows:
+        operand: Int8 | None = None
+        softmax = ops[-1] if isinstance(ops[-1], Softmax) else None
+        if softmax is not None:
+            return self._softmax(work, p, softmax)
+        units = [self.tensors.one(tensor) for tensor in work.inputs]
+        if p.operands > len(work.inputs):
+            added = self._summand(self.constants.operand, ops[0])
+            units.append(max(float(np.abs(added).max()) / LEVELS, units[0] * 2.0**-SUM_BITS))
+            operand = to_int8(added, units[1])
+        elif isinstance(ops[0], Add | HostOp):
+            factors = self._summand(self.constants.factors, ops[0])
+            units = [unit * factor for unit, factor in zip(units, factors, strict=True)]
+        unit, scales = units[0], (1, 1)
+        if p.operands == 2:
+            unit = max(units) / 2**SUM_BITS
+            scales = (round(units[0] / unit), round(units[1] / unit))
+        elif p.scaled:  # what is added before the function must not round to whole codes
+            unit, scales = unit / 2**SUM_BITS, (1 << SUM_BITS, 1)
+        inner = self._inner_scale(p.function, work, ops)
+        if p.function == "layernorm":  # takes zero points away, but must have room for them
+            pairs = zip(work.inputs, units, strict=False)
+            room = sum(abs(self.tensors.zero(name)) * each for name, each in pairs)
+            inner += HEADROOM * room / NORM_LARGEST
+        offset = np.round(self._zero_behind(p.function, work) * inner / unit)
+        zeros = [self.tensors.zero(tensor) for tensor in work.inputs]
+        offset = offset - sum(zero * scale for zero, scale in zip(zeros, scales, strict=False))
+        if not p.scaled:  # nothing to move, or a layernorm takes it away
+            offset = np.zeros_like(offset)
+        first = requantizer(unit / inner, within(offset, INT32, work.name, "bias"), work.name)
+        return Rows(scales, first, p.function, self._last(p.function, work, ops), operand)
+
+    def _softmax(self, work: Work, p: RowProblem, softmax: Softmax) -> Rows:
+        """A softmax of int8 scores; the matrix under them enters with a scale of its own."""
+        unit, scales = self.tensors.one(work.inputs[0]), (1, 1)
+        if p.operands == 2:
+            factor = self.constants.scores[softmax.name].factor
+            step = self._matrix_reach(softmax) / LEVELS / factor
+            finest = max(unit, step) / 2**SUM_BITS
+            scales = (max(1, round(unit / finest)), max(1, round(step / finest)))
+            unit = finest
+        added = self._added(softmax, unit, work.name, scales[1] if p.operands == 2 else 0)
+        first = requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name)
+        last = probabilities(self.tensors.one(softmax.output), work.name)
+        return Rows(scales, first, "softmax", last, added.matrix, softmax.causal, added)
+
+    def _summand(self, found: Mapping[str, Any], op: Operator) -> Any:
+        if op.name not in found:
+            raise QuantizationError(
+                f"sum {op.name!r} is not one of two matrices of one size: let the host compute it"
+            )
+        return found[op.name]
+
+    # -- The two requantizers ------------------------------------------------------------------------
+
+    def _zero_behind(self, function: str, work: Work) -> int:
+        """The output's zero point where the first requantizer is the last."""
+        return self.tensors.zero(work.outputs[0]) if function in ("copy", "relu") else 0
+
+    def _inner_scale(self, function: str, work: Work, ops: list[Operator]) -> Floats | float:
+        """What a unit before the function stands for, of a channel where they differ."""
+        last = ops[-1]
+        factor = self.constants.factors[last.name][0] if isinstance(last, Activation) else 1.0
+        match function:
+            case "gelu":
+                return arithmetic.GELU_INPUT_SCALE / factor
+            case "softmax":
+                return arithmetic.SOFTMAX_INPUT_SCALE / self.constants.scores[last.name].factor
+            case "layernorm" | "rmsnorm":
+                reach = HEADROOM * self.tensors.range(ops[-1].inputs[0], lambda seen: seen.largest)
+                return reach / NORM_LARGEST
+        return self.tensors.of(work.outputs[0]) / factor
+
+    def _last(self, function: str, work: Work, ops: list[Operator]) -> Requantizer | None:
+        zero = self.tensors.zero(work.outputs[0])
+        match function:
+            case "gelu":
+                factor = arithmetic.GELU_SCALE / self.tensors.of(work.outputs[0])
+                if zero:
+                    return affine(factor, np.full_like(factor, zero), work.name)
+                return requantizer(factor, 0, work.name)
+            case "softmax":
+                return probabilities(self.tensors.one(work.outputs[0]), work.name)
+            case "layernorm" | "rmsnorm":
+                norm = ops[-1]
+                assert isinstance(norm, LayerNorm)
+                found = self.constants.affine[norm.name]
+                unit = self.tensors.of(work.outputs[0])
+                gamma, beta = arithmetic.NORM_SCALE * found.gamma / unit, found.beta / unit
+                return affine(gamma, beta + zero, work.name)
+        return None

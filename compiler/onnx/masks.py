@@ -1,0 +1,108 @@
+"""What is added to attention scores: masks, which only hide some of them, and biases.
+
+A bias is a matrix of its own values for every query and key, as relative positions are (T5, Swin,
+ALiBi). Constants are told apart by their values, or by their shape when those are not read.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from codesign.compiler.onnx.shapes import FLOAT, Node, Tensor
+
+_HIDDEN = 1e3  # a score lowered by this has no probability left; masks use 1e4, float's lowest, inf
+_SUMS = frozenset({"Add", "Sub", "Sum", "Where"})
+_CONDITIONS = frozenset({"And", "Or"})
+_VIEWS = frozenset({"Cast", "Expand", "Slice", "Squeeze", "Unsqueeze"})
+
+
+@dataclass(frozen=True)
+class MaskContent:
+    """What a tensor holds when it is added to scores."""
+
+    causal: bool = False  # it hides what is above the lower triangle
+    bias_elements: int = 0
+
+
+def summands(node: Node) -> tuple[str, ...]:
+    """Return the inputs that a result is the sum of, or (Where) chosen from, or a view of."""
+    if node.domain or node.op_type not in _SUMS | _VIEWS:
+        return ()
+    return node.inputs if node.op_type in _SUMS else node.inputs[:1]
+
+
+def constant_content(tensor: Tensor, parts: Sequence[MaskContent]) -> MaskContent:
+    """Return what a constant holds, whose summands hold `parts`.
+
+    A bias counts before it is broadcast, over a batch for one. A constant too large to be read
+    holds what it is the sum of; without summands it is a bias if it has rows for each query.
+    """
+    added = max((part.bias_elements for part in parts), default=0)
+    if tensor.value is None:
+        causal = any(part.causal for part in parts)
+        bias = added if parts else tensor.elements
+    else:
+        causal = lower_triangle(tensor.value)
+        free = causal or _same_rows(tensor.value)  # row numbers, or a record a key, hide as much
+        bias = 0 if free and _only_hides(tensor.value) else added or tensor.elements
+    return MaskContent(causal, min(bias, tensor.elements) if _has_rows(tensor) else 0)
+
+
+def computed_content(
+    node: Node, given: Mapping[str, MaskContent], constants: Sequence[str], result: Tensor
+) -> MaskContent:
+    """Return what a node on token or mask inputs computes, from what its inputs hold.
+
+    Of its `constants` a bias counts only where it is added: factors are not.
+    """
+    added = [
+        content.bias_elements
+        for name, content in given.items()
+        if name not in constants or name in summands(node) or node.op_type in _CONDITIONS
+    ]
+    bias = min(max(added, default=0), result.elements) if _has_rows(result) else 0
+    return MaskContent(any(content.causal for content in given.values()), bias)
+
+
+def lower_triangle(value: np.ndarray[Any, Any]) -> bool:
+    """True when a constant mask lets each query see the keys up to its own and no later ones."""
+    if value.ndim < 2 or min(value.shape[-2:]) < 2:
+        return False
+    rows, cols = value.shape[-2:]
+    if value[..., 0, -1].flat[0] == value[..., -1, 0].flat[0]:
+        return False  # most constants are no masks: the last key of the first query tells
+    future = np.triu(np.ones((rows, cols), bool), k=1 + cols - rows)
+    if cols < rows or not future.any():
+        return False
+    late, early = value[..., future], value[..., ~future]
+    if value.dtype.kind == "f" and late.max() <= -_HIDDEN:
+        return bool(early.min() > -_HIDDEN)
+    closed, opened = late.flat[0], early.flat[0]
+    return bool(closed != opened and (late == closed).all() and (early == opened).all())
+
+
+def hides(value: np.ndarray[Any, Any] | None) -> bool:
+    """True where a constant hides what it is added to: it is a mask and no bias, of keys alone too."""
+    return value is not None and value.dtype.kind == "f" and bool(np.any(value <= -_HIDDEN))
+
+
+def _only_hides(value: np.ndarray[Any, Any]) -> bool:
+    """True for 0 and what hides, of either sign: a mask may be subtracted; and for booleans."""
+    if value.dtype == np.bool_:
+        return True
+    return bool(np.all((value == 0) | (np.abs(value) >= _HIDDEN)))
+
+
+def _same_rows(value: np.ndarray[Any, Any]) -> bool:
+    """True when every query sees the same keys."""
+    return value.ndim < 2 or bool((value == value[..., :1, :]).all())
+
+
+def _has_rows(tensor: Tensor) -> bool:
+    """True for floats and conditions that may differ from query to query."""
+    return (
+        tensor.dtype in (FLOAT, TensorProto.BOOL) and len(tensor.shape) > 1 and tensor.shape[-2] > 1
+    )

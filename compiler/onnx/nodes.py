@@ -1,0 +1,86 @@
+"""An ONNX model's nodes in a networkx DiGraph, with every tensor they read and write.
+
+Between folding and the handlers: `fold` fills it, `patterns` rewrites it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from codesign.compiler.onnx.boundary import held_by
+from codesign.compiler.onnx.shapes import Node, Tensor
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """An ONNX node that cannot be imported, and why when its type does not say it."""
+
+    op_type: str
+    name: str
+    reason: str = ""
+    mismatch: bool = False  # the extents of what it reads do not fit one another
+
+
+@dataclass
+class OnnxGraph:
+    """The nodes that are left (attribute `node` of the DiGraph, in order) and every tensor."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    dag: "nx.DiGraph[str]" = field(default_factory=nx.DiGraph)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    unsupported: list[Unsupported] = field(default_factory=list)
+    opset: int = 0
+
+    def nodes(self) -> Iterator[Node]:
+        """Nodes in the order in which the file computes them."""
+        return (node for _, node in self.dag.nodes(data="node"))
+
+    def producer(self, tensor: str) -> Node | None:
+        """The node that writes `tensor`, None for inputs and constants."""
+        name = self._producers.get(tensor)
+        return None if name is None else self.dag.nodes[name]["node"]
+
+    def consumers(self, tensor: str) -> list[Node]:
+        """The nodes that read `tensor`."""
+        producer = self.producer(tensor)
+        if producer is None:
+            return [node for node in self.nodes() if tensor in node.inputs]
+        readers = (self.dag.nodes[name]["node"] for name in self.dag.successors(producer.name))
+        return [node for node in readers if tensor in node.inputs]
+
+    def held(self, node: Node) -> str:
+        """What a node holds that nothing here understands, in words."""
+        shapes = [self.tensors[name].shape for name in node.inputs if name in self.tensors]
+        return held_by(node.op_type, shapes, node.attributes)
+
+    def add(self, node: Node) -> None:
+        """Append `node`, which may only read tensors that are already there."""
+        self.dag.add_node(node.name, node=node)
+        self._connect(node)
+
+    def rewrite(self, node: Node) -> None:
+        """Put `node` in the place of the node of the same name."""
+        self.dag.remove_edges_from(list(self.dag.in_edges(node.name)))
+        self.dag.nodes[node.name]["node"] = node
+        self._connect(node)
+
+    def prune(self) -> None:
+        """Remove the nodes that no model output depends on."""
+        live = set()
+        for tensor in self.outputs:
+            producer = self.producer(tensor)
+            if producer is not None:
+                live |= {producer.name} | nx.ancestors(self.dag, producer.name)
+        self.dag.remove_nodes_from([name for name in self.dag if name not in live])
+
+    def _connect(self, node: Node) -> None:
+        for tensor in node.inputs:
+            if tensor in self._producers:
+                self.dag.add_edge(self._producers[tensor], node.name)
+        for tensor in node.outputs:
+            self._producers[tensor] = node.name
+
+    def __post_init__(self) -> None:
+        self._producers: dict[str, str] = {}

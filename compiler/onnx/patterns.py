@@ -1,0 +1,345 @@
+"""Recognise normalizations, softmax and activations that an exporter wrote out in small steps.
+
+A region of elementwise and row-reducing nodes with one activation input is evaluated on sample
+rows and compared with the definitions: a function is what it computes, whatever the order of its
+factors. Constant vectors along the row (gamma, beta) are replaced by random ones, and the result
+only has to be the definition times one constant per column plus another.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.onnx.boundary import node_place, reading_node
+from codesign.compiler.onnx.evaluation import evaluate
+from codesign.compiler.onnx.nodes import OnnxGraph
+from codesign.compiler.onnx.shapes import Node, Origin
+
+Array = np.ndarray[Any, Any]
+
+# fmt: off
+_ELEMENTWISE = frozenset({
+    "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Reciprocal", "Neg",
+    "Abs", "Exp", "Erf", "Tanh", "Sigmoid", "Relu", "Max", "Min",
+    "Clip", "HardSigmoid", "Cast",
+})
+# fmt: on
+_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2"})
+_SIGNS_OF_ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Max", "Clip"})
+_ROTATING = frozenset(
+    {
+        "Add",
+        "Sub",
+        "Mul",
+        "Neg",
+        "Slice",
+        "Split",
+        "Gather",
+        "Concat",
+        "Reshape",
+        "Squeeze",
+        "Unsqueeze",
+        "Transpose",
+        "Cast",
+    }
+)
+_ON_HOST = frozenset({"Pow", "Sqrt", "Reciprocal", "Neg", "Abs", "Exp"})
+_ON_HOST |= {"Erf", "Tanh", "Sigmoid", "HardSigmoid"}
+_LARGEST_REGION = 24
+_SAMPLE_ROWS = 6
+_TOLERANCE = 2e-3
+
+
+@dataclass(frozen=True)
+class Region:
+    """The nodes, in order, between one tensor and another that depends on nothing else."""
+
+    source: str
+    output: str
+    nodes: tuple[Node, ...]
+
+
+def recognise(graph: OnnxGraph) -> None:
+    """Replace every recognised region by one node: LayerNorm, RMSNorm, Softmax, Gelu or Relu.
+
+    What is left of elementwise steps between one tensor and another becomes one Elementwise: the
+    host computes it in one pass. The new nodes have no domain, one input and, for those that
+    reduce, the attribute `axis`.
+    """
+    _replace(graph, _classify, _computes)
+    _replace(graph, _rotation, _rotates)
+    _replace(graph, _elementwise, _computes)
+
+
+def _replace(
+    graph: OnnxGraph,
+    classify: Callable[[OnnxGraph, Region], Node | None],
+    belongs: Callable[[Node], bool],
+) -> None:
+    """Replace the widest region in front of every node that `classify` has a node for."""
+    position = {name: index for index, name in enumerate(graph.dag)}
+    order = list(graph.nodes())
+    replaced: set[str] = set()
+    for node in reversed(order):
+        if node.name in replaced or not belongs(node):
+            continue
+        with reading_node(node_place(node.op_type, node.name), partial(graph.held, node)):
+            matches = [
+                (fused, region)
+                for region in _regions(graph, node, position, belongs)
+                if (fused := classify(graph, region)) is not None
+            ]
+        if matches:
+            fused, region = matches[-1]  # the widest
+            graph.rewrite(fused)
+            replaced |= {inner.name for inner in region.nodes}
+    graph.prune()
+
+
+def _computes(node: Node) -> bool:
+    return not node.domain and node.op_type in _ELEMENTWISE | _REDUCTIONS
+
+
+def _rotates(node: Node) -> bool:
+    """Whether a rotary embedding is made of it: sums of products with tables, of parts of a row."""
+    return not node.domain and node.op_type in _ROTATING
+
+
+def _rotation(graph: OnnxGraph, region: Region) -> Node | None:
+    """One node for a rotary embedding (arXiv 2104.09864), whatever pairs it turns and however.
+
+    It joins parts of a row again that it has multiplied by tables of numbers, cosines and sines.
+    """
+    if graph.tensors[region.output].shape != graph.tensors[region.source].shape:
+        return None
+    types = Counter(node.op_type for node in region.nodes)
+    names = dict.fromkeys(n for node in region.nodes if node.op_type == "Mul" for n in node.inputs)
+    tables = [
+        name
+        for name in names
+        if graph.tensors[name].origin < Origin.ACTIVATION and graph.tensors[name].elements > 1
+    ]
+    if types["Mul"] < 2 or not types["Concat"] or not types.keys() & {"Add", "Sub"} or not tables:
+        return None
+    last = region.nodes[-1]
+    return replace(last, op_type="RotaryEmbedding", inputs=(region.source, *tables), attributes={})
+
+
+def _regions(
+    graph: OnnxGraph, last: Node, position: Mapping[str, int], belongs: Callable[[Node], bool]
+) -> Iterator[Region]:
+    """Regions that end in `last`, from the narrowest to the widest.
+
+    The latest open input is replaced by its producer's inputs again and again; whenever one
+    input is left open, everything between it and `last` is a region.
+    """
+    inside: list[Node] = []
+    pending, opened = last, {}
+    while len(inside) < _LARGEST_REGION:
+        inside.append(pending)
+        for name in pending.inputs:
+            if not name:
+                continue
+            tensor = graph.tensors[name]
+            if tensor.origin == Origin.INDEX and belongs is _computes:
+                return
+            if tensor.origin == Origin.ACTIVATION:
+                producer = graph.producer(name)
+                opened[name] = -1 if producer is None else position[producer.name]
+        if not opened:
+            return
+        if len(opened) == 1 and not _escapes(graph, inside, last):
+            yield Region(next(iter(opened)), last.outputs[0], tuple(reversed(inside)))
+        latest = max(opened, key=lambda name: opened[name])
+        producer = graph.producer(latest)
+        if producer is None or not belongs(producer):
+            return
+        for name in producer.outputs:
+            opened.pop(name, None)
+        pending = producer
+
+
+def _escapes(graph: OnnxGraph, inside: list[Node], last: Node) -> bool:
+    """True when a tensor other than the last is also read outside the region."""
+    names = {node.name for node in inside}
+    return any(
+        bool(set(node.outputs) & set(graph.outputs))
+        or not set(graph.dag.successors(node.name)) <= names
+        for node in inside
+        if node is not last
+    )
+
+
+def _elementwise(graph: OnnxGraph, region: Region) -> Node | None:
+    """One node for steps that only the host can do, where single numbers are their constants."""
+    types = {node.op_type for node in region.nodes}
+    names = {name for node in region.nodes for name in node.inputs}
+    constants = [n for n in names if n and graph.tensors[n].origin == Origin.CONSTANT]
+    products = [node for node in region.nodes if node.op_type in ("Mul", "Div")]
+    squares = [n for n in products if all(graph.tensors[i].origin > Origin.INDEX for i in n.inputs)]
+    if types & _REDUCTIONS or not (types & _ON_HOST and len(region.nodes) > 1 or squares):
+        return None
+    if region.nodes[0].op_type == "Relu":  # which the chip does on the way out
+        return None
+    if graph.tensors[region.output].shape != graph.tensors[region.source].shape:
+        return None
+    if any(graph.tensors[name].elements != 1 for name in constants):
+        return None
+    last = region.nodes[-1]
+    return replace(last, op_type="Elementwise", inputs=(region.source,), attributes={})
+
+
+def _classify(graph: OnnxGraph, region: Region) -> Node | None:
+    types = {node.op_type for node in region.nodes}
+    last = region.nodes[-1]
+    shape = graph.tensors[region.source].shape
+    if graph.tensors[region.output].shape != shape or not shape:
+        return None
+    fused = replace(last, inputs=(region.source,), attributes={})
+    reductions = [node for node in region.nodes if node.op_type in _REDUCTIONS]
+    if not reductions:
+        clipped = types & {"Max", "Clip"}
+        product = types & {"Mul", "Div"} and types & _SIGNS_OF_ACTIVATION
+        if not clipped and not product:  # a gelu is x times something
+            return None
+        function = _activation(graph, region)
+        return None if function is None else replace(fused, op_type=function)
+    axes = {_reduced_axis(graph, node) for node in reductions}
+    axis = axes.pop()
+    if axes or axis is None or shape[axis] < 3:
+        return None
+    if not types & {"Sqrt", "Pow", "Exp", "ReduceL2"}:
+        return None
+    kind = _row_function(graph, region, axis)
+    return None if kind is None else replace(fused, op_type=kind, attributes={"axis": axis})
+
+
+def _reduced_axis(graph: OnnxGraph, node: Node) -> int | None:
+    """The one axis that a reduction with keepdims runs over, counted from 0."""
+    axes = node.attribute("axes")
+    if axes is None and node.input(1):
+        values = graph.tensors[node.input(1)].value
+        axes = None if values is None else values.tolist()
+    if axes is None or len(axes) != 1 or not node.attribute("keepdims", 1):
+        return None
+    return int(axes[0]) % len(graph.tensors[node.inputs[0]].shape)
+
+
+def _activation(graph: OnnxGraph, region: Region) -> str | None:
+    """Name the elementwise function of a region: "Gelu" in any of its forms, "Relu", or None."""
+    rank = len(graph.tensors[region.source].shape)
+    x = np.linspace(-6, 6, 97, dtype=np.float32)
+    y = _run(graph, region, x.reshape((1,) * (rank - 1) + (-1,)), None)
+    if y is None or y.size != x.size:
+        return None
+    y = y.reshape(-1)
+    for function, expected in _ACTIVATIONS:
+        if np.allclose(y, expected(x), rtol=0, atol=_TOLERANCE):
+            return function
+    return None
+
+
+def _gelu_erf(x: Array) -> Array:
+    return np.array([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()])
+
+
+def _gelu_tanh(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
+
+
+def _gelu_sigmoid(x: Array) -> Array:
+    return np.asarray(x / (1 + np.exp(-1.702 * x)))
+
+
+# The three forms of arXiv 1606.08415 and its authors' code; a clipped relu (relu6) is a relu
+# whose int8 scale saturates.
+_ACTIVATIONS = (
+    ("Gelu", _gelu_erf),
+    ("Gelu", _gelu_tanh),
+    ("Gelu", _gelu_sigmoid),
+    ("Relu", lambda x: np.maximum(x, 0)),
+    ("Relu", lambda x: np.clip(x, 0, 6)),
+)
+
+
+def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
+    """Name the row function of a region: "Softmax", "LayerNorm", "RMSNorm", or None."""
+    shape = graph.tensors[region.source].shape
+    sample = [1] * len(shape)
+    sample[axis] = shape[axis]
+    other = next((a for a in range(len(shape)) if a != axis), None)
+    if other is None:
+        return None
+    sample[other] = _SAMPLE_ROWS
+    rng = np.random.default_rng(0)
+    x = rng.normal(0.5, 2, size=sample).astype(np.float32)
+    y = _run(graph, region, x, axis)
+    if y is None or y.shape != x.shape or not np.isfinite(y).all():
+        return None
+    rows, got = (np.moveaxis(t, axis, -1).reshape(_SAMPLE_ROWS, -1) for t in (x, y))
+    exponents = np.exp(rows - rows.max(axis=1, keepdims=True))
+    softmax = exponents / exponents.sum(axis=1, keepdims=True)
+    if np.allclose(got, softmax, rtol=_TOLERANCE, atol=1e-6):
+        return "Softmax"
+    centered = rows - rows.mean(axis=1, keepdims=True)
+    normalized = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True))
+    if _affine(normalized, got, with_offset=True):
+        return "LayerNorm"
+    if _affine(rows / np.sqrt((rows**2).mean(axis=1, keepdims=True)), got, with_offset=False):
+        return "RMSNorm"
+    return None
+
+
+def _affine(definition: Array, got: Array, with_offset: bool) -> bool:
+    """True when every column of `got` is a multiple of the definition's, plus an offset.
+
+    The fit is least squares, a column at a time.
+    """
+    x, y = (
+        t.astype(np.float64) - (t.mean(axis=0, dtype=np.float64) if with_offset else 0.0)
+        for t in (definition, got)
+    )
+    slope = (x * y).sum(axis=0) / (x * x).sum(axis=0)
+    error = np.abs(slope * x - y).max(axis=0)
+    scale = np.maximum(1.0, np.abs(got).max(axis=0))
+    return bool(np.all(error <= _TOLERANCE * scale) and np.all(np.abs(slope) >= 1e-9))
+
+
+def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array | None:
+    """Evaluate a region on a sample; None when a constant does not lie along the row."""
+    rng = np.random.default_rng(1)
+    values: dict[str, Array | None] = {region.source: x}
+    for node in region.nodes:
+        for name in node.inputs:
+            if name and name not in values:
+                value = _constant_sample(graph, name, x.ndim, axis, rng)
+                if value is None and not (node.op_type in _REDUCTIONS and name == node.input(1)):
+                    return None
+                values[name] = graph.tensors[name].value if value is None else value
+        if node.op_type == "Cast":
+            values[node.outputs[0]] = values[node.inputs[0]]
+            continue
+        needed = {name: values[name] for name in node.inputs if name}
+        results = evaluate(node, None, needed, graph.opset)
+        if not results:
+            return None
+        values[node.outputs[0]] = results[0]
+    return values[region.output]
+
+
+def _constant_sample(
+    graph: OnnxGraph, name: str, rank: int, axis: int | None, rng: np.random.Generator
+) -> Array | None:
+    tensor = graph.tensors[name]
+    if tensor.elements == 1:
+        return tensor.value
+    lead = rank - len(tensor.shape)
+    along = [a + lead for a, extent in enumerate(tensor.shape) if extent != 1]
+    if axis is None or along != [axis]:
+        return None
+    return rng.uniform(0.5, 1.5, size=tensor.shape).astype(np.float32)

@@ -1,0 +1,1 @@
+"""A Graph becomes mapped kernels."""

@@ -1,0 +1,115 @@
+"""Attention as a group of operators: one kernel, softmax behind Q.K^T, or three kernels; and softmax alone."""
+
+from dataclasses import replace
+
+from codesign.compiler.graph import Matmul, Operator, Softmax
+from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.blocks import ceil_div
+from codesign.compiler.kernels.matmul_shape import MatmulProblem
+from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan.operator_work import Operators, role
+from codesign.compiler.plan.work import Alternative, Group, Work
+
+
+class AttentionMatcher:
+    """Finds attention and softmax among operators."""
+
+    def __init__(self, operators: Operators) -> None:
+        self.ops = operators
+
+    def group(self, op: Operator) -> Group | None:
+        """Q.K^T, softmax and P.V: on chip throughout, with softmax behind Q.K^T, or apart."""
+        if not isinstance(op, Matmul) or op.constant_b or not op.transposed_b:
+            return None
+        softmax = self.ops.only_consumer(op)
+        context = self.ops.only_consumer(softmax) if isinstance(softmax, Softmax) else None
+        if not isinstance(softmax, Softmax) or not isinstance(context, Matmul):
+            return None
+        if context.constant_b or context.transposed_b or context.inputs[0] != softmax.output:
+            return None
+        if not self.ops.on_chip(softmax):
+            return None
+        scores = self.ops.matmul_work((op,), op.output)
+        apart = (
+            scores,
+            self._row_batched(softmax, op.batch),
+            self.ops.matmul_work((context,), context.output),
+        )
+        fused = self.ops.matmul_work((op,), softmax.output, "softmax", (softmax.name,))
+        assert isinstance(fused.problem, MatmulProblem)
+        masked = replace(fused.problem, parameters=self._mask_rows(softmax) > 0)
+        behind = (replace(fused, problem=masked), apart[2])
+        bias = softmax.bias_elements > 0
+        on_chip = Work(
+            op.name.rsplit("/", 1)[0],
+            "attention",
+            (op.name, softmax.name, context.name),
+            (*op.inputs, context.inputs[1], *softmax.inputs[1:]),
+            (context.output,),
+            AttentionProblem(op.batch, op.m, op.n, op.k, bias, self._mask_rows(softmax)),
+            macs=op.macs + context.macs,
+            ranges=(0, role(self.ops.graph, op), role(self.ops.graph, context)),
+        )
+        same_heads = context.n == op.k and context.batch == op.batch
+        alternatives: list[Alternative] = [apart]
+        if not bias:  # a bias matrix enters with the scores: only on chip, or as an addition apart
+            alternatives.insert(0, behind)
+        if same_heads:
+            alternatives.insert(0, (on_chip,))
+            alternatives += self._grouped(op, softmax, on_chip)
+        return Group((op, softmax, context), tuple(alternatives))
+
+    def _grouped(self, op: Matmul, softmax: Softmax, on_chip: Work) -> list[Alternative]:
+        """Attention that loads a key head once for the query heads that share it, as rows of one.
+
+        The host copies the queries into that order and the context back. Not where rows of one head
+        see other keys than those of another: causal masks go by the number of the row.
+        """
+        alike = op.m == 1 or not softmax.causal
+        if self.ops.accurate or op.shared == 1 or softmax.bias_elements or not alike:
+            return []
+        p = on_chip.problem
+        assert isinstance(p, AttentionProblem)
+        problem = replace(p, heads=p.heads // op.shared, queries=p.queries * op.shared)
+        query, (output,) = on_chip.inputs[0], on_chip.outputs
+        stacked, result = f"{query}/grouped", f"{output}/grouped"
+        size = op.batch * op.m * op.k
+        work = replace(
+            on_chip,
+            inputs=(stacked, *on_chip.inputs[1:]),
+            outputs=(result,),
+            problem=problem,
+        )
+        before = self.ops.copy(op, "queries", query, stacked, size)
+        return [(before, work, self.ops.copy(op, "context", result, output, size))]
+
+    def softmax(self, op: Softmax) -> Group:
+        """A softmax apart from any product: over the scores of every head where one wrote them."""
+        if not self.ops.on_chip(op):
+            return Group((op,), ((self.ops.row(op, "softmax", op.inputs[:1]),),))
+        source = self.ops.operator(op.inputs[0])
+        product = isinstance(source, Matmul) and not source.constant_b and source.n == op.cols
+        heads = source.batch if isinstance(source, Matmul) and product else 1
+        return Group((op,), ((self._row_batched(op, heads),),))
+
+    def _row_batched(self, softmax: Softmax, heads: int) -> Work:
+        """Softmax over the scores of every head; a bias matrix is a second operand, a mask over keys
+        are parameters.
+        """
+        operands = 2 if softmax.bias_elements else 1
+        masked = int(self._mask_rows(softmax) > 0)
+        rows = softmax.rows // heads
+        problem = RowProblem(rows, softmax.cols, "softmax", operands, masked, heads)
+        return Work(
+            softmax.name, "softmax", (softmax.name,), softmax.inputs, (softmax.output,), problem
+        )
+
+    def _mask_rows(self, softmax: Softmax) -> int:
+        """Parameter rows of a mask over keys, which is every computed one beside its bias matrix;
+        causal masks come from row numbers.
+        """
+        if not softmax.masked:
+            return 0
+        if len(softmax.inputs) == 1 and (softmax.causal or softmax.bias_elements):
+            return 0
+        return int(ceil_div(softmax.cols, self.ops.config.dim))

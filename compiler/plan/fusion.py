@@ -1,0 +1,212 @@
+"""Fusion: groups of operators that one or a few kernels compute, with the alternatives to choose from.
+
+The operator graph is partitioned into groups (a projection with its activation, Q/K/V projections
+of one input, a whole attention, a sum with its LayerNorm); the groups form a DAG again. Each group
+lists alternatives, from most to least fused; `lower` takes the cheapest.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+import networkx as nx
+
+from codesign.compiler.graph import (
+    Activation,
+    Add,
+    Graph,
+    HostOp,
+    LayerNorm,
+    Matmul,
+    Operator,
+    Softmax,
+)
+from codesign.compiler.kernels.blocks import ceil_div
+from codesign.compiler.kernels.matmul_shape import MatmulProblem
+from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan.attention_fusion import AttentionMatcher
+from codesign.compiler.plan.operator_work import Operators
+from codesign.compiler.plan.work import LOW, PATCHES, Group, Work
+from codesign.hw.machine.config import HardwareConfig
+
+
+def fuse(
+    graph: Graph,
+    config: HardwareConfig,
+    accurate: bool = False,
+    moved: Collection[str] = (),
+    by_host: Collection[str] = (),
+) -> list[Group]:
+    """Groups of the whole graph in an order in which inputs come before their readers.
+
+    With `accurate` the host sums embeddings in float, and a norm of what the host wrote reads it as
+    two int8 matrices, values and remainders. The tensors in `moved` have a zero point: kernels load
+    the parameters that move their numbers, and a relu is what saturation does at the lowest code.
+    The operators in `by_host` do not fit the machine's formats or layouts.
+    """
+    operators = Operators(graph, config, accurate, moved, by_host)
+    groups = list(_Matcher(operators).groups())
+    owner = {op.name: index for index, group in enumerate(groups) for op in group.operators}
+    order: nx.DiGraph[int] = nx.DiGraph()
+    order.add_nodes_from(range(len(groups)))
+    order.add_edges_from((owner[u], owner[v]) for u, v in graph.dag.edges if owner[u] != owner[v])
+    return [groups[index] for index in nx.lexicographical_topological_sort(order)]
+
+
+class _Matcher:
+    """Walks the operators in order and claims those that belong together."""
+
+    def __init__(self, operators: Operators) -> None:
+        self.ops, self.attention = operators, AttentionMatcher(operators)
+
+    def groups(self) -> Iterator[Group]:
+        """Every group; attention first claims its matmuls, the rest follows in graph order."""
+        attentions = {
+            op.name: a for op in self.ops.order if (a := self.attention.group(op)) is not None
+        }
+        for group in attentions.values():
+            self.ops.claimed.update(op.name for op in group.operators)
+        for op in self.ops.order:
+            if op.name in attentions:
+                yield attentions[op.name]
+            elif op.name not in self.ops.claimed:
+                group = self._group(op)
+                self.ops.claimed.update(member.name for member in group.operators)
+                yield group
+
+    def _group(self, op: Operator) -> Group:
+        match op:
+            case Matmul(constant_b=True, patches="rows" | "bytes"):
+                return self._convolution(op)
+            case Matmul(constant_b=True):
+                return self._projection(op)
+            case Matmul():
+                return Group((op,), ((self.ops.matmul_work((op,), op.output),),))
+            case Softmax():
+                return self.attention.softmax(op)
+            case LayerNorm():
+                return self._norm(op)
+            case Activation():
+                return self._single(op, self.ops.function(op), op.inputs[:1])
+            case Add():
+                return self._sum(op)
+            case HostOp(function="add") if self._adds_on_chip(op):
+                dim, sets = self.ops.config.dim, self.ops.sets("copy", op, op.inputs)
+                problem = RowProblem(ceil_div(op.count, dim), dim, "copy", 2, sets)
+                work = Work(op.name, "add", (op.name,), op.inputs, (op.output,), problem)
+                return Group((op,), ((work,),))
+            case HostOp():
+                return Group((op,), ((self.ops.host(op, op.function, op.copy),),))
+            case _:  # pragma: no cover - the importer makes no other kinds
+                raise AssertionError(op.kind)
+
+    def _adds_on_chip(self, op: HostOp) -> bool:
+        return self.ops.on_chip(op) and len(op.inputs) <= 2 and not self.ops.accurate
+
+    def _single(self, op: Operator, function: str, inputs: tuple[str, ...]) -> Group:
+        return Group((op,), ((self.ops.row(op, function, inputs),),))
+
+    # -- Patterns ----------------------------------------------------------------------------------
+
+    def _projection(self, op: Matmul) -> Group:
+        """A matmul with weights: with its activation, its LayerNorm, or its siblings of one input."""
+        plain = self.ops.matmul_work((op,), op.output)
+        reader = self.ops.only_consumer(op)
+        if isinstance(reader, Activation):
+            if self.ops.on_chip(reader) or reader.function == "relu":
+                function = self.ops.function(reader)
+                fused = self.ops.matmul_work((op,), reader.output, function, (reader.name,))
+                return Group((op, reader), ((self._by_channel(fused),),))
+            return Group((op, reader), ((plain, self.ops.host(reader, reader.function)),))
+        if isinstance(reader, Add | LayerNorm) and self.ops.on_chip(reader):
+            return self._projection_sum(op, plain, reader)
+        siblings = self._siblings(op)
+        if len(siblings) > 1:
+            merged = self.ops.matmul_work(siblings, op.output)
+            apart = tuple(self.ops.matmul_work((member,), member.output) for member in siblings)
+            return Group(siblings, ((merged,), apart))
+        return Group((op,), ((plain,),))
+
+    def _convolution(self, op: Matmul) -> Group:
+        """A projection of patches, behind the host's copy of them; in a run the host writes the image
+        as patches at once."""
+        size, patches = op.batch * op.m * op.k, f"{op.output}/{PATCHES}"
+        copy = self.ops.copy(op, PATCHES, op.inputs[0], patches, size, op.patches)
+        group = self._projection(op)
+        read = op.inputs[0] if self.ops.accurate else patches
+        alternatives = tuple(
+            (copy, replace(first, inputs=(read, *first.inputs[1:])), *rest)
+            for first, *rest in group.alternatives
+        )
+        return replace(group, alternatives=alternatives)
+
+    def _by_channel(self, work: Work) -> Work:
+        """The same work; an accurate GELU behind weights has a scale for each channel."""
+        p = work.problem
+        assert isinstance(p, MatmulProblem)
+        precise = self.ops.accurate or not self.ops.moved.isdisjoint(work.outputs)
+        channels = precise and p.parameters and p.function == "gelu"
+        return replace(work, problem=replace(p, channel_output=channels))
+
+    def _siblings(self, op: Matmul) -> tuple[Matmul, ...]:
+        """Unclaimed projections of the same input whose outputs can lie side by side."""
+        if op.batch != 1 or op.im2col_bytes:
+            return (op,)
+        found = [op]
+        for other in self.ops.readers(op.inputs[0]):
+            if (
+                other is not op
+                and isinstance(other, Matmul)
+                and other.constant_b
+                and other.name not in self.ops.claimed
+                and (other.inputs, other.m, other.k, other.batch) == (op.inputs, op.m, op.k, 1)
+                and not other.im2col_bytes
+                and not isinstance(self.ops.only_consumer(other), Activation | Add | LayerNorm)
+            ):
+                found.append(other)
+        return tuple(found)
+
+    def _projection_sum(self, op: Matmul, plain: Work, reader: Add | LayerNorm) -> Group:
+        """Projection, residual sum and norm or activation: behind the mesh, or by themselves."""
+        total = reader if isinstance(reader, Add) else None
+        last = self.ops.only_consumer(reader) if total else reader
+        if not isinstance(last, LayerNorm | Activation) or not self.ops.on_chip(last):
+            last = None
+        members: list[Operator] = [member for member in (op, total, last) if member is not None]
+        others = tuple(t for t in total.inputs if t != op.output) if total else ()
+        function = self.ops.function(last)
+        base = plain.problem
+        assert isinstance(base, MatmulProblem)
+        fused = Work(
+            plain.name,
+            "matmul",
+            tuple(member.name for member in members),
+            plain.inputs + others,
+            (members[-1].output,),
+            replace(base, parameters=True, function=function, residual=total is not None),
+            macs=op.macs,
+        )
+        fused = self._by_channel(fused)
+        end = last or total
+        assert end is not None
+        before = (total.name,) if total and last else ()
+        alone = self.ops.row(end, function, total.inputs if total else end.inputs, before)
+        whole = not isinstance(last, LayerNorm) or op.n == last.cols
+        fusable = op.batch == 1 and whole and len(others) == (total is not None)
+        apart = (plain, alone)
+        return Group(tuple(members), ((fused,), apart) if fusable else (apart,))
+
+    def _norm(self, op: LayerNorm) -> Group:
+        inputs = op.inputs[:1]
+        by_host = isinstance(self.ops.operator(inputs[0]), HostOp)
+        if self.ops.accurate and by_host and inputs[0] not in self.ops.moved:
+            inputs += (inputs[0] + LOW,)
+        return self._single(op, "rmsnorm" if op.rms else "layernorm", inputs)
+
+    def _sum(self, op: Add) -> Group:
+        """A residual sum, with the norm or activation that alone reads it."""
+        reader = self.ops.only_consumer(op)
+        if not isinstance(reader, LayerNorm | Activation) or not self.ops.on_chip(reader):
+            return self._single(op, "copy", op.inputs)
+        function = self.ops.function(reader)
+        work = self.ops.row(reader, function, op.inputs, (op.name,))
+        return Group((op, reader), ((work,),))

@@ -1,0 +1,1 @@
+"""Rewriting an ONNX file into operators that have a meaning here."""

@@ -1,0 +1,1 @@
+"""What the machine costs: energy, area, memories, and the host beside it."""

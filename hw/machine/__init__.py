@@ -1,0 +1,1 @@
+"""What the machine is: its sizes, instructions, Programs and integer arithmetic."""

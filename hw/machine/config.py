@@ -1,0 +1,232 @@
+"""HardwareConfig: everything that shapes the machine, and nothing else.
+
+Frozen, validated on construction with every violation reported at once, read from and written to
+TOML. Named presets are starting points for `dataclasses.replace`.
+"""
+
+import difflib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from codesign.hw.errors import ConfigError
+from codesign.hw.platform.text import said
+from codesign.hw.platform.toml_file import load_toml
+from codesign.hw.sizes import parse_size
+
+ACCUMULATOR_WORD_BYTES = 4
+TECHNOLOGY_NODES_NM = (22, 32, 45)
+ADDRESS_BITS = 20  # of a local row
+LARGEST = 1 << 62  # of any number here
+LONGEST_NAME = 200
+PARAMETER_ADDRESS_BITS = 10  # of a row of the parameter memory
+
+
+def _power_of_two(value: int) -> bool:
+    return value > 0 and value & (value - 1) == 0
+
+
+@dataclass(frozen=True)
+class HardwareConfig:
+    """One machine. Sizes are bytes, times cycles unless the name says otherwise.
+
+    Raises ConfigError naming every violation when the fields contradict each other.
+    """
+
+    name: str = "ibert"
+    dim: int = 16  # side of the mesh: dim x dim PEs
+    scratchpad_bytes: int = 64 << 10  # int8 rows of dim bytes
+    scratchpad_banks: int = 16  # each one read and one write port
+    accumulator_bytes: int = 256 << 10  # int32 rows of dim words
+    accumulator_banks: int = 8  # each one read and one write port
+    parameter_channels: int = 2048  # per-channel bias and scale, or gamma and beta, of the drain
+    bus_bytes: int = 16  # one AXI4 beat; one beat per cycle and direction
+    dram_latency_cycles: int = 50  # first beat after the request
+    load_queue_depth: int = 8
+    execute_queue_depth: int = 16
+    drain_queue_depth: int = 8
+    clock_hz: int = 500_000_000
+    technology_nm: int = 22
+    normalization: bool = True  # i-GELU, i-softmax, i-LayerNorm, RMSNorm and residual-add units
+
+    def __post_init__(self) -> None:
+        violations = list(self._violations())
+        if violations:
+            raise ConfigError(violations)
+
+    @property
+    def scratchpad_rows(self) -> int:
+        """Rows of dim int8 values in the scratchpad."""
+        return self.scratchpad_bytes // self.dim
+
+    @property
+    def scratchpad_bank_rows(self) -> int:
+        """Rows in one scratchpad bank."""
+        return self.scratchpad_rows // self.scratchpad_banks
+
+    @property
+    def accumulator_row_bytes(self) -> int:
+        """Bytes of one accumulator row: dim int32 words."""
+        return self.dim * ACCUMULATOR_WORD_BYTES
+
+    @property
+    def accumulator_rows(self) -> int:
+        """Rows of dim int32 words in the accumulator."""
+        return self.accumulator_bytes // self.accumulator_row_bytes
+
+    @property
+    def accumulator_bank_rows(self) -> int:
+        """Rows in one accumulator bank."""
+        return self.accumulator_rows // self.accumulator_banks
+
+    @property
+    def macs_per_cycle(self) -> int:
+        """Peak multiply-accumulates of the mesh in one cycle."""
+        return self.dim * self.dim
+
+    def _violations(self) -> Iterator[str]:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            expected = type(field.default)
+            if type(value) is not expected:
+                kind = "a whole number" if expected is int else f"a {expected.__name__}"
+                yield f"{field.name} is {said(value)} but must be {kind}"
+            elif isinstance(value, int) and abs(value) > LARGEST:
+                yield f"{field.name} is {said(value)} but must be at most {LARGEST}"
+            elif isinstance(value, str) and not (
+                value.isprintable() and len(value) <= LONGEST_NAME
+            ):
+                yield f"{field.name} must be {LONGEST_NAME} printable characters at most"
+        numbers = {f.name: getattr(self, f.name) for f in fields(self) if type(f.default) is int}
+        if any(type(value) is not int or abs(value) > LARGEST for value in numbers.values()):
+            return
+        if not (_power_of_two(self.dim) and 4 <= self.dim <= 128):
+            yield f"dim is {self.dim} but must be a power of two from 4 to 128"
+            return
+        for memory, row_bytes in (("scratchpad", self.dim), ("accumulator", 4 * self.dim)):
+            yield from self._memory_violations(memory, row_bytes)
+        widest = min(128, self.dim * self.dim)
+        if not (_power_of_two(self.bus_bytes) and self.bus_bytes <= widest):
+            yield f"bus_bytes is {self.bus_bytes} but must be a power of two from 1 to {widest}"
+        most = self.dim << PARAMETER_ADDRESS_BITS
+        if self.parameter_channels % self.dim or not 1 <= self.parameter_channels <= most:
+            yield (
+                f"parameter_channels is {self.parameter_channels} but must be a multiple of dim "
+                f"({self.dim}) up to {most}"
+            )
+        for unit in ("load", "execute", "drain"):
+            depth = numbers[f"{unit}_queue_depth"]
+            if not 2 <= depth <= 256:
+                yield f"{unit}_queue_depth is {depth} but must be from 2 to 256"
+        if not 1 <= self.dram_latency_cycles <= 10_000:
+            yield f"dram_latency_cycles is {self.dram_latency_cycles} but must be from 1 to 10000"
+        if self.clock_hz <= 0:
+            yield f"clock_hz is {self.clock_hz} but must be positive"
+        if self.technology_nm not in TECHNOLOGY_NODES_NM:
+            yield f"technology_nm is {self.technology_nm} but must be one of 22, 32, 45"
+
+    def _memory_violations(self, memory: str, row_bytes: int) -> Iterator[str]:
+        size = getattr(self, f"{memory}_bytes")
+        banks = getattr(self, f"{memory}_banks")
+        if not (_power_of_two(banks) and 2 <= banks <= 64):
+            yield f"{memory}_banks is {banks} but must be a power of two from 2 to 64"
+            return
+        granule = banks * row_bytes
+        if size <= 0 or (granule > 0 and size % granule):
+            yield (
+                f"{memory}_bytes is {size} but must be a positive multiple of "
+                f"{granule} ({banks} banks of {row_bytes}-byte rows)"
+            )
+        elif size // granule < self.dim:
+            yield f"{memory}_bytes is {size} but a bank must hold {self.dim} rows: at least {granule * self.dim}"
+        elif size // row_bytes > 1 << ADDRESS_BITS:
+            yield (
+                f"{memory}_bytes is {size} but must be at most {row_bytes << ADDRESS_BITS} "
+                f"(addresses reach {1 << ADDRESS_BITS} rows)"
+            )
+
+
+PRESETS = {
+    config.name: config
+    for config in (
+        HardwareConfig(
+            name="gemmini",
+            scratchpad_bytes=256 << 10,
+            scratchpad_banks=4,
+            accumulator_bytes=64 << 10,
+            accumulator_banks=2,
+            normalization=False,
+        ),
+        HardwareConfig(name="ibert"),
+        HardwareConfig(
+            name="edge",
+            dim=8,
+            scratchpad_bytes=32 << 10,
+            scratchpad_banks=8,
+            accumulator_bytes=64 << 10,
+            bus_bytes=8,
+        ),
+        HardwareConfig(
+            name="large",
+            dim=32,
+            scratchpad_bytes=256 << 10,
+            accumulator_bytes=512 << 10,
+            bus_bytes=32,
+        ),
+    )
+}
+
+
+def preset(name: str) -> HardwareConfig:
+    """Return the preset machine called `name`; raises ConfigError with the names that come near."""
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f"did you mean {near[0]}?" if near else "choose from " + ", ".join(PRESETS)
+        raise ConfigError([f"no preset is called {name!r}: {hint}"])
+    return PRESETS[name]
+
+
+def from_dict(values: dict[str, Any]) -> HardwareConfig:
+    """Return a machine from TOML-like values: an optional `preset`, then fields that replace its own.
+
+    Sizes may be written as text (`"64K"`). Raises ConfigError naming every unknown field and
+    every violation together.
+    """
+    values = dict(values)
+    base = preset(str(values.pop("preset", "ibert"))[:LONGEST_NAME])
+    known = {field.name for field in fields(HardwareConfig)}
+    violations = [f"unknown field {name!r}" for name in values if name not in known]
+    overrides = {name: value for name, value in values.items() if name in known}
+    for name, value in overrides.items():
+        if name.endswith("_bytes") and isinstance(value, str):
+            try:
+                overrides[name] = parse_size(value)
+            except ValueError as error:
+                violations.append(f"{name}: {str(error)[:200]}")
+                overrides[name] = getattr(base, name)
+    try:
+        config = replace(base, **overrides)
+    except ConfigError as error:
+        violations.extend(error.violations)
+    if violations:
+        raise ConfigError(violations)
+    return config
+
+
+def from_toml(path: Path) -> HardwareConfig:
+    """Read a machine from a TOML file; raises ConfigError for anything wrong in it."""
+    try:
+        values = load_toml(path)
+    except OSError as error:
+        raise ConfigError([f"cannot read {path}: {error.strerror}"]) from error
+    except ValueError as error:
+        raise ConfigError([f"{path} is not TOML: {error}"]) from error
+    return from_dict(values)
+
+
+def to_toml(config: HardwareConfig) -> str:
+    """Return the machine as TOML text that `from_toml` reads back equal."""
+    return tomli_w.dumps(asdict(config))

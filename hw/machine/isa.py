@@ -1,0 +1,155 @@
+"""The instruction set, as one table: units, token channels, operations and their fields.
+
+Each instruction belongs to one unit's queue. It may wait for tokens before it starts and signal
+tokens either when its sources are free again (`release`) or when its results can be read
+(`complete`); the channel decides which.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from codesign.hw.machine.config import ADDRESS_BITS, PARAMETER_ADDRESS_BITS
+
+UNITS = ("load", "execute", "drain")
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A counted token channel from one unit to another (as in VTA, arXiv 1807.04188)."""
+
+    name: str
+    source: str
+    target: str
+    at: Literal["release", "complete"]
+    meaning: str
+
+
+CHANNELS = (
+    Channel("loaded", "load", "execute", "complete", "operands are in the scratchpad"),
+    Channel("filled", "load", "drain", "complete", "rows or parameters are in place for a drain"),
+    Channel("consumed", "execute", "load", "release", "scratchpad rows may be overwritten"),
+    Channel("computed", "execute", "drain", "complete", "accumulator rows hold final sums"),
+    Channel("drained", "drain", "execute", "release", "accumulator rows may be overwritten"),
+    Channel("stored", "drain", "execute", "complete", "scratchpad rows written by a drain"),
+    Channel("emptied", "drain", "load", "release", "rows or parameters may be overwritten"),
+    Channel(
+        "finished", "execute", "load", "release", "the rows of a whole tile may be overwritten"
+    ),
+)
+CHANNEL_INDEX = {channel.name: index for index, channel in enumerate(CHANNELS)}
+MAX_TOKENS = 255  # a channel's counter is 8 bits wide
+PARAMETER_BYTES = 8  # of the drain, per channel: int32 bias, 24-bit multiplier, 8-bit shift
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of an operation: its width in bits and what it says."""
+
+    name: str
+    bits: int
+    meaning: str
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the machine; `values` shape its timing, `addresses` and `flags` do not.
+
+    `addresses` also holds the numbers that only shape results: factors, shifts, valid columns.
+    """
+
+    name: str
+    opcode: int
+    unit: str
+    values: tuple[Field, ...]
+    addresses: tuple[Field, ...]
+    flags: tuple[Field, ...]
+    meaning: str
+
+
+_ROWS = Field("rows", 16, "rows per block")
+_BLOCKS = Field("blocks", 12, "blocks of dim columns")
+_DRAM = Field("dram", 40, "byte address in DRAM")
+_DRAM_STRIDE = Field("dram_stride", 32, "bytes from one block to the next in DRAM")
+_LOCAL_STRIDE = Field("stride", ADDRESS_BITS, "local rows from one block to the next")
+
+TARGETS = ("scratchpad", "accumulator", "accumulator_int32", "parameters")
+FUNCTIONS = ("copy", "relu", "gelu", "softmax", "layernorm", "rmsnorm")
+DESTINATIONS = ("dram", "dram_int32", "scratchpad")
+ROW_FUNCTIONS = ("softmax", "layernorm", "rmsnorm")
+
+OPERATIONS = (
+    Operation(
+        "mvin",
+        1,
+        "load",
+        (_ROWS, _BLOCKS, Field("target", 2, "index into TARGETS")),
+        (
+            _DRAM,
+            _DRAM_STRIDE,
+            Field("local", ADDRESS_BITS, "first local row"),
+            _LOCAL_STRIDE,
+            Field("scale", 24, "factor of int8 values that enter the accumulator"),
+        ),
+        (Field("accumulate", 1, "add to the accumulator rows instead of overwriting them"),),
+        "DRAM to scratchpad, accumulator (scaled) or the drain's parameter memory",
+    ),
+    Operation(
+        "preload",
+        2,
+        "execute",
+        (Field("rows", 8, "weight rows; the rest of the tile is zero"),),
+        (Field("local", ADDRESS_BITS, "scratchpad row of the first weight row"),),
+        (Field("transposed", 1, "rows enter from the west: the tile is used transposed"),),
+        "a dim x dim weight tile into the mesh's shadow registers",
+    ),
+    Operation(
+        "compute",
+        3,
+        "execute",
+        (_ROWS, Field("depth", 8, "useful rows of the weight tile"), Field("width", 8, "columns")),
+        (
+            Field("local", ADDRESS_BITS, "scratchpad row of the first A row"),
+            Field("accumulator", ADDRESS_BITS, "accumulator row of the first result"),
+        ),
+        (Field("overwrite", 1, "replace the accumulator rows instead of adding to them"),),
+        "swap in the preloaded weights and stream rows of A through the mesh",
+    ),
+    Operation(
+        "mvout",
+        4,
+        "drain",
+        (
+            _ROWS,
+            _BLOCKS,
+            Field("function", 3, "index into FUNCTIONS"),
+            Field("destination", 2, "index into DESTINATIONS"),
+        ),
+        (
+            Field("accumulator", ADDRESS_BITS, "first accumulator row"),
+            _LOCAL_STRIDE,
+            _DRAM,
+            _DRAM_STRIDE,
+            Field("local", ADDRESS_BITS, "first scratchpad row, when that is the destination"),
+            Field("local_stride", ADDRESS_BITS, "scratchpad rows from one block to the next"),
+            Field("parameters", PARAMETER_ADDRESS_BITS, "first row of the parameter memory"),
+            Field("multiplier", 24, "of the first requantizer, without channel_scale", signed=True),
+            Field("shift", 6, "of the first requantizer, without channel_scale"),
+            Field("out_multiplier", 24, "of the last one, without channel_affine", signed=True),
+            Field("out_shift", 6, "of the last one, without channel_affine"),
+            Field("columns", 16, "valid columns of all blocks together, for row functions"),
+            Field("diagonal", ADDRESS_BITS, "last column that row 0 sees, if causal", signed=True),
+            Field("inverse", 24, "reciprocal of columns (see arithmetic.inverse), for LayerNorm"),
+        ),
+        (
+            Field("channel_scale", 1, "first requantizer per channel, from the parameter memory"),
+            Field("channel_affine", 1, "gamma and beta per channel, from the parameter memory"),
+            Field("causal", 1, "row r sees columns up to diagonal + r"),
+        ),
+        "accumulator through a row function and the requantizer to DRAM or scratchpad",
+    ),
+    Operation("load_sync", 5, "load", (), (), (), "pass tokens, move nothing"),
+    Operation("execute_sync", 6, "execute", (), (), (), "pass tokens, move nothing"),
+    Operation("drain_sync", 7, "drain", (), (), (), "pass tokens, move nothing"),
+)
+OPERATION = {operation.name: operation for operation in OPERATIONS}

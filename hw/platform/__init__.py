@@ -1,0 +1,1 @@
+"""What the tool itself stands on: files, text, processes and installed packages."""

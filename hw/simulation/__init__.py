@@ -1,0 +1,1 @@
+"""Running the RTL, and holding the views against it."""

@@ -1,0 +1,369 @@
+"""What a Program computes: the instructions one after another on numpy memories, to the bit.
+
+The reference for the hardware. Timing has no part in it: whether the machine, which overlaps
+instructions, computes the same is what `races.check_races` tells.
+"""
+
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.hw.errors import ProgramError
+from codesign.hw.machine import arithmetic
+from codesign.hw.machine.arithmetic import Bools, Bytes, Ints
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.isa import (
+    CHANNEL_INDEX,
+    CHANNELS,
+    DESTINATIONS,
+    FUNCTIONS,
+    OPERATION,
+    OPERATIONS,
+    PARAMETER_BYTES,
+    ROW_FUNCTIONS,
+    TARGETS,
+    Field,
+)
+from codesign.hw.machine.program import Body, Issued, Kernel, Program, unroll
+
+VALUE_FUNCTIONS = ("gelu", *ROW_FUNCTIONS)  # that need the normalization units
+Scalar = TypeVar("Scalar", bound=np.generic)
+HostStep = Callable[[Kernel, Bytes], None]
+
+
+def _range(field: Field) -> tuple[str, int, int]:
+    lowest = -(1 << (field.bits - 1)) if field.signed else 0
+    return field.name, lowest, lowest + (1 << field.bits)
+
+
+_RANGES = {
+    o.name: (
+        tuple(map(_range, o.values)),
+        tuple(map(_range, o.addresses)),
+        frozenset(f.name for f in o.values),
+        frozenset(f.name for f in o.addresses),
+        frozenset(f.name for f in o.flags),
+    )
+    for o in OPERATIONS
+}
+
+
+class Machine:
+    """The memories and the weights of a machine, and the DRAM it works on (changed in place).
+
+    All memories outlive a kernel. Raises ProgramError, naming the instruction, for a field that is
+    unknown, out of range or contradicts another, a row or DRAM byte outside its memory, a row read
+    that was never written, a block that starts inside a beat, weights that are missing, and a token
+    that its unit cannot pass.
+    """
+
+    def __init__(self, config: HardwareConfig, dram: Bytes) -> None:
+        dim = config.dim
+        parameter_rows = config.parameter_channels // dim
+        self.config = config
+        self.dram = dram
+        self.scratchpad = np.zeros((config.scratchpad_rows, dim), dtype=np.int8)
+        self.accumulator = np.zeros((config.accumulator_rows, dim), dtype=np.int32)
+        self.parameters = np.zeros((parameter_rows, dim, PARAMETER_BYTES), dtype=np.uint8)
+        self.written = {
+            "scratchpad": np.zeros(config.scratchpad_rows, dtype=np.bool_),
+            "accumulator": np.zeros(config.accumulator_rows, dtype=np.bool_),
+            "parameters": np.zeros(parameter_rows, dtype=np.bool_),
+        }
+        # float32 holds every sum of a tile exactly: at most 128 products of 2^14.
+        self.weights: npt.NDArray[np.float32] | None = None
+        self.preloaded: npt.NDArray[np.float32] | None = None
+        self._now = ""
+        self._operations: dict[str, Callable[[Issued], None]] = {
+            "mvin": self._mvin,
+            "preload": self._preload,
+            "compute": self._compute,
+            "mvout": self._mvout,
+        }
+
+    def run_program(self, program: Program, host: HostStep | None = None) -> None:
+        """Run every kernel in order; `host` does, on the DRAM, what kernels leave to the host."""
+        for kernel in program.kernels:
+            try:
+                self.run(kernel.body)
+            except ProgramError as error:
+                raise ProgramError(f"kernel {kernel.name!r}: {error}") from error
+            if kernel.host_cycles and host is not None:
+                host(kernel, self.dram)
+            elif kernel.host_cycles:
+                raise ProgramError(f"kernel {kernel.name!r} needs a host, and none was given")
+
+    def run(self, body: Body) -> None:
+        """Execute every instruction of a kernel's body in program order."""
+        for index, issued in enumerate(unroll(body)):
+            self.step(issued, index)
+
+    def step(self, issued: Issued, index: int) -> None:
+        """Execute one instruction, the `index`-th of its kernel."""
+        self._now = f"{issued.op} at site {issued.site} (instruction {index})"
+        self._check_fields(issued)
+        operation = self._operations.get(issued.op)
+        if operation is not None:  # a sync moves nothing
+            operation(issued)
+
+    # -- Checks --------------------------------------------------------------------------------------
+
+    def _fail(self, message: str) -> NoReturn:
+        raise ProgramError(f"{self._now}: {message}")
+
+    def _check_fields(self, issued: Issued) -> None:
+        if issued.op not in _RANGES:
+            self._fail("there is no such operation")
+        for passed, end in ((issued.waits, "target"), (issued.signals, "source")):
+            for channel, _ in passed:
+                if getattr(CHANNELS[CHANNEL_INDEX[channel]], end) != OPERATION[issued.op].unit:
+                    self._fail(f"cannot {'wait for' if end == 'target' else 'signal'} {channel!r}")
+        values, addresses, *known = _RANGES[issued.op]
+        for given, names in zip(
+            (issued.values, issued.addresses, issued.flags), known, strict=True
+        ):
+            if not given.keys() <= names:
+                self._fail(f"has no field {min(given.keys() - names)!r}")
+        for ranges, numbers in ((values, issued.values), (addresses, issued.addresses)):
+            for name, lowest, limit in ranges:
+                number = numbers.get(name, 0)
+                if not lowest <= number < limit:
+                    self._fail(f"{name} is {number} but must be from {lowest} to {limit - 1}")
+
+    def _check_range(self, name: str, value: int, lowest: int, highest: int) -> int:
+        if not lowest <= value <= highest:
+            self._fail(f"{name} is {value} but must be from {lowest} to {highest}")
+        return value
+
+    def _rows(self, memory: str, first: int, count: int, *, reads: bool) -> slice:
+        """The rows of a memory from `first` on; those read must have been written."""
+        written = self.written[memory]
+        if first + count > len(written):
+            self._fail(f"row {first + count - 1} is outside the {memory} ({len(written)} rows)")
+        rows = slice(first, first + count)
+        if reads:
+            if not written[rows].all():
+                row = first + int(np.argmin(written[rows]))
+                self._fail(f"reads row {row} of the {memory}, which was never written")
+        else:
+            written[rows] = True
+        return rows
+
+    def _block(self, issued: Issued, block: int, size: int) -> slice:
+        """The bytes of one block in DRAM."""
+        begin = issued.addresses.get("dram", 0) + block * issued.addresses.get("dram_stride", 0)
+        if begin % self.config.bus_bytes:
+            self._fail(
+                f"block {block} starts at DRAM byte {begin}, "
+                f"inside a beat of {self.config.bus_bytes} bytes"
+            )
+        if begin + size > len(self.dram):
+            self._fail(f"block {block} ends at DRAM byte {begin + size} of {len(self.dram)}")
+        return slice(begin, begin + size)
+
+    # -- Load ----------------------------------------------------------------------------------------
+
+    def _mvin(self, issued: Issued) -> None:
+        dim, get = self.config.dim, issued.addresses.get
+        rows = self._check_range("rows", issued.values.get("rows", 0), 1, 1 << 16)
+        blocks = self._check_range("blocks", issued.values.get("blocks", 0), 1, 1 << 12)
+        target = TARGETS[issued.values.get("target", 0)]
+        add = issued.flags.get("accumulate", False)
+        if add and not target.startswith("accumulator"):
+            self._fail(f"accumulates into the {target}")
+        row_bytes = dim * {"accumulator_int32": 4, "parameters": PARAMETER_BYTES}.get(target, 1)
+        memory = "accumulator" if target == "accumulator_int32" else target
+        scale = np.int32(get("scale", 0))
+        for block in range(blocks):
+            data = self.dram[self._block(issued, block, rows * row_bytes)]
+            place = get("local", 0) + block * get("stride", 0)
+            local = self._rows(memory, place, rows, reads=add)
+            match target:
+                case "scratchpad":
+                    self.scratchpad[local] = data.view(np.int8).reshape(rows, dim)
+                    continue
+                case "parameters":
+                    self.parameters[local] = data.reshape(rows, dim, PARAMETER_BYTES)
+                    continue
+                case "accumulator":
+                    words = data.view(np.int8).reshape(rows, dim) * scale
+                case _:
+                    words = np.frombuffer(data.tobytes(), dtype="<i4").reshape(rows, dim)
+            if add:
+                self.accumulator[local] += words
+            else:
+                self.accumulator[local] = words
+
+    # -- Execute -------------------------------------------------------------------------------------
+
+    def _preload(self, issued: Issued) -> None:
+        dim = self.config.dim
+        rows = self._check_range("rows", issued.values.get("rows", 0), 1, dim)
+        local = self._rows("scratchpad", issued.addresses.get("local", 0), rows, reads=True)
+        if self.preloaded is not None:
+            self._fail("overwrites weights that no compute used")
+        tile = np.zeros((dim, dim), dtype=np.float32)
+        tile[:rows] = self.scratchpad[local]
+        self.preloaded = tile.T if issued.flags.get("transposed", False) else tile
+
+    def _compute(self, issued: Issued) -> None:
+        get = issued.addresses.get
+        rows = self._check_range("rows", issued.values.get("rows", 0), 1, 1 << 16)
+        for name in ("depth", "width"):
+            self._check_range(name, issued.values.get(name, 0), 1, self.config.dim)
+        if self.preloaded is not None:
+            self.weights, self.preloaded = self.preloaded, None
+        if self.weights is None:
+            self._fail("no weights were preloaded")
+        local = self._rows("scratchpad", get("local", 0), rows, reads=True)
+        product = self.scratchpad[local].astype(np.float32) @ self.weights
+        add = not issued.flags.get("overwrite", False)
+        place = self._rows("accumulator", get("accumulator", 0), rows, reads=add)
+        if add:
+            self.accumulator[place] += product.astype(np.int32)
+        else:
+            self.accumulator[place] = product
+
+    # -- Drain ---------------------------------------------------------------------------------------
+
+    def _mvout(self, issued: Issued) -> None:
+        values = issued.values
+        rows = self._check_range("rows", values.get("rows", 0), 1, 1 << 16)
+        blocks = self._check_range("blocks", values.get("blocks", 0), 1, 1 << 12)
+        code = self._check_range("function", values.get("function", 0), 0, len(FUNCTIONS) - 1)
+        to = self._check_range("destination", values.get("destination", 0), 0, 2)
+        function, destination = FUNCTIONS[code], DESTINATIONS[to]
+        self._check_mvout(issued, function, destination, blocks)
+        acc = self._gather(issued, rows, blocks)
+        by_row = function in ROW_FUNCTIONS
+        if destination == "dram_int32":
+            self._store(issued, acc.astype("<i4", copy=False).view(np.uint8), by_row=by_row)
+            return
+        out = self._outputs(issued, acc, function).astype(np.int8)
+        if destination == "scratchpad":
+            self._scatter(issued, out, by_row=by_row)
+        else:
+            self._store(issued, out.view(np.uint8), by_row=by_row)
+
+    def _check_mvout(self, issued: Issued, function: str, destination: str, blocks: int) -> None:
+        flag, get = issued.flags.get, issued.addresses.get
+        normalizes = function in VALUE_FUNCTIONS
+        if normalizes and not self.config.normalization:
+            self._fail(f"{function} needs normalization units, and this machine has none")
+        if destination == "dram_int32" and (function != "copy" or flag("channel_scale", False)):
+            self._fail("dram_int32 takes sums as they are: no function and no channel_scale")
+        if flag("channel_affine", False) and not normalizes:
+            self._fail(f"{function} has no second requantizer for channel_affine")
+        if flag("causal", False) and function != "softmax":
+            self._fail(f"causal is for softmax, not {function}")
+        for name in ("shift", "out_shift"):
+            self._check_range(name, get(name, 0), 0, arithmetic.MAX_SHIFT)
+        if function in ROW_FUNCTIONS:
+            self._check_range("columns", get("columns", 0), 1, blocks * self.config.dim)
+        if function == "layernorm":
+            right = arithmetic.inverse(get("columns", 0))
+            self._check_range("inverse", get("inverse", 0), right, right)
+
+    def _gather(self, issued: Issued, rows: int, blocks: int) -> npt.NDArray[np.int32]:
+        """The accumulator rows [blocks, rows, dim]."""
+        first, stride = issued.addresses.get("accumulator", 0), issued.addresses.get("stride", 0)
+        places = [
+            self._rows("accumulator", first + block * stride, rows, reads=True)
+            for block in range(blocks)
+        ]
+        return np.stack([self.accumulator[rows_of_block] for rows_of_block in places])
+
+    def _outputs(self, issued: Issued, acc: npt.NDArray[np.int32], function: str) -> Ints:
+        """int8 results [blocks, rows, dim] of sums of the same shape."""
+        get, blocks = issued.addresses.get, len(acc)
+        first = get("parameters", 0)
+        bias: Ints | int = 0
+        multiplier: Ints | int = get("multiplier", 0)
+        shift: Ints | int = get("shift", 0)
+        if issued.flags.get("channel_scale", False):
+            bias, multiplier, shift = self._parameters(first, blocks)
+            first += blocks
+        v = arithmetic.requantize(acc.astype(np.int64), bias, multiplier, shift)
+        if function in ("copy", "relu"):
+            return arithmetic.saturate(np.maximum(v, 0) if function == "relu" else v, 8)
+        valid: Bools | None = None
+        if function == "gelu":
+            value = arithmetic.gelu(v)
+        else:
+            value, valid = self._row_function(issued, v, function)
+        offset: Ints | int = 0
+        multiplier, shift = get("out_multiplier", 0), get("out_shift", 0)
+        if issued.flags.get("channel_affine", False):
+            offset, multiplier, shift = self._parameters(first, blocks)
+        out = arithmetic.requantize_output(value, multiplier, offset, shift)
+        return out if valid is None else np.where(valid, out, 0)
+
+    def _parameters(self, first: int, blocks: int) -> tuple[Ints, Ints, Ints]:
+        """A parameter set [blocks, 1, dim]: bias or offset, multiplier, shift."""
+        rows = self._rows("parameters", first, blocks, reads=True)
+        bias, multiplier, shift = arithmetic.unpack_parameters(self.parameters[rows])
+        if shift.max() > arithmetic.MAX_SHIFT:
+            row, lane = np.unravel_index(int(shift.argmax()), shift.shape)
+            self._fail(
+                f"shift {shift.max()} of channel {lane} in parameter row {first + row} "
+                f"is above {arithmetic.MAX_SHIFT}"
+            )
+        return bias[:, np.newaxis], multiplier[:, np.newaxis], shift[:, np.newaxis]
+
+    def _row_function(self, issued: Issued, v: Ints, function: str) -> tuple[Ints, Bools]:
+        """Values and valid columns [blocks, rows, dim] of whole rows that lie across the blocks."""
+        blocks, rows, dim = v.shape
+        columns = issued.addresses.get("columns", 0)
+        limit = np.full(rows, columns)
+        if issued.flags.get("causal", False):
+            diagonal = issued.addresses.get("diagonal", 0)
+            limit = np.minimum(limit, diagonal + np.arange(rows) + 1)
+        valid = np.arange(blocks * dim) < limit[:, np.newaxis]
+        flat = v.transpose(1, 0, 2).reshape(rows, blocks * dim)
+        match function:
+            case "softmax":
+                value = arithmetic.softmax(flat, valid)
+            case "layernorm":
+                value = arithmetic.layernorm(flat, columns, issued.addresses.get("inverse", 0))
+            case _:
+                value = arithmetic.rmsnorm(flat, columns)
+        return _by_block(value, blocks), _by_block(valid, blocks)
+
+    def _scatter(self, issued: Issued, out: npt.NDArray[np.int8], *, by_row: bool) -> None:
+        """Write [blocks, rows, dim] to the scratchpad in the machine's order: the last one stays."""
+        blocks, rows, dim = out.shape
+        first = issued.addresses.get("local", 0)
+        stride = issued.addresses.get("local_stride", 0)
+        for block in range(blocks):
+            self._rows("scratchpad", first + block * stride, rows, reads=False)
+        places = first + stride * np.arange(blocks)[:, np.newaxis] + np.arange(rows)
+        if by_row:
+            places, out = places.T, out.transpose(1, 0, 2)
+        self.scratchpad[places.ravel()] = out.reshape(-1, dim)
+
+    def _store(self, issued: Issued, planes: Bytes, *, by_row: bool) -> None:
+        """Write the bytes [blocks, rows, width] to DRAM in the machine's order."""
+        blocks, rows, width = planes.shape
+        places = [self._block(issued, block, rows * width) for block in range(blocks)]
+        overlap = issued.addresses.get("dram_stride", 0) < rows * width and blocks > 1
+        if not (by_row and overlap):
+            for place, plane in zip(places, planes, strict=True):
+                self.dram[place] = plane.ravel()
+            return
+        for row in range(rows):
+            for place, plane in zip(places, planes, strict=True):
+                self.dram[place.start + row * width :][:width] = plane[row]
+
+
+def _by_block(rows: npt.NDArray[Scalar], blocks: int) -> npt.NDArray[Scalar]:
+    """[rows, blocks * dim] as [blocks, rows, dim]."""
+    return rows.reshape(len(rows), blocks, -1).transpose(1, 0, 2)
+
+
+def run(body: Body, config: HardwareConfig, dram: Bytes) -> Machine:
+    """Run one kernel on a fresh machine; returns the machine, the DRAM changed in place."""
+    machine = Machine(config, dram)
+    machine.run(body)
+    return machine

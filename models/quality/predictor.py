@@ -1,0 +1,164 @@
+"""Perplexity of decoders that were never measured, from a table of those that were.
+
+Fits of its logarithm: the better, by cross-validation, of ridge regression on second-degree features
+and gradient-boosted trees; of a small table, ridge regression on sizes alone. Kendall's tau on rows
+that took no part says how well decoders are ranked, which is what a search asks.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.hw.errors import ModelError
+from codesign.models.quality.perplexities import Measured
+from codesign.models.zoo.families import LM_HEADS_OF_FULL_WIDTH, DecoderConfig
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+FEWEST_ROWS = 8
+ROWS_TO_HOLD_OUT = 30  # from so many on a fifth can be spared
+FOLDS = 5
+SIZES = 5  # of the features are sums over the layers
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A fit, and how it did on rows that took no part in one."""
+
+    model: Any  # of scikit-learn: features to log perplexity
+    kind: str
+    longest: int  # layers that the features have places for
+    judged_on: str  # the rows that `kendall_tau` and `error` are of
+    kendall_tau: float  # of predicted and measured ranks: 1 when the order is the same
+    error: float  # RMS of predicted over measured perplexity - 1
+
+    def __call__(self, decoders: Sequence[DecoderConfig | Measured]) -> Floats:
+        """Return the perplexities of decoders, float64[n]; raises ModelError when one is deeper
+        than any that was measured."""
+        return np.exp(self._predicted(features(decoders, self.longest)))
+
+    def log_perplexity(self, d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
+        """Return the logarithms [n] for widths [n], and heads and FFN widths [n, layers], 0 where
+        there is no layer; no more layers than `longest` may be used."""
+        heads, d_ff = (_padded(values, self.longest) for values in (heads, d_ff))
+        return self._predicted(features_of(d_model, heads, d_ff))
+
+    def _predicted(self, x: Floats) -> Floats:
+        """The logarithms [n] of rows [n, features]; there may be none, which scikit-learn refuses."""
+        result: Floats = self.model.predict(x) if len(x) else np.empty(0)
+        return result
+
+    def describe(self) -> str:
+        """What it is, and how it did."""
+        return (
+            f"{self.kind}; on {self.judged_on}: Kendall tau {self.kendall_tau:.3f}, "
+            f"error {100 * self.error:.2f} %"
+        )
+
+
+def fit(rows: Sequence[Measured], seed: int = 0) -> Predictor:
+    """Return the predictor of a table of `FEWEST_ROWS` or more; `seed` draws the rows held out.
+
+    Every row is used in the end, also those that judged. Raises ModelError when there are too few.
+    """
+    if len(rows) < FEWEST_ROWS:
+        raise ModelError(
+            f"{len(rows)} measured decoders fit no predictor: measure {FEWEST_ROWS} or more"
+        )
+    longest = max(row.layers for row in rows)
+    x = features(rows, longest)
+    y = np.log([row.perplexity for row in rows])
+    if len(rows) < ROWS_TO_HOLD_OUT:
+        return _fit_sizes(x, y, longest)
+    return _fit_better(x, y, longest, seed)
+
+
+def features(decoders: Sequence[DecoderConfig | Measured], longest: int) -> Floats:
+    """Return float64[n, 5 + 2 * longest]: layers, log d_model, mean heads and FFN, log parameters
+    without embeddings, then heads and d_ff layer by layer, 0 where there is no layer."""
+    deepest = max((decoder.layers for decoder in decoders), default=0)
+    if deepest > longest:
+        raise ModelError(f"a decoder of {deepest} layers is deeper than any measured, {longest}")
+    padded = [(*d.heads, *[0] * (longest - d.layers), *d.d_ff, *[0] * (longest - d.layers))
+              for d in decoders]  # fmt: skip
+    layers = np.array(padded, dtype=np.int64).reshape(-1, 2, longest)
+    return features_of(np.array([d.d_model for d in decoders]), layers[:, 0], layers[:, 1])
+
+
+def features_of(d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
+    """Return `features` of int64[n] widths and int64[n, longest] heads and FFN widths, 0 where there
+    is no layer."""
+    layers = (heads > 0).sum(axis=1)
+    d = d_model[:, None]
+    parameters = (4 * d * d / LM_HEADS_OF_FULL_WIDTH * heads + 2 * d * d_ff).sum(axis=1)
+    means = heads.sum(axis=1) / layers, d_ff.sum(axis=1) / layers
+    sums = np.stack([layers, np.log(d_model), *means, np.log(parameters)], axis=1)
+    return np.concatenate([sums, heads, d_ff], axis=1)
+
+
+def _fit_better(x: Floats, y: Floats, longest: int, seed: int) -> Predictor:
+    """Of ridge regression and trees, judged on a fifth."""
+    from sklearn.base import clone
+    from sklearn.ensemble import GradientBoostingRegressor
+    from sklearn.model_selection import cross_val_score, train_test_split
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+    models = {
+        "ridge regression": make_pipeline(
+            StandardScaler(), PolynomialFeatures(2), StandardScaler(), _ridge()
+        ),
+        "boosted trees": GradientBoostingRegressor(
+            n_estimators=300, learning_rate=0.05, max_depth=4, subsample=0.7, random_state=seed
+        ),
+    }
+    x_fit, x_held, y_fit, y_held = train_test_split(x, y, test_size=1 / FOLDS, random_state=seed)
+    scores = {
+        name: cross_val_score(
+            model, x_fit, y_fit, cv=FOLDS, scoring="neg_root_mean_squared_error"
+        ).mean()
+        for name, model in models.items()
+    }
+    kind = max(scores, key=lambda name: scores[name])
+    held = models[kind].fit(x_fit, y_fit).predict(x_held)
+    model = clone(models[kind]).fit(x, y)
+    return Predictor(model, kind, longest, "a held-out fifth", *_judge(held, y_held))
+
+
+def _fit_sizes(x: Floats, y: Floats, longest: int) -> Predictor:
+    """Ridge regression on the sums over the layers, judged on each row by the fit to the others."""
+    from sklearn.compose import ColumnTransformer
+    from sklearn.model_selection import LeaveOneOut, cross_val_predict
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    sizes = ColumnTransformer([("sizes", StandardScaler(), slice(0, SIZES))])
+    model = make_pipeline(sizes, _ridge())
+    left_out = cross_val_predict(model, x, y, cv=LeaveOneOut())
+    kind = "ridge regression on sizes"
+    return Predictor(model.fit(x, y), kind, longest, "each row left out", *_judge(left_out, y))
+
+
+def _ridge() -> Any:
+    from sklearn.linear_model import RidgeCV
+
+    return RidgeCV(np.logspace(-3, 3, 13))
+
+
+def _judge(predicted: Floats, measured: Floats) -> tuple[float, float]:
+    """Kendall's tau and the error of logarithms."""
+    from scipy.stats import kendalltau
+
+    error = np.sqrt(np.mean(np.expm1(predicted - measured) ** 2))
+    tau = kendalltau(predicted, measured).statistic
+    return float(np.nan_to_num(tau)), float(error)  # of perplexities all alike there is no order
+
+
+def _padded(values: Ints, width: int) -> Ints:
+    """[n, layers] as [n, width]: of no more layers than that."""
+    padded: Ints = np.zeros((len(values), width), dtype=np.int64)
+    padded[:, : values.shape[1]] = values[:, :width]
+    return padded

@@ -1,0 +1,1 @@
+"""One set of weights with many networks in it, and its training."""

@@ -1,0 +1,1 @@
+"""Kernels, held against the machine."""

@@ -1,0 +1,1 @@
+"""One slice a command."""

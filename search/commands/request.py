@@ -1,0 +1,158 @@
+"""What the commands that take a model and a machine share: a request, read and checked.
+
+`cli` makes a Request; `commands` and `run` prepare it and act on it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codesign.compiler.graph import Graph, Matmul
+from codesign.hw.costs import host
+from codesign.hw.costs.area import AreaOverrides
+from codesign.hw.costs.energy import EnergyOverrides
+from codesign.hw.errors import CodesignError
+from codesign.hw.machine.config import HardwareConfig
+from codesign.search.inputs import grid, sources
+from codesign.search.inputs.grid import Point
+from codesign.search.inputs.sources import Model
+from codesign.search.runs import output
+from codesign.search.terminal.messages import say
+
+MOST_WARNINGS = 4
+_MAPPED = {"cycles": "fewest cycles", "energy": "least energy", "edp": "least EDP"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What sweep, simulate and compile share: a model, a grid of machines, and how to price it."""
+
+    command: str  # as typed, without what does not change results
+    model: str
+    seq: int | None
+    batch: int | None
+    dimensions: tuple[tuple[str, int], ...]
+    hardware: str
+    fixed: Mapping[str, int]  # fields of HardwareConfig that replace the machine's own
+    axes: Mapping[str, Sequence[int]]  # and those that make a grid
+    objective: str
+    energy_table: str
+    area_table: str = sources.DEFAULT_AREAS
+    out: Path | None = None
+    as_json: bool = False
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A request with everything read and checked."""
+
+    request: Request
+    base: HardwareConfig
+    points: list[Point]
+    tables: str | EnergyOverrides
+    area_tables: str | AreaOverrides
+    model: Model
+
+    @property
+    def title(self) -> str:
+        """One line over every table and plot of a run."""
+        objective = _MAPPED[self.request.objective]
+        return f"{self.model.title} on {self.base.name}, kernels mapped for {objective}"
+
+    @property
+    def machine(self) -> HardwareConfig:
+        """The only machine. Raises CodesignError for a grid of several."""
+        if len(self.points) != 1:
+            raise CodesignError(
+                f"the options name {len(self.points)} machines but this command takes one: "
+                "give single values, or use codesign sweep"
+            )
+        assert self.points[0].config is not None  # prepare refused a machine that cannot be
+        return self.points[0].config
+
+    def describe(self, action: str, **more: Any) -> dict[str, Any]:
+        """What `run.json` says of it; `more` decides results too."""
+        run_inputs = {
+            "action": action,
+            "model": self.request.model,
+            "graph": sources.digest(self.model.graph),
+            "seq": self.model.seq,
+            "batch": self.model.batch,
+            "hardware": asdict(self.base),
+            "grid": {axis: list(values) for axis, values in self.request.axes.items()},
+            "objective": self.request.objective,
+            "energy_table": _recorded(self.tables),
+            "area_table": _recorded(self.area_tables),
+            **more,
+        }
+        return output.describe_run(self.request.command, run_inputs, more.get("seed"))
+
+
+def prepare(request: Request) -> Prepared:
+    """Read and check everything that a request names, cheap checks first."""
+    base = sources.load_machine(request.hardware)
+    base = replace(base, **request.fixed)  # type: ignore[arg-type]
+    points = grid.points(base, request.axes)
+    _require_a_machine([point for point in points if point.config is None], points)
+    energy = sources.load_tables(request.energy_table)
+    areas = sources.load_area_tables(request.area_table)
+    model = sources.load_model(request.model, request.seq, request.batch, request.dimensions)
+    _warn(points)
+    _say_patches(model.graph)
+    return Prepared(request, base, points, energy, areas, model)
+
+
+def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> None:
+    if len(impossible) == len(points):
+        reason = impossible[0].reason
+        raise CodesignError(
+            reason if len(points) == 1 else f"no machine of the grid can be built: {reason}"
+        )
+
+
+def _warn(points: Sequence[Point]) -> None:
+    """Say on standard error which memories cannot meet the clock."""
+    from codesign.hw.costs.sram import timing_warnings
+
+    warnings: dict[str, None] = {}
+    for point in points:
+        if point.config is not None:
+            warnings.update(dict.fromkeys(timing_warnings(point.config)))
+    shown = list(warnings)[:MOST_WARNINGS]
+    if len(warnings) > len(shown):
+        shown.append(f"and {len(warnings) - len(shown)} more memories that miss the clock")
+    for warning in shown:
+        say(f"warning: {warning}")
+
+
+def say_costs(prepared: Prepared) -> None:
+    """Say on standard error what a reader of energies and areas has to know of their tables."""
+    from codesign.search.pricing.cost_notes import cost_notes
+
+    configs = [point.config for point in prepared.points if point.config is not None]
+    notes = cost_notes(configs, prepared.tables, prepared.area_tables)
+    shown = notes[:MOST_WARNINGS]
+    if len(notes) > len(shown):
+        shown.append(f"and {len(notes) - len(shown)} more of what is priced so")
+    for note in shown:
+        say(f"warning: {note}")
+
+
+def _say_patches(graph: Graph) -> None:
+    """Say on standard error what the copies cost that convolutions need, which no kernel makes."""
+    copied = [op for op in graph.operators() if isinstance(op, Matmul) and op.patches]
+    if not copied:
+        return
+    sizes = [(op.patches, op.batch * op.m * op.k) for op in copied]
+    cycles = sum(host.total_host_cycles(f"copy_{how}", size) for how, size in sizes)
+    what = "1 convolution" if len(copied) == 1 else f"{len(copied)} convolutions"
+    say(
+        f"note: the host copies the patches of {what}, {sum(s for _, s in sizes):,} bytes in "
+        f"{cycles:,} cycles of an inference; the figures include it (docs/host.md)"
+    )
+
+
+def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
+    """A table as `run.json` keeps it: the name of a shipped one, all the numbers of a user's."""
+    return table if isinstance(table, str) else asdict(table)

@@ -1,0 +1,390 @@
+"""`codesign run`: a network in int8 on a user's input, held against the float model in onnxruntime.
+
+The functional model or the RTL computes it, kernel by kernel (`compiler/network/inference.py`); the RTL is
+held against the functional and the timing model in passing.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.network.error_report import error_report
+from codesign.compiler.network.inference import BACKENDS, Backend, Functional, Network
+from codesign.compiler.network.inference import run as infer
+from codesign.compiler.network.rtl_backend import KernelCheck, Rtl
+from codesign.compiler.onnx.float_model import Array, Feeds
+from codesign.compiler.placement.formats import saturated
+from codesign.hw.errors import CodesignError
+from codesign.hw.simulation import simulator
+from codesign.hw.simulation.agreement import Disagreement
+from codesign.search.commands import network, run_tables
+from codesign.search.commands.calibrated import beyond, covered
+from codesign.search.commands.network import OpenModel, Quantization
+from codesign.search.commands.request import Prepared, Request, prepare
+from codesign.search.commands.run_results import Comparison, KernelError
+from codesign.search.inputs import samples
+from codesign.search.inputs.batch import Batch, leading
+from codesign.search.inputs.samples import SampleError
+from codesign.search.inputs.tokens import MASK, TextError
+from codesign.search.pricing import machine_tables
+from codesign.search.runs import output
+from codesign.search.runs.output import optional_directory
+from codesign.search.terminal import tables
+from codesign.search.terminal.messages import say, say_where
+from codesign.search.terminal.progress import progress
+
+EMBEDDING = "embedding"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run, and on which view of the machine; without texts and files one random input."""
+
+    backend: str  # functional, rtl, integers
+    report: bool = False  # the error of every kernel
+    texts: tuple[str, ...] = ()
+    files: tuple[Path, ...] = ()
+    quantization: Quantization = field(default_factory=Quantization)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One input, what it is called, and the texts that it holds, one for each of its batch at most."""
+
+    name: str
+    feeds: Feeds
+    texts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RtlKernel:
+    """One kernel on the RTL, of one run of the Program: a sample, or one of a batch."""
+
+    sample: int
+    kernel: str
+    instructions: int
+    cycles: int
+    rtl_cycles: int
+    times_differing: int
+    bytes_differing: int
+    counts_differing: int
+
+
+@dataclass
+class Results:
+    """What a run has come to so far."""
+
+    shown: list[Sample] = field(default_factory=list)  # each text by itself
+    outputs: list[dict[str, Array]] = field(default_factory=list)  # of what is shown
+    floats: list[dict[str, Array]] = field(default_factory=list)
+    checks: list[tuple[int, KernelCheck]] = field(default_factory=list)
+    errors: list[KernelError] = field(default_factory=list)
+    saturated: dict[str, str] = field(default_factory=dict)  # softmaxes, and the input that did it
+    beyond: dict[str, tuple[float, str]] = field(default_factory=dict)  # tensors: how far, on what
+    calibrated: int = 0  # tensors of which that is asked
+    seconds: float = 0.0
+    disagreement: Disagreement | None = None
+
+
+def run_network(request: Request, options: Options) -> None:
+    """Quantize a model, run every input, and print, keep and compare the outputs.
+
+    Raises Disagreement, after what was found is printed, where the RTL differs.
+    """
+    if options.texts and options.files:
+        raise CodesignError("--text and --input exclude each other: give one kind of input")
+    prepared = prepare(request)
+    config = prepared.machine
+    opened = network.open_model(prepared, options.quantization)
+    given = _samples(opened, options)
+    opened = network.one_by_one(opened, prepared, [one.feeds for one in given])
+    described: dict[str, Any] = {"backend": options.backend, "texts": options.texts}
+    described |= {"files": options.files, "seed": options.quantization.seed}
+    described |= {"report": options.report}
+    run = prepared.describe("run", **described, **options.quantization.describe())
+    run["versions"]["onnxruntime"] = metadata.version("onnxruntime")
+    with optional_directory(request.out, run) as kept:
+        if options.backend == "rtl":
+            line = f"building the RTL of machine {config.name}, about a minute, kept for next time"
+            simulator.build(config, on_build=lambda: say(line))
+        compiled = network.quantize(opened, prepared, options.quantization)
+        results = _run_all(compiled, opened, given, options)
+        _say_beyond_calibration(results)
+        if options.report:
+            found = error_report(compiled, [f for one in given for f in _programs(opened, one)])
+            results.errors = [KernelError.of(error) for error in found]
+        rows = [row for n, one in enumerate(results.shown) for row in _compare(n, one, results)]
+        if kept is not None:
+            _keep(kept, rows, results)
+    _show(request, prepared, run, rows, results, compiled)
+    if results.disagreement is not None:
+        raise results.disagreement
+
+
+def _samples(opened: OpenModel, options: Options) -> list[Sample]:
+    """The inputs to run, checked."""
+    if options.texts and opened.tokenizer is None:
+        raise TextError("no tokenizer lies beside the model: give --tokenizer FILE, or --input")
+    if options.texts:
+        assert opened.tokenizer is not None
+        size = samples.batch_of(opened.inputs)
+        batches = samples.from_texts(options.texts, opened.tokenizer, opened.inputs)
+        texts = [
+            options.texts[first : first + size] for first in range(0, len(batches) * size, size)
+        ]
+        return [Sample(t[0], feeds, t) for t, feeds in zip(texts, batches, strict=True)]
+    if options.files:
+        return [Sample(str(path), samples.from_npz(path, opened.inputs)) for path in options.files]
+    seed = options.quantization.seed
+    return [Sample(f"random, seed {seed}", samples.at_random(opened.inputs, seed))]
+
+
+def _programs(opened: OpenModel, one: Sample) -> list[Feeds]:
+    """What the Program runs for a sample: each of its batch, or all at once; no text twice."""
+    if opened.batch is None:
+        return [one.feeds]
+    rows = opened.batch.split(one.feeds)
+    return rows[: len(one.texts)] if one.texts else rows
+
+
+def _run_all(
+    compiled: Network, opened: OpenModel, given: Sequence[Sample], options: Options
+) -> Results:
+    """Every sample on the backend and in float; ends with the first kernel that differs."""
+    # Other methods than minmax clip what they choose to.
+    tops = covered(compiled) if options.quantization.choices.method == "minmax" else {}
+    results = Results(calibrated=len(tops))
+    kernels = sum(step.work.problem is not None for step in compiled.plan.steps)
+    reference = opened.original.part((), opened.original.outputs)
+    programs = [_programs(opened, one) for one in given]
+    numbers = itertools.count()
+    began = time.perf_counter()
+    with progress(sum(map(len, programs)) * kernels, 0, "kernels") as advance:
+        for one, runs in zip(given, programs, strict=True):
+            wanted = reference(one.feeds)
+            _require_finite(one, wanted)
+            found = []
+            try:
+                for feeds in runs:
+                    backend = _backend(compiled, options, next(numbers), results, advance)
+                    found.append(infer(compiled, feeds, backend))
+            except Disagreement as disagreement:
+                results.disagreement = disagreement
+                break
+            finally:
+                results.seconds = time.perf_counter() - began
+            graph, floats = compiled.plan.graph, compiled.clamped
+            for feeds in runs:
+                for name in saturated(graph, compiled.quantized, floats, feeds):
+                    results.saturated.setdefault(name, one.name)
+                for name, times in beyond(compiled, tops, feeds).items():
+                    farthest = results.beyond.get(name, (0.0, ""))
+                    results.beyond[name] = max((times, one.name), farthest)
+            _keep_shown(one, runs, found, wanted, opened.batch, results)
+    return results
+
+
+def _say_beyond_calibration(results: Results) -> None:
+    """Say what was clipped since calibration has seen nothing like it."""
+    if results.saturated:
+        (name, sample), count = next(iter(results.saturated.items())), len(results.saturated)
+        say(
+            f"note: probabilities of {count} softmaxes are far beyond what calibration saw, "
+            f"{name!r} on {sample} first, and clipped: calibrate on data like it"
+        )
+    if results.beyond:
+        worst = max(results.beyond, key=results.beyond.__getitem__)
+        times, sample = results.beyond[worst]
+        say(
+            f"note: values of {len(results.beyond)} of {results.calibrated} tensors lie beyond what "
+            f"calibration saw, {worst!r} on {sample} {times:.1f} times as far, and are clipped: "
+            "calibrate on data like it (--calibration), or on more (--samples)"
+        )
+
+
+def _keep_shown(
+    one: Sample,
+    runs: Sequence[Feeds],
+    found: Sequence[dict[str, Array]],
+    wanted: dict[str, Array],
+    batch: Batch | None,
+    results: Results,
+) -> None:
+    """What came of a sample, `found` by run: texts each by itself, else the whole batch."""
+    if not one.texts:
+        results.shown.append(one)
+        results.outputs.append(found[0] if batch is None else batch.join(found))
+        results.floats.append(wanted)
+        return
+    size = len(next(iter(one.feeds.values()))) if batch is None else batch.size
+    whole = leading(size, wanted) if batch is None else batch
+    for index, text in enumerate(one.texts):
+        feeds = {name: value[index : index + 1] for name, value in one.feeds.items()}
+        alone = Sample(text, feeds, (text,))
+        outputs = whole.of_sample(found[0], index) if batch is None else found[index]
+        results.shown.append(alone)
+        results.outputs.append(_pooled(alone, outputs))
+        results.floats.append(_pooled(alone, whole.of_sample(wanted, index)))
+
+
+def _require_finite(one: Sample, outputs: Mapping[str, Array]) -> None:
+    for name, value in outputs.items():
+        if not np.isfinite(value).all():
+            raise SampleError(
+                f"the model's own {name!r} is not finite on {one.name}: give ids and masks as it was "
+                "trained with (a mask is 0 or 1)"
+            )
+
+
+def _backend(
+    compiled: Network, options: Options, number: int, results: Results, advance: Callable[[], None]
+) -> Backend:
+    def keep(check: KernelCheck) -> None:
+        results.checks.append((number, check))
+        advance()
+
+    if options.backend == "rtl":
+        return Rtl(compiled, keep, seed=options.quantization.seed)
+    if options.backend == "functional":
+        return _Functional(compiled, advance)
+    return BACKENDS[options.backend](compiled)
+
+
+class _Functional(Functional):
+    """The functional model, which tells of its progress."""
+
+    def __init__(self, compiled: Network, advance: Callable[[], None]) -> None:
+        super().__init__(compiled)
+        self.advance = advance
+
+    def step(self, index: int) -> None:
+        super().step(index)
+        self.advance()
+
+
+def _pooled(one: Sample, outputs: Mapping[str, Array]) -> dict[str, Array]:
+    """A text's outputs, and the mean of the first one's rows that are no padding, of length 1."""
+    found = dict(outputs)
+    states = next((value for value in outputs.values() if value.ndim == 3), None)
+    if states is not None and MASK in one.feeds:
+        mask = one.feeds[MASK][0, :, np.newaxis]
+        mean = (states[0] * mask).sum(axis=0) / mask.sum()
+        found[EMBEDDING] = mean / max(float(np.linalg.norm(mean)), 1e-30)
+    return found
+
+
+def _compare(number: int, one: Sample, results: Results) -> list[Comparison]:
+    """Every output of a sample, where it was run to its end."""
+    if number >= len(results.outputs):
+        return []
+    rows = []
+    for name, value in results.outputs[number].items():
+        seen = _seen(one.feeds, value)
+        ours = value[seen].astype(np.float64).ravel()
+        wanted = results.floats[number][name][seen].astype(np.float64).ravel()
+        norms = float(np.linalg.norm(ours) * np.linalg.norm(wanted))
+        noise = float(((ours - wanted) ** 2).sum())
+        signal = float((wanted**2).sum())
+        rows.append(
+            Comparison(
+                sample=number,
+                input=one.name,
+                output=name,
+                shape="x".join(map(str, value.shape)),
+                cosine=float(ours @ wanted) / norms if norms else None,
+                max_abs_error=float(np.abs(ours - wanted).max(initial=0.0)),
+                sqnr_db=10 * float(np.log10(signal / noise)) if noise and signal else None,
+            )
+        )
+    return rows
+
+
+def _seen(feeds: Feeds, value: Array) -> Any:
+    """Which rows of an output count: not those of padding, which are nobody's."""
+    mask = feeds.get(MASK)
+    return mask != 0 if mask is not None and value.shape[:2] == mask.shape else ...
+
+
+def similarities(outputs: Sequence[Mapping[str, Array]]) -> Array | None:
+    """Cosines between the embeddings of several texts [texts, texts]; None without."""
+    if len(outputs) < 2 or any(EMBEDDING not in one for one in outputs):
+        return None
+    embeddings = np.stack([one[EMBEDDING] for one in outputs]).astype(np.float64)
+    return embeddings @ embeddings.T
+
+
+def _keep(kept: output.RunDirectory, rows: Sequence[Comparison], results: Results) -> None:
+    arrays: dict[str, Array] = {}
+    for prefix, outputs in (("", results.outputs), ("float.", results.floats)):
+        if outputs:
+            for name in outputs[0]:
+                arrays[prefix + name] = np.stack([one[name] for one in outputs])
+    if arrays:
+        kept.write_arrays("outputs", arrays)
+        kept.write_records("comparison", rows)
+    if results.checks:
+        kept.write_records("kernels", _rtl_kernels(results))
+    if results.errors:
+        kept.write_records("errors", results.errors)
+    kept.log(f"ran {len(results.outputs)} inputs in {results.seconds:.1f} s")
+
+
+def _rtl_kernels(results: Results) -> list[RtlKernel]:
+    return [
+        RtlKernel(
+            number,
+            check.name,
+            check.instructions,
+            check.cycles,
+            check.agreement.rtl_cycles,
+            check.agreement.times_differing,
+            check.agreement.bytes_differing,
+            check.agreement.counts_differing,
+        )
+        for number, check in results.checks
+    ]
+
+
+def _show(
+    request: Request,
+    prepared: Prepared,
+    run: Mapping[str, Any],
+    rows: Sequence[Comparison],
+    results: Results,
+    compiled: Network,
+) -> None:
+    """Print what came out: one JSON document, or tables."""
+    pair = similarities(results.outputs), similarities(results.floats)
+    checks = [check for _, check in results.checks]
+    verdict = run_tables.Verdict.of(checks, results.seconds, results.disagreement is not None)
+    if request.as_json:
+        document: dict[str, Any] = {**run, "outputs": rows}
+        if pair[0] is not None and pair[1] is not None:
+            document["similarity"] = {"int8": pair[0].tolist(), "float": pair[1].tolist()}
+        if checks:
+            document |= {"rtl": asdict(verdict), "kernels": _rtl_kernels(results)}
+        if results.errors:
+            document["errors"] = results.errors
+        output.print_json(document)
+        return
+    console = tables.console()
+    console.print(machine_tables.machine_title(prepared.machine), style="dim")
+    beside = "quantized file in onnxruntime" if compiled.from_quantized else "float model"
+    console.print(f"{prepared.title}; int8 beside the {beside}", style="bold")
+    if rows:
+        console.print(run_tables.comparison_table(rows, console.width))
+    if pair[0] is not None and pair[1] is not None:
+        names = [one.name for one in results.shown]
+        console.print(run_tables.similarity_table(names, pair[0], pair[1], console.width))
+    if checks:
+        console.print(run_tables.kernels_table(compiled.plan, results.checks, console.width))
+        console.print(verdict.words, style="dim")
+    if results.errors:
+        console.print(run_tables.error_table(results.errors, console.width))
+    say_where(request.out)

@@ -1,0 +1,88 @@
+"""The tables of a joint search for a terminal: its front, and what it gains over the baseline."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+
+from codesign.hw.sizes import format_size
+from codesign.search.joint.published import PUBLISHED_SOURCE
+from codesign.search.joint.results import Baseline, FrontPoint, Results
+from codesign.search.joint.search_state import Progress
+from codesign.search.terminal.figures import prefix, significant, times_less
+from codesign.search.terminal.tables import plain_table
+
+
+def front_table(results: Results, done: Progress, label: str, width: int) -> RenderableType:
+    """The front, best quality first, with units in its headers."""
+    front = results.front
+    title = (
+        f"Front: {len(front)} points standing for {results.stands_for:,}, of {done.evaluated:,} "
+        f"candidates evaluated ({done.feasible:,} keep the constraints)"
+    )
+    edp, energy, latency = (
+        _scaled([getattr(p, name) for p in front]) for name in ("edp_js", "energy_j", "latency_s")
+    )
+    headers = [("", ""), (label, ""), ("L", ""), ("d_model", ""), ("heads", ""), ("d_ff", ""),
+               ("machine", "mesh, scratchpad, acc., bus"), ("EDP", f"{edp[1]}J·s"),
+               ("latency", f"{latency[1]}s"), ("energy", f"{energy[1]}J"), ("area", "mm²")]  # fmt: skip
+    cells = [
+        [
+            str(p.point),
+            f"{p.perplexity:.2f}",
+            str(p.layers),
+            str(p.d_model),
+            _each(p.heads),
+            _each(p.d_ff),
+            _machine(p),
+            edp[0][k],
+            latency[0][k],
+            energy[0][k],
+            f"{p.area_mm2:.2f}",
+        ]
+        for k, p in enumerate(front)
+    ]
+    return plain_table(headers, cells, title, width)
+
+
+def improvement_lines(baseline: Baseline, label: str, source: str) -> Iterator[str]:
+    """What the search gains over the largest Transformer on the baseline machine, and the published."""
+    yield (
+        f"Baseline: {baseline.model} on {baseline.hardware}, {label} {baseline.perplexity:.2f}, "
+        f"EDP {_one(baseline.edp_js, 'J·s')}"
+    )
+    for entry in baseline.improvements:
+        ours = _less_edp(entry.improvement)
+        yield (
+            f"  at +{entry.loss:g} {label}: {ours}; published, with measured perplexity: "
+            f"{entry.published:g}× ({PUBLISHED_SOURCE})"
+        )
+    if baseline.perplexity_is_proxy:
+        yield f"Every perplexity here is a proxy, not measured: {source}."
+
+
+def _less_edp(improvement: float | None) -> str:
+    if improvement is None:
+        return "no candidate"
+    return times_less(improvement, 1) + (" less EDP" if improvement >= 1 else " EDP")
+
+
+def _scaled(values: Sequence[float]) -> tuple[list[str], str]:
+    factor, symbol = prefix(values)
+    return [significant(value * factor) for value in values], symbol
+
+
+def _one(value: float, unit: str) -> str:
+    factor, symbol = prefix([value])
+    return f"{significant(value * factor)} {symbol}{unit}"
+
+
+def _each(values: str) -> str:
+    distinct = set(values.split(","))
+    return distinct.pop() if len(distinct) == 1 else values
+
+
+def _machine(p: FrontPoint) -> str:
+    return (
+        f"{p.dim}×{p.dim} {format_size(p.scratchpad_bytes)} "
+        f"{format_size(p.accumulator_bytes)} {p.bus_bytes}B"
+    )

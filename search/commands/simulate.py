@@ -1,0 +1,53 @@
+"""What `codesign simulate` does: one inference on one machine, by kernel and by component."""
+
+from codesign.search.commands.request import Request, prepare, say_costs
+from codesign.search.pricing import machine_tables
+from codesign.search.pricing.sweep import feasible_row
+from codesign.search.runs import output
+from codesign.search.terminal import tables
+from codesign.search.terminal.messages import say_where
+
+
+def run_simulate(request: Request) -> None:
+    """Break one inference on one machine down by kernel and by component."""
+    from codesign.compiler.plan.lower import lower
+    from codesign.compiler.program.emit import emit
+    from codesign.hw.costs.energy import cost_table
+    from codesign.search.pricing import breakdown
+    from codesign.search.pricing.evaluate import result
+
+    prepared = prepare(request)
+    config = prepared.machine
+    run = prepared.describe("simulate")
+    table = cost_table(config, prepared.tables)
+    plan = lower(prepared.model.graph, config, request.objective, table)
+    priced = result(plan, table, prepared.area_tables)
+    row, kernels = feasible_row(0, priced), breakdown.kernels(priced)
+    say_costs(prepared)
+    if request.out is not None:
+        from codesign.search.pricing import plots, timeline
+
+        files = plots.simulation_plots(priced, prepared.title)
+        trace = output.json_compact(timeline.chrome_trace(emit(plan), config))
+        with output.run_directory(request.out, run) as directory:
+            directory.write_records("results", [row])
+            directory.write_records("kernels", kernels)
+            directory.write_text("timeline.json", trace)
+            for name, content in files.items():
+                directory.write_bytes(name, content)
+            directory.log("simulated")
+    if request.as_json:
+        components = {name: joules.tolist() for name, joules in priced.breakdown().items()}
+        output.print_json(
+            {**run, "total": row, "energy_by_component_j": components, "kernels": kernels}
+        )
+        return
+    console = tables.console()
+    width = console.width
+    console.print(machine_tables.machine_title(config), style="dim")
+    console.print(machine_tables.kernel_table(priced, prepared.title, width))
+    console.print()
+    console.print(machine_tables.energy_table(priced, width))
+    console.print()
+    console.print(machine_tables.totals_table(priced))
+    say_where(request.out)

@@ -1,0 +1,168 @@
+"""`codesign study two-stage RUN`: what searching jointly gained, kept in the run and its report."""
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codesign.hw.platform.files import refuse_damage
+from codesign.hw.platform.processes import cores
+from codesign.hw.platform.text import said
+from codesign.search.joint.finished_run import FinishedRun, RunError, open_run
+from codesign.search.joint.network_tables import NetworkTables
+from codesign.search.joint.objectives import COLUMN
+from codesign.search.joint.price_store import PriceStore, cache_folder
+from codesign.search.joint.pricing_pool import pool_of
+from codesign.search.joint.problem import Problem
+from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
+from codesign.search.joint.results import model_name
+from codesign.search.joint.search import Listener
+from codesign.search.joint.search_state import LOSSES, Checkpoint, request_digest
+from codesign.search.joint.two_stage import Strategy, compare
+from codesign.search.report.strategies import gain, strategy_rows
+from codesign.search.runs import output
+from codesign.search.runs.records import is_number, read_json
+from codesign.search.terminal.messages import say
+
+STUDY_FILE = "two_stage.json"
+
+
+@dataclass(frozen=True)
+class StudyRequest:
+    """The options of `codesign study two-stage`."""
+
+    run: Path
+    quality: Path | None = None
+    workers: int | None = None
+    dask: str | None = None
+    as_json: bool = False
+
+
+def run_two_stage(request: StudyRequest) -> None:
+    """Search in two stages at the budget of a finished joint search; print and keep both fronts.
+
+    Raises RunError for a folder that is no run, OutputError for one that is damaged.
+    """
+    run = open_run(request.run)
+    quality = run.quality(request.quality)
+    digest = request_digest(run.run["inputs"])
+    joint = Checkpoint(run.path, len(run.space.cardinalities), digest).load()[1]
+    workers = cores() if request.workers is None else request.workers
+    store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
+    with (
+        pool_of(workers, request.dask) as pool,
+        output.run_directory(run.path, run.run) as directory,
+    ):
+        tables = NetworkTables(run.space, run.objective, run.tables, run.area_tables, store, pool)
+        problem = Problem(run.space, tables, quality, run.settings.minimize)
+        try:
+            strategies = compare(problem, run.settings, joint, Listener(), say)
+        finally:
+            store.save()
+        document = _document(run, strategies, _references(joint.reference))
+        directory.write_text(STUDY_FILE, output.json_text(document))
+        directory.write_bytes("two_stage.parquet", _fronts(problem, strategies))
+        if (run.path / "report.html").exists():
+            from codesign.search.report.pages import report_html
+
+            directory.write_text("report.html", report_html(run.path))
+        directory.log("compared with two stages")
+    if request.as_json:
+        output.print_json(document)
+    else:
+        _print(document, quality.label)
+        say(f"both fronts are in {run.path}")
+
+
+def _references(reference: Any) -> list[float]:
+    return [float(value) for value in reference]
+
+
+def _document(
+    run: FinishedRun, strategies: Sequence[Strategy], reference: list[float]
+) -> dict[str, Any]:
+    """What two_stage.json keeps."""
+    kept = run.path / "baseline.json"
+    with refuse_damage(kept, RunError, "repeat its search"):
+        document = read_json(kept)
+        start: Any = document.get("edp_js") if isinstance(document, dict) else None
+        if not is_number(start):
+            raise ValueError(f"edp_js is {said(start)} but must be a number")
+    joint = strategies[0]
+    return {
+        "objectives": list(run.settings.minimize),
+        "reference": reference,
+        "baseline_edp_js": start,
+        "losses": list(LOSSES),
+        "published": [PUBLISHED[loss] for loss in LOSSES],
+        "published_source": PUBLISHED_SOURCE,
+        "strategies": [
+            {
+                "name": one.name,
+                "winners": one.winners,
+                "machines_each": one.machines_each,
+                "evaluated": one.evaluated,
+                "front_size": one.front_size,
+                "hypervolume": one.hypervolume,
+                "share": one.hypervolume / joint.hypervolume,
+                "edp_js": list(one.best_edp_js),
+                "improvement": [None if edp is None else start / edp for edp in one.best_edp_js],
+                "beaten_by_joint": _beaten(one, joint),
+                "beats_of_joint": _beaten(joint, one),
+            }
+            for one in strategies
+        ],
+    }
+
+
+def _beaten(one: Strategy, by: Strategy) -> int:
+    """How many points of a front some point of another dominates."""
+    a, b = by.objectives[None], one.objectives[:, None]
+    dominates = np.all(a <= b, axis=2) & np.any(a < b, axis=2)
+    return int(np.count_nonzero(np.any(dominates, axis=1)))
+
+
+def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> bytes:
+    """All fronts as Parquet: strategy, objectives, Transformer, machine."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    space = problem.space
+    columns = [COLUMN[name] for name in problem.minimize]
+    rows: list[dict[str, Any]] = []
+    for one in strategies:
+        order = np.lexsort(one.objectives.T[::-1])
+        for genes, values in zip(one.genes[order], one.objectives[order].tolist(), strict=True):
+            number = int(space.machine_numbers(genes[None])[0])
+            rows.append(
+                {
+                    "strategy": one.name,
+                    **dict(zip(columns, values, strict=True)),
+                    "model": model_name(space.shape(genes)),
+                    "hardware": space.machine(number).name,
+                }
+            )
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), sink)
+    return sink.getvalue()
+
+
+def _print(document: Mapping[str, Any], label: str) -> None:
+    from codesign.search.terminal import tables
+
+    console = tables.console()
+    headers, rows = strategy_rows(document)
+    title = f"Joint search and two stages, {' and '.join(document['objectives'])}"
+    console.print(tables.plain_table(headers, rows, title, console.width))
+    for place, loss in enumerate(document["losses"]):
+        found = ", ".join(
+            f"{one['name']} {gain(one['improvement'][place])}" for one in document["strategies"]
+        )
+        console.print(
+            f"less EDP at +{loss:g} {label}: {found}; published "
+            f"{document['published'][place]:g}× ({document['published_source']})",
+            highlight=False,
+        )

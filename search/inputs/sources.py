@@ -1,0 +1,231 @@
+"""What a command is given: the names and files of a model, a machine and an energy table.
+
+Turns them into a Graph, a HardwareConfig and the `tables` of `evaluate`, and says how much of each
+went into a result (`digest`). Everything here raises CodesignError before any work has started.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from codesign.compiler.graph import Graph
+from codesign.hw.costs.area import AreaOverrides
+from codesign.hw.costs.energy import TABLES, EnergyOverrides
+from codesign.hw.errors import ModelError, TableError, UnsupportedError
+from codesign.hw.machine import config as hardware
+from codesign.hw.machine.config import PRESETS, HardwareConfig
+from codesign.hw.platform.text import printable
+from codesign.models.zoo.families import (
+    FAMILIES,
+    BertConfig,
+    DecoderConfig,
+    ModelConfig,
+    T5Config,
+    family,
+    lm,
+)
+
+DEFAULT_SEQ, DEFAULT_BATCH = 128, 1
+DEFAULT_AREAS = "default"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as a command prices it. `seq` and `batch` are None where its file fixes them."""
+
+    name: str
+    graph: Graph
+    seq: int | None
+    batch: int | None
+
+    @property
+    def title(self) -> str:
+        """The name and the extents, for people."""
+        extents = (("sequence", self.seq), ("batch", self.batch))
+        return ", ".join([self.name, *(f"{name} {n}" for name, n in extents if n is not None)])
+
+
+def load_model(
+    name: str,
+    seq: int | None = None,
+    batch: int | None = None,
+    named: tuple[tuple[str, int], ...] = (),
+) -> Model:
+    """Return the model that `name` means: an ONNX file, or a built-in family.
+
+    A dynamic sequence axis is 128 long and a dynamic batch 1 unless given; `named` gives other
+    symbolic dimensions their extents. Raises ModelError for an unknown name, an unreadable file or
+    a dimension without a value, UnsupportedError for nodes that cannot be imported.
+    """
+    if not name:
+        raise ModelError("MODEL is empty: name an ONNX file or a built-in model (codesign models)")
+    if name.endswith(".onnx") or (name not in FAMILIES and Path(name).exists()):
+        return _from_file(Path(name), seq, batch, named)
+    return _from_family(name, seq, batch, named)
+
+
+def built_in(name: str, seq: int | None = None) -> ModelConfig:
+    """Return the family `name`, its position table grown to `seq` where that is longer.
+
+    Raises ModelError with the nearest names, or when the family has no sequence axis.
+    """
+    config = family(name)
+    if seq is None:
+        return config
+    if not isinstance(config, BertConfig | DecoderConfig | T5Config):
+        raise ModelError(f"{name} takes its sequence length from the image: drop --seq")
+    return replace(config, max_positions=max(seq, config.max_positions))
+
+
+def exported(name: str, seq: int | None, shape: Mapping[str, Any]) -> ModelConfig:
+    """Return the configuration to export: a family, or `lm` with the fields of `shape` replaced.
+
+    `heads` and `d_ff` of `shape` are tuples; one number serves every layer. Raises ModelError.
+    """
+    if not shape:
+        return built_in(name, seq)
+    start = family(name)
+    if name != "lm" or not isinstance(start, DecoderConfig):
+        raise ModelError(
+            f"{name} has a fixed shape: drop layers, widths and heads, or export lm with them"
+        )
+    per_layer = {
+        field: values[0] if len(set(values)) == 1 else values
+        for field, values in (("heads", start.heads), ("d_ff", start.d_ff))
+    }
+    per_layer |= {f: v[0] if len(v) == 1 else v for f, v in shape.items() if f in per_layer}
+    lists = [len(values) for values in per_layer.values() if isinstance(values, tuple)]
+    return lm(
+        layers=shape.get("layers", lists[0] if lists else start.layers),
+        d_model=shape.get("d_model", start.d_model),
+        vocab_size=shape.get("vocab_size", start.vocab_size),
+        max_positions=max(seq or 0, start.max_positions),
+        lm_head=shape.get("lm_head", start.lm_head),
+        heads=per_layer["heads"],
+        d_ff=per_layer["d_ff"],
+    )
+
+
+def load_machine(name: str) -> HardwareConfig:
+    """Return the machine of a TOML file or the preset called `name`; raises ConfigError."""
+    if name.endswith(".toml") or (name not in PRESETS and Path(name).is_file()):
+        return hardware.from_toml(Path(name))
+    return hardware.preset(name)
+
+
+def load_tables(name: str) -> str | EnergyOverrides:
+    """Return a shipped energy table's name, or a user's own costs from an Accelergy ERT.
+
+    Raises TableError when there is neither.
+    """
+    if name in TABLES:
+        return name
+    from codesign.hw.costs.accelergy import load_ert  # YAML is slow to load
+
+    return load_ert(_table_file(name, "energy", "ERT", TABLES))
+
+
+def load_area_tables(name: str) -> str | AreaOverrides:
+    """Return "default", or a user's own areas from an Accelergy ART; raises TableError."""
+    if name == DEFAULT_AREAS:
+        return name
+    from codesign.hw.costs.accelergy import load_art  # YAML is slow to load
+
+    return load_art(_table_file(name, "area", "ART", (DEFAULT_AREAS,)))
+
+
+def digest(graph: Graph) -> str:
+    """Return a short fingerprint of everything in `graph` that costs depend on."""
+    text = "\n".join(map(repr, graph.operators()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _table_file(name: str, quantity: str, kind: str, shipped: Sequence[str]) -> Path:
+    if not Path(name).exists() and not name.endswith((".yaml", ".yml")):
+        raise TableError(
+            f"no {quantity} table is called {name!r}: choose {' or '.join(shipped)}, or give an "
+            f"Accelergy {kind} (.yaml)"
+        )
+    return Path(name)
+
+
+def _from_family(
+    name: str, seq: int | None, batch: int | None, named: tuple[tuple[str, int], ...]
+) -> Model:
+    if named:
+        raise ModelError(f"{name} is built in and has no dimension {named[0][0]!r}: drop --bind")
+    config = built_in(name, seq)
+    has_sequence = isinstance(config, BertConfig | DecoderConfig | T5Config)
+    batch = DEFAULT_BATCH if batch is None else batch
+    seq = (DEFAULT_SEQ if seq is None else seq) if has_sequence else None
+    from codesign.compiler.importer.import_onnx import import_onnx  # onnx is slow to load
+    from codesign.models.zoo.export import export
+
+    onnx_model = export(config, batch=batch, seq=seq, weights="splat")
+    return Model(name, import_onnx(onnx_model, name=name), seq, batch)
+
+
+def _from_file(
+    path: Path, seq: int | None, batch: int | None, named: tuple[tuple[str, int], ...]
+) -> Model:
+    """Import with the defaults; where the file fixes an axis, without them."""
+    from codesign.compiler.importer.import_onnx import import_onnx  # onnx is slow to load
+    from codesign.compiler.onnx.load import UnusableExtent, read_model
+
+    onnx_model, name = read_model(path), printable(path.stem)
+    unusable: UnusableExtent | None = None
+    for try_seq in (seq,) if seq is not None else (DEFAULT_SEQ, None):
+        for try_batch in (batch,) if batch is not None else (DEFAULT_BATCH, None):
+            try:
+                graph = import_onnx(
+                    onnx_model,
+                    batch=try_batch,
+                    seq=try_seq,
+                    dims=dict(named),
+                    name=name,
+                    where=printable(str(path)),
+                )
+            except UnsupportedError as error:
+                _require_positions(onnx_model, error, try_seq, try_batch, dict(named))
+                raise
+            except UnusableExtent as error:
+                unusable = error  # the last to be raised is of what was asked for
+            else:
+                return Model(name, graph, try_seq, try_batch)
+    assert unusable is not None
+    raise unusable
+
+
+def _require_positions(
+    onnx_model: Any,
+    error: UnsupportedError,
+    seq: int | None,
+    batch: int | None,
+    named: dict[str, int],
+) -> None:
+    """Raise ModelError where `error` is that of a sequence longer than the table of positions.
+
+    That is where extents disagree, and agree at all lengths up to one.
+    """
+    from codesign.compiler.importer.import_onnx import import_onnx
+
+    def fits(length: int) -> bool:
+        try:
+            import_onnx(onnx_model, batch=batch, seq=length, dims=named)
+        except ModelError:
+            return False
+        return True
+
+    if seq is None or not error.mismatch:
+        return
+    longest, shortest_bad = 0, seq
+    while shortest_bad - longest > 1:
+        length = (longest + shortest_bad) // 2
+        longest, shortest_bad = (length, shortest_bad) if fits(length) else (longest, length)
+    if longest and (longest == 1 or fits(longest - 1)):
+        raise ModelError(
+            f"sequence {seq} is longer than the {longest} positions of the model: give --seq "
+            f"{longest} or less"
+        ) from error

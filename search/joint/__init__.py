@@ -1,0 +1,1 @@
+"""Many networks on many machines: the search."""

@@ -1,0 +1,215 @@
+"""A finished joint search, opened again: what `codesign verify` and `codesign study` go on from.
+
+Everything comes from the files of its run directory; a perplexity that was measured needs its table
+once more.
+"""
+
+import re
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from codesign.hw.costs.area import AreaOverrides
+from codesign.hw.costs.energy import EnergyOverrides
+from codesign.hw.errors import CodesignError, ConfigError
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.platform.parquet_file import Table
+from codesign.hw.platform.text import reason, said
+from codesign.search.joint.results import FrontPoint
+from codesign.search.joint.search import Settings
+from codesign.search.runs.files import RUN_FILE
+from codesign.search.runs.records import read_json, record
+from codesign.search.space.quality import Quality, load_quality
+from codesign.search.space.space import Genes, SearchSpace, Shape, SpaceError
+from codesign.search.space.space_file import space_of
+
+FRONT_FILE = "front.parquet"
+
+
+class RunError(CodesignError):
+    """A folder that is not, or no longer, the run of a finished search."""
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A search that has ended: what was asked, and its front in order of quality."""
+
+    path: Path
+    run: Mapping[str, Any]  # run.json
+    space: SearchSpace
+    settings: Settings
+    objective: str  # of the mapper
+    tables: str | EnergyOverrides
+    area_tables: str | AreaOverrides
+    judged_by: Mapping[str, Any]  # source, is_proxy and fingerprint of the quality
+    front: tuple[FrontPoint, ...]
+
+    def genes(self, point: FrontPoint) -> Genes:
+        """The candidate of a point [genes]; raises RunError where the space does not have it."""
+        try:
+            return self.space.genes(self._machine_values(point), shape_of(point))
+        except SpaceError as error:
+            raise self._not_of_the_space(point, str(error)) from error
+
+    def machine(self, point: FrontPoint) -> HardwareConfig:
+        """The machine of a point; raises RunError where the space does not have it."""
+        number = int(self.space.machine_numbers(self.genes(point)[None])[0])
+        try:
+            return self.space.machine(number)
+        except ConfigError as error:
+            raise self._not_of_the_space(point, str(error)) from error
+
+    def _machine_values(self, point: FrontPoint) -> Mapping[str, int]:
+        values = {name: getattr(point, name, None) for name, _ in self.space.axes}
+        if None not in values.values():
+            return values  # type: ignore[return-value]
+        # An axis that the front has no column for is told by the name.
+        for number in range(self.space.machines):
+            with suppress(ConfigError):
+                config = self.space.machine(number)
+                if config.name == point.hardware:
+                    return {name: getattr(config, name) for name, _ in self.space.axes}
+        raise self._not_of_the_space(point, f"the space has no machine {point.hardware}")
+
+    def _not_of_the_space(self, point: FrontPoint, reason: str) -> RunError:
+        return RunError(f"{self.path / FRONT_FILE}, point {point.point}: {reason}")
+
+    def quality(self, path: Path | None) -> Quality:
+        """What gave its perplexities; `path` is the table of measured subnets, if there was one.
+
+        Raises RunError when it is another.
+        """
+        known = self.judged_by
+        if bool(known["is_proxy"]) == (path is None):  # else not worth reading
+            quality = load_quality(path, self.space)
+            if quality.fingerprint == known["fingerprint"]:
+                return quality
+        raise RunError(
+            f"the perplexities of {self.path} come from {known['source']}: "
+            + ("drop --quality" if known["is_proxy"] else "name that table with --quality")
+        )
+
+
+def shape_of(point: FrontPoint) -> Shape:
+    """The Transformer of a point."""
+    heads, d_ff = (tuple(map(int, text.split(","))) for text in (point.heads, point.d_ff))
+    return Shape(point.d_model, heads, d_ff)
+
+
+def open_run(path: Path) -> FinishedRun:
+    """Open the folder of a finished `codesign search`; raises RunError, one line."""
+    try:
+        run = read_json(path / RUN_FILE)
+        asked = _asked(run)
+        document = {key: value for key, value in asked["space"].items() if key != "size"}
+        return FinishedRun(
+            path,
+            run,
+            space_of(document),
+            Settings(
+                tuple(map(str, asked["objectives"])), asked["method"], asked["budget"], asked["population"],
+                asked["seed"],
+            ),
+            asked["mapping_objective"],
+            _table(asked["energy_table"], EnergyOverrides, "picojoules"),
+            _table(asked["area_table"], AreaOverrides, "mm2"),
+            asked["quality"],
+            _front(path),
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{path} keeps no finished search ({Path(error.filename).name} is missing): name the "
+            "folder of a codesign search, or finish it with --resume"
+        ) from error
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror}") from error
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        CodesignError,
+    ) as error:
+        words = str(error) if isinstance(error, CodesignError) else reason(error)
+        raise RunError(
+            f"{path} is no run of codesign search, or damaged ({words}): repeat its search"
+        ) from error
+
+
+# What run.json keeps of a search, and of which kind.
+_KEPT: Mapping[str, type | tuple[type, ...]] = {
+    "action": str, "space": dict, "objectives": list, "method": str, "budget": int,
+    "population": int, "seed": int, "mapping_objective": str, "energy_table": (str, dict),
+    "area_table": (str, dict), "quality": dict,
+}  # fmt: skip
+_KEPT_OF_QUALITY: Mapping[str, type] = {"source": str, "is_proxy": bool, "fingerprint": str}
+_CHOICES: Mapping[str, Collection[str]] = {
+    "action": ("search",),
+    "method": ("nsga2", "random", "exhaustive"),
+    "mapping_objective": ("cycles", "energy", "edp"),
+}
+
+
+def _asked(run: Any) -> Mapping[str, Any]:
+    """What a search was asked for, by its run.json; raises ValueError naming what is not there."""
+    kept = _Kept(RUN_FILE, run)
+    asked = _Kept(f"{RUN_FILE}, inputs", kept.value("inputs", dict))
+    found = {name: asked.value(name, kind) for name, kind in _KEPT.items()}
+    quality = _Kept(f"{RUN_FILE}, inputs, quality", found["quality"])
+    found["quality"] = {name: quality.value(name, kind) for name, kind in _KEPT_OF_QUALITY.items()}
+    for name, choices in _CHOICES.items():
+        if found[name] not in choices:
+            raise ValueError(
+                f"{asked.where}: {name} is {said(found[name])}, not {', '.join(choices)}"
+            )
+    return found
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """An object of a JSON document, and where it is."""
+
+    where: str
+    document: Any
+
+    def value(self, name: str, kind: type | tuple[type, ...]) -> Any:
+        """Its value of a name and kind; raises ValueError where there is none."""
+        value = self.document.get(name) if isinstance(self.document, dict) else None
+        if value is None:
+            raise ValueError(f"{self.where}: it has no {name}")
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        if type(value) not in kinds or (type(value) is int and not 0 <= value < 1 << 63):
+            raise ValueError(f"{self.where}: {name} is {said(value)}")
+        return value
+
+
+def _table(recorded: Any, kind: Any, name: str) -> Any:
+    if isinstance(recorded, str):
+        return recorded
+    return kind(recorded["source"], tuple((str(n), float(v)) for n, v in recorded[name]))
+
+
+def _front(path: Path) -> tuple[FrontPoint, ...]:
+    file = path / FRONT_FILE
+    if not file.exists():
+        raise FileNotFoundError(2, "No such file", str(file))
+    try:
+        rows = Table(file).records()
+    except ValueError as error:
+        raise ValueError(f"{FRONT_FILE}: {error}") from error
+    if not rows:
+        raise ValueError(f"{FRONT_FILE} has no rows")
+    return tuple(_point(row, f"{FRONT_FILE}, row {number}") for number, row in enumerate(rows, 1))
+
+
+def _point(row: Mapping[str, Any], where: str) -> FrontPoint:
+    """One row of a front; raises ValueError naming the column that holds something else."""
+    columns = {field.name for field in fields(FrontPoint)}
+    point = record(FrontPoint, {name: row[name] for name in row if name in columns}, where)
+    for name in ("heads", "d_ff"):
+        value = getattr(point, name)
+        if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value):
+            raise ValueError(f"{where}: {name} is {said(value)} but must be numbers with commas")
+    return point

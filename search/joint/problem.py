@@ -1,0 +1,45 @@
+"""What a search evaluates: a space, with what prices and judges its candidates."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.search.joint.network_tables import Costs, NetworkTables
+from codesign.search.joint.objectives import COLUMN
+from codesign.search.space.quality import Quality
+from codesign.search.space.space import Genes, SearchSpace
+
+Floats = npt.NDArray[np.float64]
+
+INFEASIBLE = 1e30  # objective of what breaks a constraint: never compared
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A space with what prices and judges its candidates."""
+
+    space: SearchSpace
+    tables: NetworkTables
+    quality: Quality
+    minimize: tuple[str, ...]
+
+    def evaluate(
+        self, genes: Genes, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[Costs, Floats]:
+        """Costs and objectives [n, objectives] of candidates; INFEASIBLE where they are not."""
+        costs = self.tables.costs(genes, progress)
+        return costs, self.objectives(genes, costs)
+
+    def objectives(self, genes: Genes, costs: Costs) -> Floats:
+        """The objectives [n, objectives] of candidates with known costs."""
+        columns = [
+            self.quality.perplexity(self.space, genes)
+            if name == "perplexity"
+            else getattr(costs, COLUMN[name])
+            for name in self.minimize
+        ]
+        found = np.stack(columns, axis=1)
+        found[~costs.feasible] = INFEASIBLE
+        return found

@@ -1,0 +1,459 @@
+"""What a joint search leaves behind: the points of its front in full, and the files of its run.
+
+Every point of the front is compiled and priced once more by `evaluate`, kernel by kernel; bulk and
+full evaluation must agree exactly, or the run stops with an error.
+"""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.hw.costs.energy import breakdown
+from codesign.hw.errors import CodesignError
+from codesign.hw.machine.config import HardwareConfig, preset
+from codesign.models.zoo.weights import parameter_count
+from codesign.search.joint.blocks import graph
+from codesign.search.joint.front import non_dominated, thinned
+from codesign.search.joint.network_tables import NetworkTables
+from codesign.search.joint.objectives import COLUMN
+from codesign.search.joint.problem import Problem
+from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
+from codesign.search.joint.search_state import LOSSES, Progress
+from codesign.search.pricing.evaluate import KernelResult, Result, cost_columns, evaluate
+from codesign.search.pricing.sweep import MACHINE_FIELDS
+from codesign.search.space.quality import Quality
+from codesign.search.space.space import Genes, SearchSpace, Shape
+
+Floats = npt.NDArray[np.float64]
+
+BASELINE_MACHINE = "ibert"
+ENERGIES = ("low", "nominal", "high")
+HEAT_SHARE = 10  # of the heat map: machines priced, at most one for so many candidates evaluated
+HEAT_AXES = ("dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes")
+
+
+class Mismatch(CodesignError):
+    """Bulk and full evaluation of a candidate differ: a bug of ours."""
+
+    exit_code = 1
+
+
+@dataclass(frozen=True)
+class FrontPoint:
+    """One Transformer on one machine."""
+
+    point: int
+    layers: int
+    d_model: int
+    heads: str
+    d_ff: str
+    perplexity: float
+    perplexity_is_proxy: bool
+    model: str
+    hardware: str
+    dim: int
+    scratchpad_bytes: int
+    accumulator_bytes: int
+    scratchpad_banks: int
+    accumulator_banks: int
+    bus_bytes: int
+    dram_latency_cycles: int
+    clock_hz: int
+    technology_nm: int
+    cycles: int
+    latency_s: float
+    energy_j: float
+    energy_low_j: float
+    energy_high_j: float
+    edp_js: float
+    edp_low_js: float
+    edp_high_js: float
+    area_mm2: float
+    utilization: float
+    macs: int
+    dram_bytes: int
+    power_w: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What one kind of kernel of a point takes; energy is nominal, by component."""
+
+    point: int
+    kind: str
+    component: str
+    cycles: int
+    energy_j: float
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """A winner's Transformer on another machine; costs are None where it does not fit."""
+
+    winner: str
+    point: int
+    dim: int
+    scratchpad_bytes: int
+    accumulator_bytes: int
+    bus_bytes: int
+    cycles: int | None
+    latency_s: float | None
+    energy_j: float | None
+    edp_js: float | None
+    area_mm2: float | None
+
+
+@dataclass(frozen=True)
+class Rank:
+    """A point's place by EDP under one energy table, 1 the least, and whether it is dominated there."""
+
+    point: int
+    table: str
+    energy_j: float
+    edp_js: float
+    rank: int
+    on_front: bool
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """The least EDP within a loss of perplexity, and how many times less than the baseline's it is."""
+
+    loss: float
+    edp_js: float | None
+    improvement: float | None
+    published: float | None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The largest Transformer of the space on a preset machine."""
+
+    model: str
+    hardware: str
+    perplexity: float
+    perplexity_is_proxy: bool
+    cycles: int
+    latency_s: float
+    energy_j: float
+    edp_js: float
+    area_mm2: float
+    improvements: tuple[Improvement, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """A search's front, thinned, with everything that the report shows of it."""
+
+    front: list[FrontPoint]
+    stands_for: int  # points before thinning
+    genes: Genes
+    spending: list[Spending]
+    heatmap: list[HeatCell]
+    robustness: list[Rank]
+    baseline: Baseline
+
+
+def collect(
+    problem: Problem,
+    done: Progress,
+    most: int,
+    pricing: Callable[[int, int], None] = lambda done, total: None,
+) -> Results:
+    """Price the points of a front in full. Raises Mismatch where bulk evaluation differs."""
+    chosen = thinned(done.archive.objectives, most)
+    genes = done.archive.genes[chosen]
+    perplexity = problem.quality.perplexity(problem.space, genes)
+    order = np.lexsort((done.archive.objectives[chosen][:, 0], perplexity))
+    genes, perplexity = genes[order], perplexity[order]
+    full = [_full(problem, row) for row in genes]
+    space, is_proxy = problem.space, problem.quality.is_proxy
+    front = [
+        front_point(space, space.shape(row), number, float(p), is_proxy, result)
+        for number, (row, p, result) in enumerate(zip(genes, perplexity, full, strict=True))
+    ]
+    return Results(
+        front,
+        len(done.archive.genes),
+        genes,
+        [entry for number, result in enumerate(full) for entry in _spending(number, result)],
+        list(_heatmap(problem, genes, front, done.evaluated // HEAT_SHARE, pricing)),
+        _robustness(front, problem.minimize),
+        _baseline(problem, done),
+    )
+
+
+def evaluated_parquet(problem: Problem, genes: Genes) -> bytes:
+    """Every candidate that was evaluated: its genes' values, objectives and whether it is feasible."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    space = problem.space
+    costs = problem.tables.costs(genes)
+    columns: dict[str, Any] = {
+        name: np.array(values, dtype=np.int64)[genes[:, k]]
+        for k, (name, values) in enumerate(space.axes)
+    }
+    columns["layers"] = space.layers(genes).astype(np.int16)
+    columns["d_model"] = space.d_model(genes).astype(np.int32)
+    for name, values in (("heads", space.heads(genes)), ("d_ff", space.d_ff(genes))):
+        for layer in range(space.most_layers):
+            columns[f"{name}_{layer}"] = values[:, layer].astype(np.int32)
+    columns["perplexity"] = problem.quality.perplexity(space, genes)
+    for name in ("cycles", "latency_s", "energy_j", "edp_js", "power_w", "area_mm2"):
+        columns[name] = getattr(costs, name)
+    columns["feasible"] = costs.feasible
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    return sink.getvalue()
+
+
+def model_name(shape: Shape) -> str:
+    """A Transformer in one line: 6L-768d-h12,6,...-f1280,..."""
+    return f"{shape.layers}L-{shape.d_model}d-h{_each(shape.heads)}-f{_each(shape.d_ff)}"
+
+
+def _each(values: Sequence[int]) -> str:
+    """One number where all are equal, else a list."""
+    return str(values[0]) if len(set(values)) == 1 else ",".join(map(str, values))
+
+
+def _full(problem: Problem, genes: Any) -> Result:
+    """Compile and price one candidate; it must cost what bulk evaluation says."""
+    space, tables = problem.space, problem.tables
+    number = int(space.machine_numbers(genes[None])[0])
+    config = tables.require_fit(number)
+    network = graph(space.transformer, space.shape(genes))
+    result = evaluate(network, config, tables.objective, tables.tables, tables.area_tables)
+    bulk = tables.costs(genes[None])
+    cycles, events = tables.events(genes[None])
+    same = (
+        result.cycles == cycles[0]
+        and np.array_equal(result.events, events[0])
+        and result.energy_j[1] == bulk.energy_j[0]
+        and result.edp_js[1] == bulk.edp_js[0]
+    )
+    if not same:
+        raise Mismatch(
+            f"{model_name(space.shape(genes))} on {config.name} takes {result.cycles:,} cycles "
+            f"compiled and {cycles[0]:,} in bulk: this is a bug in codesign, report the command"
+        )
+    return result
+
+
+def front_point(
+    space: SearchSpace, shape: Shape, number: int, perplexity: float, is_proxy: bool, result: Result
+) -> FrontPoint:
+    """The row of a front that a Transformer of the space has by its `result` on a machine."""
+    config = result.config
+    return FrontPoint(
+        point=number,
+        layers=shape.layers,
+        d_model=shape.d_model,
+        heads=",".join(map(str, shape.heads)),
+        d_ff=",".join(map(str, shape.d_ff)),
+        perplexity=perplexity,
+        perplexity_is_proxy=is_proxy,
+        model=model_name(shape),
+        hardware=config.name,
+        **{name: getattr(config, name) for name in MACHINE_FIELDS},
+        **cost_columns(result),
+        power_w=float(result.energy_j[1]) / result.latency_s,
+        parameters=parameter_count(space.network(shape)),
+    )
+
+
+# -- What a point spends -----------------------------------------------------------------------------
+
+
+def _spending(number: int, result: Result) -> Iterator[Spending]:
+
+    for kind in dict.fromkeys(map(kernel_kind, result.kernels)):
+        kernels = [kernel for kernel in result.kernels if kernel_kind(kernel) == kind]
+        cycles = sum(kernel.cycles for kernel in kernels)
+        events = np.sum([kernel.events for kernel in kernels], axis=0)
+        for component, joules in breakdown(result.table, events, cycles).items():
+            yield Spending(number, kind, component, cycles, float(joules[1]))
+
+
+def kernel_kind(kernel: KernelResult) -> str:
+    """What part of a Transformer a kernel computes."""
+    name = re.sub(r"^layer\d+\.", "", kernel.name)
+    if kernel.kind == "host":
+        return "host"
+    for prefix, kind in (
+        ("attention.query", "qkv"),
+        ("attention.key", "qkv"),
+        ("attention.value", "qkv"),
+        ("attention.output", "attention output"),
+        ("ffn.up", "ffn up"),
+        ("ffn.down", "ffn down"),
+    ):
+        if name.startswith(prefix):
+            return kind
+    if kernel.kind in ("attention", "softmax") or name.startswith(
+        ("attention.scores", "attention.context")
+    ):
+        return "attention"
+    return {"layernorm": "norm", "matmul": "lm head"}.get(kernel.kind, kernel.kind)
+
+
+# -- Other machines for the winners ------------------------------------------------------------------
+
+
+def winners(front: Sequence[FrontPoint]) -> dict[str, int]:
+    """The points that are looked into: least EDP, the knee, best quality.
+
+    The knee is farthest below the line between the ends, with logarithmic EDP (Das 1999).
+    """
+    edp = np.log10([p.edp_js for p in front])
+    quality = np.array([p.perplexity for p in front])
+    found = {"least EDP": int(np.argmin(edp)), "best quality": int(np.argmin(quality))}
+    if np.ptp(edp) > 0 and np.ptp(quality) > 0:
+        x, y = (quality - quality.min()) / np.ptp(quality), (edp - edp.min()) / np.ptp(edp)
+        found["knee"] = int(np.argmin(x + y))
+    return found
+
+
+def _heatmap(
+    problem: Problem,
+    genes: Genes,
+    front: Sequence[FrontPoint],
+    most: int,
+    pricing: Callable[[int, int], None],
+) -> Iterator[HeatCell]:
+    """Each winner over dim x scratchpad x accumulator at its bus, and over dim x bus at its memories.
+
+    Of more than `most` machines those nearest to the winners' own are taken, by steps along the axes;
+    the winners' own always are. Constraints do not hide a machine here: only what does not fit is
+    left out.
+    """
+    space = problem.space
+    axes = dict(space.axes)
+    places = [[name for name, _ in space.axes].index(a) if a in axes else None for a in HEAT_AXES]
+    free = SearchSpace(
+        space.transformer, space.base, space.axes, replace(space.constraints, area_mm2=None,
+                                                           power_w=None, sram_timing=False)
+    )  # fmt: skip
+    tables = NetworkTables(free, problem.tables.objective, problem.tables.tables,
+                           problem.tables.area_tables, problem.tables.store, problem.tables.pool)  # fmt: skip
+    cells: dict[tuple[str, int, bytes], Any] = {}
+    for winner, point in winners(front).items():
+        for varied in ((0, 1, 2), (0, 3)):
+            for row in _variants(space, genes[point], [places[k] for k in varied]):
+                cells[winner, point, row.tobytes()] = row
+    steps = np.array(
+        [np.abs(row.astype(int) - genes[at]).sum() for (_, at, _), row in cells.items()]
+    )
+    taken = max(most, int(np.count_nonzero(steps == 0)))
+    near = set(np.argsort(steps, kind="stable")[:taken].tolist())
+    cells = {key: row for k, (key, row) in enumerate(cells.items()) if k in near}
+    rows = np.stack(list(cells.values()))
+    costs = tables.costs(rows, pricing)
+    for (winner, point, _), row, at in zip(cells, rows, range(len(rows)), strict=True):
+        machine = tables.machine(int(space.machine_numbers(row[None])[0]))
+        fits = bool(costs.feasible[at])
+        sizes = {
+            name: axes[name][row[place]] if place is not None else getattr(space.base, name)
+            for name, place in zip(HEAT_AXES, places, strict=True)
+        }
+
+        def cost(values: Floats, at: int = at, fits: bool = fits) -> float | None:
+            return float(values[at]) if fits else None
+
+        yield HeatCell(
+            winner=winner,
+            point=point,
+            **sizes,
+            cycles=int(costs.cycles[at]) if fits else None,
+            latency_s=cost(costs.latency_s),
+            energy_j=cost(costs.energy_j),
+            edp_js=cost(costs.edp_js),
+            area_mm2=None if machine.config is None else machine.area_mm2,
+        )
+
+
+def _variants(space: SearchSpace, genes: Any, places: Sequence[int | None]) -> Iterator[Any]:
+    """A candidate with every combination of the genes at `places`."""
+    varied = [place for place in places if place is not None]
+    for values in product(*(range(int(space.cardinalities[place])) for place in varied)):
+        row = genes.copy()
+        row[varied] = values
+        yield row
+
+
+# -- Robustness and baseline -------------------------------------------------------------------------
+
+
+def _robustness(front: Sequence[FrontPoint], minimize: Sequence[str]) -> list[Rank]:
+    """The ranking of the points by EDP under each energy table, and who stays on the front."""
+    ranks = []
+    for table in ENERGIES:
+        suffix = "" if table == "nominal" else f"_{table}"
+        energy = [getattr(p, f"energy{suffix}_j") for p in front]
+        edp = [getattr(p, f"edp{suffix}_js") for p in front]
+        under = {"energy": energy, "edp": edp}
+        columns = [
+            under.get(name) or [getattr(p, COLUMN[name]) for p in front] for name in minimize
+        ]
+        stays = non_dominated(np.array(columns, dtype=np.float64).T)
+        place = np.empty(len(front), dtype=int)
+        place[np.argsort(edp, kind="stable")] = np.arange(1, len(front) + 1)
+        ranks += [
+            Rank(p.point, table, energy[k], edp[k], int(place[k]), bool(stays[k]))
+            for k, p in enumerate(front)
+        ]
+    return ranks
+
+
+def _baseline(problem: Problem, done: Progress) -> Baseline:
+    space, tables = problem.space, problem.tables
+    shape = space.largest
+    config: HardwareConfig = preset(BASELINE_MACHINE)
+    result = evaluate(
+        graph(space.transformer, shape), config, tables.objective, tables.tables, tables.area_tables
+    )
+    perplexity = float(problem.quality.perplexity(space, space.corners()[1:])[0])
+    edp = float(result.edp_js[1])
+    improvements = []
+    for loss, best in zip(LOSSES, done.best_edp, strict=True):
+        found = np.isfinite(best)
+        improvements.append(
+            Improvement(
+                loss, best if found else None, edp / best if found else None, PUBLISHED[loss]
+            )
+        )
+    return Baseline(
+        model=model_name(shape),
+        hardware=config.name,
+        perplexity=perplexity,
+        perplexity_is_proxy=problem.quality.is_proxy,
+        cycles=result.cycles,
+        latency_s=result.latency_s,
+        energy_j=float(result.energy_j[1]),
+        edp_js=edp,
+        area_mm2=float(result.area_mm2[1]),
+        improvements=tuple(improvements),
+    )
+
+
+def quality_document(quality: Quality) -> dict[str, Any]:
+    """Where perplexities come from, as run.json keeps it."""
+    return {
+        "source": quality.source,
+        "label": quality.label,
+        "is_proxy": quality.is_proxy,
+        "fingerprint": quality.fingerprint,
+    }
+
+
+def baseline_document(baseline: Baseline) -> dict[str, Any]:
+    """The baseline as baseline.json keeps it."""
+    return {**asdict(baseline), "published": PUBLISHED_SOURCE}

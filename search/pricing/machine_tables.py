@@ -1,0 +1,260 @@
+"""Tables of machines and of networks on them: the rows of a sweep, the kernels of a simulation."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.sizes import format_size
+from codesign.search.pricing.breakdown import groups
+from codesign.search.pricing.evaluate import Result
+from codesign.search.pricing.sweep import Row, best
+from codesign.search.terminal.figures import aligned, percent, prefix, significant, span
+from codesign.search.terminal.tables import Column, fit, short_names, with_notes
+
+MOST_ROWS = 60
+MOST_REASONS = 3
+
+_AXIS_COLUMNS = (
+    ("dim", "dim", "PEs"),
+    ("scratchpad_bytes", "scratchpad", "bytes"),
+    ("scratchpad_banks", "scratchpad", "banks"),
+    ("accumulator_bytes", "accumulator", "bytes"),
+    ("accumulator_banks", "accumulator", "banks"),
+    ("bus_bytes", "bus", "bytes"),
+    ("dram_latency_cycles", "DRAM latency", "cycles"),
+)
+_ALWAYS = ("scratchpad_bytes", "accumulator_bytes")
+
+
+def machine_title(config: HardwareConfig) -> str:
+    """Return one line that says which machine this is."""
+    units = "" if config.normalization else ", no nonlinear units"
+    return (
+        f"{config.name}: {config.dim}×{config.dim} mesh, "
+        f"scratchpad {format_size(config.scratchpad_bytes)}, "
+        f"accumulator {format_size(config.accumulator_bytes)}, bus {config.bus_bytes} B, "
+        f"DRAM latency {config.dram_latency_cycles}, {config.clock_hz / 1e6:g} MHz, "
+        f"{config.technology_nm} nm{units}"
+    )
+
+
+def sweep_table(rows: Sequence[Row], title: str, width: int) -> RenderableType:
+    """Return the rows of a sweep, the best EDP marked, with what is to be said below them."""
+    shown, left_out = _shown(rows)
+    winner = best(rows) if len(rows) > 1 else None
+    columns = []
+    if winner is not None:
+        columns.append(Column("", "", ["★" if row is winner else "" for row in shown]))
+    for field, name, unit in _AXIS_COLUMNS:
+        values = {getattr(row, field) for row in rows}
+        if field in _ALWAYS or len(values) > 1:
+            show = format_size if field.endswith("_bytes") and field != "bus_bytes" else str
+            columns.append(Column(name, unit, [show(getattr(row, field)) for row in shown]))
+    columns += _cost_columns(shown)
+    styles = ["bold green" if row is winner else "" if row.feasible else "dim" for row in shown]
+    notes = [*_ranking(rows), *_reasons(rows, "failed"), *_reasons(rows, "infeasible")]
+    if left_out:
+        notes.append(f"{left_out} more machines are not shown: --out keeps all of them")
+    return with_notes(fit(columns, title, width, styles), notes)
+
+
+def kernel_table(result: Result, title: str, width: int) -> RenderableType:
+    """Return the kernels of `result`, identical ones together, with their totals."""
+    rows = groups(result)
+    low, nominal, high = result.energy_j.tolist()
+    factor, si = prefix([nominal])
+
+    ends = [(row.energy_low_j, row.energy_high_j) for row in rows] + [(low, high)]
+    bounds = aligned([factor * bound for pair in ends for bound in pair])
+    spans = [f"{a}–{b}" for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
+    shares = [percent(row.cycles, result.cycles) for row in rows]
+    utilization = [f"{100 * row.utilization:.1f}" if row.macs else "" for row in rows]
+    intensity = ["" if row.intensity is None else significant(row.intensity, 3) for row in rows]
+    energy = aligned([*(row.energy_j * factor for row in rows), nominal * factor])
+    dram = aligned([*(row.dram_bytes / 1e6 or None for row in rows), result.dram_bytes / 1e6], 4)
+    names = short_names([row.name for row in rows], width)
+    columns = [
+        Column("kernel", "", [*names, "total"], left=True),
+        Column("kind", "", [*(row.kind for row in rows), ""], 5, left=True),
+        Column("count", "", [*(f"{row.count}×" for row in rows), ""]),
+        Column("cycles", "", [*(f"{row.cycles:,}" for row in rows), f"{result.cycles:,}"]),
+        Column("cycles", "%", [*shares, "100.0"]),
+        Column("util.", "%", [*utilization, f"{100 * result.utilization:.1f}"], 1),
+        Column("energy", f"{si}J", energy),
+        Column("low–high", f"{si}J", spans, 3),
+        Column("DRAM", "MB", dram, 2),
+        Column("intensity", "MACs/B", [*intensity, ""], 4),
+        Column("mapping", "", [*(row.mapping for row in rows), ""], 6, left=True),
+    ]
+    styles = ["yellow" if row.host_cycles else "" for row in rows]
+    return fit(columns, title, width, [*styles, "bold"], total=True)
+
+
+def energy_table(result: Result, width: int) -> RenderableType:
+    """Return the energy of `result` by component, low / nominal / high, with bars."""
+    parts = {name: joules.tolist() for name, joules in result.breakdown().items()}
+    total = result.energy_j.tolist()
+    factor, si = prefix([total[1]])
+    ordered = sorted(parts.items(), key=lambda item: -item[1][1])
+    shares = [values[1] / total[1] if total[1] else 0.0 for _, values in ordered]
+    lines = [*(values for _, values in ordered), total]
+    columns = [Column("component", "", [*(name for name, _ in ordered), "total"], left=True)]
+    for bound, name in enumerate(("low", "nominal", "high")):
+        cells = aligned([values[bound] * factor for values in lines])
+        columns.append(Column(name, f"{si}J", cells))
+    columns.append(Column("share", "%", [*(f"{100 * share:.1f}" for share in shares), "100.0"]))
+    bars = [*("█" * round(24 * share) for share in shares), ""]
+    columns.append(Column("", "", bars, 1, left=True))
+    styles = [*[""] * len(ordered), "bold"]
+    return fit(columns, "Energy by component", width, styles, total=True)
+
+
+def totals_table(result: Result) -> RenderableType:
+    """Return what one inference costs in all: low / nominal / high where it is uncertain."""
+    table = Table.grid(padding=(0, 2))
+    latency, latency_unit = prefix([result.latency_s])
+    lines = [
+        ("cycles", f"{result.cycles:,}", f"{result.host_cycles:,} of them on the host"),
+        ("latency", f"{significant(result.latency_s * latency)} {latency_unit}s", ""),
+        ("utilization", f"{100 * result.utilization:.2f} %", f"{result.macs:,} MACs"),
+        ("DRAM traffic", f"{result.dram_bytes / 1e6:,.1f} MB", ""),
+    ]
+    for name, values, unit in (
+        ("energy", result.energy_j.tolist(), "J"),
+        ("EDP", result.edp_js.tolist(), "J·s"),
+        ("area", result.area_mm2.tolist(), "mm²"),
+    ):
+        factor, si = (1.0, "") if unit == "mm²" else prefix([values[1]])
+        low, nominal, high = (significant(value * factor) for value in values)
+        lines.append((name, f"{nominal} {si}{unit}", f"low {low}, high {high}"))
+    for name, value, remark in lines:
+        table.add_row(Text(name), Text(value, style="bold", justify="right"), Text(remark, "dim"))
+    return table
+
+
+def mapping_table(result: Result, title: str, width: int) -> RenderableType:
+    """Return the mapping of every kernel of `result`, identical ones together."""
+    rows = [row for row in groups(result) if row.mapping]
+    columns = [
+        Column("kernel", "", short_names([row.name for row in rows], width), left=True),
+        Column("count", "", [f"{row.count}×" for row in rows], 2),
+        Column("cycles", "", [f"{row.cycles:,}" for row in rows], 1),
+        Column("mapping", "", [row.mapping for row in rows], left=True),
+    ]
+    return fit(columns, title, width, [""] * len(rows))
+
+
+def hardware_table(
+    machines: Mapping[str, HardwareConfig], areas: Mapping[str, Sequence[float]], width: int
+) -> RenderableType:
+    """Return machines by name with what they are built of; `areas` are low, nominal, high mm2."""
+    configs = list(machines.values())
+    columns = [
+        Column("name", "", list(machines), left=True),
+        Column("dim", "PEs", [str(c.dim) for c in configs]),
+        Column("scratchpad", "bytes", [format_size(c.scratchpad_bytes) for c in configs]),
+        Column("banks", "", [str(c.scratchpad_banks) for c in configs], 3),
+        Column("accumulator", "bytes", [format_size(c.accumulator_bytes) for c in configs]),
+        Column("banks", "", [str(c.accumulator_banks) for c in configs], 3),
+        Column("bus", "bytes", [str(c.bus_bytes) for c in configs]),
+        Column("DRAM latency", "cycles", [str(c.dram_latency_cycles) for c in configs], 4),
+        Column("clock", "MHz", [f"{c.clock_hz / 1e6:g}" for c in configs], 2),
+        Column("node", "nm", [str(c.technology_nm) for c in configs], 2),
+        Column("nonlinear", "", ["chip" if c.normalization else "host" for c in configs]),
+        Column("peak", "GMAC/s", [f"{c.macs_per_cycle * c.clock_hz / 1e9:g}" for c in configs], 1),
+        Column("area", "mm²", [significant(areas[name][1], 3) for name in machines], 1),
+    ]
+    return fit(columns, "Preset machines", width, [""] * len(configs))
+
+
+def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    """All rows, or those of the lowest EDP where there are too many."""
+    if len(rows) <= MOST_ROWS:
+        return list(rows), 0
+    feasible = [row for row in rows if row.edp_js is not None]
+    chosen = sorted(feasible, key=lambda row: (row.edp_js, row.index))[:MOST_ROWS]
+    return chosen, len(rows) - len(chosen)
+
+
+def _cost_columns(rows: Sequence[Row]) -> list[Column]:
+    """The columns of what a machine costs, in units of their own."""
+
+    def scaled(field: str, digits: int = 4) -> tuple[list[str], str]:
+        values = [getattr(row, field) for row in rows]
+        factor, si = prefix(value for value in values if value is not None)
+        return ["" if v is None else significant(v * factor, digits) for v in values], si
+
+    def cells(show: Callable[[Any], str]) -> list[str]:
+        return [show(row) if row.feasible else "" for row in rows]
+
+    energy, energy_si = scaled("energy_j")
+    factor = prefix(row.energy_j for row in rows if row.energy_j is not None)[0]
+    latency, latency_si = scaled("latency_s")
+    edp, edp_si = scaled("edp_js")
+    dram, dram_si = scaled("dram_bytes")
+    macs, macs_si = scaled("macs")
+    without = ("failed" if row.failed else "infeasible" for row in rows)
+    cycles = [
+        w if r.cycles is None else f"{r.cycles:,}" for r, w in zip(rows, without, strict=True)
+    ]
+    return [
+        Column("cycles", "", cycles),
+        Column("latency", f"{latency_si}s", latency, 3),
+        Column("energy", f"{energy_si}J", energy),
+        Column(
+            "low–high",
+            f"{energy_si}J",
+            cells(lambda r: span(r.energy_low_j * factor, r.energy_high_j * factor)),
+        ),
+        Column("EDP", f"{edp_si}J·s", edp),
+        Column("area", "mm²", cells(lambda r: significant(r.area_mm2, 3)), 2),
+        Column("util.", "%", cells(lambda r: f"{100 * r.utilization:.1f}"), 1),
+        Column("MACs", macs_si, macs, 5),
+        Column("DRAM", f"{dram_si}B", dram, 4),
+    ]
+
+
+def _ranking(rows: Sequence[Row]) -> list[str]:
+    """Whether the winner stays the winner at both ends of the energy range."""
+    feasible = [row for row in rows if row.feasible]
+    if len(feasible) < 2:
+        return []
+    winners = [best(feasible, column) for column in ("edp_low_js", "edp_js", "edp_high_js")]
+    low, nominal, high = (machine_label(row, rows) for row in winners if row is not None)
+    if low == nominal == high:
+        return [f"★ best EDP: {nominal} (scratchpad / accumulator) with low and high energies too"]
+    ends = f"with low energies {low}, with high energies {high}"
+    return [f"★ best EDP: {nominal} (scratchpad / accumulator); {ends}"]
+
+
+def machine_label(row: Row, rows: Sequence[Row]) -> str:
+    """Return scratchpad / accumulator of a machine and whatever else differs between `rows`."""
+    text = f"{format_size(row.scratchpad_bytes)} / {format_size(row.accumulator_bytes)}"
+    fields = varying(rows)
+    return ", ".join([text, *(f"{name} {getattr(row, field)}" for name, field in fields.items())])
+
+
+def varying(rows: Sequence[Row]) -> dict[str, str]:
+    """Return what differs between the machines of `rows` beside the sizes: name to column."""
+    return {
+        f"{name} banks" if unit == "banks" else name: field
+        for field, name, unit in _AXIS_COLUMNS
+        if field not in _ALWAYS and len({getattr(row, field) for row in rows}) > 1
+    }
+
+
+def _reasons(rows: Sequence[Row], field: str) -> list[str]:
+    """One line a reason ("failed" or "infeasible"), with the number of machines that have it."""
+    reasons: dict[str, int] = {}
+    for row in rows:
+        reason: str = getattr(row, field)
+        if reason:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    ordered = sorted(reasons.items(), key=lambda item: -item[1])
+    lines = [f"{field} ({count}): {reason}" for reason, count in ordered[:MOST_REASONS]]
+    others = sum(count for _, count in ordered[MOST_REASONS:])
+    return [*lines, f"{field} ({others}): for other reasons"] if others else lines

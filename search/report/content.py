@@ -1,0 +1,371 @@
+"""What a report says: headline figures, the front and the gain over the baseline, for every format.
+
+Every table and chart names its units; a perplexity that is a proxy is called one wherever it is.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from codesign.hw.sizes import format_size
+from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
+from codesign.search.report.data import Record, SearchRun, winners
+from codesign.search.report.strategies import strategy_rows
+from codesign.search.terminal.figures import count_text, prefix, significant, times_less
+
+_NAMES = {
+    "edp_js": ("EDP", "J·s"),
+    "latency_s": ("Latency", "s"),
+    "energy_j": ("Energy", "J"),
+    "area_mm2": ("Area", "mm²"),
+    "power_w": ("Power", "W"),
+}
+_OBJECTIVES = {"edp": "edp_js", "latency": "latency_s", "energy": "energy_j", "area": "area_mm2", "power": "power_w"}  # fmt: skip
+_COSTS = "Cost and use"
+# What of a space is said, and how; of a length-one list too.
+_SPACE = {
+    "transformer": {
+        "layers": "{} layers", "d_model": "width d {}", "heads": "{} heads in each layer",
+        "d_ff": "FFN width {} in each layer", "sequence": "sequence length {}",
+    },
+    "hardware": {
+        "dim": "mesh side {} PEs", "scratchpad_bytes": "scratchpad {} bytes",
+        "accumulator_bytes": "accumulator {} bytes", "bus_bytes": "bus {} bytes a cycle",
+        "technology_nm": "{} nm",
+    },
+    "constraints": {
+        "area_mm2": "area at most {} mm²", "power_w": "power at most {} W",
+        "sram_timing": "memory access {}",
+    },
+}  # fmt: skip
+_SRAM_TIMING = {True: "within a clock period", False: "of any duration"}
+
+
+@dataclass(frozen=True)
+class Metric:
+    """An axis: its name, and the unit that a raw value has after it is multiplied by `factor`."""
+
+    label: str
+    unit: str
+    factor: float
+    proxy: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name and unit."""
+        return f"{self.label} ({self.unit})" if self.unit else self.label
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows; `values` are the numbers that columns are sorted by, where they are.
+
+    `groups` says which columns belong together, a name a column; "" is on its own.
+    """
+
+    caption: str
+    columns: tuple[tuple[str, str], ...]  # name, unit
+    rows: list[list[str]]
+    values: list[list[float]] | None = None
+    groups: tuple[str, ...] = ()
+
+    @property
+    def spans(self) -> list[tuple[str, int]]:
+        """Name and number of columns of each group, in order."""
+        return [(name, len(list(same))) for name, same in itertools.groupby(self.groups)]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of points: its heading, what a point has there, and the number it is sorted by."""
+
+    group: str
+    name: str
+    unit: str
+    text: Callable[[Record], str]
+    order: Callable[[Record], float]
+
+
+def metrics(run: SearchRun) -> dict[str, Metric]:
+    """Return the axes that the run has, perplexity first, each with one SI prefix."""
+    label = run.quality_label
+    found = {"perplexity": Metric(label[:1].upper() + label[1:], "", 1.0, run.is_proxy)}
+    for key, (label, unit) in _NAMES.items():
+        values = [row[key] for row in run.front if row.get(key) is not None]
+        if not values:
+            continue
+        factor, si = (1.0, "") if key == "area_mm2" else prefix(values)
+        found[key] = Metric(label, si + unit, factor)
+    return found
+
+
+def architecture(point: Mapping[str, Any]) -> str:
+    """Return the Transformer of a point in one line."""
+    heads, d_ff = (_alike(point[name]) for name in ("heads", "d_ff"))
+    return f"{point['layers']} layers, d {point['d_model']}, heads {heads}, FFN {d_ff}"
+
+
+def machine(point: Mapping[str, Any]) -> str:
+    """Return the machine of a point in one line."""
+    sizes = [format_size(point[f"{name}_bytes"]) for name in ("scratchpad", "accumulator")]
+    return (
+        f"{point['dim']}×{point['dim']} mesh, scratchpad {sizes[0]}, accumulator {sizes[1]}, "
+        f"bus {point['bus_bytes']} B"
+    )
+
+
+def verified(run: SearchRun) -> dict[int, str]:
+    """Return what `codesign verify` found of each point: "yes", "no", or "–" where it was not run."""
+    said = {row["point"]: "yes" if row["verified"] else "no" for row in run.verification}
+    return {p["point"]: said.get(p["point"], "–") for p in run.front}
+
+
+def verified_text(run: SearchRun) -> str:
+    """Return how many points the RTL agrees with, in a sentence; "" where none was run."""
+    if not run.verification:
+        return ""
+    agree = sum(row["verified"] for row in run.verification)
+    return (
+        f"{agree} of {len(run.front)} points are RTL-verified: every kernel ran on the RTL and took the "
+        "cycles of the search, instruction by instruction, with the same bytes and counts."
+    )
+
+
+def two_stage_table(run: SearchRun) -> Table | None:
+    """Return the joint search beside two stages, or None where they were not compared."""
+    if not run.two_stage:
+        return None
+
+    headers, rows = strategy_rows(run.two_stage)
+    return Table("Joint search and two stages", tuple(headers), rows)
+
+
+def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
+    """Return the front, a point a row, the better quality first.
+
+    Quality and EDP come first, then what was chosen, then the other costs.
+    """
+    costs = {key: _cost(key, metric) for key, metric in axes.items()}
+    first = [_Column("", "point", "", lambda p: str(p["point"]), lambda p: p["point"])]
+    first += [costs.pop("perplexity"), costs.pop("edp_js")]
+    columns = [*first, *_transformer_columns(), *_machine_columns()]
+    edp = axes["edp_js"]
+    columns.append(
+        _Column(
+            _COSTS, "EDP low–high", edp.unit,
+            lambda p: _range(p["edp_low_js"], p["edp_high_js"], edp), lambda p: p["edp_high_js"],
+        )
+    )  # fmt: skip
+    columns += costs.values()
+    columns.append(
+        _Column(
+            _COSTS, "util.", "%",
+            lambda p: f"{100 * (p.get('utilization') or 0.0):.1f}",
+            lambda p: p.get("utilization") or 0.0,
+        )
+    )  # fmt: skip
+    if run.verification:
+        checked = verified(run)
+        columns.append(
+            _Column(
+                _COSTS, "RTL", "verified", lambda p: checked[p["point"]],
+                lambda p: float(checked[p["point"]] == "yes"),
+            )
+        )  # fmt: skip
+    return Table(
+        "The Pareto front",
+        tuple((c.name, c.unit) for c in columns),
+        [[c.text(p) for c in columns] for p in run.front],
+        [[float(c.order(p)) for c in columns] for p in run.front],
+        tuple(c.group for c in columns),
+    )
+
+
+def _cost(key: str, metric: Metric) -> _Column:
+    group = "" if key in ("perplexity", "edp_js") else _COSTS
+    return _Column(
+        group, metric.label, metric.unit,
+        lambda p: scaled(p.get(key), metric), lambda p: p.get(key) or 0.0,
+    )  # fmt: skip
+
+
+def _transformer_columns() -> list[_Column]:
+    def parameters(p: Record) -> str:
+        return significant(p["parameters"] / 1e6) if p.get("parameters") else "–"
+
+    made = (
+        ("layers", "", lambda p: str(p["layers"]), lambda p: p["layers"]),
+        ("d_model", "", lambda p: str(p["d_model"]), lambda p: p["d_model"]),
+        ("heads", "per layer", lambda p: _alike(p["heads"]), lambda p: sum(p["heads"])),
+        ("FFN", "per layer", lambda p: _alike(p["d_ff"]), lambda p: sum(p["d_ff"])),
+        ("params", "M", parameters, lambda p: p.get("parameters") or 0),
+    )
+    return [_Column("Transformer", *column) for column in made]
+
+
+def _machine_columns() -> list[_Column]:
+    def size(name: str) -> tuple[str, str, Callable[[Record], str], Callable[[Record], float]]:
+        key = f"{name}_bytes"
+        return name, "bytes", lambda p: format_size(p[key]), lambda p: p[key]
+
+    made = (
+        ("mesh", "PEs", lambda p: f"{p['dim']}×{p['dim']}", lambda p: p["dim"]),
+        size("scratchpad"),
+        size("accumulator"),
+        ("bus", "bytes", lambda p: str(p["bus_bytes"]), lambda p: p["bus_bytes"]),
+    )
+    return [_Column("Machine", *column) for column in made]
+
+
+def winners_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
+    """Return the winners, a role a row: what they cost and what they are."""
+    quality, edp = axes["perplexity"], axes["edp_js"]
+    rows = [
+        [role, str(p["point"]), scaled(p["perplexity"], quality), scaled(p["edp_js"], edp),
+         architecture(p), machine(p)]
+        for role, p in winners(run).items()
+    ]  # fmt: skip
+    columns = (
+        ("winner", ""), ("point", ""), (quality.label, ""), (edp.label, edp.unit),
+        ("Transformer", ""), ("machine", ""),
+    )  # fmt: skip
+    return Table("Winners that the sections below look into", columns, rows)
+
+
+def headlines(run: SearchRun, axes: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
+    """Return the figures at the top: what, how much, and a remark."""
+    roles = winners(run)
+    least, best = roles["least EDP"], roles["best quality"]
+    edp, quality = axes["edp_js"], axes["perplexity"]
+    found = []
+    if run.evaluated is not None:
+        size = (run.inputs.get("space") or {}).get("size")
+        of = f"of {count_text(size)} in the space" if isinstance(size, int) else ""
+        found.append(("Candidates evaluated", f"{run.evaluated:,}", of))
+    stands = run.generations[-1].get("front_size") if run.generations else None
+    chosen = f"chosen from {stands:,} non-dominated" if stands and stands > len(run.front) else ""
+    found.append(("Points on the front", f"{len(run.front)}", chosen))
+    found.append(
+        ("Least EDP", f"{scaled(least['edp_js'], edp)} {edp.unit}",
+         f"{run.quality_label} {scaled(least['perplexity'], quality)}")
+    )  # fmt: skip
+    found.append(
+        (f"Best {run.quality_label}", scaled(best["perplexity"], quality),
+         f"EDP {scaled(best['edp_js'], edp)} {edp.unit}")
+    )  # fmt: skip
+    return found
+
+
+def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> Table | None:
+    """Return the gain in EDP over the baseline at losses of quality, or None without a baseline.
+
+    The search counts every candidate that it evaluated; the point is empty where the thinned front
+    has left the best one out. Without its count the front alone decides.
+    """
+    perplexity, start = run.baseline.get("perplexity"), run.baseline.get("edp_js")
+    if perplexity is None or start is None:
+        return None
+    edp, quality = axes["edp_js"], axes["perplexity"]
+    found = run.baseline.get("improvements") or [
+        {"loss": loss, "published": published} for loss, published in PUBLISHED.items()
+    ]
+    rows = []
+    for entry in found:
+        within = [p for p in run.front if p["perplexity"] <= perplexity + entry["loss"]]
+        best = min(within, key=lambda p: p["edp_js"], default=None)
+        least = entry.get("edp_js", best["edp_js"] if best else None)
+        here = best if best is not None and best["edp_js"] == least else None
+        rows.append([
+            f"+{entry['loss']:g}", times_less(start / least, 2) if least else "none found",
+            scaled(least, edp), str(here["point"]) if here else "–",
+            scaled(here["perplexity"], quality) if here else "–",
+            f"{entry['published']:g}×" if entry.get("published") else "–",
+        ])  # fmt: skip
+    columns = (
+        (f"{run.quality_label} given up", ""), ("EDP improvement", "times"), ("EDP", edp.unit),
+        ("point", ""), (quality.label, ""), (f"published, {PUBLISHED_SOURCE}", "times"),
+    )  # fmt: skip
+    return Table("EDP improvement over the baseline", columns, rows)
+
+
+def thinned(table: Table) -> bool:
+    """Return whether an improvement of the table is of a candidate that no point shows."""
+    names = [name for name, _ in table.columns]
+    point, edp = names.index("point"), names.index("EDP")
+    return any(row[point] == "–" != row[edp] for row in table.rows)
+
+
+def baseline_text(run: SearchRun, axes: Mapping[str, Metric]) -> str:
+    """Return one sentence that says what the improvements are measured against; "" without one."""
+    base, edp, quality = run.baseline, axes["edp_js"], axes["perplexity"]
+    if base.get("edp_js") is None or base.get("perplexity") is None:
+        return ""
+    what = base.get("model") or "the largest Transformer of the space"
+    where = base.get("hardware") or base.get("machine") or "ibert"
+    return (
+        f"Baseline: {what} on the machine {where}, {run.quality_label} "
+        f"{scaled(base['perplexity'], quality)}, EDP {scaled(base['edp_js'], edp)} {edp.unit}."
+    )
+
+
+def start_axes(run: SearchRun, axes: Mapping[str, Metric]) -> list[str]:
+    """Return the axes that the front is first drawn over: the first two objectives of the search."""
+    chosen = [_OBJECTIVES.get(str(o), str(o)) for o in run.inputs.get("objectives") or ()]
+    known = [key for key in chosen if key in axes]
+    return (known + [key for key in axes if key not in known])[:2]
+
+
+def objectives_text(run: SearchRun, axes: Mapping[str, Metric]) -> str:
+    """Return what was minimised, in words."""
+    chosen = [_OBJECTIVES.get(str(o), str(o)) for o in run.inputs.get("objectives") or ()]
+    names = [run.quality_label if key == "perplexity" else words(key) for key in chosen]
+    return " and ".join(names) or "perplexity and EDP"
+
+
+def words(key: str) -> str:
+    """Return the name of a cost as it stands within a sentence."""
+    name = _NAMES.get(key, (key, ""))[0]
+    return name if name.isupper() else name.lower()
+
+
+def searched(run: SearchRun) -> list[tuple[str, str]]:
+    """Return what the space holds: a name, and its choices in words."""
+    space = run.inputs.get("space") or {}
+    found = []
+    for part, names in _SPACE.items():
+        values = space.get(part) or {}
+        said = [
+            say.format(_choices(values[key], key)) for key, say in names.items() if values.get(key) not in (None, "none")
+        ]  # fmt: skip
+        if said:
+            found.append((part.capitalize(), "; ".join(said)))
+    return found
+
+
+def _choices(values: Any, key: str) -> str:
+    if key == "sram_timing":
+        return _SRAM_TIMING[bool(values)]
+    many = values if isinstance(values, list) else [values]
+    size = key in ("scratchpad_bytes", "accumulator_bytes")
+    texts = [format_size(v) if size and isinstance(v, int) else str(v) for v in many]
+    if len(many) <= 6:
+        return ", ".join(texts)
+    return f"{texts[0]} to {texts[-1]} ({len(many)} values)"
+
+
+def scaled(value: float | None, metric: Metric) -> str:
+    """Return a raw value in the metric's unit, to four digits."""
+    return "–" if value is None else significant(value * metric.factor)
+
+
+def _range(low: float, high: float, metric: Metric) -> str:
+    return f"{significant(low * metric.factor, 3)}–{significant(high * metric.factor, 3)}"
+
+
+def _list(values: Iterable[int]) -> str:
+    return " ".join(map(str, values))
+
+
+def _alike(values: Sequence[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else _list(values)

@@ -1,0 +1,223 @@
+"""The report of a joint search: one HTML file that needs no network, or Markdown.
+
+It reads the run directory alone (`data`), decides what to say once (`content`, `charts`) and
+leaves the form to the templates.
+"""
+
+import itertools
+import json
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from codesign.hw.platform.files import refuse_damage
+from codesign.hw.platform.text import printable
+from codesign.search.joint.published import PUBLISHED_SOURCE
+from codesign.search.report import charts, content
+from codesign.search.report.data import REMEDY, Record, ReportError, SearchRun, read_run, winners
+from codesign.search.report.story import story
+from codesign.search.runs.output import print_json, write_atomic
+from codesign.search.terminal.messages import say
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_DRAWN = (
+    "point", "layers", "d_model", "heads", "d_ff", "perplexity", "perplexity_is_proxy", "dim",
+    "scratchpad_bytes", "accumulator_bytes", "scratchpad_banks", "accumulator_banks", "bus_bytes",
+    "clock_hz", "technology_nm", "latency_s", "energy_j", "energy_low_j", "energy_high_j", "edp_js",
+    "edp_low_js", "edp_high_js", "area_mm2", "power_w", "utilization",
+)  # fmt: skip
+
+
+def report_html(run: Path) -> str:
+    """Return the report of a run directory as one HTML document without references to others.
+
+    Raises ReportError, one line, where a file of the run is missing or damaged.
+    """
+    return _rendered(run, "report.html")
+
+
+def report_markdown(run: Path) -> str:
+    """Return the report of a run directory as Markdown, tables instead of charts.
+
+    Raises ReportError, one line, where a file of the run is missing or damaged.
+    """
+    return _rendered(run, "report.md")
+
+
+def _rendered(run: Path, template: str) -> str:
+    """A page of what is in a folder, which may be anything: what is not found there is its fault."""
+    found = read_run(run)
+    with refuse_damage(run, ReportError, f"{REMEDY} (--debug shows more)"):
+        said = _said(found)
+        return _environment(html=template.endswith("html")).get_template(template).render(said)
+
+
+def write_report(run: Path, out: Path | None = None, form: str = "html") -> Path:
+    """Write the report ("html" or "md") as `out`, by default into the run, and return its path."""
+    path = out or run / f"report.{form}"
+    write_atomic(path, (report_html(run) if form == "html" else report_markdown(run)).encode())
+    return path
+
+
+def run_report(run: Path, out: Path | None, form: str, as_json: bool) -> None:
+    """Write the report and say where it is."""
+    path = write_report(run, out, form)
+    if as_json:
+        size = path.stat().st_size
+        print_json({"run": str(run), "report": str(path), "format": form, "bytes": size})
+    else:
+        say(f"the report is {path}")
+
+
+def _said(run: SearchRun) -> dict[str, Any]:
+    """Everything that the templates show."""
+    axes = content.metrics(run)
+    drawn, maps = charts.curves(run, axes), charts.heatmaps(run)
+    parts, ranks = charts.spending(run, axes), charts.robustness(run)
+    improvements = content.improvements(run, axes)
+    return {
+        "run": run,
+        "axes": axes,
+        "objectives": content.objectives_text(run, axes),
+        "searched": content.searched(run),
+        "headlines": content.headlines(run, axes),
+        "story": story(run, axes, parts, ranks),
+        "winners": content.winners_table(run, axes),
+        "front": content.front_table(run, axes),
+        "improvements": improvements,
+        "thinned": improvements is not None and content.thinned(improvements),
+        "baseline": content.baseline_text(run, axes),
+        "published_source": PUBLISHED_SOURCE,
+        "verified": content.verified_text(run),
+        "two_stage": content.two_stage_table(run),
+        "generations": charts.generations_table(run, drawn),
+        "heatmap": charts.heatmap_table(run, maps, axes),
+        "spending": charts.spending_table(run, parts),
+        "parts": parts,
+        "ranks": charts.robustness_table(ranks) if ranks else None,
+        "ranks_text": charts.robustness_text(ranks) if ranks else [],
+        "command": _command(run),
+        "settings": _settings(run),
+        "data": _embedded(_data(run, axes, drawn, maps, parts, ranks)),
+    }
+
+
+def _data(
+    run: SearchRun,
+    axes: dict[str, content.Metric],
+    drawn: list[Record],
+    maps: list[Record],
+    parts: list[Record],
+    ranks: Record | None,
+) -> Record:
+    """What the script of the page draws."""
+    roles = {role: point["point"] for role, point in winners(run).items()}
+    base = {key: run.baseline[key] for key in axes if run.baseline.get(key) is not None}
+    return {
+        "metrics": {
+            key: {"label": m.label, "unit": m.unit, "factor": m.factor, "proxy": m.proxy}
+            for key, m in axes.items()
+        },
+        "axes": list(axes),
+        "start": content.start_axes(run, axes),
+        "front": [{key: p.get(key) for key in _DRAWN} for p in run.front],
+        "cloud": run.cloud,
+        "baseline": base,
+        "baselineName": content.baseline_text(run, axes),
+        "roles": roles,
+        "selected": roles.get("knee", roles["least EDP"]),
+        "limits": {name: max(max(p[name]) for p in run.front) for name in ("heads", "d_ff")},
+        "curves": drawn,
+        "twoStage": charts.two_stage(run, content.start_axes(run, axes)),
+        "heatmaps": maps,
+        "heatMetrics": [k for k in ("edp_js", "latency_s", "energy_j", "area_mm2") if k in axes],
+        "spending": parts,
+        "robustness": ranks,
+    }
+
+
+def _embedded(document: Record) -> str:
+    """JSON that may stand within a script element: no text of it can end the element."""
+    text = json.dumps(document, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _command(run: SearchRun) -> str:
+    """The command that repeats the run where its folder is the current one: on its own space."""
+    command = str(run.run.get("command", ""))
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    if not run.space_toml or words[:2] != ["codesign", "search"]:
+        return command
+    kept = [
+        word
+        for before, word in itertools.pairwise(words[1:])
+        if "--space" not in (before, word) and not word.startswith("--space=")
+    ]
+    return shlex.join([*words[:2], "--space", "space.toml", *kept])
+
+
+def _settings(run: SearchRun) -> list[tuple[str, str]]:
+    """The inputs of the run that are short, as name and value; the space has its own place."""
+    inputs = {"seed": run.run.get("seed")} | run.inputs
+    found = []
+    for name, value in inputs.items():
+        if name == "quality":
+            found.append((name, f"{run.quality_label}, from {run.quality.get('source')}"))
+        elif name != "space" and value is not None:
+            text = _in_words(value)
+            found.append((name, text if len(text) <= 300 else text[:300] + " …"))
+    return found
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, dict):
+        return "; ".join(f"{key}: {_in_words(v)}" for key, v in value.items() if v is not None)
+    return ", ".join(map(_in_words, value)) if isinstance(value, list) else str(value)
+
+
+def _shown(value: Any) -> Any:
+    """What a page shows of a value: text without marks that turn the direction of writing."""
+    return printable(value, keep="\n\t\u00a0") if type(value) is str else value
+
+
+@cache
+def _environment(*, html: bool) -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    made = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=html,
+        finalize=_shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["md"] = _markdown
+    made.filters["fence"] = _fence
+    return made
+
+
+def _markdown(text: str) -> str:
+    """Text as one line of Markdown that means itself."""
+    line = " ".join(str(text).split())
+    for character in "\\`*_[]<>|#&":
+        line = line.replace(character, "\\" + character)
+    return line
+
+
+def _fence(text: str) -> str:
+    """Text between fences that are longer than any within."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text.rstrip()}\n{fence}"

@@ -1,0 +1,1 @@
+"""Training a supernet: what `codesign train` does."""

@@ -1,0 +1,121 @@
+"""Every built-in family in int8: the machine equals plain integers, and both are near the float model."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from float_reference import random_inputs
+
+from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.numerics.quantized import Attention, Product, Rows
+from codesign.compiler.onnx.float_model import Array, Feeds
+from codesign.compiler.plan.work import PATCHES
+from codesign.hw.errors import MappingError
+from codesign.hw.machine.config import HardwareConfig, preset
+from codesign.models.zoo.export import export
+from codesign.models.zoo.families import (
+    BertConfig,
+    DecoderConfig,
+    ModelConfig,
+    ResnetConfig,
+    T5Config,
+    VitConfig,
+)
+
+SEQ = 20
+BERT = BertConfig("bert", 2, d_model=48, heads=4, d_ff=112, vocab_size=50, max_positions=32)
+PRUNED = DecoderConfig("lm", 96, (7, 11), (128, 80), vocab_size=48, max_positions=32)
+T5 = T5Config("t5", 1, 2, d_model=48, heads=5, d_kv=12, d_ff=96, vocab_size=50)
+VIT = VitConfig("vit", 2, d_model=48, heads=3, d_ff=96, image_size=32, patch_size=8, classes=10)
+RESNET = ResnetConfig("resnet", (1, 1), width=8, image_size=32, classes=10)
+
+# What the host computes, by the kind of its work: all else is on chip.
+HOST = {
+    "bert": {"embedding", "add", "mask", "tanh"},
+    "lm": {"embedding", "add"},
+    "t5": {"embedding", "mask"},
+    "vit": {PATCHES, "concat", "add"},
+}
+# With the drawn weights of these models; the worst of all outputs, machines and inputs is above.
+COSINE = {"bert": 0.998, "lm": 0.998, "t5": 0.997, "vit": 0.998}
+
+
+def inputs(config: ModelConfig, seed: int) -> dict[str, Array]:
+    """Random tokens or pixels; every other seed hides the last keys."""
+    feeds = random_inputs(config, batch=1, seq=SEQ, seed=seed)
+    if "attention_mask" in feeds and seed % 2:
+        feeds["attention_mask"][:, SEQ - 1 - seed % (SEQ // 2) :] = 0
+    return feeds
+
+
+def samples(config: ModelConfig) -> Iterator[Feeds]:
+    return (inputs(config, seed) for seed in range(8))
+
+
+def network(config: ModelConfig, machine: HardwareConfig, objective: str = "cycles") -> Network:
+    model = export(config, batch=1, seq=SEQ)
+    return compile_network(model, machine, samples(config), objective=objective)
+
+
+def check(net: Network, config: ModelConfig, bound: float) -> None:
+    for seed in (100, 101):
+        feeds = inputs(config, seed)
+        on_machine, plain = run(net, feeds), run(net, feeds, "integers")
+        for name, wanted in net.model.part((), net.model.outputs)(feeds).items():
+            np.testing.assert_array_equal(on_machine[name], plain[name])
+            value = on_machine[name]
+            cosine = (value * wanted).sum() / np.linalg.norm(value) / np.linalg.norm(wanted)
+            assert cosine > bound, f"{name} of seed {seed}: {cosine}"
+
+
+@pytest.mark.parametrize("machine", ("edge", "ibert", "large"))
+@pytest.mark.parametrize("config", (BERT, PRUNED, T5, VIT), ids=lambda config: config.name)
+def test_families(config: ModelConfig, machine: str) -> None:
+    """dim 8, 16 and 32; heads of 12, 8 and 16 columns."""
+    net = network(config, preset(machine))
+    functions = {
+        getattr(net.plan.graph.dag.nodes[step.operators[0]]["op"], "function", PATCHES)
+        for step in net.plan.steps
+        if step.work.problem is None
+    }
+    assert functions == HOST[config.name]
+    check(net, config, COSINE[config.name])
+
+
+# Attention in one kernel needs three banks, for Q, for K and V, and for the probabilities.
+SMALL = replace(
+    preset("edge"),
+    name="small",
+    scratchpad_bytes=1024,
+    scratchpad_banks=2,
+    accumulator_bytes=2048,
+    accumulator_banks=4,
+)
+
+
+@pytest.mark.parametrize("config", (BERT, PRUNED, T5), ids=lambda config: config.name)
+def test_attention_that_does_not_fit_in_one_kernel(config: ModelConfig) -> None:
+    """Masks over keys are parameters, causal ones row numbers, biases operands, in any kernel."""
+    net = network(config, SMALL)
+    softmaxes = [
+        step
+        for step in net.quantized.steps.values()
+        if isinstance(step, Attention | Product | Rows) and step.added is not None
+    ]
+    assert softmaxes and not any(isinstance(step, Attention) for step in softmaxes)
+    check(net, config, COSINE[config.name] - 0.01)
+
+
+def test_convolutions_that_overlap_run_on_the_host_and_are_said() -> None:
+    net = network(RESNET, preset("ibert"))
+    said = [line for line in net.host if "'stem/Conv'" in line]
+    assert len(said) == 1 and "each is a convolution whose patches overlap" in said[0]
+    check(net, RESNET, 0.998)
+
+
+def test_a_machine_that_holds_no_row_is_refused() -> None:
+    tiny = replace(SMALL, name="tiny", accumulator_banks=2)
+    tiny = replace(tiny, scratchpad_bytes=256, accumulator_bytes=512, parameter_channels=8)
+    with pytest.raises(MappingError, match="fits no tile of machine 'tiny'"):
+        network(BERT, tiny)

@@ -1,0 +1,361 @@
+"""The functional machine: every instruction against a scalar twin, matmul kernels against numpy, and
+one line for every broken contract.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import scalar_model
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from instructions import TINY, instruction
+from machine_model import from_blocked, machines, matmul_image, matmul_mappings, matmul_problems
+
+from codesign.compiler.kernels.matmul_kernel import matmul_kernel
+from codesign.compiler.kernels.matmul_shape import MatmulMapping, MatmulProblem
+from codesign.hw.errors import ProgramError
+from codesign.hw.machine import arithmetic
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.isa import FUNCTIONS, ROW_FUNCTIONS
+from codesign.hw.machine.program import Instruction, Kernel, Program
+from codesign.hw.views.functional import Machine, run
+
+Fields = Mapping[str, int]
+
+
+def filled(config: HardwareConfig, seed: int, dram_bytes: int = 4096) -> Machine:
+    """A machine in which everything was written, with numbers of every size."""
+    rng = np.random.default_rng(seed)
+    machine = Machine(config, rng.integers(0, 256, dram_bytes, dtype=np.uint8))
+    machine.scratchpad[:] = rng.integers(-128, 128, machine.scratchpad.shape)
+    bits = rng.integers(1, 32, machine.accumulator.shape)
+    machine.accumulator[:] = rng.integers(-(1 << 31), 1 << 31, machine.accumulator.shape) >> bits
+    shape = machine.parameters.shape[:2]
+    records = arithmetic.pack_parameters(
+        rng.integers(-5000, 5000, shape).ravel(),
+        rng.integers(-(1 << 23), 1 << 23, shape).ravel(),
+        rng.integers(10, 30, shape).ravel(),
+    )
+    machine.parameters[:] = records.reshape(machine.parameters.shape)
+    for written in machine.written.values():
+        written[:] = True
+    return machine
+
+
+# -- mvout ---------------------------------------------------------------------------------------------
+
+
+@st.composite
+def mvouts(draw: st.DrawFn) -> dict[str, Any]:
+    """The fields of a legal mvout on TINY."""
+    function = draw(st.sampled_from(FUNCTIONS))
+    on = ("dram", "scratchpad", "dram_int32") if function == "copy" else ("dram", "scratchpad")
+    destination = draw(st.sampled_from(on))
+    rows, blocks = draw(st.integers(1, 20)), draw(st.integers(1, 3))
+    columns = draw(st.integers(1, blocks * TINY.dim))
+    return {
+        "rows": rows,
+        "blocks": blocks,
+        "function": function,
+        "destination": destination,
+        "accumulator": draw(st.integers(0, 30)),
+        "stride": draw(st.integers(0, 30)),
+        "dram": 8 * draw(st.integers(0, 30)),
+        "dram_stride": 8 * draw(st.integers(0, 50)),
+        "local": draw(st.integers(0, 10)),
+        "local_stride": draw(st.integers(0, 16)),
+        "parameters": draw(st.integers(0, 10)),
+        "multiplier": draw(st.integers(-(1 << 23), (1 << 23) - 1)),
+        "shift": draw(st.integers(0, 40)),
+        "out_multiplier": draw(st.integers(-(1 << 23), (1 << 23) - 1)),
+        "out_shift": draw(st.integers(15, 40)),
+        "columns": columns,
+        "diagonal": draw(st.integers(-4, 12)),
+        "inverse": arithmetic.inverse(columns),
+        "channel_scale": destination != "dram_int32" and draw(st.booleans()),
+        "channel_affine": function not in ("copy", "relu") and draw(st.booleans()),
+        "causal": function == "softmax" and draw(st.booleans()),
+    }
+
+
+@dataclass
+class Twin:
+    """A mvout once more, lane by lane, in the order in which the machine writes."""
+
+    before: Machine
+    f: Mapping[str, Any]
+
+    def parameters(self, row: int, lane: int) -> tuple[int, int, int]:
+        data = self.before.parameters[row, lane].tobytes()
+        bias, multiplier = (int.from_bytes(d, "little", signed=True) for d in (data[:4], data[4:7]))
+        return bias, multiplier, data[7]
+
+    def lanes(self, row: int) -> list[int]:
+        """v of every column of a row."""
+        f, found = self.f, []
+        for block in range(f["blocks"]):
+            acc = self.before.accumulator[f["accumulator"] + block * f["stride"] + row]
+            for lane in range(TINY.dim):
+                parameters = (0, f["multiplier"], f["shift"])
+                if f["channel_scale"]:
+                    parameters = self.parameters(f["parameters"] + block, lane)
+                found.append(scalar_model.first_requantizer(int(acc[lane]), *parameters))
+        return found
+
+    def row(self, row: int) -> list[int]:
+        """The results of a row, all blocks."""
+        f, v = self.f, self.lanes(row)
+        match f["function"]:
+            case "copy":
+                return [scalar_model.clamp(x, 8) for x in v]
+            case "relu":
+                return [scalar_model.clamp(max(x, 0), 8) for x in v]
+            case "gelu":
+                limit, values = len(v), [scalar_model.gelu(x) for x in v]
+            case name:
+                limit = f["columns"]
+                if f["causal"]:
+                    limit = min(limit, f["diagonal"] + row + 1)
+                values = scalar_model.ROW_FUNCTIONS[name](v, limit)
+        second = f["parameters"] + (f["blocks"] if f["channel_scale"] else 0)
+        out = []
+        for column, value in enumerate(values):
+            offset, multiplier, shift = 0, f["out_multiplier"], f["out_shift"]
+            if f["channel_affine"]:
+                block, lane = divmod(column, TINY.dim)
+                offset, multiplier, shift = self.parameters(second + block, lane)
+            result = scalar_model.second_requantizer(value, multiplier, offset, shift)
+            out.append(result if column < limit else 0)
+        return out
+
+    def apply(self) -> None:
+        """Write the results into the memories of `before`."""
+        f, machine, dim = self.f, self.before, TINY.dim
+        order = [(r, b) for b in range(f["blocks"]) for r in range(f["rows"])]
+        if f["function"] in ROW_FUNCTIONS:
+            order.sort()
+        rows = {}
+        if f["destination"] != "dram_int32":
+            rows = {r: self.row(r) for r in range(f["rows"])}
+        for r, b in order:
+            if f["destination"] == "dram_int32":
+                acc = machine.accumulator[f["accumulator"] + b * f["stride"] + r]
+                data = acc.astype("<i4").tobytes()
+            else:
+                data = np.array(rows[r][b * dim : (b + 1) * dim], dtype=np.int8).tobytes()
+            if f["destination"] == "scratchpad":
+                place = f["local"] + b * f["local_stride"] + r
+                machine.scratchpad[place] = np.frombuffer(data, dtype=np.int8)
+            else:
+                begin = f["dram"] + b * f["dram_stride"] + r * len(data)
+                machine.dram[begin : begin + len(data)] = np.frombuffer(data, dtype=np.uint8)
+
+
+@given(mvouts(), st.integers(0, 99))
+@settings(max_examples=150)
+def test_a_mvout_equals_its_scalar_twin(fields: dict[str, Any], seed: int) -> None:
+    machine, twin = filled(TINY, seed), Twin(filled(TINY, seed), fields)
+    machine.run((instruction("mvout", **fields),))
+    twin.apply()
+    assert (machine.dram == twin.before.dram).all()
+    assert (machine.scratchpad == twin.before.scratchpad).all()
+
+
+# -- mvin, preload, compute ----------------------------------------------------------------------------
+
+
+def test_a_mvin_into_every_target() -> None:
+    machine, before = filled(TINY, 1), filled(TINY, 1)
+    place = {"dram": 64, "dram_stride": 160, "local": 3, "stride": 7, "rows": 5, "blocks": 2}
+    wrap = {**place, "dram": 512, "dram_stride": 80}
+    for fields in (
+        {**place, "target": "scratchpad"},
+        {**place, "target": "parameters"},
+        {**place, "target": "accumulator", "scale": (1 << 24) - 1},
+        {**place, "target": "accumulator", "scale": (1 << 24) - 1, "accumulate": True},
+        {**wrap, "target": "accumulator_int32", "stride": 0, "accumulate": True},
+    ):
+        machine.run((instruction("mvin", **fields),))
+    assert before.dram.tobytes() == machine.dram.tobytes()
+    data = before.dram.tobytes()
+    sums = before.accumulator.astype(object)
+    for b in range(2):
+        for r in range(5):
+            row = 3 + 7 * b + r
+            at = 64 + 160 * b + 4 * r
+            bytes_ = np.frombuffer(data[at : at + 4], dtype=np.int8)
+            assert (machine.scratchpad[row] == bytes_).all()
+            at = 64 + 160 * b + 32 * r
+            assert machine.parameters[row].tobytes() == data[at : at + 32]
+            sums[row] = [2 * int(x) * ((1 << 24) - 1) for x in bytes_]
+    for b in range(2):
+        for r in range(5):
+            at = 512 + 80 * b + 16 * r
+            sums[3 + r] = sums[3 + r] + np.frombuffer(data[at : at + 16], dtype="<i4").astype(
+                object
+            )
+    expected = np.array((sums + (1 << 31)) % (1 << 32) - (1 << 31), dtype=np.int32)
+    assert (machine.accumulator == expected).all()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_computes_swap_and_reuse_weights(transposed: bool) -> None:
+    machine, before = filled(TINY, 2), filled(TINY, 2)
+    tile = np.zeros((4, 4), dtype=np.int64)
+    tile[:3] = before.scratchpad[10:13]
+    tile = tile.T if transposed else tile
+    shape = {"rows": 6, "depth": 4, "width": 4}
+    machine.run(
+        (
+            instruction("preload", rows=3, local=10, transposed=transposed),
+            instruction("compute", **shape, local=20, accumulator=8, overwrite=True),
+            instruction("compute", **shape, local=30, accumulator=8),
+        )
+    )
+    a, b = (before.scratchpad[at : at + 6].astype(np.int64) for at in (20, 30))
+    assert (machine.accumulator[8:14] == (a + b) @ tile).all()
+
+
+def test_sums_wrap() -> None:
+    machine = filled(TINY, 3)
+    machine.accumulator[:4] = (1 << 31) - 1
+    machine.scratchpad[:8] = 1
+    machine.run(
+        (
+            instruction("preload", rows=4, local=0),
+            instruction("compute", rows=4, depth=4, width=4, local=4, accumulator=0),
+        )
+    )
+    assert (machine.accumulator[:4] == -(1 << 31) + 3).all()
+
+
+@st.composite
+def _matmuls(draw: st.DrawFn) -> tuple[MatmulProblem, MatmulMapping, HardwareConfig]:
+    config = draw(machines())
+    problem = replace(
+        draw(matmul_problems(config, ("copy",), most_computes=60)), destination="dram_int32"
+    )
+    problem = replace(problem, parameters=False)
+    return problem, draw(matmul_mappings(problem, config, most_computes=60)), config
+
+
+@given(_matmuls(), st.integers(0, 99))
+@settings(max_examples=12)
+def test_matmul_kernels_multiply(
+    drawn: tuple[MatmulProblem, MatmulMapping, HardwareConfig], seed: int
+) -> None:
+    problem, mapping, config = drawn
+    image = matmul_image(problem, config, seed)
+    run(matmul_kernel(problem, mapping, config, image.addresses), config, image.dram)
+    expected = image.a.astype(np.int64) @ image.b.astype(np.int64)
+    blocks = -(-problem.n // config.dim)
+    plane = -(-problem.m * config.dim // config.bus_bytes) * config.bus_bytes * 4
+    for i in range(problem.batch):
+        at = image.addresses.c + i * blocks * plane
+        found = from_blocked(image.dram[at:], problem.m, problem.n, config, 4)
+        assert (found == expected[i]).all()
+
+
+# -- Programs and errors -------------------------------------------------------------------------------
+
+
+def test_a_program_runs_its_kernels_and_asks_the_host() -> None:
+    copy = (
+        instruction("mvin", rows=2, blocks=1, target="scratchpad", dram=0, local=0),
+        instruction("mvin", rows=2, blocks=1, target="accumulator", dram=0, local=0, scale=3),
+        instruction("mvout", rows=2, blocks=1, multiplier=1, dram=64),
+    )
+    program = Program("p", (Kernel("first", copy), Kernel("softmax", host_cycles=9)))
+    dram = np.arange(128, dtype=np.uint8)
+    seen: list[str] = []
+    Machine(TINY, dram).run_program(program, lambda kernel, data: seen.append(kernel.name))
+    assert dram[64:72].tolist() == [3 * i for i in range(8)] and seen == ["softmax"]
+    with pytest.raises(ProgramError, match="kernel 'softmax' needs a host"):
+        Machine(TINY, dram).run_program(program)
+    with pytest.raises(ProgramError, match="kernel 'bad': mvout at site 0 \\(instruction 0\\): "):
+        Machine(TINY, dram).run_program(Program("p", (Kernel("bad", copy[2:]),)))
+
+
+MVIN = {"rows": 1, "blocks": 1, "target": "scratchpad"}
+COMPUTE = {"rows": 1, "depth": 1, "width": 1}
+MVOUT = {"rows": 1, "blocks": 1, "function": "copy", "destination": "dram"}
+SOFTMAX = {**MVOUT, "function": "softmax", "columns": 4}
+
+
+@pytest.mark.parametrize(
+    ("op", "fields", "message"),
+    [
+        ("mvin", {**MVIN, "rows": 0}, "rows is 0 but must be from 1"),
+        ("mvin", {**MVIN, "blocks": 0}, "blocks is 0 but must be from 1"),
+        ("mvin", {**MVIN, "rows": 1 << 16}, "rows is 65536 but must be from 0 to 65535"),
+        ("mvin", {**MVIN, "target": 4}, "target is 4 but must be from 0 to 3"),
+        ("mvin", {**MVIN, "local": -1}, "local is -1 but"),
+        ("mvin", {**MVIN, "color": 1}, "has no field 'color'"),
+        ("mvin", {**MVIN, "accumulate": True}, "accumulates into the scratchpad"),
+        ("mvin", {**MVIN, "local": 64}, "row 64 is outside the scratchpad \\(64 rows\\)"),
+        ("mvin", {**MVIN, "dram": 4}, "block 0 starts at DRAM byte 4, inside a beat of 8 bytes"),
+        ("mvin", {**MVIN, "blocks": 2, "dram_stride": 4096}, "block 1 ends at DRAM byte 4100 of"),
+        ("preload", {"rows": 0}, "rows is 0 but must be from 1 to 4"),
+        ("preload", {"rows": 5}, "rows is 5 but must be from 1 to 4"),
+        ("compute", COMPUTE, "no weights were preloaded"),
+        ("compute", {**COMPUTE, "depth": 5}, "depth is 5 but must be from 1 to 4"),
+        ("compute", {**COMPUTE, "width": 0}, "width is 0 but must be from 1 to 4"),
+        ("mvout", {**MVOUT, "accumulator": 127, "rows": 2}, "row 128 is outside the accumulator"),
+        ("mvout", {**MVOUT, "function": 6}, "function is 6"),
+        ("mvout", {**MVOUT, "destination": 3}, "destination is 3"),
+        ("mvout", {**MVOUT, "shift": 63}, "shift is 63 but must be from 0 to 62"),
+        ("mvout", {**MVOUT, "out_shift": 63}, "out_shift is 63 but"),
+        ("mvout", {**MVOUT, "function": "relu", "destination": "dram_int32"}, "no function"),
+        ("mvout", {**MVOUT, "channel_affine": True}, "copy has no second requantizer"),
+        ("mvout", {**MVOUT, "causal": True}, "causal is for softmax, not copy"),
+        ("mvout", {**SOFTMAX, "columns": 0}, "columns is 0 but must be from 1 to 4"),
+        ("mvout", {**SOFTMAX, "columns": 5}, "columns is 5 but must be from 1 to 4"),
+        ("mvout", {**SOFTMAX, "function": "layernorm"}, "inverse is 0 but must be from 8388608"),
+        ("mvout", {**MVOUT, "channel_scale": True, "parameters": 16}, "outside the parameters"),
+        ("mvout", {**MVOUT, "dram": 4}, "inside a beat"),
+        ("mvout", {**MVOUT, "destination": "scratchpad", "local": 64}, "outside the scratchpad"),
+    ],
+)
+def test_a_broken_contract_names_the_instruction(op: str, fields: Fields, message: str) -> None:
+    machine = filled(TINY, 4)
+    body = (instruction("load_sync"), instruction(op, **fields))
+    with pytest.raises(ProgramError, match=f"^{op} at site 1 \\(instruction 1\\): .*{message}"):
+        machine.run(body)
+
+
+@pytest.mark.parametrize(
+    ("op", "fields", "memory"),
+    [
+        ("mvin", {**MVIN, "target": "accumulator", "accumulate": True}, "accumulator"),
+        ("preload", {"rows": 2}, "scratchpad"),
+        ("compute", {**COMPUTE, "overwrite": True}, "scratchpad"),
+        ("compute", COMPUTE, "accumulator"),
+        ("mvout", MVOUT, "accumulator"),
+        ("mvout", {**MVOUT, "channel_scale": True}, "parameters"),
+        ("mvout", {**SOFTMAX, "channel_affine": True}, "parameters"),
+    ],
+)
+def test_a_row_never_written_cannot_be_read(op: str, fields: Fields, memory: str) -> None:
+    machine = filled(TINY, 5)
+    machine.weights = np.zeros((4, 4), dtype=np.float32)
+    machine.written[memory][:] = False
+    with pytest.raises(ProgramError, match=f"reads row 0 of the {memory}, which was never written"):
+        machine.run((instruction(op, **fields),))
+
+
+def test_other_errors() -> None:
+    machine = filled(TINY, 6)
+    preload = instruction("preload", rows=4)
+    with pytest.raises(ProgramError, match="overwrites weights that no compute used"):
+        machine.run((preload, preload))
+    machine.parameters[0, 2, 7] = 63
+    with pytest.raises(ProgramError, match="shift 63 of channel 2 in parameter row 0 is above 62"):
+        machine.run((instruction("mvout", **MVOUT, channel_scale=True),))
+    plain = filled(replace(TINY, normalization=False), 6)
+    with pytest.raises(ProgramError, match="softmax needs normalization units"):
+        plain.run((instruction("mvout", **SOFTMAX),))
+    with pytest.raises(ProgramError, match="there is no such operation"):
+        plain.run((Instruction("jump"),))

@@ -1,0 +1,192 @@
+"""The run directory: whole files or none, exact numbers, one run a directory."""
+
+import csv
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codesign.search.runs import output
+from codesign.search.runs.files import JOURNAL_FILE, RESULTS
+from codesign.search.runs.output import OutputError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A record with every kind of column."""
+
+    index: int
+    name: str
+    cycles: int | None = None
+    energy_j: float | None = None
+
+
+SAMPLES = [Sample(0, "a, b", 1 << 60, 0.1 + 0.2), Sample(1, 'say "x"'), Sample(2, "ü", 0, 5e-324)]
+RUN = output.describe_run("codesign sweep", {"model": "bert-base", "grid": {"dim": [8, 16]}})
+
+
+def test_parquet_reads_back_equal_and_typed() -> None:
+    table = pq.read_table(io.BytesIO(output.parquet_bytes(SAMPLES)))
+    assert [str(t) for t in table.schema.types] == ["int64", "string", "int64", "double"]
+    assert [Sample(**row) for row in table.to_pylist()] == SAMPLES
+
+
+def test_csv_reads_back_equal() -> None:
+    rows = list(csv.DictReader(io.StringIO(output.csv_text(SAMPLES))))
+    assert [row["name"] for row in rows] == [sample.name for sample in SAMPLES]
+    assert rows[1]["cycles"] == "" and rows[1]["energy_j"] == ""
+    assert float(rows[0]["energy_j"]) == 0.1 + 0.2
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.text(), st.integers())
+def test_a_journal_line_keeps_every_bit_on_one_line(number: float, text: str, count: int) -> None:
+    sample = Sample(count, text, count, number)
+    line = output.json_line(sample)
+    assert line.count("\n") == 1 and line.endswith("\n")
+    assert Sample(**json.loads(line)) == sample
+
+
+def test_numbers_that_json_lacks_are_refused() -> None:
+    with pytest.raises(ValueError):
+        output.json_text({"energy_j": float("nan")})
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    target = tmp_path / "results.csv"
+    output.write_atomic(target, b"old")
+    with pytest.raises(TypeError):
+        output.write_atomic(target, "not bytes")  # type: ignore[arg-type]
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_journal_survives_a_crash_in_its_last_line(tmp_path: Path) -> None:
+    with output.run_directory(tmp_path / "run", RUN) as directory:
+        for sample in SAMPLES:
+            directory.append(sample)
+    journal = tmp_path / "run" / JOURNAL_FILE
+    whole = journal.read_text()
+    journal.write_text(whole[:-7])
+    with output.run_directory(tmp_path / "run", RUN) as directory:
+        assert directory.journal(Sample) == SAMPLES[:-1]
+        directory.append(SAMPLES[-1])
+        assert directory.journal(Sample) == SAMPLES
+    assert journal.read_text() == whole
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"index": 1}', "[]", "7", "x", "[" * 100_000, "\xff", '{"index": ' + "9" * 5000 + "}"],
+)
+def test_a_damaged_journal_is_named(tmp_path: Path, line: str) -> None:
+    with output.run_directory(tmp_path, RUN) as directory:
+        (tmp_path / JOURNAL_FILE).write_text(line + "\n")
+        with pytest.raises(OutputError, match=r"rows.jsonl is damaged \(.*\): remove the folder"):
+            directory.journal(Sample)
+
+
+def test_a_finished_journal_is_in_order_whatever_the_order_of_finishing(tmp_path: Path) -> None:
+    with output.run_directory(tmp_path, RUN) as directory:
+        for sample in reversed(SAMPLES):
+            directory.append(sample)
+        directory.finish_journal(SAMPLES)
+        assert directory.journal(Sample) == SAMPLES
+
+
+def test_another_command_in_the_same_directory_is_refused(tmp_path: Path) -> None:
+    with output.run_directory(tmp_path, RUN):
+        pass
+    before = sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir())
+    other = output.describe_run("codesign sweep", {"model": "gpt2", "grid": {"dim": [8, 16]}})
+    with (
+        pytest.raises(OutputError, match="keeps a run with another model:"),
+        output.run_directory(tmp_path, other),
+    ):
+        raise AssertionError("must not start")
+    assert sorted((p.name, p.read_bytes()) for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"other": 1}'])
+def test_a_file_of_someone_else_is_not_overwritten(tmp_path: Path, content: str) -> None:
+    (tmp_path / "run.json").write_text(content)
+    with (
+        pytest.raises(OutputError, match="no run of codesign"),
+        output.run_directory(tmp_path, RUN),
+    ):
+        raise AssertionError("must not start")
+    assert (tmp_path / "run.json").read_text() == content
+
+
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(OutputError, match="cannot write into"), output.run_directory(path, RUN):
+            raise AssertionError("must not start")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_an_error_before_anything_was_kept_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), output.run_directory(tmp_path / "a" / "b", RUN):
+        raise RuntimeError
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_later_keeps_the_journal_and_what_it_belongs_to(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError), output.run_directory(tmp_path / "run", RUN) as directory:
+        directory.append(SAMPLES[0])
+        raise RuntimeError
+    kept: dict[str, Any] = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert kept["inputs"] == RUN["inputs"]
+    with output.run_directory(tmp_path / "run", RUN) as directory:
+        assert directory.journal(Sample) == SAMPLES[:1]
+
+
+@pytest.mark.parametrize("name", ["results.csv", "report.html", "checkpoint.npz"])
+def test_results_of_someone_else_are_not_overwritten(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("mine")
+    (tmp_path / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(OutputError, match=f"keeps no run of codesign, but {name}, which a run may"),
+        output.run_directory(tmp_path, RUN),
+    ):
+        raise AssertionError("must not start")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == {
+        name: "mine",
+        "notes.txt": "mine",
+    }
+
+
+def test_a_folder_with_other_files_takes_a_run(tmp_path: Path) -> None:
+    others = ("model.onnx", "notes.txt", ".lock", "log.txt")
+    for name in others:
+        (tmp_path / name).write_text("mine\n")
+    with output.run_directory(tmp_path, RUN) as directory:
+        directory.write_records("results", SAMPLES)
+        directory.log("done")
+    assert all((tmp_path / name).read_text().startswith("mine\n") for name in others)
+
+
+def test_a_run_that_is_killed_at_any_file_can_be_repeated(tmp_path: Path) -> None:
+    """Whatever is there, it says whose it is."""
+    for name in sorted(RESULTS - {"run.json"}):
+        folder = tmp_path / name
+        with pytest.raises(RuntimeError), output.run_directory(folder, RUN) as directory:
+            directory.write_text(name, "half of the run")
+            raise RuntimeError
+        with output.run_directory(folder, RUN) as directory:
+            directory.write_text(name, "the run")
+
+
+def test_a_file_that_is_not_listed_is_not_written(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ValueError, match=r"new\.csv is not listed"),
+        output.run_directory(tmp_path / "run", RUN) as directory,
+    ):
+        directory.write_text("new.csv", "")
+    assert not (tmp_path / "run").exists()

@@ -1,6 +1,6 @@
 """What the commands that take a model and a machine share: a request, read and checked.
 
-`cli` makes a Request; `commands` and `run` prepare it and act on it.
+The command line makes a Request; commands prepare it and act on it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -10,6 +10,7 @@ import click
 
 from codesign.search.cli.command_group import CommandGroup
 from codesign.search.cli.options import PATH, POSITIVE, debug_option, json_option, workers_option
+from codesign.search.joint.objectives import OBJECTIVES
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -21,7 +22,7 @@ def _names(text: str) -> tuple[str, ...]:
 @click.option("--seq", type=POSITIVE, help="Sequence length, instead of the space's.")
 @click.option("--uniform", is_flag=True, help="One head count and FFN width for all layers.")
 @click.option("--minimize", type=_names, default="perplexity,edp", show_default=True,
-              metavar="OBJECTIVES", help="Two or more of perplexity, edp, latency, energy, area.")  # fmt: skip
+              metavar="OBJECTIVES", help=f"Two or more of {', '.join(OBJECTIVES)}.")  # fmt: skip
 @click.option("--quality", type=PATH, metavar="FILE.csv|.parquet",
               help="Measured subnets.  [default: a scaling law, labelled as a proxy]")  # fmt: skip
 @click.option("--method", type=click.Choice(["nsga2", "random", "exhaustive"]), default="nsga2",

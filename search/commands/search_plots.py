@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codesign.search.joint.objectives import COLUMN
+from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.problem import Problem
 from codesign.search.joint.results import Results
 from codesign.search.joint.search_state import Progress
@@ -14,8 +14,6 @@ from codesign.search.pricing.plots import figure_style
 from codesign.search.space.space import Genes
 from codesign.search.terminal.figures import count_text, prefix
 
-_UNITS = {"perplexity": "", "edp": "J·s", "latency": "s", "energy": "J", "area": "mm²"}
-_NAMES = {"edp": "EDP", "latency": "latency", "energy": "energy", "area": "area"}
 _MOST_DOTS = 20_000
 _WIDE = 20.0  # highest over lowest value of an axis whose ticks are at 1, 2 and 5
 
@@ -35,7 +33,7 @@ def _front(problem: Problem, done: Progress, results: Results, genes: Genes) -> 
     from matplotlib.figure import Figure
 
     names = problem.minimize[:2]
-    written = np.array([[getattr(p, COLUMN[n]) for n in names] for p in results.front])
+    written = np.array([[OBJECTIVES[n].of(p) for n in names] for p in results.front])
     x, y = (_axis(problem, n, written[:, i].tolist()) for i, n in enumerate(names))
     factors = np.array([x[1], y[1]])
     sample = np.random.default_rng(0).permutation(len(genes))[:_MOST_DOTS]
@@ -54,7 +52,7 @@ def _front(problem: Problem, done: Progress, results: Results, genes: Genes) -> 
     axis.scatter(points[:, 0], points[:, 1], s=34, facecolors="none", edgecolors="#D55E00",
                  label=f"written out ({len(points)})")  # fmt: skip
     base = results.baseline
-    values = factors * [getattr(base, COLUMN[n]) for n in names]
+    values = factors * [OBJECTIVES[n].of(base) for n in names]
     axis.scatter(values[0], values[1], marker="*", s=120, c="#22272B",
                  label=f"largest Transformer on {base.hardware}")  # fmt: skip
     axis.set_xlabel(x[0])
@@ -84,10 +82,11 @@ def _convergence(problem: Problem, done: Progress) -> Any:
 
 def _axis(problem: Problem, name: str, values: list[float]) -> tuple[str, float]:
     """Title of an objective's axis, and what its SI values are multiplied by: the report's units."""
-    if name == "perplexity":
+    objective = OBJECTIVES[name]
+    if objective.formula is None:
         return problem.quality.label, 1.0
-    factor, si = (1.0, "") if name == "area" else prefix(values)
-    return f"{_NAMES[name]} ({si}{_UNITS[name]})", factor
+    factor, si = prefix(values) if objective.prefixed else (1.0, "")
+    return f"{objective.label} ({si}{objective.unit})", factor
 
 
 def _plain_ticks(axis: Any) -> None:

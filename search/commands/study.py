@@ -13,7 +13,7 @@ from codesign.hw.platform.processes import cores
 from codesign.hw.platform.text import said
 from codesign.search.joint.finished_run import FinishedRun, RunError, open_run
 from codesign.search.joint.network_tables import NetworkTables
-from codesign.search.joint.objectives import COLUMN
+from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.price_store import PriceStore, cache_folder
 from codesign.search.joint.pricing_pool import pool_of
 from codesign.search.joint.problem import Problem
@@ -131,7 +131,7 @@ def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> bytes:
     import pyarrow.parquet as pq
 
     space = problem.space
-    columns = [COLUMN[name] for name in problem.minimize]
+    columns = [OBJECTIVES[name].column for name in problem.minimize]
     rows: list[dict[str, Any]] = []
     for one in strategies:
         order = np.lexsort(one.objectives.T[::-1])

@@ -1,5 +1,64 @@
-"""What a search may minimise, and the column of the costs that says it."""
+"""What a search may minimise: one row an objective, and nothing of it written anywhere else.
 
-COLUMN = {"perplexity": "perplexity", "edp": "edp_js", "latency": "latency_s",
-          "energy": "energy_j", "area": "area_mm2"}  # fmt: skip
-OBJECTIVES = tuple(COLUMN)
+Its name on the command line, its column in every table and file, how people read it, and its formula
+from the costs of an inference. A new one is a new row.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Formula = Callable[[Any, Any, Any], Any]  # of energy in J, latency in s, area in mm2
+
+
+class Priced(Protocol):
+    """A candidate with what it costs: a point of a front, a baseline."""
+
+    @property
+    def perplexity(self) -> float: ...
+    @property
+    def energy_j(self) -> Any: ...
+    @property
+    def latency_s(self) -> Any: ...
+    @property
+    def area_mm2(self) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Something that is minimised. Without a `formula` it is quality, the Transformer's alone."""
+
+    name: str
+    column: str
+    label: str
+    unit: str
+    formula: Formula | None
+    prefixed: bool = True  # its unit takes SI prefixes
+    mapped: bool = True  # heat maps of machines show it
+
+    def of(self, point: Priced) -> float:
+        """Its value for a candidate that is priced."""
+        if self.formula is None:
+            return point.perplexity
+        return float(self.formula(point.energy_j, point.latency_s, point.area_mm2))
+
+
+_ROWS = (
+    Objective("perplexity", "perplexity", "Perplexity", "", None),
+    Objective("edp", "edp_js", "EDP", "J·s", lambda energy, latency, area: energy * latency),
+    Objective("latency", "latency_s", "Latency", "s", lambda energy, latency, area: latency),
+    Objective("energy", "energy_j", "Energy", "J", lambda energy, latency, area: energy),
+    Objective(
+        "area", "area_mm2", "Area", "mm²", lambda energy, latency, area: area, prefixed=False
+    ),
+    Objective(
+        "power",
+        "power_w",
+        "Power",
+        "W",
+        lambda energy, latency, area: energy / latency,
+        mapped=False,
+    ),
+)
+OBJECTIVES = {row.name: row for row in _ROWS}
+COSTS = {row.column: row for row in _ROWS if row.formula is not None}

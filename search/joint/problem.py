@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.search.joint.network_tables import Costs, NetworkTables
-from codesign.search.joint.objectives import COLUMN
+from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.space.quality import Quality
 from codesign.search.space.space import Genes, SearchSpace
 
@@ -34,12 +34,13 @@ class Problem:
 
     def objectives(self, genes: Genes, costs: Costs) -> Floats:
         """The objectives [n, objectives] of candidates with known costs."""
-        columns = [
-            self.quality.perplexity(self.space, genes)
-            if name == "perplexity"
-            else getattr(costs, COLUMN[name])
-            for name in self.minimize
-        ]
-        found = np.stack(columns, axis=1)
-        found[~costs.feasible] = INFEASIBLE
+        good = costs.feasible
+        priced = costs.energy_j[good], costs.latency_s[good], costs.area_mm2[good]
+        found = np.full((len(genes), len(self.minimize)), INFEASIBLE)
+        for place, name in enumerate(self.minimize):
+            formula = OBJECTIVES[name].formula
+            if formula is None:
+                found[good, place] = self.quality.perplexity(self.space, genes)[good]
+            else:
+                found[good, place] = formula(*priced)
         return found

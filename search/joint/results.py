@@ -21,7 +21,7 @@ from codesign.models.zoo.weights import parameter_count
 from codesign.search.joint.blocks import graph
 from codesign.search.joint.front import non_dominated, thinned
 from codesign.search.joint.network_tables import NetworkTables
-from codesign.search.joint.objectives import COLUMN
+from codesign.search.joint.objectives import OBJECTIVES, Objective
 from codesign.search.joint.problem import Problem
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.joint.search_state import LOSSES, Progress
@@ -399,10 +399,7 @@ def _robustness(front: Sequence[FrontPoint], minimize: Sequence[str]) -> list[Ra
         suffix = "" if table == "nominal" else f"_{table}"
         energy = [getattr(p, f"energy{suffix}_j") for p in front]
         edp = [getattr(p, f"edp{suffix}_js") for p in front]
-        under = {"energy": energy, "edp": edp}
-        columns = [
-            under.get(name) or [getattr(p, COLUMN[name]) for p in front] for name in minimize
-        ]
+        columns = [_under(OBJECTIVES[name], front, energy) for name in minimize]
         stays = non_dominated(np.array(columns, dtype=np.float64).T)
         place = np.empty(len(front), dtype=int)
         place[np.argsort(edp, kind="stable")] = np.arange(1, len(front) + 1)
@@ -411,6 +408,14 @@ def _robustness(front: Sequence[FrontPoint], minimize: Sequence[str]) -> list[Ra
             for k, p in enumerate(front)
         ]
     return ranks
+
+
+def _under(
+    objective: Objective, front: Sequence[FrontPoint], energy_j: Sequence[float]
+) -> list[float]:
+    """An objective of every point, with the energies of another table."""
+    priced = (replace(p, energy_j=joules) for p, joules in zip(front, energy_j, strict=True))
+    return [objective.of(point) for point in priced]
 
 
 def _baseline(problem: Problem, done: Progress) -> Baseline:

@@ -19,7 +19,7 @@ from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.npz_file import read_arrays
 from codesign.search.joint.front import Archive, hypervolume
 from codesign.search.joint.network_tables import Costs
-from codesign.search.joint.objectives import COLUMN
+from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.problem import Problem
 from codesign.search.runs.output import OutputError, write_atomic
 from codesign.search.space.space import Genes
@@ -60,7 +60,7 @@ class Progress:
         front, reference = self.archive.objectives, self.reference
         covered = 0.0 if reference is None else hypervolume(front, reference)
         best = {
-            f"best_{COLUMN[name]}": float(front[:, k].min()) if len(front) else None
+            f"best_{OBJECTIVES[name].column}": float(front[:, k].min()) if len(front) else None
             for k, name in enumerate(minimize)
         }
         at_loss = {

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from codesign.hw.sizes import format_size
+from codesign.search.joint.objectives import COSTS
 from codesign.search.report.content import Metric, Table, scaled, words
 from codesign.search.report.data import Record, SearchRun, kept_order, winners
 from codesign.search.terminal.figures import prefix, significant
@@ -82,7 +83,7 @@ def generations_table(run: SearchRun, charts: Sequence[Record]) -> Table | None:
 def heatmaps(run: SearchRun) -> list[Record]:
     """Return the machines around each winner: role, point, cells without those of equal machines."""
     keys = ("dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes")
-    costs = ("edp_js", "latency_s", "energy_j", "area_mm2")
+    costs = [key for key, cost in COSTS.items() if cost.mapped]
     roles: dict[int, str] = {}
     for role, p in winners(run).items():
         known = roles.get(p["point"])
@@ -99,13 +100,18 @@ def heatmaps(run: SearchRun) -> list[Record]:
     return found
 
 
+def mapped(axes: Mapping[str, Metric]) -> list[str]:
+    """Return the columns that heat maps show, of those that the run has."""
+    return [key for key, cost in COSTS.items() if cost.mapped and key in axes]
+
+
 def heatmap_table(
     run: SearchRun, maps: Sequence[Record], axes: Mapping[str, Metric]
 ) -> Table | None:
     """Return the ten best machines of every heat map by EDP."""
     if not maps:
         return None
-    costs = [k for k in ("edp_js", "latency_s", "energy_j", "area_mm2") if k in axes]
+    costs = mapped(axes)
     columns = [("winner", ""), ("mesh", "PEs"), ("scratchpad", "bytes"), ("accumulator", "bytes"), ("bus", "bytes")]  # fmt: skip
     columns += [(axes[k].label, axes[k].unit) for k in costs]
     rows = []

@@ -9,19 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign.hw.sizes import format_size
+from codesign.search.joint.objectives import COSTS, OBJECTIVES
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.report.data import Record, SearchRun, winners
 from codesign.search.report.strategies import strategy_rows
 from codesign.search.terminal.figures import count_text, prefix, significant, times_less
 
-_NAMES = {
-    "edp_js": ("EDP", "J·s"),
-    "latency_s": ("Latency", "s"),
-    "energy_j": ("Energy", "J"),
-    "area_mm2": ("Area", "mm²"),
-    "power_w": ("Power", "W"),
-}
-_OBJECTIVES = {"edp": "edp_js", "latency": "latency_s", "energy": "energy_j", "area": "area_mm2", "power": "power_w"}  # fmt: skip
 _COSTS = "Cost and use"
 # What of a space is said, and how; of a length-one list too.
 _SPACE = {
@@ -91,12 +84,12 @@ def metrics(run: SearchRun) -> dict[str, Metric]:
     """Return the axes that the run has, perplexity first, each with one SI prefix."""
     label = run.quality_label
     found = {"perplexity": Metric(label[:1].upper() + label[1:], "", 1.0, run.is_proxy)}
-    for key, (label, unit) in _NAMES.items():
+    for key, cost in COSTS.items():
         values = [row[key] for row in run.front if row.get(key) is not None]
         if not values:
             continue
-        factor, si = (1.0, "") if key == "area_mm2" else prefix(values)
-        found[key] = Metric(label, si + unit, factor)
+        factor, si = prefix(values) if cost.prefixed else (1.0, "")
+        found[key] = Metric(cost.label, si + cost.unit, factor)
     return found
 
 
@@ -311,21 +304,26 @@ def baseline_text(run: SearchRun, axes: Mapping[str, Metric]) -> str:
 
 def start_axes(run: SearchRun, axes: Mapping[str, Metric]) -> list[str]:
     """Return the axes that the front is first drawn over: the first two objectives of the search."""
-    chosen = [_OBJECTIVES.get(str(o), str(o)) for o in run.inputs.get("objectives") or ()]
+    chosen = _minimised(run)
     known = [key for key in chosen if key in axes]
     return (known + [key for key in axes if key not in known])[:2]
 
 
 def objectives_text(run: SearchRun, axes: Mapping[str, Metric]) -> str:
     """Return what was minimised, in words."""
-    chosen = [_OBJECTIVES.get(str(o), str(o)) for o in run.inputs.get("objectives") or ()]
-    names = [run.quality_label if key == "perplexity" else words(key) for key in chosen]
+    names = [run.quality_label if key == "perplexity" else words(key) for key in _minimised(run)]
     return " and ".join(names) or "perplexity and EDP"
+
+
+def _minimised(run: SearchRun) -> list[str]:
+    """The columns of what the search minimised; a name that is unknown stands for itself."""
+    names = [str(name) for name in run.inputs.get("objectives") or ()]
+    return [OBJECTIVES[name].column if name in OBJECTIVES else name for name in names]
 
 
 def words(key: str) -> str:
     """Return the name of a cost as it stands within a sentence."""
-    name = _NAMES.get(key, (key, ""))[0]
+    name = COSTS[key].label if key in COSTS else key
     return name if name.isupper() else name.lower()
 
 

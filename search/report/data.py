@@ -14,6 +14,7 @@ import numpy as np
 from codesign.hw.errors import CodesignError
 from codesign.hw.platform.parquet_file import Table
 from codesign.hw.platform.text import reason, said
+from codesign.search.joint.objectives import COSTS
 from codesign.search.joint.results import FrontPoint, HeatCell, Rank, Spending
 from codesign.search.runs.records import is_number, read_json, require_types
 
@@ -26,7 +27,6 @@ _FRONT_COLUMNS = (
     "accumulator_bytes", "bus_bytes", "clock_hz", "technology_nm", "cycles", "latency_s",
     "energy_j", "energy_low_j", "energy_high_j", "edp_js", "edp_low_js", "edp_high_js", "area_mm2",
 )  # fmt: skip
-COSTS = ("edp_js", "latency_s", "energy_j", "area_mm2", "power_w")
 REMEDY = "resume or repeat its search"
 ROLES = ("least EDP", "knee", "best quality")
 

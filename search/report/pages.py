@@ -134,7 +134,7 @@ def _data(
         "curves": drawn,
         "twoStage": charts.two_stage(run, content.start_axes(run, axes)),
         "heatmaps": maps,
-        "heatMetrics": [k for k in ("edp_js", "latency_s", "energy_j", "area_mm2") if k in axes],
+        "heatMetrics": charts.mapped(axes),
         "spending": parts,
         "robustness": ranks,
     }

@@ -27,7 +27,7 @@ FLOORS = {
                  "program", "network"),
     "models": ("zoo", "text", "quality", "supernet"),
     "search": ("terminal", "runs", "inputs", "space", "pricing", "joint", "checks", "report",
-               "commands", "training", "cli"),
+               "commands", "training", "api", "cli"),
 }  # fmt: skip
 MAY_IMPORT = {
     "hw": {"hw"},
@@ -71,6 +71,7 @@ TESTED_IN = {
     "search.commands.network": "search/commands/test_run.py",
     "search.inputs.tokens": "search/commands/test_run.py",
     "search.joint.objectives": "search/joint/test_joint_search.py",
+    "search.api.functions": "search/api/test_api.py",
     "search.joint.published": "search/report/test_report.py",
     "search.report.charts": "search/report/test_report.py",
     "hw.platform.parquet_file": "search/runs/test_records.py",

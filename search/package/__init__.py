@@ -1,8 +1,93 @@
 """codesign: which int8 systolic-array accelerator, with which Transformer, has the least energy-delay product.
 
-The layers below are `codesign.hw`, `codesign.compiler`, `codesign.models` and `codesign.search`.
+    import codesign
+
+    ibert = codesign.machine("ibert", scratchpad_bytes="64K")
+    print(codesign.price("bert-base", ibert).cycles)
+
+docs/api.md shows everything that this module gives. The layers below are `codesign.hw`,
+`codesign.compiler`, `codesign.models` and `codesign.search`.
 """
 
+from importlib import import_module
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from codesign.compiler.network.inference import Network
+    from codesign.compiler.numerics.options import Options
+    from codesign.hw.errors import CodesignError
+    from codesign.hw.machine.config import HardwareConfig
+    from codesign.search.api.functions import (
+        compile,
+        joint_search,
+        kernels,
+        load_model,
+        machine,
+        price,
+        run,
+        sweep,
+        table,
+        verify,
+    )
+    from codesign.search.checks.verify import Check
+    from codesign.search.inputs.sources import Model
+    from codesign.search.joint.results import FrontPoint, Results
+    from codesign.search.pricing.breakdown import KernelRow
+    from codesign.search.pricing.evaluate import Result
+    from codesign.search.pricing.sweep import Row
+    from codesign.search.space.space import SearchSpace
 
 __version__ = version("codesign")
+
+__all__ = [
+    "Check",
+    "CodesignError",
+    "FrontPoint",
+    "HardwareConfig",
+    "KernelRow",
+    "Model",
+    "Network",
+    "Options",
+    "Result",
+    "Results",
+    "Row",
+    "SearchSpace",
+    "compile",
+    "joint_search",
+    "kernels",
+    "load_model",
+    "machine",
+    "price",
+    "run",
+    "sweep",
+    "table",
+    "verify",
+]
+
+_FUNCTIONS = "codesign.search.api.functions"
+_HOMES = {
+    "Check": "codesign.search.checks.verify",
+    "CodesignError": "codesign.hw.errors",
+    "FrontPoint": "codesign.search.joint.results",
+    "HardwareConfig": "codesign.hw.machine.config",
+    "KernelRow": "codesign.search.pricing.breakdown",
+    "Model": "codesign.search.inputs.sources",
+    "Network": "codesign.compiler.network.inference",
+    "Options": "codesign.compiler.numerics.options",
+    "Result": "codesign.search.pricing.evaluate",
+    "Results": "codesign.search.joint.results",
+    "Row": "codesign.search.pricing.sweep",
+    "SearchSpace": "codesign.search.space.space",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for, so that `import codesign` and the command line stay quick."""
+    if name not in __all__:
+        raise AttributeError(f"module 'codesign' has no attribute {name!r}")
+    return getattr(import_module(_HOMES.get(name, _FUNCTIONS)), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

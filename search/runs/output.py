@@ -212,18 +212,24 @@ def csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def parquet_bytes(records: Sequence[Any]) -> bytes:
-    """Return dataclass instances of one kind as a Parquet file, typed by their annotations."""
-    import pyarrow as pa
+    """Return dataclass instances of one kind as a Parquet file."""
     import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(arrow_table(records), sink)
+    return sink.getvalue()
+
+
+def arrow_table(records: Sequence[Any]) -> Any:
+    """Return dataclass instances of one kind as an Arrow table, typed by their annotations."""
+    import pyarrow as pa
 
     types = {int: pa.int64(), float: pa.float64(), str: pa.string(), bool: pa.bool_()}
     hints = typing.get_type_hints(type(records[0]))
     schema = pa.schema(
         [pa.field(f.name, types[_scalar(hints[f.name])]) for f in fields(records[0])]
     )
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist([asdict(r) for r in records], schema), sink)
-    return sink.getvalue()
+    return pa.Table.from_pylist([asdict(r) for r in records], schema)
 
 
 def _scalar(hint: Any) -> type:

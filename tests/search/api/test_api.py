@@ -1,0 +1,96 @@
+"""`import codesign`: what it gives, that the page says so, and that it is what the command line does."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import codesign
+from codesign.hw.machine.config import preset
+from codesign.search.cli.app import main
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+FUNCTIONS = {name for name in codesign.__all__ if inspect.isfunction(getattr(codesign, name))}
+
+
+def test_what_is_exported_is_what_is_documented() -> None:
+    assert sorted(codesign.__all__) == codesign.__all__
+    described = set(re.findall(r"^\| `(\w+)` \|", PAGE, re.MULTILINE))
+    assert described == FUNCTIONS and "ten functions" in PAGE and len(FUNCTIONS) == 10
+    named = set(re.findall(r"`(\w+)`", PAGE))
+    assert set(codesign.__all__) <= named
+    for name in codesign.__all__:
+        assert inspect.getdoc(getattr(codesign, name)), name
+
+
+def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    scope: dict[str, object] = {}
+    for example in EXAMPLES:
+        exec(compile(example, "docs/api.md", "exec"), scope)  # noqa: S102 - our own page
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0] == f"{preset('ibert').dim} {preset('ibert').scratchpad_bytes}"
+    assert re.fullmatch(r"[\d,]+ cycles, [\d.]+ µJ \([\d.]+ to [\d.]+\)", printed[1])
+    assert printed[2].startswith("4 ") and set(eval(printed[3])) == {""}
+
+
+def test_import_loads_nothing_heavy() -> None:
+    text = (
+        "import sys, codesign; print([m for m in ('numpy', 'onnx', 'click') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    with pytest.raises(AttributeError, match="no attribute 'serch'"):
+        getattr(codesign, "serch")  # noqa: B009 - what a typing error does
+    assert "price" in dir(codesign)
+
+
+def test_prices_are_the_command_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", "bert-tiny", "--scratchpad", "32K,64K", "-j", "1", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    found = codesign.sweep("bert-tiny", codesign.machine(), {"scratchpad_bytes": ["32K", "64K"]})
+    assert codesign.table(found).to_pylist() == rows
+    small = codesign.machine(scratchpad_bytes="32K")
+    assert codesign.price(codesign.load_model("bert-tiny"), small).cycles == rows[0]["cycles"]
+
+
+def test_a_search_is_deterministic_and_exact() -> None:
+    results = [codesign.joint_search(budget=200, population=40, seed=3, points=4) for _ in range(2)]
+    assert results[0].front == results[1].front and len(results[0].front) <= 4
+    assert all(point.perplexity_is_proxy for point in results[0].front)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: codesign.machine("nobody"), "nobody"),
+        (lambda: codesign.machine(scratchpad="64K"), "no 'scratchpad': choose"),
+        (lambda: codesign.load_model("bert-tinny"), "bert-tiny"),
+        (lambda: codesign.sweep("bert-tiny", codesign.machine(), {"size": [1]}), "no axis 'size'"),
+        (lambda: codesign.joint_search(minimize=("edp",)), "two or more"),
+        (lambda: codesign.price("bert-tiny", codesign.machine(), objective="speed"), "speed"),
+    ],
+)
+def test_bad_input_is_one_line(call: object, words: str) -> None:
+    assert callable(call)
+    with pytest.raises(codesign.CodesignError, match=re.escape(words)) as raised:
+        call()
+    assert "\n" not in str(raised.value)
+
+
+def test_int8_is_the_same_on_every_backend() -> None:
+    feeds = {
+        "input_ids": np.arange(8).reshape(1, 8),
+        "attention_mask": np.ones((1, 8), np.int64),
+        "token_type_ids": np.zeros((1, 8), np.int64),
+    }
+    network = codesign.compile("bert-tiny", codesign.machine(), [feeds], seq=8)
+    machine, plain = (codesign.run(network, feeds, b) for b in ("functional", "integers"))
+    assert machine.keys() == plain.keys()
+    for name, value in machine.items():
+        np.testing.assert_array_equal(value, plain[name])

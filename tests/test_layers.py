@@ -70,7 +70,6 @@ TESTED_IN = {
     "search.commands.export": "search/cli/test_cli.py",
     "search.commands.network": "search/commands/test_run.py",
     "search.inputs.tokens": "search/commands/test_run.py",
-    "search.joint.objectives": "search/joint/test_joint_search.py",
     "search.api.functions": "search/api/test_api.py",
     "search.joint.published": "search/report/test_report.py",
     "search.report.charts": "search/report/test_report.py",

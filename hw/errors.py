@@ -12,7 +12,7 @@ shows with --debug.
     │   ├── Unreadable        a place of an ONNX file without a meaning (compiler/onnx/boundary.py)
     │   ├── UnusableExtent    --seq or --batch where the file fixes another (compiler/onnx/load.py)
     │   └── UnsupportedError  ONNX nodes that the importer does not know (all at once)
-    │       └── Refusal       one that computes otherwise than its kernel (compiler/numerics/constants.py)
+    │       └── Refusal       one that computes otherwise than its kernel (compiler/numerics/probe.py)
     ├── MappingError          an operator that fits no tile of the machine
     ├── SimulatorError        RTL that cannot be simulated here (defined in hw/simulation/verilator.py)
     ├── CalibrationError      calibration data that says nothing (compiler/numerics/calibrate.py)

@@ -30,12 +30,12 @@ from codesign.hw.views.timing import Timing, evaluate_unrolled
 from codesign.search.checks.operands import random_operands
 from codesign.search.pricing.breakdown import common_name
 
-MOST_NAMED = 8  # kinds, in a message
+MOST_NAMED = 8  # kernels, in a message
 
 
 @dataclass(frozen=True)
 class Options:
-    """How to check: on which view of the machine, which kinds, and with which random operands."""
+    """How to check: on which view of the machine, which kernels, and with which random operands."""
 
     backend: str  # functional, rtl
     kernel: str | None = None
@@ -66,7 +66,7 @@ class Distinct:
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """What came of one of `count` equal kinds.
+    """What came of one of `count` equal kernels.
 
     What the backend does not tell, or an error has kept from us, is None.
     """
@@ -112,10 +112,10 @@ class Summary:
     backend: str
     kernels: int  # on the accelerator
     instructions: int
-    cycles: int  # of those kinds, each once
+    cycles: int  # of those kernels, each once
     differing: int  # kernels
     network_kernels: int | None
-    network_cycles: int | None  # the sum over all its kinds, as priced
+    network_cycles: int | None  # the sum over all its kernels, as priced
     host_cycles: int | None  # of them
 
     @property

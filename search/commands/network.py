@@ -48,7 +48,7 @@ class Quantization:
 
 @dataclass(frozen=True)
 class OpenModel:
-    """A model with its weights: its source, itself in float, its sources, and what reads text for it."""
+    """A model with its weights: its source, itself in float, its inputs, and what reads text for it."""
 
     source: Path | onnx.ModelProto
     original: FloatModel

@@ -173,8 +173,8 @@ def test_operands_are_as_large_as_in_the_networks_memory_map(model: str, machine
 # -- Networks ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("machine", "kinds"), [("ibert", 8), ("gemmini", 7)])
-def test_every_kernel_of_a_network_is_counted_once(machine: str, kinds: int) -> None:
+@pytest.mark.parametrize(("machine", "count"), [("ibert", 8), ("gemmini", 7)])
+def test_every_kernel_of_a_network_is_counted_once(machine: str, count: int) -> None:
     network = plan("bert-tiny", 32, PRESETS[machine])
     found = checks(network, FUNCTIONAL)
     result = evaluate(load_model("bert-tiny", 32).graph, PRESETS[machine])
@@ -182,7 +182,7 @@ def test_every_kernel_of_a_network_is_counted_once(machine: str, kinds: int) -> 
     assert sum(check.count * check.cycles for check in found) == result.cycles
     assert sum(check.count * check.host_cycles for check in found) == result.host_cycles
     total = verify.summary(found, network, FUNCTIONAL)
-    assert (total.kernels, total.differing, total.network_cycles) == (kinds, 0, result.cycles)
+    assert (total.kernels, total.differing, total.network_cycles) == (count, 0, result.cycles)
     assert total.instructions == sum(check.instructions or 0 for check in found)
     for check in found:
         assert check.difference == "" and check.rtl_cycles is None
@@ -414,7 +414,7 @@ def test_the_rtl_agrees(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     cycles = sum(int(row[-5].replace(",", "")) for row in (up, down))
     instructions = sum(int(row[-7].replace(",", "")) for row in (up, down))
     assert printed[-1] == (
-        f"RTL agrees: 2 kinds, {instructions:,} instructions, {cycles / 1e3:.3g} k cycles, "
+        f"RTL agrees: 2 kernels, {instructions:,} instructions, {cycles / 1e3:.3g} k cycles, "
         "0 differences"
     )
 
@@ -423,9 +423,9 @@ def test_a_whole_network_is_summed_up(folder: Path, capsys: pytest.CaptureFixtur
     assert app.main([*COMMAND, "functional"]) == 0
     said, network = capsys.readouterr().out.splitlines()[-2:]
     result = evaluate(load_model("bert-tiny", SEQ).graph, MACHINES["dim16"])
-    assert re.fullmatch(r"functional model agrees: 8 kinds, .* k cycles, 0 differences", said)
+    assert re.fullmatch(r"functional model agrees: 8 kernels, .* k cycles, 0 differences", said)
     assert network == (
-        f"the network: {len(result.kernels)} kinds, {result.cycles:,} cycles, "
+        f"the network: {len(result.kernels)} kernels, {result.cycles:,} cycles, "
         f"{result.host_cycles:,} of them on the host, where nothing is checked"
     )
 
@@ -455,7 +455,7 @@ def test_a_difference_is_exit_code_1_and_one_line(
     models_for_rtl.setattr(simulator, "simulate", lambda *a, **o: _byte(ideal(*a, **o)))
     assert app.main([*COMMAND, "rtl", "--out", "run"]) == 1
     captured = capsys.readouterr()
-    assert "RTL differs: 8 kinds," in captured.out and "8 of them differ" in captured.out
+    assert "RTL differs: 8 kernels," in captured.out and "8 of them differ" in captured.out
     *_, where, line = captured.err.splitlines()
     assert where == "files are in run"
     assert re.fullmatch(
@@ -488,7 +488,7 @@ def test_an_interrupt_keeps_what_was_done(
     captured = capsys.readouterr()
     assert captured.err.endswith("codesign: interrupted: 4 of 12 kernels were done\n")
     printed = captured.out.splitlines()
-    assert printed[-1].startswith("functional model agrees: 2 kinds,")
+    assert printed[-1].startswith("functional model agrees: 2 kernels,")
     assert sum("×" in line for line in printed[2:]) == 4
     if out:
         rows = pq.read_table(folder / "run" / "verification.parquet").to_pylist()
@@ -524,6 +524,7 @@ def test_a_build_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     def make(found: Any, executable: Path, *rest: Any) -> None:
         executable.parent.mkdir()
         executable.write_text("")
+        executable.chmod(0o755)
         verilator._seal(executable.parent)
 
     monkeypatch.setenv("CODESIGN_CACHE", str(tmp_path))

@@ -12,6 +12,7 @@ from codesign.search.cli import app
 from codesign.search.inputs import grid
 from codesign.search.inputs.sources import load_model
 from codesign.search.pricing import evaluate
+from codesign.search.pricing import sweep as sweeping
 from codesign.search.pricing.sweep import Job, Row, best, sweep
 
 K = 1024
@@ -35,7 +36,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], error: Excep
             raise error
         return sound(graph, config, *others)
 
-    monkeypatch.setattr(evaluate, "evaluate", broken)
+    monkeypatch.setattr(sweeping, "evaluate", broken)
 
 
 @pytest.mark.parametrize("error", [ProgramError(MESSAGE), IndexError(MESSAGE)])

@@ -265,6 +265,16 @@ def test_files_that_are_named_exist() -> None:
     assert [(where, name) for where, name in found if not list(ROOT.glob(name))] == []
 
 
+def test_modules_that_pages_import_exist() -> None:
+    pages = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]
+    texts = [page.read_text(encoding="utf-8") for page in pages]
+    blocks = [
+        block for text in texts for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    ]
+    ours = [one.module for block in blocks for one in imports(block) if PACKAGE in one.module]
+    assert len(ours) > 4 and set(ours) - {PACKAGE} <= set(modules())
+
+
 def test_imports_are_seen_in_every_form() -> None:
     """The check itself: each way to reach another layer is noticed."""
     for source in (

@@ -186,11 +186,16 @@ class Graph:
             producer = self.producer(tensor)
             if producer is not None:
                 self.dag.add_edge(producer, op.name, tensor=tensor)
+            self._readers.setdefault(tensor, {})[op.name] = None
         self._producers[op.output] = op.name
 
     def producer(self, tensor: str) -> str | None:
         """Name of the operator that writes `tensor`; None for a model input."""
         return self._producers.get(tensor)
+
+    def readers(self, tensor: str) -> list[Operator]:
+        """The operators that read `tensor`, in the order in which they were added."""
+        return [self.dag.nodes[name]["op"] for name in self._readers.get(tensor, ())]
 
     def operators(self) -> Iterator[Operator]:
         """Operators in an order in which every input is written before it is read."""
@@ -204,6 +209,7 @@ class Graph:
 
     def __post_init__(self) -> None:
         self._producers: dict[str, str] = {}
+        self._readers: dict[str, dict[str, None]] = {}
 
     def _position(self, name: str) -> int:
         order: dict[str, int] = self.dag.graph.setdefault("order", {})

@@ -121,7 +121,7 @@ def compile_network(
         moved = {t for t, c in given.activations.items() if c.zero}
         off_chip = by_host.keys() | remedies.sums()
         plan = lower(graph, config, objective, table, accurate, apart, moved, off_chip)
-        lost = lost_clamps(found.clamps, plan, given, settled.observed.beyond)
+        lost = lost_clamps(found.clamps, plan, given, settled.observed)
         if not lost <= clipped:
             clipped |= lost
             continue

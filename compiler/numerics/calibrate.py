@@ -5,7 +5,7 @@ A `Histogram` of magnitudes per tensor, from which a `Method` chooses the range 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -114,6 +114,13 @@ METHODS: Mapping[str, Method] = {
 }
 
 
+class Clamped(NamedTuple):
+    """The mean square of what a clamp takes away from a tensor, and of what it leaves."""
+
+    taken: float
+    left: float
+
+
 @dataclass(frozen=True)
 class Observed:
     """What calibration saw: a histogram and the shape of every tensor, and one sample to probe with."""
@@ -124,7 +131,9 @@ class Observed:
     squares: Mapping[str, Floats]  # the mean square along the last axis
     shapes: Mapping[str, tuple[int, ...]]
     feeds: Feeds
-    beyond: Mapping[str, float] = field(default_factory=dict)  # see `observe`
+    clamped: Mapping[str, Clamped] = field(
+        default_factory=dict
+    )  # by the names of `observe`'s limits
 
     def range(self, tensor: str, method: Method = largest) -> float:
         """How far int8 must reach. Raises CalibrationError for a tensor that is 0 throughout."""
@@ -144,9 +153,8 @@ def observe(
 ) -> Observed:
     """Run the samples and observe `tensors`, all of them float.
 
-    `limits`: a tensor, and the least and largest value that a clamp leaves of it, by any name;
-    `Observed.beyond` has the energy that the clamp takes away by the same name, in units of what it
-    leaves.
+    `limits`: a tensor, and the least and largest value that a clamp leaves of it, by any name:
+    `Observed.clamped` goes by the same.
 
     Raises CalibrationError without samples and for a tensor that is not finite.
     """
@@ -165,9 +173,9 @@ def observe(
         found = part(feeds)
         for name, (tensor, low, high) in limits.items():
             value = found[tensor].astype(np.float64)
-            clamped = np.clip(value, low, high)
-            taken[name] += float(np.square(value - clamped).sum())
-            left[name] += float(np.square(clamped).sum())
+            kept = np.clip(value, low, high)
+            taken[name] += float(np.square(value - kept).mean())
+            left[name] += float(np.square(kept).mean())
         for name, value in ((name, found[name]) for name in names):
             if value.size == 0:
                 raise CalibrationError(
@@ -193,7 +201,7 @@ def observe(
     means, squares = (
         {name: total / (index + 1) for name, total in totals.items()} for totals in (means, squares)
     )
-    beyond = {
-        name: taken[name] / left[name] if left[name] else np.inf * taken[name] for name in limits
+    clamped = {
+        name: Clamped(taken[name] / (index + 1), left[name] / (index + 1)) for name in limits
     }
-    return Observed(histograms, channels, means, squares, shapes, first, beyond)
+    return Observed(histograms, channels, means, squares, shapes, first, clamped)

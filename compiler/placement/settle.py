@@ -99,12 +99,7 @@ def remedy(model: FloatModel, op: Operator, reason: str, remedies: Remedies) -> 
 
 def masks_only(graph: Graph, tensor: str) -> bool:
     """Whether a tensor is read as a mask and in no other way."""
-    writer = graph.producer(tensor)
-    readers: list[Operator] = [
-        graph.dag.nodes[name]["op"]
-        for _, name, read in graph.dag.out_edges([] if writer is None else writer, data="tensor")
-        if read == tensor
-    ]
+    readers = graph.readers(tensor)
     masks = [isinstance(op, Softmax) and tensor != op.inputs[0] for op in readers]
     return bool(masks) and all(masks) and tensor not in graph.outputs
 

@@ -23,6 +23,7 @@ from codesign.compiler.graph import Activation
 from codesign.compiler.network.inference import Network, compile_network, run
 from codesign.compiler.numerics.constants import Constants
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
+from codesign.compiler.placement.clamps import MATERIAL
 from codesign.compiler.placement.gelu_error import machine_gelu, with_machine_gelus
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.config import preset
@@ -161,7 +162,11 @@ CODES = st.tuples(
 def test_zero_points_of_every_kernel(
     form: str, codes: list[tuple[str, int, float]], seed: int
 ) -> None:
-    """Each code within three of onnxruntime's: the same integers but for the rounding of sums."""
+    """Each code within three of onnxruntime's: the same integers but for the rounding of sums.
+
+    A code between two products that is rounded the other way is as many of the last ones as its unit
+    is wider; a clamp of sums that takes away too little to be kept adds noise of MATERIAL.
+    """
     b = ModelBuilder()
     b.rng = np.random.default_rng(seed)
 
@@ -194,13 +199,17 @@ def test_zero_points_of_every_kernel(
         elif form == "residual":
             y = b.node("Add", y, coded(b.node("MatMul", x, weights), 1))
     model = b.model(coded(y, 2))
-    network = compiled(model)
     feeds = feeds_of(seed)
+    network = compile_network(model, preset("edge"), [feeds], batch=None)
     (wanted,) = onnxruntime_run(model, **feeds)
     (found,) = run(network, feeds, Both(network)).values()
     unit = 2 * codes[2][2] / 255
     slack = 5 if form == "gelu" else 3  # i-GELU is off by up to 0.0184
-    assert np.abs(found - wanted).max() <= slack * unit + 0.02 * (form == "softmax")
+    if form in ("residual", "sum"):
+        slack += max(0, round(codes[1][2] / codes[2][2]) - 1)
+    bound = (slack + 0.01) * unit + 0.02 * (form == "softmax")  # floats of codes are rounded
+    beyond = np.maximum(np.abs(found - wanted) - bound, 0)
+    assert np.mean(beyond**2) <= MATERIAL * np.mean(wanted**2) * (form in ("residual", "sum"))
 
 
 @pytest.mark.parametrize(

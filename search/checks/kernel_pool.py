@@ -3,16 +3,13 @@
 Each machine's RTL is built once, by one worker, while others run kernels of machines that are built.
 """
 
-import hashlib
-import json
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from codesign.hw.machine.config import HardwareConfig
@@ -21,7 +18,6 @@ from codesign.hw.simulation import simulator
 from codesign.hw.simulation.verilator import SimulatorError
 from codesign.search.checks import verify
 from codesign.search.checks.verify import Distinct, Options
-from codesign.search.runs.output import OutputError
 from codesign.search.terminal.messages import say
 
 
@@ -40,44 +36,6 @@ class KernelCheck:
     bytes_differing: int | None
     counts_differing: int | None
     difference: str  # the first, in words; empty where it agrees
-
-
-@dataclass(frozen=True)
-class JournalLine(KernelCheck):
-    """A check as the journal keeps it: a line that was edited does not have its checksum."""
-
-    checksum: str
-
-    @classmethod
-    def of(cls, check: KernelCheck) -> "JournalLine":
-        """The line of a check."""
-        values = asdict(check)
-        text = json.dumps(values, sort_keys=True)
-        return cls(**values, checksum=hashlib.sha256(text.encode()).hexdigest()[:16])
-
-
-def kept_checks(path: Path) -> tuple[list[KernelCheck], int]:
-    """The checks of a journal, and how many lines do not read or were edited.
-
-    A last line that was cut short is no line yet. Raises OutputError where it cannot be read.
-    """
-    try:
-        content = path.read_bytes() if path.exists() else b""
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror}") from error
-    found, bad = [], 0
-    for line in content.split(b"\n")[:-1]:
-        try:
-            values = json.loads(line)
-            checksum = values.pop("checksum")
-            check = KernelCheck(**values)
-            if JournalLine.of(check).checksum != checksum:
-                raise ValueError("edited")
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            bad += 1
-        else:
-            found.append(check)
-    return found, bad
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import io
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -260,9 +259,8 @@ def _folder(request: SearchRequest, run: Mapping[str, Any]) -> Path:
 
 def _keeps(path: Path, run: Mapping[str, Any]) -> bool:
     try:
-        document = json.loads((path / RUN_FILE).read_text(encoding="utf-8"))
-        return bool(document["inputs"] == run["inputs"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return bool(output.run_inputs(path) == run["inputs"])
+    except (OSError, ValueError):
         return False
 
 

@@ -27,7 +27,7 @@ def run_sweep(request: Request, jobs: int) -> None:
         rows = _sweep_rows(prepared, jobs, [], lambda row: None, None)
     else:
         with output.run_directory(request.out, run) as directory:
-            done = _answered(directory.journal(Row), prepared)
+            done = _answered(directory.journal(Row, "their machines are priced again"), prepared)
             rows = _sweep_rows(prepared, jobs, done, directory.append, request.out)
             _write_sweep(directory, rows, prepared)
     winner = best(rows)

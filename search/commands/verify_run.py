@@ -27,10 +27,8 @@ from codesign.hw.simulation.verilator import SimulatorError
 from codesign.search.checks import verify
 from codesign.search.checks.kernel_pool import (
     Job,
-    JournalLine,
     KernelCheck,
     cycles_of,
-    kept_checks,
     machine_of,
     run_jobs,
 )
@@ -270,7 +268,8 @@ def _checked(
     compiled: Sequence[Compiled], directory: RunDirectory, workers: int, options: Options
 ) -> dict[str, KernelCheck]:
     """The checks of all kernels: from the journal, and the others as they are made."""
-    checks = {check.key: check for check in _kept(directory)}
+    kept = directory.journal(KernelCheck, "their kernels run again", JOURNAL)
+    checks = {check.key: check for check in kept}
     jobs = {job.key: job for one in compiled for job in one.jobs}
     todo = [job for key, job in jobs.items() if key not in checks]
     total = sum(cycles_of(job) for job in jobs.values())
@@ -284,7 +283,7 @@ def _checked(
 
         def keep(job: Job, check: KernelCheck) -> None:
             nonlocal done_cycles
-            directory.append(JournalLine.of(check), JOURNAL)
+            directory.append(check, JOURNAL)
             checks[job.key] = check
             done_cycles += cycles_of(job)
             show("RTL cycles", done_cycles, ahead)
@@ -298,18 +297,6 @@ def _checked(
                 "command goes on"
             ) from None
     return checks
-
-
-def _kept(directory: RunDirectory) -> list[KernelCheck]:
-    """The checks of the journal; lines that are damaged or edited leave it, with a warning."""
-    path = directory.path / JOURNAL
-    found, bad = kept_checks(path)
-    if bad:
-        lines = "1 line is" if bad == 1 else f"{bad} lines are"
-        say(f"warning: {path}: {lines} damaged or edited and left out: their kernels run again")
-    if path.exists():  # without what was cut short
-        directory.write_text(JOURNAL, "".join(output.json_line(JournalLine.of(c)) for c in found))
-    return found
 
 
 # -- What is shown -------------------------------------------------------------------------------------

@@ -26,10 +26,12 @@ import numpy.typing as npt
 
 from codesign.hw.errors import CodesignError
 from codesign.hw.platform import files
-from codesign.hw.platform.text import csv_cell, printable
+from codesign.hw.platform.text import csv_cell, printable, reason, said
 from codesign.search.runs import lock
 from codesign.search.runs.files import JOURNAL_FILE, LOG_FILE, RESULTS, RUN_FILE
-from codesign.search.runs.records import Record, record
+from codesign.search.runs.journal import journal_line, journal_text, read_journal
+from codesign.search.runs.records import Record, read_json
+from codesign.search.terminal.messages import say
 
 
 class OutputError(CodesignError):
@@ -50,28 +52,26 @@ class RunDirectory:
 
     def append(self, record: Any, name: str = JOURNAL_FILE) -> None:
         """Append one dataclass instance to a journal."""
-        _append(self._place(name), json_line(record))
+        _append(self._place(name), journal_line(record))
 
-    def journal(self, kind: type[Record], name: str = JOURNAL_FILE) -> list[Record]:
-        """Return a journal's records; a last line cut short by a crash is dropped."""
+    def journal(self, kind: type[Record], again: str, name: str = JOURNAL_FILE) -> list[Record]:
+        """Return a journal's records; lines that are damaged or edited leave it.
+
+        A warning says so, with what is done `again` for them. What a crash cut short goes unsaid.
+        """
         path = self.path / name
-        if not path.exists():
-            return []
         try:
-            text = path.read_bytes().decode(errors="replace")
+            content = path.read_bytes() if path.exists() else b""
         except OSError as error:
             raise OutputError(f"cannot read {path}: {error.strerror}") from error
-        whole = text[: text.rfind("\n") + 1]
-        if whole != text:
-            write_atomic(path, whole.encode())
-        remedy = (
-            "remove the folder or choose another --out" if name == JOURNAL_FILE else "remove it"
-        )
-        with files.refuse_damage(path, OutputError, remedy):
-            return [
-                record(kind, json.loads(line), f"line {number}")
-                for number, line in enumerate(whole.splitlines(), 1)
-            ]
+        found, bad = read_journal(content, kind)
+        if bad:
+            lines = "1 line is" if bad == 1 else f"{bad} lines are"
+            say(f"warning: {path}: {lines} damaged or edited and left out: {again}")
+        sound = journal_text(found).encode()
+        if sound != content:
+            write_atomic(path, sound)
+        return found
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file."""
@@ -95,7 +95,7 @@ class RunDirectory:
 
     def finish_journal(self, records: Sequence[Any]) -> None:
         """Put the journal in the order of `records`, whatever the order they finished in."""
-        self.write_text(JOURNAL_FILE, "".join(map(json_line, records)))
+        self.write_text(JOURNAL_FILE, journal_text(records))
 
     def _place(self, name: str) -> Path:
         """Where a file goes: nothing is kept without the run.json that says whose it is."""
@@ -148,6 +148,20 @@ def describe_run(
     }
 
 
+def run_inputs(path: Path) -> dict[str, Any]:
+    """What decided the results of the run in a directory, by its run.json.
+
+    Raises OSError where it cannot be read, ValueError saying what is not there.
+    """
+    document = read_json(path / RUN_FILE)
+    if not isinstance(document, dict) or "inputs" not in document:
+        raise ValueError("it has no inputs")
+    inputs = document["inputs"]
+    if isinstance(inputs, dict):
+        return inputs
+    raise ValueError(f"inputs is {said(inputs)}")
+
+
 def versions() -> dict[str, str]:
     """Return the versions of everything that results or files depend on."""
     packages = ("codesign", "numpy", "onnx", "pyarrow", "matplotlib")
@@ -181,11 +195,6 @@ def json_text(document: Any) -> str:
 def print_json(document: Any) -> None:
     """Write a JSON document to standard output."""
     sys.stdout.write(json_text(document))
-
-
-def json_line(record: Any) -> str:
-    """Return a dataclass instance as one line of JSON; floats survive exactly."""
-    return json.dumps(asdict(record), allow_nan=False, separators=(",", ":")) + "\n"
 
 
 def json_compact(document: Any) -> str:
@@ -259,12 +268,13 @@ def _append(path: Path, line: str) -> None:
 
 def _refuse_other_inputs(path: Path, run: Mapping[str, Any]) -> None:
     try:
-        before = dict(json.loads((path / RUN_FILE).read_text(encoding="utf-8"))["inputs"])
+        before = run_inputs(path)
     except (FileNotFoundError, NotADirectoryError):
         return
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else reason(error)
         raise OutputError(
-            f"{path / RUN_FILE} is no run of codesign: choose another --out"
+            f"{path / RUN_FILE} is no run of codesign ({why}): choose another --out"
         ) from error
     now = run["inputs"]
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]

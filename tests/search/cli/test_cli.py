@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from codesign.models.zoo.families import BertConfig, family
 from codesign.search.cli import app
 from codesign.search.inputs.sources import load_model
 from codesign.search.pricing.evaluate import evaluate
+from codesign.search.pricing.sweep import Row
+from codesign.search.runs.journal import journal_line, read_journal
 
 K = 1024
 GRID = ["--scratchpad", "16K:64K:x2", "--acc", "32K,64K"]
@@ -115,15 +118,41 @@ def test_finished_rows_are_not_computed_again(
     journal = folder / "run" / "rows.jsonl"
     lines = journal.read_text().splitlines(keepends=True)
     # A row that says what no machine would: it survives only where it is not computed again.
-    changed = json.loads(lines[0]) | {"cycles": 12_345}
-    journal.write_text(json.dumps(changed) + "\n" + lines[1] + lines[2][:30])
+    changed = journal_line(replace(_row(lines[0]), cycles=12_345))
+    journal.write_text(changed + lines[1] + lines[2][:30])
     document = _json(capsys, *command) if capsys.readouterr() else None
     assert document is not None
     assert document["rows"][0]["cycles"] == 12_345
-    assert document["rows"][1:] == [json.loads(line) for line in lines[1:]]
+    assert document["rows"][1:] == [asdict(_row(line)) for line in lines[1:]]
     journal.unlink()
     assert app.main(command) == 0
     assert _files(folder / "run") == files
+
+
+def _row(line: str) -> Row:
+    ((row,), bad) = read_journal(line.encode(), Row)
+    assert not bad
+    return row
+
+
+def test_rows_that_were_edited_are_computed_again_and_that_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["sweep", "bert-tiny", "--seq", "8", "--dim", "8,16", "-j", "1", "--out", "run"]
+    assert app.main(command) == 0
+    files = _files(folder / "run")
+    journal = folder / "run" / "rows.jsonl"
+    first, second = journal.read_text().splitlines(keepends=True)
+    cycles = _row(first).cycles
+    for damaged in (first.replace(f'"cycles":{cycles}', f'"cycles":{9 * (cycles or 0)}'), "\x00\n"):
+        assert damaged != first
+        journal.write_text(damaged + second)
+        capsys.readouterr()
+        assert app.main(command) == 0
+        (said,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+        assert said.endswith("rows.jsonl: 1 line is damaged or edited and left out: their "
+                             "machines are priced again")  # fmt: skip
+        assert _files(folder / "run") == files
 
 
 @pytest.mark.parametrize(
@@ -138,7 +167,7 @@ def test_a_row_that_is_no_answer_of_the_grid_is_computed_again(
     files = _files(folder / "run")
     journal = folder / "run" / "rows.jsonl"
     first, second = journal.read_text().splitlines(keepends=True)
-    journal.write_text(json.dumps(json.loads(first) | change) + "\n" + second)
+    journal.write_text(journal_line(replace(_row(first), **change)) + second)
     assert app.main(command) == 0
     assert _files(folder / "run") == files
 
@@ -190,7 +219,7 @@ def test_ctrl_c_keeps_what_is_done_and_the_same_command_finishes(folder: Path) -
     assert app.main(command) == 0
     rows = pq.read_table(folder / "run" / "results.parquet").to_pylist()
     assert [row["index"] for row in rows] == list(range(48))
-    assert all(json.loads(line) in rows for line in kept)
+    assert all(asdict(_row(f"{line}\n")) in rows for line in kept)
     assert app.main([*command[:-1], "whole"]) == 0
     assert _files(folder / "run") == _files(folder / "whole")
 

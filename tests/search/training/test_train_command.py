@@ -258,7 +258,8 @@ def test_a_folder_of_another_space(capsys: pytest.CaptureFixture[str]) -> None:
     assert "keeps a run with another space: repeat its command" in capsys.readouterr().err
     Path("one/run.json").write_text('{"inputs": 5}', encoding="utf-8")
     assert main([*asked, "--resume"]) == 2
-    assert "run.json is no run of codesign: choose another --out" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "run.json is no run of codesign (inputs is 5): choose another --out" in said
 
 
 def test_memory_that_ends(

@@ -6,7 +6,7 @@ from float_reference import random_inputs
 from codesign.compiler.network.inference import Network, compile_network
 from codesign.compiler.numerics.options import Options
 from codesign.hw.machine.config import preset
-from codesign.models.zoo.families import BertConfig
+from codesign.models.zoo.bert import BertConfig
 
 SEQ = 12
 BERT = BertConfig("bert", layers=1, d_model=32, heads=2, d_ff=64, vocab_size=40, max_positions=16)

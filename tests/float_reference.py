@@ -10,14 +10,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codesign.models.zoo.families import (
-    BertConfig,
-    DecoderConfig,
-    ModelConfig,
-    ResnetConfig,
-    T5Config,
-    VitConfig,
-)
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.model_config import ModelConfig, TextConfig
+from codesign.models.zoo.resnet import ResnetConfig
+from codesign.models.zoo.t5 import T5Config
+from codesign.models.zoo.vit import VitConfig
 from codesign.models.zoo.weights import Weights
 
 Floats = npt.NDArray[np.float64]
@@ -41,6 +39,7 @@ def forward(config: ModelConfig, weights: Weights, inputs: Inputs) -> dict[str, 
             return _vit(config, w, inputs["pixel_values"].astype(np.float64))
         case ResnetConfig():
             return _resnet(config, w, inputs["pixel_values"].astype(np.float64))
+    raise ValueError(f"no forward pass of {config.name}")
 
 
 def random_inputs(
@@ -51,6 +50,7 @@ def random_inputs(
     if isinstance(config, VitConfig | ResnetConfig):
         size = (batch, 3, config.image_size, config.image_size)
         return {"pixel_values": rng.standard_normal(size, dtype=np.float32)}
+    assert isinstance(config, TextConfig)
     ids = rng.integers(config.vocab_size, size=(batch, seq))
     if isinstance(config, DecoderConfig):
         return {"input_ids": ids}

@@ -20,7 +20,7 @@ from codesign.compiler.graph import Graph
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.hw.costs import energy
 from codesign.hw.machine.config import HardwareConfig, preset
-from codesign.models.zoo import export, families
+from codesign.models.zoo import decoder, export
 from codesign.search.pricing import evaluate
 from codesign.search.runs import output
 
@@ -73,7 +73,7 @@ def _parameters(architecture: Architecture) -> int:
 
 def _graph(architecture: Architecture) -> Graph:
     layers, d_model, heads, d_ff = architecture
-    config = families.lm(
+    config = decoder.lm(
         layers=layers, d_model=d_model, heads=heads, d_ff=d_ff, lm_head=False, max_positions=16
     )
     return import_onnx(export.export(config, seq=16, weights="splat"))

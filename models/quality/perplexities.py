@@ -18,7 +18,7 @@ from typing import Any
 from codesign.hw.errors import ModelError
 from codesign.hw.platform.files import write_atomic
 from codesign.hw.platform.parquet_file import Table
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 
 COLUMNS = ("layers", "d_model", "heads", "d_ff", "perplexity")
 METADATA = b"codesign"  # key of the Parquet schema's metadata, which holds JSON

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError
 from codesign.models.quality.perplexities import Measured
-from codesign.models.zoo.families import LM_HEADS_OF_FULL_WIDTH, DecoderConfig
+from codesign.models.zoo.decoder import LM_HEADS_OF_FULL_WIDTH, DecoderConfig
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.errors import ModelError
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 from codesign.models.zoo.weights import parameter_shapes
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from codesign.models.supernet.schedule import Training
 from codesign.models.supernet.space import Single, Space
 from codesign.models.supernet.supernet import perplexity, train
 from codesign.models.text.tokens import Tokens
-from codesign.models.zoo.families import DecoderConfig, lm
+from codesign.models.zoo.decoder import DecoderConfig, lm
 
 FOLDER = "from-scratch"  # a checkpoint a decoder
 FEWEST = 8  # that a tau is said of

@@ -25,7 +25,7 @@ from codesign.models.supernet.schedule import Training, windows
 from codesign.models.supernet.space import Space
 from codesign.models.supernet.supernet import measure, train
 from codesign.models.text.tokens import Tokens
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 
 if TYPE_CHECKING:
     from codesign.models.supernet.training_loop import Progress

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from codesign.models.supernet import elastic
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 
 Layer = Callable[..., torch.Tensor]
 

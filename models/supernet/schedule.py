@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError
 from codesign.models.supernet.space import Single, Space
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 
 Ids = npt.NDArray[np.int64]
 RANDOM_SUBNETS = 2

@@ -1,6 +1,6 @@
 """The space of decoders that one supernet holds: which layers, widths, heads and FFNs there are.
 
-The default is the space of arXiv 2302.14017 §6.4. Its points are `families.DecoderConfig`.
+The default is the space of arXiv 2302.14017 §6.4. Its points are `decoder.DecoderConfig`.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import numpy as np
 
 from codesign.hw.errors import ModelError
 from codesign.models.text.corpus import VOCABULARY
-from codesign.models.zoo.families import DecoderConfig, lm
+from codesign.models.zoo.decoder import DecoderConfig, lm
 
 
 @dataclass(frozen=True)

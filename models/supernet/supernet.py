@@ -24,7 +24,7 @@ from codesign.models.supernet import elastic, torch_file
 from codesign.models.supernet.compute import CPU, Compute
 from codesign.models.supernet.schedule import Ids, Training, windows
 from codesign.models.supernet.space import Single, Space
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 
 if TYPE_CHECKING:
     from codesign.models.supernet.training_loop import Progress

@@ -20,7 +20,7 @@ from codesign.models.supernet.sandwich import Layer, Sandwich
 from codesign.models.supernet.schedule import Ids, Training
 from codesign.models.supernet.space import Single, Space
 from codesign.models.supernet.training_state import State, Step
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 
 LARGEST_GRADIENT = 1.0
 

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError, UnsupportedError
 from codesign.hw.platform.installation import install_command
-from codesign.models.zoo.families import BertConfig
+from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.weights import parameter_shapes
 
 Floats = npt.NDArray[np.float32]

@@ -14,18 +14,10 @@ import onnx
 
 from codesign.hw.errors import ModelError
 from codesign.hw.platform.files import write_atomic
-from codesign.models.zoo.families import (
-    BertConfig,
-    DecoderConfig,
-    ModelConfig,
-    ResnetConfig,
-    T5Config,
-    VitConfig,
-)
-from codesign.models.zoo.graphs_text import bert, decoder, t5
-from codesign.models.zoo.graphs_vision import resnet, vit
+from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.onnx_builder import Array, GraphBuilder
-from codesign.models.zoo.weights import Shape, Weights, draw, parameter_shapes
+from codesign.models.zoo.parameters import Shape
+from codesign.models.zoo.weights import Weights, draw, parameter_shapes
 
 OLDEST_OPSET = 13  # Softmax over one axis, axes of Squeeze and Unsqueeze as inputs
 NEWEST_OPSET = 23
@@ -58,19 +50,7 @@ def export(
             raise ModelError(f"{name} is {size} but must be at least 1, or None for a dynamic axis")
     shapes = parameter_shapes(config)
     builder = GraphBuilder(opset, shapes, _source(config, shapes, weights, seed))
-    match config:
-        case BertConfig():
-            _check_positions(config, seq)
-            bert(builder, config, batch, seq)
-        case DecoderConfig():
-            _check_positions(config, seq)
-            decoder(builder, config, batch, seq)
-        case T5Config():
-            t5(builder, config, batch, seq)
-        case VitConfig():
-            vit(builder, config, batch)
-        case ResnetConfig():
-            resnet(builder, config, batch)
+    config.build(builder, batch, seq)
     return builder.model(config.name)
 
 
@@ -106,7 +86,7 @@ def _source(
     def value(name: str) -> Array | None:
         if weights == "splat" and len(shapes[name]) > 1:
             return None
-        return draw(name, shapes[name], seed)
+        return draw(config, name, shapes[name], seed)
 
     return value
 
@@ -121,11 +101,3 @@ def _check_weights(config: ModelConfig, shapes: dict[str, Shape], weights: Weigh
     ]
     if wrong:
         raise ModelError(f"weights do not fit {config.name}: " + "; ".join(wrong))
-
-
-def _check_positions(config: BertConfig | DecoderConfig, seq: int | None) -> None:
-    if seq is not None and seq > config.max_positions:
-        raise ModelError(
-            f"seq {seq} exceeds the {config.max_positions} positions of {config.name}: "
-            "shorten it, or replace max_positions in the configuration"
-        )

@@ -113,6 +113,24 @@ class GraphBuilder:
             return y
         return self.op("Add", y, self.weight(f"{prefix}.bias"), name=f"{prefix}/Add")
 
+    def gemm(self, x: str, prefix: str) -> str:
+        """x[rows, in] @ weight[in, out] + bias[out], one node."""
+        weight, bias = self.weight(f"{prefix}.weight"), self.weight(f"{prefix}.bias")
+        return self.op("Gemm", x, weight, bias, name=f"{prefix}/Gemm")
+
+    def convolution(self, x: str, prefix: str, kernel: int = 1, stride: int = 1) -> str:
+        """A square convolution with bias of x[batch, channels, height, width], padded to its size."""
+        return self.op(
+            "Conv",
+            x,
+            self.weight(f"{prefix}.weight"),
+            self.weight(f"{prefix}.bias"),
+            name=f"{prefix}/Conv",
+            kernel_shape=[kernel] * 2,
+            strides=[stride] * 2,
+            pads=[kernel // 2] * 4,
+        )
+
     def layer_norm(self, x: str, prefix: str, epsilon: float) -> str:
         """LayerNorm over the last axis with gamma and beta."""
         gamma, beta = self.weight(f"{prefix}.gamma"), self.weight(f"{prefix}.beta")

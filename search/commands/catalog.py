@@ -19,7 +19,7 @@ def show_models(as_json: bool) -> None:
 
     rows = []
     for name, config in FAMILIES.items():
-        fields = asdict(config)
+        fields = vars(config)
         layers = fields.get("layers", getattr(config, "layers", None))
         rows.append(
             {

@@ -6,7 +6,7 @@ went into a result (`digest`). Everything here raises CodesignError before any w
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,9 @@ from codesign.hw.errors import ModelError, TableError, UnsupportedError
 from codesign.hw.machine import config as hardware
 from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.platform.text import printable
-from codesign.models.zoo.families import (
-    FAMILIES,
-    BertConfig,
-    DecoderConfig,
-    ModelConfig,
-    T5Config,
-    family,
-    lm,
-)
+from codesign.models.zoo.decoder import DecoderConfig, lm
+from codesign.models.zoo.families import FAMILIES, family
+from codesign.models.zoo.model_config import ModelConfig
 
 DEFAULT_SEQ, DEFAULT_BATCH = 128, 1
 DEFAULT_AREAS = "default"
@@ -72,11 +66,7 @@ def built_in(name: str, seq: int | None = None) -> ModelConfig:
     Raises ModelError with the nearest names, or when the family has no sequence axis.
     """
     config = family(name)
-    if seq is None:
-        return config
-    if not isinstance(config, BertConfig | DecoderConfig | T5Config):
-        raise ModelError(f"{name} takes its sequence length from the image: drop --seq")
-    return replace(config, max_positions=max(seq, config.max_positions))
+    return config if seq is None else config.lengthened(seq)
 
 
 def exported(name: str, seq: int | None, shape: Mapping[str, Any]) -> ModelConfig:
@@ -157,9 +147,8 @@ def _from_family(
     if named:
         raise ModelError(f"{name} is built in and has no dimension {named[0][0]!r}: drop --bind")
     config = built_in(name, seq)
-    has_sequence = isinstance(config, BertConfig | DecoderConfig | T5Config)
     batch = DEFAULT_BATCH if batch is None else batch
-    seq = (DEFAULT_SEQ if seq is None else seq) if has_sequence else None
+    seq = (DEFAULT_SEQ if seq is None else seq) if config.has_sequence else None
     from codesign.compiler.importer.import_onnx import import_onnx  # onnx is slow to load
     from codesign.models.zoo.export import export
 

@@ -21,7 +21,7 @@ from codesign.hw.machine.config import LARGEST as LARGEST_OF_MACHINE
 from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.platform.text import said
 from codesign.models.supernet.space import SMALL, Space
-from codesign.models.zoo.families import (
+from codesign.models.zoo.decoder import (
     LM_HEADS_OF_FULL_WIDTH,
     WIKITEXT2_VOCABULARY,
     DecoderConfig,

@@ -22,7 +22,7 @@ from codesign.models.supernet.schedule import Training
 from codesign.models.supernet.space import Single
 from codesign.models.supernet.supernet import perplexity, train
 from codesign.models.text import tokens
-from codesign.models.zoo.families import lm
+from codesign.models.zoo.decoder import lm
 
 SEQ = 64
 

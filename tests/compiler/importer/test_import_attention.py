@@ -13,8 +13,12 @@ from onnx_builder import CONTRIB, ModelBuilder, all_of, kinds, only, run
 
 from codesign.compiler.graph import HostOp, Matmul, Softmax
 from codesign.compiler.importer.import_onnx import import_onnx
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import lm
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import BertConfig, ModelConfig, T5Config, family, lm
+from codesign.models.zoo.families import family
+from codesign.models.zoo.model_config import ModelConfig
+from codesign.models.zoo.t5 import T5Config
 
 B, S, HEADS, SIZE = 2, 6, 3, 4
 D = HEADS * SIZE

@@ -11,8 +11,8 @@ from codesign.compiler.network.inference import Integers, Network, compile_netwo
 from codesign.compiler.numerics.calibrate import CalibrationError
 from codesign.compiler.numerics.options import Options
 from codesign.hw.machine.config import preset
+from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import BertConfig
 
 SEQ = 12
 BERT = BertConfig("bert", layers=1, d_model=32, heads=2, d_ff=64, vocab_size=40, max_positions=16)

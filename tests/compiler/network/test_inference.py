@@ -20,8 +20,10 @@ from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part, n
 from codesign.compiler.placement import gelu_error
 from codesign.hw.errors import ModelError
 from codesign.hw.machine.config import HardwareConfig, preset
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import DecoderConfig
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import BertConfig, DecoderConfig, ModelConfig
+from codesign.models.zoo.model_config import ModelConfig
 
 SEQ = 20
 BERT = BertConfig("bert", layers=2, d_model=64, heads=4, d_ff=128, vocab_size=50, max_positions=32)

@@ -13,15 +13,13 @@ from codesign.compiler.onnx.float_model import Array, Feeds
 from codesign.compiler.plan.work import PATCHES
 from codesign.hw.errors import MappingError
 from codesign.hw.machine.config import HardwareConfig, preset
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import DecoderConfig
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import (
-    BertConfig,
-    DecoderConfig,
-    ModelConfig,
-    ResnetConfig,
-    T5Config,
-    VitConfig,
-)
+from codesign.models.zoo.model_config import ModelConfig
+from codesign.models.zoo.resnet import ResnetConfig
+from codesign.models.zoo.t5 import T5Config
+from codesign.models.zoo.vit import VitConfig
 
 SEQ = 20
 BERT = BertConfig("bert", 2, d_model=48, heads=4, d_ff=112, vocab_size=50, max_positions=32)

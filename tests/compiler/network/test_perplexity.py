@@ -12,8 +12,8 @@ from codesign.compiler.network.inference import Network, compile_network, run
 from codesign.compiler.onnx.float_model import Array
 from codesign.hw.machine.config import preset
 from codesign.models.text import corpus
+from codesign.models.zoo.decoder import lm
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import lm
 
 DATA = Path(__file__).parents[2] / "data" / "corpus_lm.npz"  # make_corpus_lm.py wrote it
 SEQ = 64

@@ -22,8 +22,8 @@ from codesign.compiler.plan.lower import Plan
 from codesign.compiler.program import emit
 from codesign.hw.errors import CodesignError, MappingError, UnsupportedError
 from codesign.hw.machine.config import HardwareConfig, preset
+from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import BertConfig
 
 # What a network or a machine may be refused for, and nothing else.
 REFUSALS = (

@@ -28,7 +28,9 @@ from codesign.compiler.placement.gelu_error import machine_gelu, with_machine_ge
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.config import preset
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import FAMILIES, ModelConfig, T5Config
+from codesign.models.zoo.families import FAMILIES
+from codesign.models.zoo.model_config import ModelConfig
+from codesign.models.zoo.t5 import T5Config
 
 SMALL = T5Config("t5", 2, 2, 64, heads=2, d_kv=32, d_ff=128, vocab_size=100)
 MASKS = ["mask/Unsqueeze", "mask/Cast", "mask/Sub", "mask/Mul", "encoder.mask/Add"]

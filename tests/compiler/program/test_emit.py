@@ -29,15 +29,13 @@ from codesign.hw.machine.events import EVENT_INDEX
 from codesign.hw.machine.isa import DESTINATIONS, TARGETS
 from codesign.hw.machine.program import Issued, Kernel, Program, Region, unroll
 from codesign.hw.views.fast_timing import evaluate
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import lm
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import (
-    BertConfig,
-    ModelConfig,
-    ResnetConfig,
-    T5Config,
-    VitConfig,
-    lm,
-)
+from codesign.models.zoo.model_config import ModelConfig
+from codesign.models.zoo.resnet import ResnetConfig
+from codesign.models.zoo.t5 import T5Config
+from codesign.models.zoo.vit import VitConfig
 
 IBERT = preset("ibert")
 EDGE = preset("edge")

@@ -35,8 +35,8 @@ from codesign.compiler.rewrite.dequantize import Dequantized, dequantized
 from codesign.compiler.rewrite.given_scales import Codes
 from codesign.hw.errors import UnsupportedError
 from codesign.hw.machine.config import preset
+from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import BertConfig
 
 SEQ = 16
 ROW = {"x": np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)}

@@ -11,7 +11,7 @@ import pytest
 
 from codesign.hw.errors import ModelError
 from codesign.models.quality.perplexities import METADATA, Perplexities, measured, read, write
-from codesign.models.zoo.families import lm
+from codesign.models.zoo.decoder import lm
 
 TABLE = Perplexities(
     tuple(

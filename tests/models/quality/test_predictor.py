@@ -7,7 +7,7 @@ from codesign.hw.errors import ModelError
 from codesign.models.quality.perplexities import Measured, measured
 from codesign.models.quality.predictor import features, fit
 from codesign.models.supernet.space import Space
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 
 SPACE = Space(vocab_size=100)
 

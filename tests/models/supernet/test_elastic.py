@@ -11,8 +11,8 @@ from float_reference import forward, random_inputs
 
 from codesign.hw.errors import ModelError
 from codesign.models.supernet.space import Space
+from codesign.models.zoo.decoder import DecoderConfig, lm
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import DecoderConfig, lm
 from codesign.models.zoo.weights import parameter_shapes, random_weights
 
 pytestmark = pytest.mark.train

@@ -12,7 +12,7 @@ from codesign.models.supernet.schedule import Training
 from codesign.models.supernet.space import Single, Space
 from codesign.models.supernet.supernet import train
 from codesign.models.text.tokens import built_in
-from codesign.models.zoo.families import lm
+from codesign.models.zoo.decoder import lm
 
 SMALL = Space(
     vocab_size=11, max_positions=8, layers=(1, 2), d_model=(12, 24), heads=(2, 5), d_ff=(8, 16)

@@ -12,18 +12,14 @@ import pytest
 from float_reference import forward, random_inputs, relative_bucket
 
 from codesign.hw.errors import ModelError
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import lm
 from codesign.models.zoo.export import export, save
-from codesign.models.zoo.families import (
-    FAMILIES,
-    BertConfig,
-    ModelConfig,
-    ResnetConfig,
-    T5Config,
-    VitConfig,
-    family,
-    lm,
-)
-from codesign.models.zoo.graphs_text import relative_buckets
+from codesign.models.zoo.families import FAMILIES, family
+from codesign.models.zoo.model_config import ModelConfig
+from codesign.models.zoo.resnet import ResnetConfig
+from codesign.models.zoo.t5 import T5Config, relative_buckets
+from codesign.models.zoo.vit import VitConfig
 from codesign.models.zoo.weights import parameter_shapes, random_weights
 
 SMALL: dict[str, ModelConfig] = {

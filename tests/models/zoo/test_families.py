@@ -6,16 +6,12 @@ import numpy as np
 import pytest
 
 from codesign.hw.errors import ModelError
-from codesign.models.zoo.families import (
-    FAMILIES,
-    BertConfig,
-    DecoderConfig,
-    ResnetConfig,
-    T5Config,
-    VitConfig,
-    family,
-    lm,
-)
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import DecoderConfig, lm
+from codesign.models.zoo.families import FAMILIES, family
+from codesign.models.zoo.resnet import ResnetConfig
+from codesign.models.zoo.t5 import T5Config
+from codesign.models.zoo.vit import VitConfig
 from codesign.models.zoo.weights import parameter_count, parameter_shapes, random_weights
 
 

@@ -4,10 +4,14 @@ import dataclasses
 
 import numpy as np
 import pytest
+from workload import Count, workload
 
 from codesign.hw.errors import ModelError
-from codesign.models.zoo.families import BertConfig, T5Config, VitConfig, family, lm
-from codesign.models.zoo.workload import Count, workload
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import lm
+from codesign.models.zoo.families import family
+from codesign.models.zoo.t5 import T5Config
+from codesign.models.zoo.vit import VitConfig
 
 LENGTHS = (128, 256, 512, 1024, 2048, 4096)
 

@@ -21,7 +21,8 @@ import pytest
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine import config as hardware
 from codesign.hw.machine.config import PRESETS
-from codesign.models.zoo.families import BertConfig, family
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.families import family
 from codesign.search.cli import app
 from codesign.search.inputs.sources import load_model
 from codesign.search.pricing.evaluate import evaluate

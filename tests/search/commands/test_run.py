@@ -24,8 +24,9 @@ from codesign.hw.simulation import simulator
 from codesign.hw.simulation.simulator import Simulation
 from codesign.hw.views.functional import Machine
 from codesign.hw.views.timing import evaluate_unrolled
+from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.export import export, save
-from codesign.models.zoo.families import BertConfig, T5Config
+from codesign.models.zoo.t5 import T5Config
 from codesign.search.cli import app
 
 Array = np.ndarray[Any, Any]

@@ -14,8 +14,8 @@ from rtl_agreement import MACHINES
 
 from codesign.compiler.onnx.float_model import FloatModel
 from codesign.hw.machine.config import to_toml
+from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.export import export
-from codesign.models.zoo.families import BertConfig
 from codesign.search.cli import app
 from codesign.search.inputs import batch
 from codesign.search.inputs.samples import Input

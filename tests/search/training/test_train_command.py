@@ -18,7 +18,7 @@ import pytest
 
 from codesign.models.quality.perplexities import Measured, measured
 from codesign.models.text import corpus
-from codesign.models.zoo.families import DecoderConfig
+from codesign.models.zoo.decoder import DecoderConfig
 from codesign.search.cli.app import main
 
 pytestmark = pytest.mark.train

@@ -26,14 +26,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codesign.hw.errors import ModelError
-from codesign.models.zoo.families import (
-    BertConfig,
-    DecoderConfig,
-    ModelConfig,
-    ResnetConfig,
-    T5Config,
-    VitConfig,
-)
+from codesign.models.zoo.bert import BertConfig
+from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.model_config import ModelConfig
+from codesign.models.zoo.resnet import ResnetConfig
+from codesign.models.zoo.t5 import T5Config
+from codesign.models.zoo.vit import VitConfig
 
 GROUPS = ("projections", "attention", "ffn", "other")
 

@@ -1,0 +1,219 @@
+"""The GPT-2-like decoder: pre-norm, causal, tanh GELU, learned positions, tied LM head.
+
+`lm` builds a point of its search space, that of arXiv 2302.14017 §6.4.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from codesign.hw.errors import ModelError
+from codesign.models.zoo import parameters, text_graphs
+from codesign.models.zoo.axes import Axis, Parts, Values
+from codesign.models.zoo.model_config import (
+    TextConfig,
+    check,
+    is_size,
+    not_sizes,
+    require_positions,
+)
+from codesign.models.zoo.parameters import Entry
+
+if TYPE_CHECKING:
+    from codesign.models.zoo.onnx_builder import GraphBuilder
+
+LM_HEADS_OF_FULL_WIDTH = 12  # head dimension is d_model / 12 whatever the heads of a layer
+WIKITEXT2_VOCABULARY = 33_278  # distinct tokens of word-level WikiText-2 (arXiv 1609.07843)
+
+
+@dataclass(frozen=True)
+class DecoderConfig(TextConfig):
+    """One decoder.
+
+    Layer i has `heads[i]` heads and an FFN of `d_ff[i]`. The head dimension is d_model / 12 in
+    every layer, so attention is heads[i] * d_model / 12 wide: with twelve heads this is GPT-2, with
+    fewer the search space of arXiv 2302.14017 §6. Without `lm_head` the output is the
+    final LayerNorm's, as in cost studies that leave the vocabulary projection out.
+    """
+
+    name: str
+    d_model: int
+    heads: tuple[int, ...]
+    d_ff: tuple[int, ...]
+    vocab_size: int = WIKITEXT2_VOCABULARY
+    max_positions: int = 512
+    lm_head: bool = True
+
+    family: ClassVar[str] = "lm"
+
+    def __post_init__(self) -> None:
+        check(self, self._violations())
+
+    @property
+    def layers(self) -> int:
+        """Number of layers."""
+        return len(self.heads)
+
+    @property
+    def head_dim(self) -> int:
+        """Width of one attention head, the same in every layer."""
+        return self.d_model // LM_HEADS_OF_FULL_WIDTH
+
+    @classmethod
+    def sizes(cls) -> tuple["DecoderConfig", ...]:
+        """The smallest GPT-2 (https://github.com/openai/gpt-2), and the largest network of the
+        search space of arXiv 2302.14017 §6.4."""
+        gpt2 = lm(
+            name="gpt2",
+            layers=12,
+            d_model=768,
+            heads=12,
+            d_ff=3072,
+            vocab_size=50_257,
+            max_positions=1024,
+        )
+        return gpt2, lm(layers=6, d_model=768, heads=12, d_ff=3072)
+
+    def parameters(self) -> Iterator[Entry]:
+        """Embeddings, layers, final norm; the head is the embedding."""
+        d = self.d_model
+        yield "embeddings.word", (self.vocab_size, d)
+        yield "embeddings.position", (self.max_positions, d)
+        for layer, (heads, d_ff) in enumerate(zip(self.heads, self.d_ff, strict=True)):
+            yield from parameters.attention(f"layer{layer}.attention", d, heads * self.head_dim)
+            yield from parameters.ffn(f"layer{layer}.ffn", d, d_ff)
+        yield from parameters.norm("norm", d)
+
+    def build(self, b: "GraphBuilder", batch: int | None, seq: int | None) -> None:
+        """input_ids int64[batch, seq] -> logits[batch, seq, vocab_size], or
+        last_hidden_state[batch, seq, d_model] without LM head."""
+        require_positions(self, seq)
+        shape = text_graphs.extents(batch, seq)
+        ids = b.input("input_ids", shape, integer=True)
+        word = b.op("Gather", b.weight("embeddings.word"), ids, name="embeddings.word/Gather")
+        x = b.op("Add", word, text_graphs.positions(b, ids, seq), name="embeddings.position/Add")
+        mask = text_graphs.causal_mask(b, ids, seq, self.max_positions)
+        for layer, heads in enumerate(self.heads):
+            x = self._layer(b, x, f"layer{layer}", heads, mask)
+        x = b.layer_norm(x, "norm", 1e-5)
+        if self.lm_head:
+            b.output(text_graphs.tied_head(b, x), "logits", (*shape, self.vocab_size))
+        else:
+            b.output(x, "last_hidden_state", (*shape, self.d_model))
+
+    def _layer(self, b: "GraphBuilder", x: str, prefix: str, heads: int, mask: str) -> str:
+        y = b.layer_norm(x, f"{prefix}.attention.norm", 1e-5)
+        y = b.attention(y, y, f"{prefix}.attention", heads, self.head_dim, mask=mask)
+        x = b.op("Add", y, x, name=f"{prefix}.attention.residual/Add")
+        y = b.layer_norm(x, f"{prefix}.ffn.norm", 1e-5)
+        y = b.gelu(b.linear(y, f"{prefix}.ffn.up"), f"{prefix}.ffn", tanh=True)
+        y = b.linear(y, f"{prefix}.ffn.down")
+        return b.op("Add", y, x, name=f"{prefix}.ffn.residual/Add")
+
+    def _violations(self) -> Iterator[str]:
+        yield from _pruned_attention(self.d_model, self.heads)
+        if len(self.d_ff) != len(self.heads):
+            yield f"d_ff lists {len(self.d_ff)} layers but heads lists {len(self.heads)}"
+
+    # -- Search ------------------------------------------------------------------------------------
+
+    @classmethod
+    def axes(cls) -> tuple[Axis, ...]:
+        """Those of Table 3.1 of UCB/EECS-2023-92."""
+        return (
+            Axis("layers", (3, 4, 5, 6), "{} layers", "depth", phrase="{} layers", short="{}L"),
+            Axis("d_model", (384, 480, 576, 672, 768), "width d {}", phrase="d {}", short="{}d"),
+            Axis("heads", (4, 6, 8, 10, 12), "{} heads in each layer", "layer", short="h{}"),
+            Axis(
+                "d_ff",
+                tuple(range(768, 3073, 128)),
+                "FFN width {} in each layer",
+                "layer",
+                label="FFN",
+                short="f{}",
+            ),
+        )
+
+    @classmethod
+    def options(cls) -> Mapping[str, int | bool]:
+        """As the survey counts: without the projection to its vocabulary."""
+        return {"lm_head": False, "vocab_size": WIKITEXT2_VOCABULARY}
+
+    @classmethod
+    def layer_parts(cls) -> Parts:
+        """Attention and FFN."""
+        return ("heads",), ("d_ff",)
+
+    @classmethod
+    def wrong_choices(cls, choices: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+        """Widths that twelve heads do not share, and more heads than those."""
+        for width in choices["d_model"]:
+            if type(width) is int and width % LM_HEADS_OF_FULL_WIDTH:
+                yield f"d_model {width} is no multiple of {LM_HEADS_OF_FULL_WIDTH}"
+        for heads in choices["heads"]:
+            if type(heads) is int and heads > LM_HEADS_OF_FULL_WIDTH:
+                yield f"heads {heads} is more than {LM_HEADS_OF_FULL_WIDTH}"
+
+    @classmethod
+    def point(cls, values: Values, seq: int, options: Mapping[str, Any]) -> "DecoderConfig":
+        """The decoder of these values."""
+        sizes: Any = values
+        return lm(**sizes, max_positions=max(512, seq), **options)
+
+    @classmethod
+    def layer_parameters(cls, values: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        """Kaplan et al., eq. 2.1: 2 d_model (2 d_attention + d_ff) a layer."""
+        d_model = np.asarray(values["d_model"])
+        attention = np.asarray(values["heads"]) * (d_model[..., None] // LM_HEADS_OF_FULL_WIDTH)
+        return 2 * d_model * (2 * attention + np.asarray(values["d_ff"])).sum(axis=-1)
+
+
+def lm(
+    *,
+    layers: int,
+    d_model: int,
+    heads: int | Sequence[int],
+    d_ff: int | Sequence[int],
+    vocab_size: int = WIKITEXT2_VOCABULARY,
+    max_positions: int = 512,
+    lm_head: bool = True,
+    name: str = "lm",
+) -> DecoderConfig:
+    """Return the decoder with `layers` layers; one number for heads or d_ff serves every layer.
+
+    Raises ModelError naming every violation: a list of another length, d_model not divisible by 12.
+    """
+    per_layer = {
+        field: (value,) * layers if isinstance(value, int) else tuple(value)
+        for field, value in (("heads", heads), ("d_ff", d_ff))
+    }
+    problems = [
+        f"{field} lists {len(values)} values for {layers} layers"
+        for field, values in per_layer.items()
+        if len(values) != layers
+    ]
+    if problems:
+        problems += not_sizes({"d_model": d_model, "vocab_size": vocab_size, **per_layer})
+        problems += _pruned_attention(d_model, per_layer["heads"])
+        raise ModelError(f"invalid model {name}: " + "; ".join(problems))
+    return DecoderConfig(
+        name=name,
+        d_model=d_model,
+        heads=per_layer["heads"],
+        d_ff=per_layer["d_ff"],
+        vocab_size=vocab_size,
+        max_positions=max_positions,
+        lm_head=lm_head,
+    )
+
+
+def _pruned_attention(d_model: int, heads: tuple[int, ...]) -> Iterator[str]:
+    if is_size(d_model) and d_model % LM_HEADS_OF_FULL_WIDTH:
+        yield f"d_model is {d_model} but must be divisible by {LM_HEADS_OF_FULL_WIDTH}"
+    if not heads:
+        yield "heads names no layer"
+    for layer, count in enumerate(heads):
+        if is_size(count) and count > LM_HEADS_OF_FULL_WIDTH:
+            yield f"heads[{layer}] is {count} but must be at most {LM_HEADS_OF_FULL_WIDTH}"

@@ -1,0 +1,173 @@
+"""What every model family gives, in one module each: a configuration that knows its network.
+
+A family is a frozen dataclass derived from `ModelConfig` (from `TextConfig` where it reads tokens):
+its parameters, its graph, its built-in sizes and, where it can be searched, its axes. `families`
+lists the families; nothing else names one.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+from codesign.hw.errors import ModelError
+from codesign.models.zoo.axes import Axis, Parts, Values
+from codesign.models.zoo.parameters import Entry, Shape
+
+if TYPE_CHECKING:
+    from codesign.models.zoo.onnx_builder import GraphBuilder
+
+
+class ModelConfig(ABC):
+    """One network of a family. Raises ModelError naming every violation when it is made."""
+
+    name: str
+    family: ClassVar[str]
+    has_sequence: ClassVar[bool] = False  # whether its input is of a length that is chosen
+
+    @abstractmethod
+    def parameters(self) -> Iterator[Entry]:
+        """Yield name and shape of every parameter, in the order of the data."""
+
+    @abstractmethod
+    def build(self, b: "GraphBuilder", batch: int | None, seq: int | None) -> None:
+        """Write inputs, nodes and outputs of the network; None is a dynamic axis.
+
+        Raises ModelError for a sequence that it cannot have.
+        """
+
+    @classmethod
+    def sizes(cls) -> tuple["ModelConfig", ...]:
+        """The built-in models of the family."""
+        return ()
+
+    def deviation(self, name: str, shape: Shape) -> float | None:
+        """Standard deviation of a parameter's random values; None is what `weights.draw` takes."""
+        return None
+
+    def lengthened(self, seq: int) -> Self:
+        """The same for sequences of `seq`; raises ModelError without a sequence axis."""
+        raise ModelError(f"{self.name} takes its sequence length from the image: drop --seq")
+
+    # What a search needs of a family.
+
+    @classmethod
+    def axes(cls) -> tuple[Axis, ...]:
+        """What may be chosen, in the order of the genes; nothing of a family that is not searched."""
+        return ()
+
+    @classmethod
+    def options(cls) -> Mapping[str, int | bool]:
+        """What else a space may say of its networks, the same for all, and what it is unless said."""
+        return {}
+
+    @classmethod
+    def layer_parts(cls) -> Parts:
+        """The parts of a layer that vary apart, each as the layer axes that it depends on.
+
+        All layers are alike but for their axes, and the last, which may fuse with what follows it:
+        a part is priced once for each of its values. Without layer axes there is nothing to name.
+        """
+        layered = tuple(axis.name for axis in cls.axes() if axis.scope == "layer")
+        return (layered,) if layered else ()
+
+    @classmethod
+    def wrong_choices(cls, choices: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
+        """Yield what of the choices of a space no network can have; sizes are checked already."""
+        yield from ()
+
+    @classmethod
+    def point(cls, values: Values, seq: int, options: Mapping[str, Any]) -> "ModelConfig":
+        """The network with these values of `axes`, at any depth, for sequences of `seq`."""
+        raise ModelError(f"networks of the family {cls.family} are not searched")
+
+    @classmethod
+    def layer_parameters(cls, values: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
+        """Weights [n] without embeddings, biases and norms of networks with these values.
+
+        `values` are int64[n] of an axis, int64[n, layers] of a layer axis, 0 where there is no layer.
+        A family may count them faster than one network at a time.
+        """
+        axes = cls.axes()
+        rows = np.concatenate(
+            [np.reshape(values[axis.name], (len(values[axis.name]), -1)) for axis in axes], axis=1
+        )
+        different, place = np.unique(rows, axis=0, return_inverse=True)
+        starts = np.cumsum(
+            [0] + [np.reshape(values[a.name], (len(rows), -1)).shape[1] for a in axes]
+        )
+        counts = []
+        for row in different:
+            found: dict[str, int | tuple[int, ...]] = {}
+            for axis, start, end in zip(axes, starts[:-1], starts[1:], strict=True):
+                own = row[start:end].tolist()
+                found[axis.name] = (
+                    tuple(value for value in own if value) if axis.scope == "layer" else own[0]
+                )
+            counts.append(_inner_weights(cls.point(found, 1, options)))
+        return np.array(counts)[place.ravel()]
+
+
+class TextConfig(ModelConfig):
+    """One network that reads tokens; `max_positions` is its longest sequence."""
+
+    has_sequence: ClassVar[bool] = True
+    vocab_size: int
+    max_positions: int
+
+    def lengthened(self, seq: int) -> Self:
+        """The same, its position table grown to `seq` where that is longer."""
+        longest = max(seq, self.max_positions)
+        return replace(self, max_positions=longest)  # type: ignore[type-var]
+
+
+def _inner_weights(config: ModelConfig) -> int:
+    """Elements of the matrices that are no embedding."""
+    return sum(
+        int(np.prod(shape, dtype=np.int64))
+        for name, shape in config.parameters()
+        if len(shape) > 1 and not name.startswith("embeddings.")
+    )
+
+
+# -- Checks of configurations --------------------------------------------------------------------------
+
+
+def check(config: Any, violations: Iterable[str] = ()) -> None:
+    """Raise ModelError where a number of a configuration is no size, or with what else is wrong."""
+    problems = [*not_sizes(vars(config)), *violations]
+    if problems:
+        raise ModelError(f"invalid model {config.name}: " + "; ".join(problems))
+
+
+def is_size(value: object) -> bool:
+    """Whether a value is a positive whole number."""
+    return type(value) is int and value > 0
+
+
+def not_sizes(fields: Mapping[str, object]) -> Iterator[str]:
+    """What of numbers, and of tuples of them, is no positive whole number."""
+    for field, value in fields.items():
+        if isinstance(value, str | bool):
+            continue
+        for item in value if isinstance(value, tuple) else (value,):
+            if not is_size(item):
+                yield f"{field} is {value!r} but must hold positive whole numbers"
+                break
+
+
+def heads_divide(d_model: int, heads: int) -> Iterator[str]:
+    """That heads share the width of a model equally."""
+    if is_size(d_model) and is_size(heads) and d_model % heads:
+        yield f"d_model {d_model} is not divisible by {heads} heads"
+
+
+def require_positions(config: TextConfig, seq: int | None) -> None:
+    """Raise ModelError where a sequence is longer than the table of positions."""
+    if seq is not None and seq > config.max_positions:
+        raise ModelError(
+            f"seq {seq} exceeds the {config.max_positions} positions of {config.name}: "
+            "shorten it, or replace max_positions in the configuration"
+        )

@@ -10,7 +10,7 @@ import numpy as np
 
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.isa import ROW_FUNCTIONS
+from codesign.hw.machine.functions import FUNCTION
 
 SLOTS = 2  # rotating buffers of streamed chunks
 
@@ -35,7 +35,7 @@ class MatmulProblem:
     @property
     def row_function(self) -> bool:
         """Whether the epilogue needs whole rows of C."""
-        return self.function in ROW_FUNCTIONS
+        return FUNCTION[self.function].by_row
 
     @property
     def whole_tiles(self) -> bool:
@@ -45,8 +45,8 @@ class MatmulProblem:
     @property
     def parameter_sets(self) -> int:
         """Parameter rows per block of C: bias and scale, gamma and beta."""
-        norm = self.function in ("layernorm", "rmsnorm")
-        return int(self.parameters) + int(norm or self.channel_output)
+        behind = FUNCTION[self.function].affine or self.channel_output
+        return int(self.parameters) + int(behind)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ from codesign.compiler.kernels.matmul_kernel import matmul_kernel
 from codesign.compiler.kernels.matmul_shape import SLOTS, MatmulMapping, MatmulProblem, MatmulShape
 from codesign.hw.machine.config import ADDRESS_BITS, HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
-from codesign.hw.machine.isa import PARAMETER_BYTES
+from codesign.hw.machine.functions import FUNCTION
+from codesign.hw.machine.isa import DESTINATION_BYTES, PARAMETER_BYTES
 from codesign.hw.machine.program import Body
 from codesign.hw.views import timing
 
@@ -312,8 +313,9 @@ class _Bounds:
         swept = p.batch * p.m * s.k_blocks * s.n_blocks
         preload_rows = p.n * s.k_blocks if p.transposed_b else p.k * s.n_blocks
         adds = swept - (0 if p.residual else self.out_rows)
-        word = 4 if p.destination == "dram_int32" else 1
-        passes = {"softmax": 3, "layernorm": 2, "rmsnorm": 2}.get(p.function, 1)
+        word = DESTINATION_BYTES[p.destination]
+        function = FUNCTION[p.function]
+        passes = len(function.passes)
         loaded = self.a_rows + self.b_rows
         counts = {
             "instructions": 2 * computes,
@@ -331,16 +333,7 @@ class _Bounds:
             "scale": self.residual_rows * dim,
             "requantize": self.out_rows * dim if word == 1 else 0,
         }
-        elements = self.out_rows * dim
-        match p.function:
-            case "gelu":
-                counts["gelu"] = elements
-            case "softmax":
-                counts |= {"compare": elements, "exp": 2 * elements}
-            case "layernorm" | "rmsnorm":
-                counts |= {"moment": elements, "sqrt": p.batch * p.m}
-        if p.row_function:
-            counts |= {"normalize": elements, "divide": p.batch * p.m}
+        counts |= function.events(self.out_rows * dim, p.batch * p.m)
         events = zero_events(len(self.m.tile_m))
         for name, count in counts.items():
             events[:, EVENT_INDEX[name]] = count
@@ -361,8 +354,8 @@ class _Bounds:
             rows = np.minimum(m.chunk_k * dim, p.k) * m.tile_n
         first_load = (m.tile_m * chunk + rows) * row_cycles
         start = config.dram_latency_cycles + timing.LOAD_LATENCY + first_load
-        out_row = ceil_div(dim * (4 if p.destination == "dram_int32" else 1), config.bus_bytes)
-        out_row = max(1, out_row) + {"softmax": 2, "layernorm": 1, "rmsnorm": 1}.get(p.function, 0)
+        out_row = ceil_div(dim * DESTINATION_BYTES[p.destination], config.bus_bytes)
+        out_row = max(1, out_row) + len(FUNCTION[p.function].passes) - 1
         last_drain = s.m_last * s.width_last * out_row * int(with_last_drain)
         pipeline = 2 * dim + timing.EXECUTE_LATENCY + timing.DRAIN_LATENCY
         tail = pipeline + last_drain + config.dram_latency_cycles

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from codesign.hw.machine.arithmetic import inverse
-from codesign.hw.machine.isa import ROW_FUNCTIONS
+from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.program import Affine, Guards, Int
 
 
@@ -40,17 +40,18 @@ class Numbers:
 
         `scaled`: scales (or masks) per channel, `affine`: gamma and beta, from the parameter memory.
         """
+        of = FUNCTION[function]
         numbers: dict[str, int] = {}
         if not scaled:
             numbers |= {"multiplier": self.multiplier, "shift": self.shift}
-        if not affine and function not in ("copy", "relu"):
+        if not affine and of.normalization:
             numbers |= {"out_multiplier": self.out_multiplier, "out_shift": self.out_shift}
-        if function in ROW_FUNCTIONS:
+        if of.by_row:
             numbers["columns"] = columns
-        if function == "layernorm":
+        if of.centered:
             numbers["inverse"] = inverse(columns)
         addresses = {name: Affine(number) for name, number in numbers.items()}
-        causal = self.causal and function == "softmax"
+        causal = self.causal and of.masked
         if causal:
             addresses["diagonal"] = Affine(columns - rows, row)
         flags = {"channel_scale": scaled, "channel_affine": affine, "causal": causal}

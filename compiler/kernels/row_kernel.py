@@ -15,7 +15,8 @@ from codesign.compiler.kernels.mapspace import Ints, splits, zero_events
 from codesign.compiler.kernels.numbers import PLAIN, Numbers
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
-from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS
+from codesign.hw.machine.functions import FUNCTION
+from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES
 from codesign.hw.machine.program import (
     Affine,
     Body,
@@ -46,7 +47,7 @@ class RowProblem:
     @property
     def scaled(self) -> bool:
         """Whether parameters come before the function."""
-        return self.parameters > int(self.function in ("layernorm", "rmsnorm"))
+        return self.parameters > int(FUNCTION[self.function].affine)
 
     @property
     def affine(self) -> bool:
@@ -55,7 +56,7 @@ class RowProblem:
 
     def parameter_rows(self, config: HardwareConfig) -> int:
         """Rows of the parameter memory; all columns have the same but in a row function."""
-        blocks = int(ceil_div(self.cols, config.dim)) if self.function in ROW_FUNCTIONS else 1
+        blocks = int(ceil_div(self.cols, config.dim)) if FUNCTION[self.function].by_row else 1
         return self.parameters * blocks
 
 
@@ -80,7 +81,7 @@ class RowAddresses:
 
 def flattened(problem: RowProblem, config: HardwareConfig) -> RowProblem:
     """Elementwise work as one long column of blocks: the blocked layout has no gaps between them."""
-    if problem.function in ROW_FUNCTIONS:
+    if FUNCTION[problem.function].by_row:
         return problem
     blocks = int(ceil_div(problem.cols, config.dim))
     plane_rows = plane_bytes(problem.rows, config) // config.dim
@@ -244,7 +245,8 @@ class RowSpace:
         all_rows = p.batch * p.rows
         moved, elements = all_rows * blocks, all_rows * blocks * dim
         row = max(1, ceil_div(dim, config.bus_bytes))
-        passes = {"softmax": 3, "layernorm": 2, "rmsnorm": 2}.get(p.function, 1)
+        function = FUNCTION[p.function]
+        passes = len(function.passes)
         latency = 2 * config.dram_latency_cycles + timing.LOAD_LATENCY + timing.DRAIN_LATENCY
         tile = np.minimum(self.mappings.tile_rows, p.rows) * blocks
         rest = p.rows - (ceil_div(p.rows, self.mappings.tile_rows) - 1) * self.mappings.tile_rows
@@ -262,15 +264,7 @@ class RowSpace:
             "scale": elements * p.operands,
             "requantize": elements,
         }
-        match p.function:
-            case "gelu":
-                counts["gelu"] = elements
-            case "softmax":
-                counts |= {"compare": elements, "exp": 2 * elements}
-            case "layernorm" | "rmsnorm":
-                counts |= {"moment": elements, "sqrt": all_rows}
-        if p.function in ROW_FUNCTIONS:
-            counts |= {"normalize": elements, "divide": all_rows}
+        counts |= function.events(elements, all_rows)
         for name, count in counts.items():
             events[:, EVENT_INDEX[name]] = count
         return np.maximum(loading, draining) + latency, events

@@ -31,6 +31,7 @@ from codesign.compiler.onnx.float_model import Array
 from codesign.compiler.plan.work import Work
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Bools, Ints
+from codesign.hw.machine.functions import FUNCTION
 
 Tensors = Mapping[str, Array]  # int8 matrices [rows, heads * columns]
 
@@ -130,19 +131,11 @@ def _epilogue(
     """int8 [rows, columns] of sums [rows, columns]."""
     rows, columns = acc.shape
     v = arithmetic.requantize(acc, first.offset, first.multiplier, first.shift)
+    valid: Bools = np.ones((rows, 1), dtype=np.bool_)
+    if causal:
+        valid = np.tri(rows, columns, columns - rows, dtype=np.bool_)
+    value = FUNCTION[function].values(v, valid, columns)
     if last is None:
-        return arithmetic.saturate(np.maximum(v, 0) if function == "relu" else v, 8).astype(np.int8)
-    valid: Bools = np.ones(acc.shape, dtype=np.bool_)
-    match function:
-        case "gelu":
-            value = arithmetic.gelu(v)
-        case "softmax":
-            if causal:
-                valid = np.tri(rows, columns, columns - rows, dtype=np.bool_)
-            value = arithmetic.softmax(v, valid)
-        case "layernorm":
-            value = arithmetic.layernorm(v, columns, arithmetic.inverse(columns))
-        case _:
-            value = arithmetic.rmsnorm(v, columns)
+        return arithmetic.saturate(value, arithmetic.OUTPUT_BITS).astype(np.int8)
     out = arithmetic.requantize_output(value, last.multiplier, last.offset, last.shift)
     return np.where(valid, out, 0).astype(np.int8)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.graph import Activation, Add, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.graph import Activation, Add, HostOp, Matmul, Operator, Softmax
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
@@ -42,6 +42,7 @@ from codesign.compiler.plan.lower import Plan
 from codesign.compiler.plan.work import Work
 from codesign.compiler.rewrite.given_scales import GivenScales
 from codesign.hw.machine import arithmetic
+from codesign.hw.machine.functions import FUNCTION
 
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
 RESIDUAL_ERROR = 1 / 512  # of a residual's scale, relative: half a code at the end of its range
@@ -223,7 +224,7 @@ class _Quantizer:
         elif p.scaled:  # what is added before the function must not round to whole codes
             unit, scales = unit / 2**SUM_BITS, (1 << SUM_BITS, 1)
         inner = self._inner_scale(p.function, work, ops)
-        if p.function == "layernorm":  # takes zero points away, but must have room for them
+        if FUNCTION[p.function].centered:  # takes zero points away, but must have room for them
             pairs = zip(work.inputs, units, strict=False)
             room = sum(abs(self.tensors.zero(name)) * each for name, each in pairs)
             inner += HEADROOM * room / NORM_LARGEST
@@ -260,37 +261,34 @@ class _Quantizer:
 
     def _zero_behind(self, function: str, work: Work) -> int:
         """The output's zero point where the first requantizer is the last."""
-        return self.tensors.zero(work.outputs[0]) if function in ("copy", "relu") else 0
+        return 0 if FUNCTION[function].normalization else self.tensors.zero(work.outputs[0])
 
     def _inner_scale(self, function: str, work: Work, ops: list[Operator]) -> Floats | float:
         """What a unit before the function stands for, of a channel where they differ."""
-        last = ops[-1]
-        factor = self.constants.factors[last.name][0] if isinstance(last, Activation) else 1.0
-        match function:
-            case "gelu":
-                return arithmetic.GELU_INPUT_SCALE / factor
-            case "softmax":
-                return arithmetic.SOFTMAX_INPUT_SCALE / self.constants.scores[last.name].factor
-            case "layernorm" | "rmsnorm":
-                reach = HEADROOM * self.tensors.range(ops[-1].inputs[0], lambda seen: seen.largest)
-                return reach / NORM_LARGEST
-        return self.tensors.of(work.outputs[0]) / factor
+        last, of = ops[-1], FUNCTION[function]
+        if of.affine:
+            reach = HEADROOM * self.tensors.range(last.inputs[0], lambda seen: seen.largest)
+            return reach / NORM_LARGEST
+        match last:
+            case Activation():
+                factor = self.constants.factors[last.name][0]
+            case Softmax():
+                factor = self.constants.scores[last.name].factor
+            case _:
+                factor = 1.0
+        return (of.input_scale or self.tensors.of(work.outputs[0])) / factor
 
     def _last(self, function: str, work: Work, ops: list[Operator]) -> Requantizer | None:
-        zero = self.tensors.zero(work.outputs[0])
-        match function:
-            case "gelu":
-                factor = arithmetic.GELU_SCALE / self.tensors.of(work.outputs[0])
-                if zero:
-                    return affine(factor, np.full_like(factor, zero), work.name)
-                return requantizer(factor, 0, work.name)
-            case "softmax":
-                return probabilities(self.tensors.one(work.outputs[0]), work.name)
-            case "layernorm" | "rmsnorm":
-                norm = ops[-1]
-                assert isinstance(norm, LayerNorm)
-                found = self.constants.affine[norm.name]
-                unit = self.tensors.of(work.outputs[0])
-                gamma, beta = arithmetic.NORM_SCALE * found.gamma / unit, found.beta / unit
-                return affine(gamma, beta + zero, work.name)
-        return None
+        of, zero = FUNCTION[function], self.tensors.zero(work.outputs[0])
+        if not of.normalization:
+            return None
+        if of.masked:
+            return probabilities(self.tensors.one(work.outputs[0]), work.name)
+        unit = self.tensors.of(work.outputs[0])
+        if of.affine:
+            found = self.constants.affine[ops[-1].name]
+            return affine(of.value_scale * found.gamma / unit, found.beta / unit + zero, work.name)
+        factor = of.value_scale / unit
+        if zero:
+            return affine(factor, np.full_like(factor, zero), work.name)
+        return requantizer(factor, 0, work.name)

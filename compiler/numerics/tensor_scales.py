@@ -20,6 +20,7 @@ from codesign.compiler.numerics.quantized import LOW_STEPS
 from codesign.compiler.plan.lower import Plan
 from codesign.compiler.plan.work import LOW, Work
 from codesign.compiler.rewrite.given_scales import GivenScales
+from codesign.hw.machine.functions import FUNCTION
 
 COARSENED = 0.25  # the share of a residual's channels whose weights make them coarser
 BULK = 4.0  # deviations that a channel reaches at least
@@ -264,7 +265,8 @@ def _writes_channels(work: Work) -> bool:
     """Whether a kernel's last step before int8 has a factor for each channel."""
     match work.problem:
         case MatmulProblem() as p:
-            return p.parameters and (p.function not in ("gelu", "softmax") or p.channel_output)
+            of = FUNCTION[p.function]
+            return p.parameters and (not of.normalization or of.affine or p.channel_output)
         case RowProblem() as p:
-            return p.function in ("layernorm", "rmsnorm")
+            return FUNCTION[p.function].affine
     return False

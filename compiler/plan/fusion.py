@@ -27,6 +27,7 @@ from codesign.compiler.plan.attention_fusion import AttentionMatcher
 from codesign.compiler.plan.operator_work import Operators
 from codesign.compiler.plan.work import LOW, PATCHES, Group, Work
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.functions import FUNCTION
 
 
 def fuse(
@@ -112,7 +113,7 @@ class _Matcher:
         plain = self.ops.matmul_work((op,), op.output)
         reader = self.ops.only_consumer(op)
         if isinstance(reader, Activation):
-            if self.ops.on_chip(reader) or reader.function == "relu":
+            if self.ops.on_chip(reader) or not FUNCTION[reader.function].normalization:
                 function = self.ops.function(reader)
                 fused = self.ops.matmul_work((op,), reader.output, function, (reader.name,))
                 return Group((op, reader), ((self._by_channel(fused),),))
@@ -144,7 +145,8 @@ class _Matcher:
         p = work.problem
         assert isinstance(p, MatmulProblem)
         precise = self.ops.accurate or not self.ops.moved.isdisjoint(work.outputs)
-        channels = precise and p.parameters and p.function == "gelu"
+        of = FUNCTION[p.function]
+        channels = precise and p.parameters and of.normalization and not of.by_row
         return replace(work, problem=replace(p, channel_output=channels))
 
     def _siblings(self, op: Matmul) -> tuple[Matmul, ...]:

@@ -14,6 +14,7 @@ from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.work import Work
 from codesign.hw.costs.host import total_host_cycles
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.functions import FUNCTION
 
 
 def role(graph: Graph, op: Matmul) -> int:
@@ -118,9 +119,11 @@ class Operators:
         self, op: Operator, function: str, inputs: tuple[str, ...], before: tuple[str, ...] = ()
     ) -> Work:
         """A row function by itself: the drain's units, or the host where the machine has none."""
-        on_chip = self.on_chip(op) or function == "relu"
-        if not on_chip:
-            return self.host(op, op.kind if function in ("copy", "rmsnorm") else function)
+        needs_units = (
+            FUNCTION[function].normalization or function == "copy"
+        )  # a sum has no other unit
+        if needs_units and not self.on_chip(op):
+            return self.host(op, FUNCTION[function].host or op.kind)
         rows, cols = op.rows, op.cols  # type: ignore[attr-defined]
         problem = RowProblem(rows, cols, function, len(inputs), self.sets(function, op, inputs))
         return Work(op.name, op.kind, (*before, op.name), inputs, (op.output,), problem)
@@ -131,14 +134,10 @@ class Operators:
         """
         moves_in = not self.moved.isdisjoint(inputs)
         moves = moves_in or op.output in self.moved
-        match function:
-            case "layernorm":
-                return 1
-            case "rmsnorm":
-                return 1 + moves_in
-            case "gelu":
-                return 2 * moves
-        return int(moves)
+        of = FUNCTION[function]
+        if of.affine:
+            return 1 + int(moves_in and not of.centered)
+        return int(moves) * (2 if of.normalization and not of.by_row else 1)
 
     def function(self, op: Operator | None) -> str:
         """The drain's function for what follows a sum: a norm, an activation, or nothing."""

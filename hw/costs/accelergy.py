@@ -28,7 +28,7 @@ import yaml
 
 from codesign.hw.costs import area
 from codesign.hw.costs.area import AreaBreakdown, AreaOverrides
-from codesign.hw.costs.energy import COMPONENTS, CostTable, EnergyOverrides
+from codesign.hw.costs.energy import COMPONENT_EVENTS, COMPONENTS, CostTable, EnergyOverrides
 from codesign.hw.errors import TableError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENTS
@@ -50,13 +50,7 @@ ACTIONS: Mapping[tuple[str, str], str] = {
     ("accumulator", "read"): "accumulator_reads",
     ("accumulator", "write"): "accumulator_writes",
     ("accumulator", "add"): "accumulator_adds",
-    ("nonlinear", "gelu"): "gelu",
-    ("nonlinear", "compare"): "compare",
-    ("nonlinear", "exp"): "exp",
-    ("nonlinear", "moment"): "moment",
-    ("nonlinear", "normalize"): "normalize",
-    ("nonlinear", "divide"): "divide",
-    ("nonlinear", "sqrt"): "sqrt",
+    **{("nonlinear", event): event for event in COMPONENT_EVENTS["nonlinear"]},
     ("requantize", "requantize"): "requantize",
     ("requantize", "scale"): "scale",
     ("dram", "read"): "dram_read_bytes",

@@ -27,6 +27,7 @@ from codesign.hw.costs.sram import Range, flavour_leakage, memories, read_toml
 from codesign.hw.errors import TableError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX, EVENTS
+from codesign.hw.machine.functions import FUNCTION_EVENTS
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -39,7 +40,7 @@ COMPONENT_EVENTS: Mapping[str, tuple[str, ...]] = {
     "mesh": ("macs", "pe_active", "pe_weight_loads"),
     "scratchpad": ("scratchpad_reads", "scratchpad_writes"),
     "accumulator": ("accumulator_reads", "accumulator_writes", "accumulator_adds"),
-    "nonlinear": ("gelu", "compare", "exp", "moment", "normalize", "divide", "sqrt"),
+    "nonlinear": tuple(event for event in EVENTS if event in FUNCTION_EVENTS),
     "requantize": ("scale", "requantize"),
     "dram": ("dram_read_bytes", "dram_write_bytes"),
     "host": ("instructions", "host_cycles"),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from codesign.hw.machine.config import ADDRESS_BITS, PARAMETER_ADDRESS_BITS
+from codesign.hw.machine.functions import FUNCTION
 
 UNITS = ("load", "execute", "drain")
 
@@ -73,10 +74,17 @@ _DRAM = Field("dram", 40, "byte address in DRAM")
 _DRAM_STRIDE = Field("dram_stride", 32, "bytes from one block to the next in DRAM")
 _LOCAL_STRIDE = Field("stride", ADDRESS_BITS, "local rows from one block to the next")
 
-TARGETS = ("scratchpad", "accumulator", "accumulator_int32", "parameters")
-FUNCTIONS = ("copy", "relu", "gelu", "softmax", "layernorm", "rmsnorm")
-DESTINATIONS = ("dram", "dram_int32", "scratchpad")
-ROW_FUNCTIONS = ("softmax", "layernorm", "rmsnorm")
+# Where a mvin moves to, and a mvout from the drain: bytes of an element on its way.
+TARGET_BYTES = {
+    "scratchpad": 1,
+    "accumulator": 1,
+    "accumulator_int32": 4,
+    "parameters": PARAMETER_BYTES,
+}
+DESTINATION_BYTES = {"dram": 1, "dram_int32": 4, "scratchpad": 1}
+TARGETS, DESTINATIONS = tuple(TARGET_BYTES), tuple(DESTINATION_BYTES)
+FUNCTIONS = tuple(FUNCTION)  # see functions.py
+ROW_FUNCTIONS = tuple(function.name for function in FUNCTION.values() if function.by_row)
 
 OPERATIONS = (
     Operation(

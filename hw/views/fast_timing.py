@@ -17,6 +17,12 @@ import numpy.typing as npt
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENTS
+from codesign.hw.machine.functions import (
+    DIVIDE_INTERVAL,
+    FUNCTION,
+    MAXIMUM_LATENCY,
+    STATISTIC_ROWS,
+)
 from codesign.hw.machine.isa import CHANNEL_INDEX, OPERATION, PARAMETER_BYTES, UNITS
 from codesign.hw.machine.program import (
     Body,
@@ -106,11 +112,11 @@ def machine_words(config: HardwareConfig) -> Words:
             timing.LOAD_LATENCY,
             timing.EXECUTE_LATENCY,
             timing.DRAIN_LATENCY,
-            timing.MAXIMUM_LATENCY,
-            timing.SOFTMAX_LATENCY,
-            timing.NORM_LATENCY,
-            timing.DIVIDE_INTERVAL,
-            timing.STATISTIC_ROWS,
+            MAXIMUM_LATENCY,
+            FUNCTION["softmax"].latency,
+            FUNCTION["layernorm"].latency,
+            DIVIDE_INTERVAL,
+            STATISTIC_ROWS,
             PARAMETER_BYTES,
         ],
         dtype=np.int64,

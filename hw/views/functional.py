@@ -14,21 +14,19 @@ from codesign.hw.errors import ProgramError
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Bools, Bytes, Ints
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.functions import DRAIN_FUNCTIONS, FUNCTION, DrainFunction
 from codesign.hw.machine.isa import (
     CHANNEL_INDEX,
     CHANNELS,
     DESTINATIONS,
-    FUNCTIONS,
     OPERATION,
     OPERATIONS,
     PARAMETER_BYTES,
-    ROW_FUNCTIONS,
     TARGETS,
     Field,
 )
 from codesign.hw.machine.program import Body, Issued, Kernel, Program, unroll
 
-VALUE_FUNCTIONS = ("gelu", *ROW_FUNCTIONS)  # that need the normalization units
 Scalar = TypeVar("Scalar", bound=np.generic)
 HostStep = Callable[[Kernel, Bytes], None]
 
@@ -232,12 +230,12 @@ class Machine:
         values = issued.values
         rows = self._check_range("rows", values.get("rows", 0), 1, 1 << 16)
         blocks = self._check_range("blocks", values.get("blocks", 0), 1, 1 << 12)
-        code = self._check_range("function", values.get("function", 0), 0, len(FUNCTIONS) - 1)
+        code = self._check_range("function", values.get("function", 0), 0, len(DRAIN_FUNCTIONS) - 1)
         to = self._check_range("destination", values.get("destination", 0), 0, 2)
-        function, destination = FUNCTIONS[code], DESTINATIONS[to]
+        function, destination = DRAIN_FUNCTIONS[code], DESTINATIONS[to]
         self._check_mvout(issued, function, destination, blocks)
         acc = self._gather(issued, rows, blocks)
-        by_row = function in ROW_FUNCTIONS
+        by_row = function.by_row
         if destination == "dram_int32":
             self._store(issued, acc.astype("<i4", copy=False).view(np.uint8), by_row=by_row)
             return
@@ -247,22 +245,25 @@ class Machine:
         else:
             self._store(issued, out.view(np.uint8), by_row=by_row)
 
-    def _check_mvout(self, issued: Issued, function: str, destination: str, blocks: int) -> None:
+    def _check_mvout(
+        self, issued: Issued, function: DrainFunction, destination: str, blocks: int
+    ) -> None:
         flag, get = issued.flags.get, issued.addresses.get
-        normalizes = function in VALUE_FUNCTIONS
-        if normalizes and not self.config.normalization:
-            self._fail(f"{function} needs normalization units, and this machine has none")
-        if destination == "dram_int32" and (function != "copy" or flag("channel_scale", False)):
+        if function.normalization and not self.config.normalization:
+            self._fail(f"{function.name} needs normalization units, and this machine has none")
+        copies = function is FUNCTION["copy"] and not flag("channel_scale", False)
+        if destination == "dram_int32" and not copies:
             self._fail("dram_int32 takes sums as they are: no function and no channel_scale")
-        if flag("channel_affine", False) and not normalizes:
-            self._fail(f"{function} has no second requantizer for channel_affine")
-        if flag("causal", False) and function != "softmax":
-            self._fail(f"causal is for softmax, not {function}")
+        if flag("channel_affine", False) and not function.normalization:
+            self._fail(f"{function.name} has no second requantizer for channel_affine")
+        if flag("causal", False) and not function.masked:
+            masked = " and ".join(f.name for f in DRAIN_FUNCTIONS if f.masked)
+            self._fail(f"causal is for {masked}, not {function.name}")
         for name in ("shift", "out_shift"):
             self._check_range(name, get(name, 0), 0, arithmetic.MAX_SHIFT)
-        if function in ROW_FUNCTIONS:
+        if function.by_row:
             self._check_range("columns", get("columns", 0), 1, blocks * self.config.dim)
-        if function == "layernorm":
+        if function.centered:
             right = arithmetic.inverse(get("columns", 0))
             self._check_range("inverse", get("inverse", 0), right, right)
 
@@ -275,7 +276,7 @@ class Machine:
         ]
         return np.stack([self.accumulator[rows_of_block] for rows_of_block in places])
 
-    def _outputs(self, issued: Issued, acc: npt.NDArray[np.int32], function: str) -> Ints:
+    def _outputs(self, issued: Issued, acc: npt.NDArray[np.int32], function: DrainFunction) -> Ints:
         """int8 results [blocks, rows, dim] of sums of the same shape."""
         get, blocks = issued.addresses.get, len(acc)
         first = get("parameters", 0)
@@ -286,19 +287,19 @@ class Machine:
             bias, multiplier, shift = self._parameters(first, blocks)
             first += blocks
         v = arithmetic.requantize(acc.astype(np.int64), bias, multiplier, shift)
-        if function in ("copy", "relu"):
-            return arithmetic.saturate(np.maximum(v, 0) if function == "relu" else v, 8)
-        valid: Bools | None = None
-        if function == "gelu":
-            value = arithmetic.gelu(v)
-        else:
+        if function.by_row:
             value, valid = self._row_function(issued, v, function)
+        else:
+            valid = np.ones((), dtype=np.bool_)
+            value = function.values(v, valid, v.shape[-1])
+        if not function.normalization:
+            return arithmetic.saturate(value, arithmetic.OUTPUT_BITS)
         offset: Ints | int = 0
         multiplier, shift = get("out_multiplier", 0), get("out_shift", 0)
         if issued.flags.get("channel_affine", False):
             offset, multiplier, shift = self._parameters(first, blocks)
         out = arithmetic.requantize_output(value, multiplier, offset, shift)
-        return out if valid is None else np.where(valid, out, 0)
+        return np.where(valid, out, 0)
 
     def _parameters(self, first: int, blocks: int) -> tuple[Ints, Ints, Ints]:
         """A parameter set [blocks, 1, dim]: bias or offset, multiplier, shift."""
@@ -312,7 +313,7 @@ class Machine:
             )
         return bias[:, np.newaxis], multiplier[:, np.newaxis], shift[:, np.newaxis]
 
-    def _row_function(self, issued: Issued, v: Ints, function: str) -> tuple[Ints, Bools]:
+    def _row_function(self, issued: Issued, v: Ints, function: DrainFunction) -> tuple[Ints, Bools]:
         """Values and valid columns [blocks, rows, dim] of whole rows that lie across the blocks."""
         blocks, rows, dim = v.shape
         columns = issued.addresses.get("columns", 0)
@@ -322,13 +323,7 @@ class Machine:
             limit = np.minimum(limit, diagonal + np.arange(rows) + 1)
         valid = np.arange(blocks * dim) < limit[:, np.newaxis]
         flat = v.transpose(1, 0, 2).reshape(rows, blocks * dim)
-        match function:
-            case "softmax":
-                value = arithmetic.softmax(flat, valid)
-            case "layernorm":
-                value = arithmetic.layernorm(flat, columns, issued.addresses.get("inverse", 0))
-            case _:
-                value = arithmetic.rmsnorm(flat, columns)
+        value = function.values(flat, valid, columns)
         return _by_block(value, blocks), _by_block(valid, blocks)
 
     def _scatter(self, issued: Issued, out: npt.NDArray[np.int8], *, by_row: bool) -> None:

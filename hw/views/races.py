@@ -18,24 +18,25 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.functions import (
+    DIVIDE_INTERVAL,
+    DRAIN_FUNCTIONS,
+    MAXIMUM_LATENCY,
+    STATISTIC_ROWS,
+    DrainFunction,
+)
 from codesign.hw.machine.isa import (
     CHANNELS,
+    DESTINATION_BYTES,
     DESTINATIONS,
-    FUNCTIONS,
     MAX_TOKENS,
-    ROW_FUNCTIONS,
     TARGETS,
     Channel,
 )
 from codesign.hw.machine.program import Body
 from codesign.hw.views.timing import (
-    DIVIDE_INTERVAL,
     DRAIN_LATENCY,
     LOAD_LATENCY,
-    MAXIMUM_LATENCY,
-    NORM_LATENCY,
-    SOFTMAX_LATENCY,
-    STATISTIC_ROWS,
     Step,
     ceil_div,
     evaluate_unrolled,
@@ -192,7 +193,7 @@ def _compute(step: Step, config: HardwareConfig) -> Iterator[Run]:
 
 def _mvout(step: Step, config: HardwareConfig) -> Iterator[Run]:
     values, get, flag = step.issued.values, step.issued.addresses.get, step.issued.flags.get
-    function = FUNCTIONS[values["function"]]
+    function = DRAIN_FUNCTIONS[values["function"]]
     destination = DESTINATIONS[values["destination"]]
     first, stride, parameters = get("accumulator", 0), get("stride", 0), get("parameters", 0)
     scaled, affine = flag("channel_scale", False), flag("channel_affine", False)
@@ -220,11 +221,11 @@ def _mvout(step: Step, config: HardwareConfig) -> Iterator[Run]:
 
 
 def _slots(
-    config: HardwareConfig, rows: int, blocks: int, function: str, destination: str
+    config: HardwareConfig, rows: int, blocks: int, function: DrainFunction, destination: str
 ) -> Iterator[_Slot]:
-    width = config.dim * (4 if destination == "dram_int32" else 1)
+    width = config.dim * DESTINATION_BYTES[destination]
     on_chip = destination == "scratchpad"
-    if function in ROW_FUNCTIONS:
+    if function.by_row:
         beats = 1 if on_chip else ceil_div(width, config.bus_bytes)
         begin = 0
         for row in range(0, rows, STATISTIC_ROWS):
@@ -240,20 +241,22 @@ def _slots(
         yield _Slot(0, block, block * slots, rows, True, spacing, True)
 
 
-def _batch(rows: int, blocks: int, function: str, beats: int) -> Iterator[tuple[int, bool, int]]:
+def _batch(
+    rows: int, blocks: int, function: DrainFunction, beats: int
+) -> Iterator[tuple[int, bool, int]]:
     """First slot, whether of the output pass, and row, of every row's turn in every pass.
 
     A row's turn in a pass begins when the row before is through and what it needs is known.
     """
     begin = 0
-    if function == "softmax":
+    if "maximum" in function.passes:
         for row in range(rows):
             yield row * blocks, False, row
         begin = max(rows * blocks, blocks + MAXIMUM_LATENCY)
     for row in range(rows):
         yield begin + row * blocks, False, row
     free = begin + rows * blocks
-    known = begin + blocks + (SOFTMAX_LATENCY if function == "softmax" else NORM_LATENCY)
+    known = begin + blocks + function.latency
     for row in range(rows):
         turn = max(free, known)
         yield turn, True, row

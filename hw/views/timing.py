@@ -28,14 +28,21 @@ import numpy.typing as npt
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX, EVENTS
+from codesign.hw.machine.functions import (
+    DIVIDE_INTERVAL,
+    DRAIN_FUNCTIONS,
+    FUNCTION,
+    MAXIMUM_LATENCY,
+    STATISTIC_ROWS,
+    DrainFunction,
+)
 from codesign.hw.machine.isa import (
     CHANNELS,
+    DESTINATION_BYTES,
     DESTINATIONS,
-    FUNCTIONS,
     MAX_TOKENS,
     OPERATION,
-    PARAMETER_BYTES,
-    ROW_FUNCTIONS,
+    TARGET_BYTES,
     TARGETS,
     UNITS,
 )
@@ -45,15 +52,6 @@ from codesign.hw.machine.program import Body, Issued, unroll
 LOAD_LATENCY = 4  # request register, write to memory, add-on-write
 EXECUTE_LATENCY = 4  # scratchpad read, skew and deskew registers, add-on-write; plus 2 dim hops
 DRAIN_LATENCY = 16  # accumulator read, nonlinear unit, requantizer, write
-
-# The statistics of row functions (softmax, LayerNorm, RMSNorm).
-STATISTIC_ROWS = 16  # rows whose statistics are held at once
-# Slots between the last read of a row in one pass and the first of its next: the row's maximum,
-# the reciprocal of its sum, and the reciprocal of its standard deviation have to be known.
-MAXIMUM_LATENCY = 2
-SOFTMAX_LATENCY = 13
-NORM_LATENCY = 24
-DIVIDE_INTERVAL = 8  # one row's division or square root after another's
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def ceil_div(a: int, b: int) -> int:
 
 def row_bytes(config: HardwareConfig, target: str) -> int:
     """DRAM bytes of one row that a mvin moves to `target`."""
-    return config.dim * {"accumulator_int32": 4, "parameters": PARAMETER_BYTES}.get(target, 1)
+    return config.dim * TARGET_BYTES[target]
 
 
 def run_beats(config: HardwareConfig, rows: int, bytes_per_row: int) -> int:
@@ -104,9 +102,7 @@ def mvin_cycles(config: HardwareConfig, rows: int, blocks: int, target: str) -> 
     return blocks * max(rows, run_beats(config, rows, row_bytes(config, target)))
 
 
-def row_batch_cycles(
-    config: HardwareConfig, rows: int, blocks: int, function: str, beats: int
-) -> int:
+def row_batch_cycles(rows: int, blocks: int, function: DrainFunction, beats: int) -> int:
     """Cycles of a row function on up to STATISTIC_ROWS rows that share the statistics registers.
 
     Softmax reads all rows three times (maximum, sum of exponentials, output), the norms twice
@@ -115,9 +111,9 @@ def row_batch_cycles(
     """
     one_pass = rows * blocks
     maximum = 0
-    if function == "softmax":
+    if "maximum" in function.passes:
         maximum = one_pass + max(0, MAXIMUM_LATENCY - (rows - 1) * blocks)
-    first_ready = blocks + (SOFTMAX_LATENCY if function == "softmax" else NORM_LATENCY)
+    first_ready = blocks + function.latency
     last_ready = first_ready + (rows - 1) * max(blocks, DIVIDE_INTERVAL)
     output_start = max(one_pass, first_ready, last_ready - (rows - 1) * blocks * beats)
     return maximum + output_start + one_pass * beats
@@ -127,16 +123,16 @@ def mvout_cycles(
     config: HardwareConfig, rows: int, blocks: int, function: str, destination: str
 ) -> int:
     """Cycles that a mvout occupies the drain unit: one row read and one beat written per cycle."""
-    bytes_per_row = config.dim * (4 if destination == "dram_int32" else 1)
+    bytes_per_row = config.dim * DESTINATION_BYTES[destination]
     on_chip = destination == "scratchpad"
-    if function not in ROW_FUNCTIONS:
+    if not FUNCTION[function].by_row:
         beats = 0 if on_chip else run_beats(config, rows, bytes_per_row)
         return blocks * max(rows, beats)
     beats = 1 if on_chip else run_beats(config, 1, bytes_per_row)
     batches = [STATISTIC_ROWS] * (rows // STATISTIC_ROWS)
     if rows % STATISTIC_ROWS:
         batches.append(rows % STATISTIC_ROWS)
-    return sum(row_batch_cycles(config, batch, blocks, function, beats) for batch in batches)
+    return sum(row_batch_cycles(batch, blocks, FUNCTION[function], beats) for batch in batches)
 
 
 def count_events(config: HardwareConfig, issued: Issued) -> dict[str, int]:
@@ -175,32 +171,23 @@ def count_events(config: HardwareConfig, issued: Issued) -> dict[str, int]:
 
 
 def _mvout_events(config: HardwareConfig, rows: int, issued: Issued) -> dict[str, int]:
-    function = FUNCTIONS[issued.values["function"]]
+    function = DRAIN_FUNCTIONS[issued.values["function"]]
     destination = DESTINATIONS[issued.values["destination"]]
     moved = rows * issued.values["blocks"]
     elements = moved * config.dim
-    passes = {"softmax": 3, "layernorm": 2, "rmsnorm": 2}.get(function, 1)
-    events = {"accumulator_reads": moved * passes}
+    events = {"accumulator_reads": moved * len(function.passes)}
     if destination == "scratchpad":
         events["scratchpad_writes"] = moved
     else:
-        bytes_per_row = config.dim * (4 if destination == "dram_int32" else 1)
-        if function in ROW_FUNCTIONS:  # rows of several blocks take turns
+        bytes_per_row = config.dim * DESTINATION_BYTES[destination]
+        if function.by_row:  # rows of several blocks take turns
             beats = moved * run_beats(config, 1, bytes_per_row)
         else:
             beats = issued.values["blocks"] * run_beats(config, rows, bytes_per_row)
         events["dram_write_bytes"] = beats * config.bus_bytes
     if destination != "dram_int32":
         events["requantize"] = elements
-    if function == "gelu":
-        events["gelu"] = elements
-    if function == "softmax":
-        events |= {"compare": elements, "exp": 2 * elements}
-    elif function in ROW_FUNCTIONS:
-        events |= {"moment": elements, "sqrt": rows}
-    if function in ROW_FUNCTIONS:
-        events |= {"normalize": elements, "divide": rows}
-    return events
+    return events | function.events(elements, rows)
 
 
 @dataclass
@@ -277,7 +264,7 @@ class _Machine:
             free = start + mvin_cycles(config, values["rows"], values["blocks"], target)
             return free, free + config.dram_latency_cycles + LOAD_LATENCY
         if issued.op == "mvout":
-            function = FUNCTIONS[values["function"]]
+            function = DRAIN_FUNCTIONS[values["function"]].name
             destination = DESTINATIONS[values["destination"]]
             free = start + mvout_cycles(
                 config, values["rows"], values["blocks"], function, destination

@@ -14,11 +14,11 @@ from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Ints
-from codesign.hw.views import timing
+from codesign.hw.machine.functions import DIVIDE_INTERVAL, FUNCTION
 
 DIM = 4
-SOFTMAX, NORM = timing.SOFTMAX_LATENCY, timing.NORM_LATENCY
-INTERVAL = timing.DIVIDE_INTERVAL
+SOFTMAX, NORM = FUNCTION["softmax"].latency, FUNCTION["layernorm"].latency
+INTERVAL = DIVIDE_INTERVAL
 
 
 async def reset(dut: Any, *idle: Any) -> None:

@@ -13,6 +13,7 @@ from codesign.compiler.kernels.matmul_kernel import matmul_kernel
 from codesign.compiler.kernels.matmul_shape import MatmulMapping, MatmulProblem
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES
 from codesign.hw.machine.program import Body, Instruction
 from codesign.hw.views import timing
@@ -175,7 +176,7 @@ def test_a_drained_row_is_read_from_the_next_cycle_on() -> None:
 
 def test_parameters_may_be_overwritten_in_the_cycle_that_reads_them() -> None:
     """Of a softmax's one row, the second set is read five cycles after the output slot."""
-    output = FIRST_SLOT + timing.row_batch_cycles(FAST, 1, 1, "softmax", 1) - 1
+    output = FIRST_SLOT + timing.row_batch_cycles(1, 1, FUNCTION["softmax"], 1) - 1
     load = instruction("mvin", rows=1, blocks=1, target="parameters")
     beats = PARAMETER_BYTES * FAST.dim // FAST.bus_bytes  # a row is whole with its last
     write = FIRST_SLOT + FAST.dram_latency_cycles + 2 + beats - 1

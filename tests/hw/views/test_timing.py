@@ -12,6 +12,12 @@ from machine_model import machines
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
+from codesign.hw.machine.functions import (
+    DIVIDE_INTERVAL,
+    FUNCTION,
+    MAXIMUM_LATENCY,
+    STATISTIC_ROWS,
+)
 from codesign.hw.machine.isa import CHANNELS, DESTINATIONS, FUNCTIONS, TARGETS
 from codesign.hw.machine.program import Body, Instruction, Issued, Loop, Token, unroll
 from codesign.hw.views import timing
@@ -331,11 +337,11 @@ def test_row_functions_take_their_passes(
     passes = 3 if function == "softmax" else 2
     cycles = timing.mvout_cycles(CONFIG, rows, blocks, function, destination)
     assert cycles >= passes * rows * blocks
-    batches = -(-rows // timing.STATISTIC_ROWS)
-    exposed = timing.MAXIMUM_LATENCY + timing.NORM_LATENCY + blocks
-    exposed += timing.STATISTIC_ROWS * timing.DIVIDE_INTERVAL
+    batches = -(-rows // STATISTIC_ROWS)
+    exposed = MAXIMUM_LATENCY + FUNCTION["layernorm"].latency + blocks
+    exposed += STATISTIC_ROWS * DIVIDE_INTERVAL
     assert cycles <= passes * rows * blocks + batches * exposed
-    if rows % timing.STATISTIC_ROWS == 0 and blocks >= timing.DIVIDE_INTERVAL:
+    if rows % STATISTIC_ROWS == 0 and blocks >= DIVIDE_INTERVAL:
         assert cycles == passes * rows * blocks
 
 
@@ -343,13 +349,13 @@ def row_by_row(rows: int, blocks: int, beats: int, softmax: bool) -> int:
     """Row functions from their description: passes over all rows, a divider, outputs in order."""
     time = 0
     if softmax:  # pass 1: the maximum of row 0 must be known when pass 2 meets row 0 again
-        known = [(r + 1) * blocks + timing.MAXIMUM_LATENCY for r in range(rows)]
+        known = [(r + 1) * blocks + MAXIMUM_LATENCY for r in range(rows)]
         time = max(rows * blocks, *(known[r] - r * blocks for r in range(rows)))
     divider_free, ready = 0, []
     for r in range(rows):
         enter = max(time + (r + 1) * blocks, divider_free)
-        divider_free = enter + timing.DIVIDE_INTERVAL
-        ready.append(enter + (timing.SOFTMAX_LATENCY if softmax else timing.NORM_LATENCY))
+        divider_free = enter + DIVIDE_INTERVAL
+        ready.append(enter + (FUNCTION["softmax" if softmax else "rmsnorm"].latency))
     out = time + rows * blocks
     first_out = max(out, *(ready[r] - r * blocks * beats for r in range(rows)))
     return first_out + rows * blocks * beats
@@ -361,7 +367,7 @@ def test_row_batches_follow_from_their_description(
     rows: int, blocks: int, beats: int, softmax: bool
 ) -> None:
     function = "softmax" if softmax else "layernorm"
-    got = timing.row_batch_cycles(CONFIG, rows, blocks, function, beats)
+    got = timing.row_batch_cycles(rows, blocks, FUNCTION[function], beats)
     assert got == row_by_row(rows, blocks, beats, softmax)
 
 

@@ -1,0 +1,215 @@
+"""The drain's functions, one row each: what every view of the machine has to know of one.
+
+Timing, events, races, integers, prices and the quantizer read this table. The compiled evaluator and the
+RTL read what is written from it (`codesign.hw.views.generated`); what a lane computes stands in
+`arithmetic` for software and in `requantizer.sv` and `nonlinear.sv` for hardware.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from codesign.hw.machine import arithmetic
+from codesign.hw.machine.arithmetic import Bools, Ints
+
+Pass = Literal["maximum", "statistics", "output"]
+PASSES: tuple[Pass, ...] = ("maximum", "statistics", "output")
+
+Count = TypeVar("Count", int, npt.NDArray[np.int64])
+Values = Callable[[Ints, Bools, int], Ints]
+
+# Passes over the rows that share the registers of statistics. A row's turn in a pass waits, from its
+# last read in the pass before, for its maximum, or for its function's reciprocal.
+STATISTIC_ROWS = 16  # rows whose statistics are held at once
+MAXIMUM_LATENCY = 2  # slots until the maximum of a row is known
+DIVIDE_INTERVAL = 8  # slots of one row's division or square root after another's
+
+
+@dataclass(frozen=True, eq=False)
+class DrainFunction:
+    """A function that the drain applies to sums.
+
+    `values` takes what the first requantizer gives, [rows, columns] for a function of whole rows and of
+    any shape for others, which of it is valid, and how many columns are, and returns values of
+    `value_scale`. Clamped they are int8, or the second requantizer makes int8 of them where the
+    function needs units that only a machine with `normalization` has.
+    """
+
+    name: str
+    values: Values
+    normalization: bool = True
+    # What one unit stands for, before and behind; None: it does not matter.
+    input_scale: float | None = None
+    value_scale: float = 1.0
+    # Of a function of whole rows: its passes, and slots from a row's statistics to its output.
+    passes: tuple[Pass, ...] = ("output",)
+    latency: int = 0
+    # Events beside those that all functions share.
+    element_events: Mapping[str, int] = field(default_factory=dict)
+    row_events: Mapping[str, int] = field(default_factory=dict)
+    masked: bool = False  # columns may be hidden, by parameters before it or as causal
+    centered: bool = False  # the row's mean is taken away: needs the field `inverse`
+    affine: bool = False  # gamma and beta follow
+    mode: str = ""  # what a lane does, where several functions share it
+    host: str = ""  # what the host's table calls it; "": as the operator that it stands for
+
+    @property
+    def by_row(self) -> bool:
+        """Whether it needs whole rows, which it reads more than once."""
+        return len(self.passes) > 1
+
+    @property
+    def lane_mode(self) -> str:
+        """What a lane does."""
+        return self.mode or self.name
+
+    def events(self, elements: Count, rows: Count) -> dict[str, Count]:
+        """Counts of its own events on so many elements in so many rows; each may be an array."""
+        of_elements = {name: elements * each for name, each in self.element_events.items()}
+        return of_elements | {name: rows * each for name, each in self.row_events.items()}
+
+
+# Which units norms share: their moments, a square root and a division a row.
+_NORM_ELEMENTS = {"moment": 1, "normalize": 1}
+_NORM_ROWS = {"sqrt": 1, "divide": 1}
+
+# In the order of their codes.
+DRAIN_FUNCTIONS = (
+    DrainFunction("copy", lambda v, valid, columns: v, normalization=False),
+    DrainFunction(
+        "relu", lambda v, valid, columns: np.maximum(v, 0), normalization=False, host="relu"
+    ),
+    DrainFunction(
+        "gelu",
+        lambda v, valid, columns: arithmetic.gelu(v),
+        input_scale=arithmetic.GELU_INPUT_SCALE,
+        value_scale=arithmetic.GELU_SCALE,
+        element_events={"gelu": 1},
+        host="gelu",
+    ),
+    DrainFunction(
+        "softmax",
+        lambda v, valid, columns: arithmetic.softmax(v, valid),
+        input_scale=arithmetic.SOFTMAX_INPUT_SCALE,
+        value_scale=arithmetic.SOFTMAX_SCALE,
+        passes=("maximum", "statistics", "output"),
+        latency=13,
+        element_events={"compare": 1, "exp": 2, "normalize": 1},
+        row_events={"divide": 1},
+        masked=True,
+        host="softmax",
+    ),
+    DrainFunction(
+        "layernorm",
+        lambda v, valid, columns: arithmetic.layernorm(v, columns, arithmetic.inverse(columns)),
+        value_scale=arithmetic.NORM_SCALE,
+        passes=("statistics", "output"),
+        latency=24,
+        element_events=_NORM_ELEMENTS,
+        row_events=_NORM_ROWS,
+        centered=True,
+        affine=True,
+        mode="norm",
+        host="layernorm",
+    ),
+    DrainFunction(
+        "rmsnorm",
+        lambda v, valid, columns: arithmetic.rmsnorm(v, columns),
+        value_scale=arithmetic.NORM_SCALE,
+        passes=("statistics", "output"),
+        latency=24,
+        element_events=_NORM_ELEMENTS,
+        row_events=_NORM_ROWS,
+        affine=True,
+        mode="norm",
+        host="layernorm",
+    ),
+)
+FUNCTION = {function.name: function for function in DRAIN_FUNCTIONS}
+FUNCTION_EVENTS = frozenset(
+    name for f in DRAIN_FUNCTIONS for name in (*f.element_events, *f.row_events)
+)
+
+
+# -- The SystemVerilog package -------------------------------------------------------------------------
+
+
+def _labels(prefix: str, names: Iterable[str]) -> str:
+    return ", ".join(f"{prefix}_{name.upper()}" for name in dict.fromkeys(names))
+
+
+def _modes() -> list[str]:
+    """What lanes do: what passes by all units, `word` among it, and the rest."""
+    direct = [f.lane_mode for f in DRAIN_FUNCTIONS if not f.normalization]
+    return list(dict.fromkeys([*direct, "word", *(f.lane_mode for f in DRAIN_FUNCTIONS)]))
+
+
+def _predicate(argument: str, name: str, meaning: str, chosen: Iterable[str]) -> str:
+    """A function of the package: whether its argument, `code` or `mode`, is one of the chosen."""
+    kind, prefix = {"code": ("logic [2:0]", "FUNCTION"), "mode": ("mode_e", "MODE")}[argument]
+    return f"""\
+  // {meaning}
+  function automatic logic {name}(input {kind} {argument});
+    return {argument} inside {{ {_labels(prefix, chosen)} }};
+  endfunction
+"""
+
+
+def package() -> str:
+    """The text of `rtl/functions_pkg.sv`."""
+    every = DRAIN_FUNCTIONS
+    direct = [*(f.lane_mode for f in every if not f.normalization), "word"]
+    by_row = [f for f in every if f.by_row]
+    predicates = [
+        _predicate("code", "is_row_function", "It needs whole rows.", [f.name for f in by_row]),
+        _predicate("code", "is_masked", "It may hide columns.", [f.name for f in every if f.masked]),
+        _predicate("code", "is_centered", "It takes the mean away.",
+                   [f.name for f in every if f.centered]),
+        _predicate("mode", "is_direct", "Values pass by all behind the first requantizer.", direct),
+        _predicate("mode", "is_by_row", "Only the valid columns count.",
+                   [f.lane_mode for f in by_row]),
+    ]  # fmt: skip
+    passes = [f"FUNCTION_{f.name.upper()}: return PASS_{f.passes[0].upper()};" for f in by_row]
+    modes = [f"FUNCTION_{f.name.upper()}: return MODE_{f.lane_mode.upper()};" for f in every]
+    asked = "\n".join(predicates)
+    first_passes, modes_of = ("\n      ".join(lines) for lines in (passes, modes))
+    return f"""\
+// The drain's functions: their passes over the rows, and what a lane does.
+// Written by `python -m codesign.hw.views.generated`; hw/machine/functions.py is the source.
+
+package functions_pkg;
+
+  import isa_pkg::*;
+
+  localparam int unsigned Functions = {len(every)};
+  localparam int unsigned StatisticRows = {STATISTIC_ROWS};  // whose statistics are held at once
+
+  typedef enum logic [1:0] {{ {_labels("PASS", PASSES)} }} pass_e;
+
+  // How a lane treats its values. MODE_WORD leaves the accumulator untouched.
+  typedef enum logic [{(len(_modes()) - 1).bit_length() - 1}:0] {{
+    {_labels("MODE", _modes())}
+  }} mode_e;
+
+{asked}
+  // The first pass over its rows.
+  function automatic pass_e first_pass(input logic [2:0] code);
+    unique case (code)
+      {first_passes}
+      default: return PASS_OUTPUT;
+    endcase
+  endfunction
+
+  // What a lane does for it.
+  function automatic mode_e mode_of(input logic [2:0] code);
+    unique case (code)
+      {modes_of}
+      default: return MODE_COPY;
+    endcase
+  endfunction
+
+endpackage
+"""

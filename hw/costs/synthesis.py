@@ -25,7 +25,7 @@ import tomli_w
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import PRESETS, preset
 from codesign.hw.platform.installation import install_command
-from codesign.hw.simulation import simulator, verilator
+from codesign.hw.simulation import simulator, sources
 from codesign.hw.simulation.verilator import SimulatorError
 
 # Modules that stay whole; all others dissolve in the one around them.
@@ -82,14 +82,14 @@ class Synthesis:
 
 
 def elaborate(
-    top: str, parameters: Mapping[str, int], folder: Path, rtl: Path = verilator.RTL
+    top: str, parameters: Mapping[str, int], folder: Path, rtl: Path = sources.RTL
 ) -> dict[str, Any]:
     """Elaborate `top` into `folder`/elaborated.il and return Yosys' statistics of its blocks.
 
     Raises SimulatorError with Yosys' words for anything that is not hardware: unknown constructs,
     latches, wires of several drivers.
     """
-    files = " ".join(path.name for path in verilator.sources_of(top, (rtl,)))
+    files = " ".join(map(str, sources.sources_of(top, (rtl,), checks=False)))
     values = " ".join(f"-G {name}={value}" for name, value in parameters.items())
     _run(
         rtl,
@@ -179,7 +179,7 @@ def synthesize(
 
 def parameters_of(top: str, known: Mapping[str, int]) -> dict[str, int]:
     """Those of `known` that module `top` has as parameters."""
-    text = (verilator.RTL / f"{top}.sv").read_text(encoding="utf-8")
+    text = sources.module(top).read_text(encoding="utf-8")
     header = text.split(");", 1)[0]
     declared = set(re.findall(r"^\s*parameter\s+[\w\s]*?(\w+)\s*=", header, re.MULTILINE))
     return {name: value for name, value in known.items() if name in declared}

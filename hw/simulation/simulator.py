@@ -20,10 +20,9 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import LANES, encode_all
 from codesign.hw.machine.isa import OPERATION, UNITS
 from codesign.hw.machine.program import Body, Issued, Kernel, Program, unroll
-from codesign.hw.simulation import verilator
+from codesign.hw.simulation import sources, verilator
 from codesign.hw.simulation.verilator import SimulatorError
 
-SIMULATION = verilator.RTL / "sim"
 LARGEST_DIM = 32  # of the RTL
 
 # The machine's trace pulses, from bit 0 (`events_o` of machine.sv). The pulses of one kind come in
@@ -153,10 +152,10 @@ def build(
     """
     if config.dim > LARGEST_DIM:
         raise SimulatorError(f"the RTL goes up to dim {LARGEST_DIM}, not {config.dim}")
-    sources = verilator.sources_of("system", (verilator.RTL, SIMULATION, *folders))
+    around = [sources.SIMULATION / name for name in ("system.cpp", "main.cpp")]
     return verilator.build(
         "system",
-        [*sources, SIMULATION / "system.cpp", SIMULATION / "main.cpp"],
+        [*sources.sources_of("system", (sources.RTL, *folders)), *around],
         top="system",
         parameters=parameters(config),
         flags=[

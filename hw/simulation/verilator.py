@@ -26,7 +26,6 @@ from pathlib import Path
 from codesign.hw.errors import CodesignError
 from codesign.hw.platform.installation import install_command
 
-RTL = Path(__file__).parents[1] / "rtl"
 OLDEST = (5, 36)  # of Verilator
 
 _SEAL = "sha256"  # the file in a folder that has the checksum of the others
@@ -119,32 +118,6 @@ def cache() -> Path:
         return Path(own).absolute()
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home).absolute() / "codesign" / "rtl"
-
-
-def sources_of(top: str, folders: Sequence[Path] = (RTL,)) -> list[Path]:
-    """The files that module `top` needs: packages, each after those it uses, then modules.
-
-    Every module and package is in the file of its name; a later folder's file replaces an earlier
-    one's. Raises SimulatorError when no folder holds `top`.
-    """
-    files = {path.stem: path for folder in folders for path in sorted(folder.glob("*.sv"))}
-    if top not in files:
-        raise SimulatorError(f"no {top}.sv in {', '.join(map(str, folders))}")
-    found: dict[str, None] = {}  # in the order of use, what is used first
-    seen: set[str] = set()
-
-    def visit(name: str) -> None:
-        seen.add(name)
-        text = re.sub(r"//.*|/\*.*?\*/", "", files[name].read_text(encoding="utf-8"))
-        used = set(re.findall(r"\b(\w+)(?=\s*#\s*\(|\s+\w+\s*[\[(]|::)", text))
-        for word in sorted(used & (files.keys() - {name})):
-            if word not in seen:
-                visit(word)
-        found[name] = None
-
-    visit(top)
-    packages = [name for name in found if name.endswith("_pkg")]
-    return [files[name] for name in [*packages, *sorted(found.keys() - set(packages))]]
 
 
 def build(

@@ -10,7 +10,6 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from codesign.hw.costs.energy import cost_table
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.platform.processes import cores
-from codesign.hw.simulation import simulator, verilator
+from codesign.hw.simulation import simulator, sources, verilator
 from codesign.hw.simulation.agreement import Disagreement
 from codesign.hw.simulation.verilator import SimulatorError
 from codesign.search.checks import verify
@@ -200,19 +199,10 @@ def _shown(value: Any) -> str:
 
 def _key(kernel: Distinct, config: HardwareConfig, seed: int) -> str:
     """The digest of a kernel, its machine, the operands' seed and the code on both sides."""
-    digest = hashlib.blake2b(code_digest() + _rtl_digest(), digest_size=16)
+    digest = hashlib.blake2b(code_digest() + sources.digest(), digest_size=16)
     parameters = sorted(simulator.parameters(config).items())
     digest.update(f"{parameters} {kernel.problem} {kernel.steps[0].mapping} {seed}".encode())
     return digest.hexdigest()
-
-
-@cache
-def _rtl_digest() -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for folder in (verilator.RTL, simulator.SIMULATION):
-        for file in sorted(path for path in folder.iterdir() if path.is_file()):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
-    return digest.digest()
 
 
 def judge(compiled: Compiled, checks: Mapping[str, KernelCheck]) -> PointCheck:

@@ -27,11 +27,12 @@ from cocotb.triggers import RisingEdge
 from encoder_kernels import MOST_CYCLES, layer_kernels
 from gemmini_kernels import COMPARISONS, CONFIG, dram, kernel
 from rtl_agreement import check_agreement, legal_dram
-from rtl_bench import SIMULATION, run_bench, start_clock_and_reset
+from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.hw.machine.encoding import encode_all
 from codesign.hw.machine.program import Body, unroll
 from codesign.hw.simulation.simulator import build, parameters, simulate
+from codesign.hw.simulation.sources import SIMULATION
 
 TARGET_SPEED = 200  # thousand cycles a second
 TARGET_RATIO = 2

@@ -30,10 +30,11 @@ from rtl_agreement import MACHINES, compiled_kernels, legal_dram
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import TARGETS
 from codesign.hw.machine.program import Affine, Instruction, Token
-from codesign.hw.simulation import verilator
+from codesign.hw.simulation import sources
 from codesign.hw.simulation.simulator import simulate
 
 REQUIRED = 0.95
+MACHINE = {path.stem: path for path in sources.sources_of("machine", checks=False)}
 CONFIGS = {
     **MACHINES,
     # Without row functions, and with a bus as narrow as a row.
@@ -113,7 +114,7 @@ def points(record: Path) -> Iterator[tuple[str, list[int], tuple[int, int, str],
 def merge(record: Path, into: dict[str, Lines]) -> None:
     """Add a coverage record to what ran so far."""
     for name, lines, place, count in points(record):
-        if not (verilator.RTL / name).is_file():  # of the simulation's surroundings
+        if Path(name).stem not in MACHINE:
             continue
         into[name].outcomes[place] += count
         for line in lines:
@@ -177,8 +178,8 @@ def report(found: dict[str, Lines]) -> float:
     print(f"{'file':28}{'lines':>7}{'run':>7}{'share':>9}{'outcomes':>10}{'run':>7}")
     total = [0, 0, 0, 0]
     missed: list[str] = []
-    for name in sorted(path.name for path in verilator.RTL.glob("*.sv")):
-        text = (verilator.RTL / name).read_text(encoding="utf-8")
+    for path in sorted(MACHINE.values(), key=lambda path: path.name):
+        name, text = path.name, path.read_text(encoding="utf-8")
         hidden = unseen_by_synthesis(text)
         runs = {n: c for n, c in found[name].runs.items() if n not in hidden}
         outcomes = [c for (n, _, _), c in found[name].outcomes.items() if n not in hidden]

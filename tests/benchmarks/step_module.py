@@ -22,6 +22,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from codesign.hw.simulation import sources as rtl
 from codesign.hw.simulation import verilator
 
 
@@ -36,7 +37,7 @@ def open_module(top: str, parameters: Mapping[str, int] | None = None) -> Any:
         raise SystemExit(
             "stepping a module needs PyVerilator: pip install pyverilator-mm"
         ) from None
-    sources = verilator.sources_of(top)
+    sources = rtl.sources_of(top, checks=False)
     arguments = [f"-G{name}={value}" for name, value in (parameters or {}).items()]
     digest = hashlib.sha256("\0".join([verilator.find().version, *arguments]).encode())
     for source in sources:
@@ -48,7 +49,7 @@ def open_module(top: str, parameters: Mapping[str, int] | None = None) -> Any:
     others = [str(source) for source in sources if source.stem != top]  # packages first
     with _surroundings():
         return PyVerilator.build(
-            str(verilator.RTL / f"{top}.sv"),
+            str(rtl.module(top)),
             build_dir=str(folder),
             args=[*others, "--top-module", top, *arguments],
             cargs="-std=gnu++17 -O2",

@@ -20,9 +20,9 @@ from cocotb.triggers import FallingEdge, RisingEdge
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 
+from codesign.hw.simulation import sources as rtl
 from codesign.hw.simulation import verilator
 
-SIMULATION = verilator.RTL / "sim"
 CLOCK_NS = 2
 
 
@@ -134,7 +134,7 @@ def _build(
     waves: bool,
     fast: bool,
 ) -> Path:
-    modules = verilator.sources_of(top, (verilator.RTL, SIMULATION, *folders))
+    modules = rtl.sources_of(top, (rtl.RTL, *folders))
     libraries = cocotb_tools.config.libs_dir
     with tempfile.TemporaryDirectory() as folder:
         loader = Path(folder) / "loader.cpp"

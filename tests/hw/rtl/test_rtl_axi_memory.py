@@ -9,7 +9,9 @@ from typing import Any
 import cocotb
 import pytest
 from cocotb.triggers import FallingEdge, ReadOnly
-from rtl_bench import SIMULATION, run_bench, start_clock_and_reset
+from rtl_bench import run_bench, start_clock_and_reset
+
+from codesign.hw.simulation.sources import SIMULATION
 
 MEMORY_BYTES = 16384
 INCR = 1

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pytest
 from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
 from rtl_agreement import MACHINES, legal_dram
-from rtl_bench import SIMULATION, run_bench, start_clock_and_reset
+from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.compiler.kernels.kinds import body, choose
 from codesign.compiler.kernels.matmul_kernel import MatmulAddresses
@@ -26,6 +26,7 @@ from codesign.hw.costs.energy import cost_table
 from codesign.hw.machine.encoding import LANES, encode_all
 from codesign.hw.machine.program import Body, unroll
 from codesign.hw.simulation.simulator import parameters
+from codesign.hw.simulation.sources import SIMULATION
 from codesign.hw.views import fast_timing
 from codesign.hw.views.functional import Machine
 
@@ -153,6 +154,6 @@ def test_kernels_on_an_axi_bus(tmp_path: Path, pauses: float) -> None:
         testcase="on_axi",
         environment={"PAUSES": str(pauses), "FOLDER": str(tmp_path)},
         plusargs=[f"+memory_bytes={len(expected)}"],
-        folders=[Path(__file__).parent],
+        folders=[Path(__file__).parent / "axi"],
     )
     check_memory(tmp_path, expected)

@@ -6,10 +6,11 @@ from typing import Any
 import cocotb
 import numpy as np
 from cocotb.triggers import RisingEdge, with_timeout
-from rtl_bench import SIMULATION, run_bench, start_clock_and_reset
+from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.hw.machine.encoding import LANES, encode_all
 from codesign.hw.machine.program import Affine, Instruction, unroll
+from codesign.hw.simulation.sources import SIMULATION
 
 
 @cocotb.test()

@@ -118,23 +118,6 @@ def test_cache_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert verilator.cache() == tmp_path
 
 
-def test_sources_are_what_a_module_uses_packages_first(tmp_path: Path) -> None:
-    texts = {
-        "z_pkg": "package z_pkg; endpackage",
-        "a_pkg": "package a_pkg; import z_pkg::*; endpackage",
-        "leaf": "module leaf import a_pkg::*; (); endmodule",
-        "top": "module top; leaf #(.A(1)) u_leaf (); // other u_other (\nother2 u_o ();\nendmodule",
-        "other": "",
-        "other2": "module other2; endmodule",
-    }
-    for name, text in texts.items():
-        (tmp_path / f"{name}.sv").write_text(text)
-    names = [path.stem for path in verilator.sources_of("top", [tmp_path])]
-    assert names == ["z_pkg", "a_pkg", "leaf", "other2", "top"]
-    with pytest.raises(SimulatorError, match=r"no nothing\.sv in"):
-        verilator.sources_of("nothing", [tmp_path])
-
-
 def test_an_executable_is_built_once_for_its_sources_and_parameters(sources: list[Path]) -> None:
     first = verilator.build("counter", sources, top="counter", parameters={"Last": 5})
     assert subprocess.check_output([first], text=True).startswith("counted to 5")

@@ -7,8 +7,7 @@
 module scratchpad #(
   parameter int unsigned Dim = 16,
   parameter int unsigned Banks = 4,
-  parameter int unsigned BankRows = 1024,
-  parameter int unsigned CheckRaces = 1
+  parameter int unsigned BankRows = 1024
 ) (
   input  logic             clk_i,
   input  logic             rst_ni,
@@ -37,7 +36,7 @@ module scratchpad #(
 
   banked_memory #(
     .Name("scratchpad"), .Width(8 * Dim), .Banks(Banks), .BankRows(BankRows),
-    .Reads(2), .Writes(2), .CheckRaces(CheckRaces)
+    .Reads(2), .Writes(2)
   ) u_memory (
     .clk_i, .rst_ni,
     .read_i({b_read_i, a_read_i}),

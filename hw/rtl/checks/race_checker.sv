@@ -1,4 +1,4 @@
-// Checks that the accesses to a memory keep program order (simulation only).
+// Checks that the accesses to a memory keep program order.
 //
 // Every row remembers who wrote and who read it last, by the tags of the instructions. A read by
 // instruction k is an error where the row was never written or a later instruction has written it;
@@ -9,7 +9,6 @@
 // the same number has read two cycles before, and bypass what they wrote in between. Their reads
 // are therefore judged when they are written back, and their writes only by other ports' reads.
 
-`ifndef SYNTHESIS
 module race_checker #(
   parameter string Name = "memory",
   parameter int unsigned Rows = 1024,
@@ -112,4 +111,3 @@ module race_checker #(
   end
 
 endmodule
-`endif

@@ -5,8 +5,7 @@
 
 module parameter_memory #(
   parameter int unsigned Dim = 16,
-  parameter int unsigned Rows = 64,
-  parameter int unsigned CheckRaces = 1
+  parameter int unsigned Rows = 64
 ) (
   input  logic              clk_i,
   input  logic              rst_ni,
@@ -60,30 +59,5 @@ module parameter_memory #(
 
   logic unused_bits;
   assign unused_bits = ^{read_tag, load_write_tag_i, load_write_row_i, read_row};
-
-`ifndef SYNTHESIS
-  for (genvar p = 0; p < 2; p++) begin : gen_check
-    read_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
-        read[p] |-> 32'(read_row[p]) < Rows)
-      else $error("instruction %0d reads parameter row %0d of %0d", read_tag[p], read_row[p],
-                  Rows);
-  end
-  write_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
-      load_write_i |-> 32'(load_write_row_i) < Rows)
-    else $error("instruction %0d writes parameter row %0d of %0d", load_write_tag_i,
-                load_write_row_i, Rows);
-
-  if (CheckRaces != 0) begin : gen_check_races
-    race_checker #(.Name("parameter memory"), .Rows(Rows), .Reads(2), .Writes(1)) u_checker (
-      .clk_i, .rst_ni,
-      .read_i(read),
-      .read_row_i({20'(read_row[1]), 20'(read_row[0])}),
-      .read_tag_i(read_tag),
-      .write_i(load_write_i),
-      .write_row_i(load_write_row_i),
-      .write_tag_i(load_write_tag_i)
-    );
-  end
-`endif
 
 endmodule

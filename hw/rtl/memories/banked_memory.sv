@@ -6,7 +6,7 @@
 // that port. A write presented in cycle t is seen by reads presented from t + 1 on.
 //
 // The first Updates write ports write back rows that the read port of the same number has read two
-// cycles before, with rows between the two bypassed (see race_checker).
+// cycles before, with rows between the two bypassed. What accesses must keep is in checks/.
 
 module banked_memory #(
   parameter string Name = "memory",
@@ -15,8 +15,7 @@ module banked_memory #(
   parameter int unsigned BankRows = 1024,
   parameter int unsigned Reads = 1,
   parameter int unsigned Writes = 1,
-  parameter int unsigned Updates = 0,
-  parameter int unsigned CheckRaces = 1
+  parameter int unsigned Updates = 0
 ) (
   input  logic                    clk_i,
   input  logic                    rst_ni,
@@ -122,44 +121,5 @@ module banked_memory #(
 
   logic unused_tags;
   assign unused_tags = ^{read_tag_i, write_tag_i};
-
-`ifndef SYNTHESIS
-  localparam int unsigned Rows = Banks * BankRows;
-
-  for (genvar p = 0; p < Reads; p++) begin : gen_check_read
-    row_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
-        read_i[p] |-> 32'(read_row_i[p]) < Rows)
-      else $error("instruction %0d reads %s row %0d of %0d", read_tag_i[p], Name, read_row_i[p],
-                  Rows);
-    for (genvar q = 0; q < p; q++) begin : gen_other
-      one_reader_a_bank : assert property (@(posedge clk_i) disable iff (!rst_ni)
-          read_i[p] && read_i[q] |-> read_bank[p] != read_bank[q])
-        else $error("instruction %0d and instruction %0d read %s bank %0d in one cycle", read_tag_i[q],
-                    read_tag_i[p], Name, read_bank[p]);
-    end
-  end
-  for (genvar p = 0; p < Writes; p++) begin : gen_check_write
-    row_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
-        write_i[p] |-> 32'(write_row_i[p]) < Rows)
-      else $error("instruction %0d writes %s row %0d of %0d", write_tag_i[p], Name,
-                  write_row_i[p], Rows);
-    for (genvar q = 0; q < p; q++) begin : gen_other
-      one_writer_a_bank : assert property (@(posedge clk_i) disable iff (!rst_ni)
-          write_i[p] && write_i[q] |-> write_bank[p] != write_bank[q])
-        else $error("instruction %0d and instruction %0d write %s bank %0d in one cycle", write_tag_i[q],
-                    write_tag_i[p], Name, write_bank[p]);
-    end
-  end
-
-  if (CheckRaces != 0) begin : gen_check_races
-    race_checker #(
-      .Name(Name), .Rows(Rows), .Reads(Reads), .Writes(Writes), .Updates(Updates)
-    ) u_checker (
-      .clk_i, .rst_ni,
-      .read_i, .read_row_i, .read_tag_i,
-      .write_i, .write_row_i, .write_tag_i
-    );
-  end
-`endif
 
 endmodule

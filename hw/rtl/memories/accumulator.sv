@@ -8,8 +8,7 @@
 module accumulator #(
   parameter int unsigned Dim = 16,
   parameter int unsigned Banks = 2,
-  parameter int unsigned BankRows = 1024,
-  parameter int unsigned CheckRaces = 1
+  parameter int unsigned BankRows = 1024
 ) (
   input  logic              clk_i,
   input  logic              rst_ni,
@@ -42,7 +41,7 @@ module accumulator #(
 
   banked_memory #(
     .Name("accumulator"), .Width(32 * Dim), .Banks(Banks), .BankRows(BankRows),
-    .Reads(3), .Writes(2), .Updates(2), .CheckRaces(CheckRaces)
+    .Reads(3), .Writes(2), .Updates(2)
   ) u_memory (
     .clk_i, .rst_ni,
     .read_i({drain_read_i, load_read_i, mesh_read_i}),

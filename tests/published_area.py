@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from codesign.hw.costs import sram
 from codesign.hw.machine.config import TECHNOLOGY_NODES_NM, preset
+from codesign.hw.machine.memories import ACCUMULATOR, SCRATCHPAD
 
 # Genc et al., DAC 2021, Fig. 6: Intel 22FFL, um2. 16 x 16 mesh, scratchpad 256 KB in 4 single-port
 # banks, accumulator 64 KB in 2 banks.
@@ -22,7 +23,10 @@ def shares_of(mesh: float, scratchpad: float, accumulator: float) -> list[float]
 
 
 def memories_mm2() -> tuple[float, float]:
-    return sram.scratchpad(DAC21, "1RW").area_mm2[1], sram.accumulator(DAC21, "1RW").area_mm2[1]
+    scratchpad, accumulator = (
+        sram.macros(memory, DAC21, "1RW").area_mm2[1] for memory in (SCRATCHPAD, ACCUMULATOR)
+    )
+    return scratchpad, accumulator
 
 
 DIMS = (4, 8, 16, 32, 64, 128)

@@ -32,6 +32,7 @@ from codesign.hw.costs.energy import COMPONENT_EVENTS, COMPONENTS, CostTable, En
 from codesign.hw.errors import TableError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENTS
+from codesign.hw.machine.memories import COUNTED, MEMORIES
 from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.text import said
 from codesign.hw.platform.yaml_file import read_yaml
@@ -45,11 +46,7 @@ ACTIONS: Mapping[tuple[str, str], str] = {
     ("mesh", "compute"): "pe_active",
     ("mesh", "idle"): "pe_idle",
     ("mesh", "load_weight"): "pe_weight_loads",
-    ("scratchpad", "read"): "scratchpad_reads",
-    ("scratchpad", "write"): "scratchpad_writes",
-    ("accumulator", "read"): "accumulator_reads",
-    ("accumulator", "write"): "accumulator_writes",
-    ("accumulator", "add"): "accumulator_adds",
+    **{(m.component, action): event for m in COUNTED for action, event in m.actions},
     **{("nonlinear", event): event for event in COMPONENT_EVENTS["nonlinear"]},
     ("requantize", "requantize"): "requantize",
     ("requantize", "scale"): "scale",
@@ -64,8 +61,8 @@ ALIASES = {"pe": "mesh", "mac": "mesh"}
 
 # What costs depend on, of a machine: its other fields decide times alone.
 MACHINE_FIELDS = (
-    "dim", "scratchpad_bytes", "scratchpad_banks", "accumulator_bytes", "accumulator_banks",
-    "parameter_channels", "bus_bytes", "clock_hz", "technology_nm", "normalization",
+    "dim", *(field for memory in MEMORIES for field in memory.fields), "bus_bytes", "clock_hz",
+    "technology_nm", "normalization",
 )  # fmt: skip
 
 

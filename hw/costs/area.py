@@ -13,17 +13,16 @@ from typing import Any
 
 from codesign.hw.costs.sram import (
     Range,
-    accumulator,
-    parameters,
+    macros,
     read_csv,
     read_toml,
-    scratchpad,
     silicon_factor,
 )
 from codesign.hw.errors import TableError
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.memories import COUNTED, present
 
-COMPONENTS = ("mesh", "scratchpad", "accumulator", "nonlinear", "requantize", "control")
+COMPONENTS = ("mesh", *(m.component for m in COUNTED), "nonlinear", "requantize", "control")
 CALIBRATIONS = ("none", "22ffl")
 
 LOW_TABLE, NOMINAL_TABLE = "horowitz45", "aladdin40"
@@ -133,9 +132,9 @@ def area_mm2(
     if calibration not in CALIBRATIONS:
         raise TableError(f"no calibration is called {calibration!r}: choose none or 22ffl")
     areas = {component: _logic_area(config, component) for component in COMPONENTS}
-    areas["scratchpad"] = _add(areas["scratchpad"], scratchpad(config).area_mm2)
-    areas["accumulator"] = _add(areas["accumulator"], accumulator(config).area_mm2)
-    areas["requantize"] = _add(areas["requantize"], parameters(config).area_mm2)
+    for memory in present(config):
+        component = memory.component
+        areas[component] = _add(areas[component], macros(memory, config).area_mm2)
     areas["control"] = _add(areas["control"], _control_area(config))
     if calibration == "22ffl":
         areas.update(_calibrated(config))
@@ -272,10 +271,10 @@ def _calibrated(config: HardwareConfig) -> dict[str, Range]:
             "set technology_nm to 22 or leave the calibration out"
         )
     pe_mm2 = silicon["mesh_um2"] * 1e-6 / silicon["dim"] ** 2
-    areas = {
-        "mesh": pe_mm2 * config.dim**2,
-        "scratchpad": silicon_factor() * scratchpad(config, "1RW").area_mm2[1],
-        "accumulator": silicon_factor() * accumulator(config, "1RW").area_mm2[1],
+    areas = {"mesh": pe_mm2 * config.dim**2} | {
+        memory.component: silicon_factor() * macros(memory, config, "1RW").area_mm2[1]
+        for memory in present(config)
+        if memory in COUNTED
     }
     return {component: (area, area, area) for component, area in areas.items()}
 

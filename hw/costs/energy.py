@@ -23,11 +23,12 @@ from codesign.hw.costs.area import (
     operator_value,
     units,
 )
-from codesign.hw.costs.sram import Range, flavour_leakage, memories, read_toml
+from codesign.hw.costs.sram import Range, flavour_leakage, macros, memories, read_toml
 from codesign.hw.errors import TableError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX, EVENTS
 from codesign.hw.machine.functions import FUNCTION_EVENTS
+from codesign.hw.machine.memories import ACCUMULATOR, COUNTED, PARAMETERS, present
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -38,8 +39,7 @@ TABLES = ("default", "timeloop-pat")
 # whether its operands are useful or padding.
 COMPONENT_EVENTS: Mapping[str, tuple[str, ...]] = {
     "mesh": ("macs", "pe_active", "pe_weight_loads"),
-    "scratchpad": ("scratchpad_reads", "scratchpad_writes"),
-    "accumulator": ("accumulator_reads", "accumulator_writes", "accumulator_adds"),
+    **{memory.component: memory.events for memory in COUNTED},
     "nonlinear": tuple(event for event in EVENTS if event in FUNCTION_EVENTS),
     "requantize": ("scale", "requantize"),
     "dram": ("dram_read_bytes", "dram_write_bytes"),
@@ -242,17 +242,18 @@ def _event_range(config: HardwareConfig, unit: Unit) -> Range:
 
 def _default_costs(config: HardwareConfig) -> dict[str, Range]:
     """pJ by event, and per cycle for the standing costs."""
-    sp, acc, parameters = memories(config)
     costs = {
         event: _event_range(config, units()[unit_name])
         for event, unit_name in _UNIT_OF_EVENT.items()
     }
-    for sram in (sp, acc):
-        costs[f"{sram.name}_reads"] = _scaled(sram.read_j, 1e12)
-        costs[f"{sram.name}_writes"] = _scaled(sram.write_j, 1e12)
+    for memory in present(config):
+        sram, events = macros(memory, config), dict(memory.actions)
+        if events:
+            costs[events["read"]] = _scaled(sram.read_j, 1e12)
+            costs[events["write"]] = _scaled(sram.write_j, 1e12)
     # A row of parameters serves all rows of a block; high is a drain that reads it for every row.
     low, nominal, high = costs["requantize"]
-    row_pj = 1e12 * parameters.read_j[1]
+    row_pj = 1e12 * macros(PARAMETERS, config).read_j[1]
     costs["requantize"] = (low, nominal, high + row_pj / config.dim)
     scale = _to_node(config, NOMINAL_TABLE)
     low_scale = costs["accumulator_adds"][0] / costs["accumulator_adds"][1]
@@ -314,14 +315,15 @@ def _timeloop_pat(config: HardwareConfig) -> CostTable:
     aladdin = operator_table("aladdin40-5ns")
     mac = operator_value(aladdin, "multiply", 64, _energy_pj)
     mac += operator_value(aladdin, "add", 8, _energy_pj)
-    sp_word = pat["scratchpad"][0] + pat["scratchpad"][1] * config.scratchpad_bytes / 1024
-    acc_kb = config.accumulator_bytes / 1024 / config.dim
-    acc_word = pat["accumulator"][0] + pat["accumulator"][1] * acc_kb
     costs: dict[str, float] = dict.fromkeys((*EVENTS, *STANDING), 0.0)
     costs["pe_active"] = mac + pat["register"]
     costs["pe_weight_loads"] = pat["register"]
-    costs["scratchpad_reads"] = costs["scratchpad_writes"] = config.dim * sp_word
-    costs["accumulator_reads"] = costs["accumulator_writes"] = config.dim * acc_word
+    for memory in COUNTED:  # one that the table does not name costs as the scratchpad does
+        word, kb = pat.get(memory.name, pat["scratchpad"])
+        columns = config.dim if memory is ACCUMULATOR else 1  # it is a memory a column there
+        row_pj = config.dim * (word + kb * (memory.size_bytes(config) / 1024 / columns))
+        events = dict(memory.actions)
+        costs[events["read"]] = costs[events["write"]] = row_pj
     costs["dram_read_bytes"] = costs["dram_write_bytes"] = pat["dram"]
     ranges: dict[str, Range] = {name: (pj, pj, pj) for name, pj in costs.items()}
     note = "memories in Eyeriss-normalised units, not joules"

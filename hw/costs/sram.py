@@ -19,7 +19,7 @@ import numpy as np
 
 from codesign.hw.errors import TableError
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.isa import PARAMETER_BYTES
+from codesign.hw.machine.memories import Memory, present
 from codesign.hw.sizes import format_size
 
 Range = tuple[float, float, float]  # low, nominal, high
@@ -134,57 +134,35 @@ def memory(
     )
 
 
-def scratchpad(config: HardwareConfig, ports: Ports = "1R1W") -> Sram:
-    """Return the scratchpad of `config`: rows of dim int8."""
+def macros(which: Memory, config: HardwareConfig, ports: Ports = "1R1W") -> Sram:
+    """Return one of the memories that `config` has, its macros with `ports`."""
     return memory(
-        "scratchpad",
-        config.scratchpad_bytes,
-        config.scratchpad_banks,
-        8 * config.dim,
+        which.name,
+        which.size_bytes(config),
+        which.bank_count(config),
+        8 * which.word_bytes * config.dim,
         config.technology_nm,
         ports,
     )
 
 
-def accumulator(config: HardwareConfig, ports: Ports = "1R1W") -> Sram:
-    """Return the accumulator of `config`: rows of dim int32."""
-    return memory(
-        "accumulator",
-        config.accumulator_bytes,
-        config.accumulator_banks,
-        8 * config.accumulator_row_bytes,
-        config.technology_nm,
-        ports,
-    )
-
-
-def parameters(config: HardwareConfig) -> Sram:
-    """Return the drain's parameter memory of `config`: one macro, a row of dim channels."""
-    return memory(
-        "parameters",
-        config.parameter_channels * PARAMETER_BYTES,
-        1,
-        8 * PARAMETER_BYTES * config.dim,
-        config.technology_nm,
-    )
-
-
-def memories(config: HardwareConfig) -> tuple[Sram, Sram, Sram]:
-    """Return scratchpad, accumulator and parameter memory of `config`."""
-    return scratchpad(config), accumulator(config), parameters(config)
+def memories(config: HardwareConfig) -> tuple[Sram, ...]:
+    """Return all memories that `config` has, in the order of `MEMORIES`."""
+    return tuple(macros(which, config) for which in present(config))
 
 
 def timing_warnings(config: HardwareConfig) -> list[str]:
     """Return one line for each memory whose random cycle is longer than the clock period."""
     warnings = []
     period_ns = 1e9 / config.clock_hz
-    for sram in memories(config):
+    for which in present(config):
+        sram = macros(which, config)
         if sram.cycle_ns <= period_ns:
             continue
         remedy = f"clock_hz to at most {math.floor(1e3 / sram.cycle_ns)} MHz"
-        banks = _banks_that_fit(config, sram, period_ns)
+        banks = None if which.banks is None else _banks_that_fit(config, sram, period_ns)
         if banks:
-            remedy = f"{sram.name}_banks to {banks} or {remedy}"
+            remedy = f"{which.banks} to {banks} or {remedy}"
         warnings.append(
             f"{sram.name}: a bank of {format_size(sram.bank_bytes)} cycles in "
             f"{sram.cycle_ns:.2f} ns at {config.technology_nm} nm but the clock period is "
@@ -349,8 +327,6 @@ def _range(nominal: float, low_factor: float, high_factor: float) -> Range:
 
 def _banks_that_fit(config: HardwareConfig, sram: Sram, period_ns: float) -> int | None:
     """Return the fewest banks with which `sram` meets the clock, None when none does."""
-    if sram.name == "parameters":  # has no banks
-        return None
     banks, size = sram.banks, sram.banks * sram.bank_bytes
     while (banks := 2 * banks) <= 64:
         granule = banks * sram.row_bits // 8

@@ -13,11 +13,11 @@ from typing import Any
 import tomli_w
 
 from codesign.hw.errors import ConfigError
+from codesign.hw.machine.memories import ACCUMULATOR, MEMORIES, PARAMETERS, Memory
 from codesign.hw.platform.text import said
 from codesign.hw.platform.toml_file import load_toml
 from codesign.hw.sizes import parse_size
 
-ACCUMULATOR_WORD_BYTES = 4
 TECHNOLOGY_NODES_NM = (22, 32, 45)
 ADDRESS_BITS = 20  # of a local row
 LARGEST = 1 << 62  # of any number here
@@ -70,7 +70,7 @@ class HardwareConfig:
     @property
     def accumulator_row_bytes(self) -> int:
         """Bytes of one accumulator row: dim int32 words."""
-        return self.dim * ACCUMULATOR_WORD_BYTES
+        return self.dim * ACCUMULATOR.word_bytes
 
     @property
     def accumulator_rows(self) -> int:
@@ -106,8 +106,9 @@ class HardwareConfig:
         if not (_power_of_two(self.dim) and 4 <= self.dim <= 128):
             yield f"dim is {self.dim} but must be a power of two from 4 to 128"
             return
-        for memory, row_bytes in (("scratchpad", self.dim), ("accumulator", 4 * self.dim)):
-            yield from self._memory_violations(memory, row_bytes)
+        for memory in MEMORIES:
+            if memory is not PARAMETERS:  # whose addresses are shorter
+                yield from self._memory_violations(memory)
         widest = min(128, self.dim * self.dim)
         if not (_power_of_two(self.bus_bytes) and self.bus_bytes <= widest):
             yield f"bus_bytes is {self.bus_bytes} but must be a power of two from 1 to {widest}"
@@ -128,23 +129,28 @@ class HardwareConfig:
         if self.technology_nm not in TECHNOLOGY_NODES_NM:
             yield f"technology_nm is {self.technology_nm} but must be one of 22, 32, 45"
 
-    def _memory_violations(self, memory: str, row_bytes: int) -> Iterator[str]:
-        size = getattr(self, f"{memory}_bytes")
-        banks = getattr(self, f"{memory}_banks")
-        if not (_power_of_two(banks) and 2 <= banks <= 64):
-            yield f"{memory}_banks is {banks} but must be a power of two from 2 to 64"
+    def _memory_violations(self, memory: Memory) -> Iterator[str]:
+        size, banks = memory.size_bytes(self), memory.bank_count(self)
+        if size == 0 and not memory.addressed:
             return
+        if memory.banks is not None and not (_power_of_two(banks) and 2 <= banks <= 64):
+            yield f"{memory.banks} is {banks} but must be a power of two from 2 to 64"
+            return
+        row_bytes = memory.word_bytes * self.dim
         granule = banks * row_bytes
-        if size <= 0 or (granule > 0 and size % granule):
+        if size <= 0 or size % granule:
+            rows = f"{row_bytes}-byte rows"
             yield (
-                f"{memory}_bytes is {size} but must be a positive multiple of "
-                f"{granule} ({banks} banks of {row_bytes}-byte rows)"
+                f"{memory.size} is {size} but must be a positive multiple of "
+                f"{granule} ({rows if memory.banks is None else f'{banks} banks of {rows}'})"
             )
+        elif not memory.addressed:
+            return
         elif size // granule < self.dim:
-            yield f"{memory}_bytes is {size} but a bank must hold {self.dim} rows: at least {granule * self.dim}"
+            yield f"{memory.size} is {size} but a bank must hold {self.dim} rows: at least {granule * self.dim}"
         elif size // row_bytes > 1 << ADDRESS_BITS:
             yield (
-                f"{memory}_bytes is {size} but must be at most {row_bytes << ADDRESS_BITS} "
+                f"{memory.size} is {size} but must be at most {row_bytes << ADDRESS_BITS} "
                 f"(addresses reach {1 << ADDRESS_BITS} rows)"
             )
 

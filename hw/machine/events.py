@@ -4,7 +4,10 @@ Timing emits them from the same instruction semantics that give the cycles; `ene
 them. A row that is partly used counts as a whole row, a beat that is partly used as a whole beat.
 """
 
-EVENTS = (
+from codesign.hw.machine.memories import COUNTED
+
+# What the timing model counts, in the order of its arrays.
+TIMED_EVENTS = (
     "instructions",  # accepted by the front end
     "dram_read_bytes",  # beats x bus_bytes
     "dram_write_bytes",
@@ -26,6 +29,12 @@ EVENTS = (
     "divide",  # row reciprocals
     "sqrt",  # row square roots
     "host_cycles",  # cycles of the host CPU
+)
+
+# Accesses to memories that the timing model does not know are counted where kernels are priced.
+EVENTS = (
+    *TIMED_EVENTS,
+    *(event for memory in COUNTED for event in memory.events if event not in TIMED_EVENTS),
 )
 
 EVENT_INDEX = {name: index for index, name in enumerate(EVENTS)}

@@ -10,6 +10,7 @@ from typing import Literal
 
 from codesign.hw.machine.config import ADDRESS_BITS, PARAMETER_ADDRESS_BITS
 from codesign.hw.machine.functions import FUNCTION
+from codesign.hw.machine.memories import PARAMETERS
 
 UNITS = ("load", "execute", "drain")
 
@@ -39,7 +40,7 @@ CHANNELS = (
 )
 CHANNEL_INDEX = {channel.name: index for index, channel in enumerate(CHANNELS)}
 MAX_TOKENS = 255  # a channel's counter is 8 bits wide
-PARAMETER_BYTES = 8  # of the drain, per channel: int32 bias, 24-bit multiplier, 8-bit shift
+PARAMETER_BYTES = PARAMETERS.word_bytes
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.events import EVENTS
+from codesign.hw.machine.events import EVENTS, TIMED_EVENTS
 from codesign.hw.machine.functions import (
     DIVIDE_INTERVAL,
     FUNCTION,
@@ -230,7 +230,7 @@ def _run(
 ) -> tuple[BatchTiming, int]:
     batch, size = words.shape
     cycles = np.empty(batch, dtype=np.int64)
-    events = np.empty((batch, len(EVENTS)), dtype=np.int64)
+    events = np.empty((batch, len(TIMED_EVENTS)), dtype=np.int64)
     failure = np.zeros(3, dtype=np.int64)
     status = _library().codesign_evaluate(
         machine_words(config).ctypes.data,
@@ -248,6 +248,8 @@ def _run(
         site = int(failure[1])
         op = list(instructions(body))[site].op
         raise ProgramError(f"{op} at site {site} {_FAILURES[status]}")
+    if len(EVENTS) > len(TIMED_EVENTS):
+        events = np.pad(events, ((0, 0), (0, len(EVENTS) - len(TIMED_EVENTS))))
     return BatchTiming(cycles, events), int(failure[2])
 
 

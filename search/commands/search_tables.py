@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from rich.console import RenderableType
 
+from codesign.hw.machine.memories import SHOWN
 from codesign.hw.sizes import format_size
 from codesign.search.joint.published import PUBLISHED_SOURCE
 from codesign.search.joint.results import Baseline, FrontPoint, Results
@@ -23,7 +24,7 @@ def front_table(results: Results, done: Progress, label: str, width: int) -> Ren
         _scaled([getattr(p, name) for p in front]) for name in ("edp_js", "energy_j", "latency_s")
     )
     headers = [("", ""), (label, ""), ("L", ""), ("d_model", ""), ("heads", ""), ("d_ff", ""),
-               ("machine", "mesh, scratchpad, acc., bus"), ("EDP", f"{edp[1]}J·s"),
+               ("machine", f"mesh, {', '.join(memory.short for memory in SHOWN)}, bus"), ("EDP", f"{edp[1]}J·s"),
                ("latency", f"{latency[1]}s"), ("energy", f"{energy[1]}J"), ("area", "mm²")]  # fmt: skip
     cells = [
         [
@@ -82,7 +83,5 @@ def _each(values: str) -> str:
 
 
 def _machine(p: FrontPoint) -> str:
-    return (
-        f"{p.dim}×{p.dim} {format_size(p.scratchpad_bytes)} "
-        f"{format_size(p.accumulator_bytes)} {p.bus_bytes}B"
-    )
+    sizes = " ".join(format_size(memory.size_bytes(p)) for memory in SHOWN)
+    return f"{p.dim}×{p.dim} {sizes} {p.bus_bytes}B"

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from codesign.hw.costs.accelergy import machine_of
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
-from codesign.hw.costs.sram import memories
+from codesign.hw.costs.sram import macros
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.memories import present
 
 
 def cost_notes(
@@ -50,15 +51,14 @@ def _of_memories(
     config: HardwareConfig, energy: str | EnergyOverrides, areas: str | AreaOverrides
 ) -> Iterator[str]:
     """Memories that are priced as larger ones, where a shipped cost of theirs is used."""
-    for memory in memories(config):
-        named = {f"{memory.name}_reads", f"{memory.name}_writes", "leakage"}
+    for memory in present(config):
+        macro, named = macros(memory, config), {*memory.accesses, "leakage"}
         kept = energy == "default" or (
             isinstance(energy, EnergyOverrides) and named & set(energy.missing)
         )
-        component = "requantize" if memory.name == "parameters" else memory.name
-        kept = kept or isinstance(areas, str) or component in areas.missing
-        if memory.exactness == "clamped" and kept:
+        kept = kept or isinstance(areas, str) or memory.component in areas.missing
+        if macro.exactness == "clamped" and kept:
             yield (
-                f"{memory.name}: a bank of {memory.bank_bytes:,} bytes is smaller than any SRAM macro "
-                f"of {memory.row_bits}-bit rows in the tables: it costs as much as the smallest"
+                f"{macro.name}: a bank of {macro.bank_bytes:,} bytes is smaller than any SRAM macro "
+                f"of {macro.row_bits}-bit rows in the tables: it costs as much as the smallest"
             )

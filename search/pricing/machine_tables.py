@@ -1,6 +1,6 @@
 """Tables of machines and of networks on them: the rows of a sweep, the kernels of a simulation."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.memories import ACCUMULATOR, SCRATCHPAD, SHOWN, Memory, present
 from codesign.hw.sizes import format_size
 from codesign.search.pricing.breakdown import groups
 from codesign.search.pricing.evaluate import Result
@@ -20,24 +21,25 @@ MOST_REASONS = 3
 
 _AXIS_COLUMNS = (
     ("dim", "dim", "PEs"),
-    ("scratchpad_bytes", "scratchpad", "bytes"),
-    ("scratchpad_banks", "scratchpad", "banks"),
-    ("accumulator_bytes", "accumulator", "bytes"),
-    ("accumulator_banks", "accumulator", "banks"),
+    *(
+        (field, memory.label, "banks" if field == memory.banks else "bytes")
+        for memory in SHOWN
+        for field in memory.fields
+    ),
     ("bus_bytes", "bus", "bytes"),
     ("dram_latency_cycles", "DRAM latency", "cycles"),
 )
-_ALWAYS = ("scratchpad_bytes", "accumulator_bytes")
+_SIZES = {memory.size: memory for memory in SHOWN}
 
 
 def machine_title(config: HardwareConfig) -> str:
     """Return one line that says which machine this is."""
     units = "" if config.normalization else ", no nonlinear units"
+    memories = (memory for memory in present(config) if memory in SHOWN)
+    sizes = (f"{memory.label} {format_size(memory.size_bytes(config))}" for memory in memories)
     return (
-        f"{config.name}: {config.dim}×{config.dim} mesh, "
-        f"scratchpad {format_size(config.scratchpad_bytes)}, "
-        f"accumulator {format_size(config.accumulator_bytes)}, bus {config.bus_bytes} B, "
-        f"DRAM latency {config.dram_latency_cycles}, {config.clock_hz / 1e6:g} MHz, "
+        f"{config.name}: {config.dim}×{config.dim} mesh, {', '.join(sizes)}, "
+        f"bus {config.bus_bytes} B, DRAM latency {config.dram_latency_cycles}, {config.clock_hz / 1e6:g} MHz, "
         f"{config.technology_nm} nm{units}"
     )
 
@@ -49,10 +51,11 @@ def sweep_table(rows: Sequence[Row], title: str, width: int) -> RenderableType:
     columns = []
     if winner is not None:
         columns.append(Column("", "", ["★" if row is winner else "" for row in shown]))
+    shown_sizes = {memory.size for memory in had(rows)}
     for field, name, unit in _AXIS_COLUMNS:
         values = {getattr(row, field) for row in rows}
-        if field in _ALWAYS or len(values) > 1:
-            show = format_size if field.endswith("_bytes") and field != "bus_bytes" else str
+        if field in shown_sizes or len(values) > 1:
+            show = format_size if field in _SIZES else str
             columns.append(Column(name, unit, [show(getattr(row, field)) for row in shown]))
     columns += _cost_columns(shown)
     styles = ["bold green" if row is winner else "" if row.feasible else "dim" for row in shown]
@@ -156,10 +159,7 @@ def hardware_table(
     columns = [
         Column("name", "", list(machines), left=True),
         Column("dim", "PEs", [str(c.dim) for c in configs]),
-        Column("scratchpad", "bytes", [format_size(c.scratchpad_bytes) for c in configs]),
-        Column("banks", "", [str(c.scratchpad_banks) for c in configs], 3),
-        Column("accumulator", "bytes", [format_size(c.accumulator_bytes) for c in configs]),
-        Column("banks", "", [str(c.accumulator_banks) for c in configs], 3),
+        *(column for memory in had(configs) for column in _memory_columns(memory, configs)),
         Column("bus", "bytes", [str(c.bus_bytes) for c in configs]),
         Column("DRAM latency", "cycles", [str(c.dram_latency_cycles) for c in configs], 4),
         Column("clock", "MHz", [f"{c.clock_hz / 1e6:g}" for c in configs], 2),
@@ -169,6 +169,18 @@ def hardware_table(
         Column("area", "mm²", [significant(areas[name][1], 3) for name in machines], 1),
     ]
     return fit(columns, "Preset machines", width, [""] * len(configs))
+
+
+def _memory_columns(memory: Memory, configs: Sequence[HardwareConfig]) -> Iterator[Column]:
+    sizes = [format_size(memory.size_bytes(config)) for config in configs]
+    yield Column(memory.label, "bytes", sizes)
+    if memory.banks is not None:
+        yield Column("banks", "", [str(memory.bank_count(config)) for config in configs], 3)
+
+
+def had(machines: Sequence[Row | HardwareConfig]) -> tuple[Memory, ...]:
+    """Return the memories that have a name in tables and are in one of the machines at least."""
+    return tuple(m for m in SHOWN if any(m.size_bytes(machine) for machine in machines))
 
 
 def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:
@@ -226,24 +238,31 @@ def _ranking(rows: Sequence[Row]) -> list[str]:
     winners = [best(feasible, column) for column in ("edp_low_js", "edp_js", "edp_high_js")]
     low, nominal, high = (machine_label(row, rows) for row in winners if row is not None)
     if low == nominal == high:
-        return [f"★ best EDP: {nominal} (scratchpad / accumulator) with low and high energies too"]
+        return [f"★ best EDP: {nominal} ({size_names(rows)}) with low and high energies too"]
     ends = f"with low energies {low}, with high energies {high}"
-    return [f"★ best EDP: {nominal} (scratchpad / accumulator); {ends}"]
+    return [f"★ best EDP: {nominal} ({size_names(rows)}); {ends}"]
+
+
+def size_names(rows: Sequence[Row]) -> str:
+    """Return what the sizes of a `machine_label` are of."""
+    return " / ".join(memory.label for memory in had(rows))
 
 
 def machine_label(row: Row, rows: Sequence[Row]) -> str:
-    """Return scratchpad / accumulator of a machine and whatever else differs between `rows`."""
-    text = f"{format_size(row.scratchpad_bytes)} / {format_size(row.accumulator_bytes)}"
-    fields = varying(rows)
+    """Return the sizes of a machine's memories and whatever else differs between `rows`."""
+    text = " / ".join(format_size(memory.size_bytes(row)) for memory in had(rows))
+    fields = {name: field for name, field in varying(rows).items() if field not in _SIZES}
     return ", ".join([text, *(f"{name} {getattr(row, field)}" for name, field in fields.items())])
 
 
 def varying(rows: Sequence[Row]) -> dict[str, str]:
-    """Return what differs between the machines of `rows` beside the sizes: name to column."""
+    """Return what differs between the machines of `rows` beside the sizes of scratchpad and
+    accumulator: name to column."""
     return {
         f"{name} banks" if unit == "banks" else name: field
         for field, name, unit in _AXIS_COLUMNS
-        if field not in _ALWAYS and len({getattr(row, field) for row in rows}) > 1
+        if field not in (SCRATCHPAD.size, ACCUMULATOR.size)
+        and len({getattr(row, field) for row in rows}) > 1
     }
 
 

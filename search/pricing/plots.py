@@ -20,7 +20,7 @@ from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 from codesign.hw.sizes import format_size
 from codesign.search.pricing.breakdown import KernelRow, by_kind, groups, roof
 from codesign.search.pricing.evaluate import Result
-from codesign.search.pricing.machine_tables import machine_label, varying
+from codesign.search.pricing.machine_tables import machine_label, size_names, varying
 from codesign.search.pricing.sweep import Row, best, pareto
 from codesign.search.terminal.figures import prefix, significant
 
@@ -214,14 +214,14 @@ def pareto_front(rows: Sequence[Row], title: str) -> Figure:
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.xaxis.set_minor_formatter(NullFormatter())
-    _name_front(axis, x, y, names)
+    _name_front(axis, x, y, names, size_names(rows))
     axis.legend(loc="lower left", bbox_to_anchor=(1.02, 0), fontsize=8)
     return figure
 
 
-def _name_front(axis: Axes, x: Any, y: Any, names: Sequence[str]) -> None:
+def _name_front(axis: Axes, x: Any, y: Any, names: Sequence[str], sizes: str) -> None:
     """Number the machines of a front from left to right, and list them beside the axes."""
-    lines = ["Pareto front: scratchpad / accumulator"]
+    lines = [f"Pareto front: {sizes}"]
     lines += [f"{number:>2}  {name}" for number, name in enumerate(names[:_MOST_LABELS], 1)]
     if len(names) > _MOST_LABELS:
         lines.append(f"      and {len(names) - _MOST_LABELS} more to the right")

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from codesign.hw.sizes import format_size
 from codesign.search.joint.objectives import COSTS
+from codesign.search.joint.results import HEAT_AXES
 from codesign.search.report.content import Metric, Table, scaled, words
 from codesign.search.report.data import Record, SearchRun, kept_order, winners
 from codesign.search.terminal.figures import prefix, significant
@@ -82,7 +83,6 @@ def generations_table(run: SearchRun, charts: Sequence[Record]) -> Table | None:
 
 def heatmaps(run: SearchRun) -> list[Record]:
     """Return the machines around each winner: role, point, cells without those of equal machines."""
-    keys = ("dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes")
     costs = [key for key, cost in COSTS.items() if cost.mapped]
     roles: dict[int, str] = {}
     for role, p in winners(run).items():
@@ -90,9 +90,11 @@ def heatmaps(run: SearchRun) -> list[Record]:
         roles[p["point"]] = f"{known}, {role}" if known else role
     found = []
     for point, role in roles.items():
-        cells = {tuple(row[k] for k in keys): row for row in run.heatmap if row["point"] == point}
+        cells = {
+            tuple(row[k] for k in HEAT_AXES): row for row in run.heatmap if row["point"] == point
+        }
         if cells:
-            kept = (*keys, *costs, "infeasible")
+            kept = (*HEAT_AXES, *costs, "infeasible")
             shown = [
                 {k: row[k] for k in kept if row.get(k) not in (None, "")} for row in cells.values()
             ]

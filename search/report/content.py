@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from codesign.hw.machine.memories import SHOWN, Memory
 from codesign.hw.sizes import format_size
 from codesign.search.joint.objectives import COSTS, OBJECTIVES
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
@@ -23,9 +24,8 @@ _SPACE = {
         "d_ff": "FFN width {} in each layer", "sequence": "sequence length {}",
     },
     "hardware": {
-        "dim": "mesh side {} PEs", "scratchpad_bytes": "scratchpad {} bytes",
-        "accumulator_bytes": "accumulator {} bytes", "bus_bytes": "bus {} bytes a cycle",
-        "technology_nm": "{} nm",
+        "dim": "mesh side {} PEs", **{memory.size: f"{memory.label} {{}} bytes" for memory in SHOWN},
+        "bus_bytes": "bus {} bytes a cycle", "technology_nm": "{} nm",
     },
     "constraints": {
         "area_mm2": "area at most {} mm²", "power_w": "power at most {} W",
@@ -101,11 +101,8 @@ def architecture(point: Mapping[str, Any]) -> str:
 
 def machine(point: Mapping[str, Any]) -> str:
     """Return the machine of a point in one line."""
-    sizes = [format_size(point[f"{name}_bytes"]) for name in ("scratchpad", "accumulator")]
-    return (
-        f"{point['dim']}×{point['dim']} mesh, scratchpad {sizes[0]}, accumulator {sizes[1]}, "
-        f"bus {point['bus_bytes']} B"
-    )
+    sizes = [f"{m.label} {format_size(point[m.size])}" for m in SHOWN if point.get(m.size)]
+    return f"{point['dim']}×{point['dim']} mesh, {', '.join(sizes)}, bus {point['bus_bytes']} B"
 
 
 def verified(run: SearchRun) -> dict[int, str]:
@@ -142,7 +139,7 @@ def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
     costs = {key: _cost(key, metric) for key, metric in axes.items()}
     first = [_Column("", "point", "", lambda p: str(p["point"]), lambda p: p["point"])]
     first += [costs.pop("perplexity"), costs.pop("edp_js")]
-    columns = [*first, *_transformer_columns(), *_machine_columns()]
+    columns = [*first, *_transformer_columns(), *_machine_columns(run)]
     edp = axes["edp_js"]
     columns.append(
         _Column(
@@ -197,15 +194,19 @@ def _transformer_columns() -> list[_Column]:
     return [_Column("Transformer", *column) for column in made]
 
 
-def _machine_columns() -> list[_Column]:
-    def size(name: str) -> tuple[str, str, Callable[[Record], str], Callable[[Record], float]]:
-        key = f"{name}_bytes"
-        return name, "bytes", lambda p: format_size(p[key]), lambda p: p[key]
+def _machine_columns(run: SearchRun) -> list[_Column]:
+    def size(memory: Memory) -> tuple[str, str, Callable[[Record], str], Callable[[Record], float]]:
+        key = memory.size
+        return (
+            memory.label,
+            "bytes",
+            lambda p: format_size(p.get(key) or 0),
+            lambda p: p.get(key) or 0,
+        )
 
     made = (
         ("mesh", "PEs", lambda p: f"{p['dim']}×{p['dim']}", lambda p: p["dim"]),
-        size("scratchpad"),
-        size("accumulator"),
+        *(size(m) for m in SHOWN if any(p.get(m.size) for p in run.front)),
         ("bus", "bytes", lambda p: str(p["bus_bytes"]), lambda p: p["bus_bytes"]),
     )
     return [_Column("Machine", *column) for column in made]
@@ -345,7 +346,7 @@ def _choices(values: Any, key: str) -> str:
     if key == "sram_timing":
         return _SRAM_TIMING[bool(values)]
     many = values if isinstance(values, list) else [values]
-    size = key in ("scratchpad_bytes", "accumulator_bytes")
+    size = key in {memory.size for memory in SHOWN}
     texts = [format_size(v) if size and isinstance(v, int) else str(v) for v in many]
     if len(many) <= 6:
         return ", ".join(texts)

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from codesign.hw.errors import CodesignError
+from codesign.hw.machine.memories import SHOWN
 from codesign.hw.platform.parquet_file import Table
 from codesign.hw.platform.text import reason, said
 from codesign.search.joint.objectives import COSTS
-from codesign.search.joint.results import FrontPoint, HeatCell, Rank, Spending
+from codesign.search.joint.results import HEAT_AXES, FrontPoint, HeatCell, Rank, Spending
 from codesign.search.runs.records import is_number, read_json, require_types
 
 Record = dict[str, Any]
@@ -23,9 +24,9 @@ Record = dict[str, Any]
 CLOUD_POINTS = 4000  # candidates drawn behind the front
 _CLOUD_SEED = 0
 _FRONT_COLUMNS = (
-    "point", "layers", "d_model", "heads", "d_ff", "perplexity", "dim", "scratchpad_bytes",
-    "accumulator_bytes", "bus_bytes", "clock_hz", "technology_nm", "cycles", "latency_s",
-    "energy_j", "energy_low_j", "energy_high_j", "edp_js", "edp_low_js", "edp_high_js", "area_mm2",
+    "point", "layers", "d_model", "heads", "d_ff", "perplexity", "dim",
+    *(memory.size for memory in SHOWN if memory.addressed), "bus_bytes", "clock_hz", "technology_nm", "cycles",
+    "latency_s", "energy_j", "energy_low_j", "energy_high_j", "edp_js", "edp_low_js", "edp_high_js", "area_mm2",
 )  # fmt: skip
 REMEDY = "resume or repeat its search"
 ROLES = ("least EDP", "knee", "best quality")
@@ -135,7 +136,7 @@ def read_run(path: Path) -> SearchRun:
         feasible=feasible,
         generations=_table(path, "generations.parquet", ("generation", "evaluations"), _Generation, numeric=True) or [],
         spending=_table(path, "spending.parquet", ("point", "kind", "component", "cycles", "energy_j"), Spending) or [],
-        heatmap=_table(path, "heatmap.parquet", ("point", "dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes", "edp_js"), HeatCell) or [],
+        heatmap=_table(path, "heatmap.parquet", ("point", *HEAT_AXES, "edp_js"), HeatCell) or [],
         robustness=_table(path, "robustness.parquet", ("point", "table", "edp_js", "rank", "on_front"), Rank) or [],
         baseline=_json(path, "baseline.json") or {},
         verification=_table(path, "verification.parquet", ("point", "verified", "cycles", "rtl_cycles"), _Verified) or [],

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from codesign.hw.machine.memories import SHOWN
 from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.text import printable
 from codesign.search.joint.published import PUBLISHED_SOURCE
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 _TEMPLATES = Path(__file__).parent / "templates"
 _DRAWN = (
     "point", "layers", "d_model", "heads", "d_ff", "perplexity", "perplexity_is_proxy", "dim",
-    "scratchpad_bytes", "accumulator_bytes", "scratchpad_banks", "accumulator_banks", "bus_bytes",
+    *(memory.size for memory in SHOWN), *(memory.banks for memory in SHOWN if memory.banks), "bus_bytes",
     "clock_hz", "technology_nm", "latency_s", "energy_j", "energy_low_j", "energy_high_j", "edp_js",
     "edp_low_js", "edp_high_js", "area_mm2", "power_w", "utilization",
 )  # fmt: skip

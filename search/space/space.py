@@ -19,6 +19,7 @@ import tomli_w
 from codesign.hw.errors import CodesignError, ConfigError
 from codesign.hw.machine.config import LARGEST as LARGEST_OF_MACHINE
 from codesign.hw.machine.config import PRESETS, HardwareConfig
+from codesign.hw.machine.memories import MEMORIES, SHOWN
 from codesign.hw.platform.text import said
 from codesign.models.supernet.space import SMALL, Space
 from codesign.models.zoo.decoder import (
@@ -50,6 +51,7 @@ DEFAULT_AXES: Mapping[str, tuple[int, ...]] = {
     "bus_bytes": (8, 16, 32, 64),
 }
 CHOSEN = ("layers", "d_model", "heads", "d_ff")  # genes of a Transformer
+_MAY_BE_NONE = {memory.size for memory in MEMORIES if not memory.addressed}
 MACHINE_FIELDS = tuple(f.name for f in fields(HardwareConfig) if type(f.default) is int)
 
 
@@ -198,8 +200,8 @@ class SearchSpace:
         return self.canonical(np.array(rows, dtype=np.uint8))
 
     def _nearest(self, name: str, values: tuple[int, ...]) -> int:
-        own = int(getattr(self.base, name))
-        return min(range(len(values)), key=lambda i: (abs(math.log(values[i] / own)), i))
+        own = int(getattr(self.base, name)) or 1  # a memory that the base has not: least is nearest
+        return min(range(len(values)), key=lambda i: (abs(math.log((values[i] or 1) / own)), i))
 
     def genes(self, machine: Mapping[str, int], shape: Shape) -> Genes:
         """The candidate [genes] of a machine's fields and a Transformer.
@@ -378,13 +380,11 @@ def _place(name: str, values: tuple[int, ...], value: int) -> int:
 def machine_name(base: HardwareConfig, values: Mapping[str, int]) -> str:
     """A short name that tells machines of one space apart: 16x16-64K-256K-16B."""
     full = asdict(base) | dict(values)
-    size = {key: f"{full[f'{key}_bytes'] / K:g}K" for key in ("scratchpad", "accumulator")}
-    name = f"{full['dim']}x{full['dim']}-{size['scratchpad']}-{size['accumulator']}"
-    name += f"-{full['bus_bytes']}B"
-    extra = [
-        n for n in values if n not in ("dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes")
-    ]
-    short = {"scratchpad_banks": "sb", "accumulator_banks": "ab"}
+    sizes = {memory.size: full[memory.size] for memory in SHOWN}
+    parts = [f"{full['dim']}x{full['dim']}", *(f"{size / K:g}K" for size in sizes.values() if size)]
+    name = "-".join([*parts, f"{full['bus_bytes']}B"])
+    extra = [n for n in values if n not in ("dim", *sizes, "bus_bytes")]
+    short = {memory.banks: f"{memory.name[0]}b" for memory in SHOWN}
     changed = [f"{short.get(n, n)}{values[n]}" for n in extra if values[n] != getattr(base, n)]
     return "-".join([name, *changed])
 
@@ -409,7 +409,7 @@ def _bad_choices(name: str, values: Sequence[int]) -> Iterator[str]:
     elif len(values) > MOST_CHOICES:
         yield f"{name} has {len(values)} choices but at most {MOST_CHOICES}"
     for value in values:
-        if type(value) is not int or value < 1:
+        if type(value) is not int or value < (0 if name in _MAY_BE_NONE else 1):
             yield bad_choice(name, value)
             break
         most = LARGEST.get(name, LARGEST_OF_MACHINE)

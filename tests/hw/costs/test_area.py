@@ -19,6 +19,7 @@ from published_area import (
 from codesign.hw.costs import area, sram
 from codesign.hw.errors import TableError
 from codesign.hw.machine.config import PRESETS, HardwareConfig, preset
+from codesign.hw.machine.memories import PARAMETERS
 
 
 def test_ratio_of_gemminis_memories() -> None:
@@ -123,7 +124,7 @@ def test_lanes_by_the_side_of_the_mesh(dim: int) -> None:
     columns = ("gelu", "compare", "exp", "moment", "normalize")
     nonlinear = dim * sum(lane[name] for name in columns) + lane["divide"] + lane["sqrt"]
     assert parts["nonlinear"][1] == pytest.approx(nonlinear)
-    logic = parts["requantize"][1] - sram.parameters(config).area_mm2[1]
+    logic = parts["requantize"][1] - sram.macros(PARAMETERS, config).area_mm2[1]
     assert logic == pytest.approx(dim * (lane["scale"] + lane["requantize"]))
 
 

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 
 from codesign.hw.costs import area, sram, synthesis
 from codesign.hw.machine.config import PRESETS, HardwareConfig, preset
+from codesign.hw.machine.memories import MEMORIES
 from codesign.hw.platform.installation import install_command
 from codesign.hw.simulation import simulator
 from codesign.hw.simulation.verilator import SimulatorError
@@ -79,11 +80,7 @@ def _mapped(component: str) -> float:
 def _modelled(component: str) -> tuple[float, float]:
     """Logic of a component by the area model, um2 at 45 nm: low and nominal."""
     whole = area.area_mm2(MACHINE).components[component]
-    memories = {
-        "scratchpad": sram.scratchpad(MACHINE).area_mm2,
-        "accumulator": sram.accumulator(MACHINE).area_mm2,
-        "requantize": sram.parameters(MACHINE).area_mm2,
-    }
+    memories = {memory.component: sram.macros(memory, MACHINE).area_mm2 for memory in MEMORIES}
     memory = memories.get(component, (0.0, 0.0, 0.0))
     return 1e6 * (whole[0] - memory[0]), 1e6 * (whole[1] - memory[1])
 

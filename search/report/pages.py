@@ -124,6 +124,7 @@ def _data(
             for key, m in axes.items()
         },
         "axes": list(axes),
+        "memories": [{"label": m.label, "size": m.size, "banks": m.banks} for m in SHOWN],
         "start": content.start_axes(run, axes),
         "front": [{key: p.get(key) for key in _DRAWN} for p in run.front],
         "cloud": run.cloud,

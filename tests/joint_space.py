@@ -4,13 +4,21 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.price_store import PriceStore
 from codesign.search.joint.problem import Problem
+from codesign.search.space.networks import networks
 from codesign.search.space.quality import ScalingLaw
-from codesign.search.space.space import Architectures, Constraints, SearchSpace
+from codesign.search.space.space import Constraints, SearchSpace
 
 K = 1024
 
 SMALL = SearchSpace(
-    Architectures((2, 3), (48, 96), (4, 8, 12), (64, 128, 192, 256), sequence=32, vocab_size=500),
+    networks(
+        layers=(2, 3),
+        d_model=(48, 96),
+        heads=(4, 8, 12),
+        d_ff=(64, 128, 192, 256),
+        sequence=32,
+        vocab_size=500,
+    ),
     HardwareConfig(scratchpad_banks=8, accumulator_banks=4),
     (
         ("dim", (8, 16)),

@@ -20,6 +20,6 @@ def write_table(path: Path, rows: int, noise: float = 0.0) -> Path:
         writer.writerow(["layers", "d_model", "heads", "d_ff", "perplexity", "seed"])
         for row, value in zip(genes, truth, strict=True):
             shape = SMALL.shape(row)
-            heads, d_ff = (",".join(map(str, v)) for v in (shape.heads, shape.d_ff))
-            writer.writerow([shape.layers, shape.d_model, heads, d_ff, repr(float(value)), 7])
+            heads, d_ff = (",".join(map(str, v)) for v in (shape["heads"], shape["d_ff"]))
+            writer.writerow([shape["layers"], shape["d_model"], heads, d_ff, repr(float(value)), 7])
     return path

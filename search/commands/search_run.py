@@ -34,8 +34,9 @@ from codesign.search.joint.search_state import Checkpoint, Progress, request_dig
 from codesign.search.runs import output
 from codesign.search.runs.files import RUN_FILE
 from codesign.search.runs.output import OutputError, RunDirectory
+from codesign.search.space.networks import SpaceError
 from codesign.search.space.quality import Quality, load_quality
-from codesign.search.space.space import Genes, SearchSpace, Shape, SpaceError
+from codesign.search.space.space import Genes, SearchSpace
 from codesign.search.space.space_file import read_space
 from codesign.search.terminal.messages import say
 from codesign.search.terminal.progress import Show, stages
@@ -302,8 +303,7 @@ def _start(path: Path, space: SearchSpace) -> Genes:
 def _genes(row: Mapping[str, str], space: SearchSpace) -> Genes | None:
     try:
         machine = {name: int(row[name]) for name, _ in space.axes}
-        heads, d_ff = (tuple(map(int, row[name].split(","))) for name in ("heads", "d_ff"))
-        return space.genes(machine, Shape(int(row["d_model"]), heads, d_ff))
+        return space.genes(machine, space.transformer.told(row))
     except (KeyError, ValueError, AttributeError, TypeError, SpaceError):
         return None
 

@@ -18,7 +18,6 @@ from codesign.search.joint.price_store import PriceStore, cache_folder
 from codesign.search.joint.pricing_pool import pool_of
 from codesign.search.joint.problem import Problem
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
-from codesign.search.joint.results import model_name
 from codesign.search.joint.search import Listener
 from codesign.search.joint.search_state import LOSSES, Checkpoint, request_digest
 from codesign.search.joint.two_stage import Strategy, compare
@@ -141,7 +140,7 @@ def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> bytes:
                 {
                     "strategy": one.name,
                     **dict(zip(columns, values, strict=True)),
-                    "model": model_name(space.shape(genes)),
+                    "model": space.transformer.name(space.shape(genes)),
                     "hardware": space.machine(number).name,
                 }
             )

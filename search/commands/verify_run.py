@@ -33,7 +33,7 @@ from codesign.search.checks.kernel_pool import (
 )
 from codesign.search.checks.verify import Distinct, Options
 from codesign.search.joint.blocks import graph
-from codesign.search.joint.finished_run import FinishedRun, open_run, shape_of
+from codesign.search.joint.finished_run import FinishedRun, open_run
 from codesign.search.joint.front import thinned
 from codesign.search.joint.price_store import code_digest
 from codesign.search.joint.results import FrontPoint, front_point
@@ -164,7 +164,7 @@ def compile_point(
             f"{simulator.LARGEST_DIM}: choose others with --points"
         )
     table = cost_table(config, run.tables)
-    plan = lower(graph(run.space.transformer, shape_of(point)), config, run.objective, table)
+    plan = lower(graph(run.space.transformer, run.shape(point)), config, run.objective, table)
     difference = _difference(run, point, result(plan, table, run.area_tables), quality)
     jobs = []
     for kernel in verify.distinct(plan):
@@ -183,7 +183,7 @@ def _difference(
     if quality is not None:
         perplexity = float(quality.perplexity(run.space, run.genes(point)[None])[0])
     is_proxy = bool(run.judged_by["is_proxy"])
-    found = front_point(run.space, shape_of(point), point.point, perplexity, is_proxy, priced)
+    found = front_point(run.space, run.shape(point), point.point, perplexity, is_proxy, priced)
     for column, listed in asdict(point).items():
         value = getattr(found, column)
         # Libraries of mathematics may differ in the last bit of a perplexity; costs may not.

@@ -21,8 +21,9 @@ from codesign.search.joint.results import FrontPoint
 from codesign.search.joint.search import Settings
 from codesign.search.runs.files import RUN_FILE
 from codesign.search.runs.records import read_json, record
+from codesign.search.space.networks import Shape, SpaceError
 from codesign.search.space.quality import Quality, load_quality
-from codesign.search.space.space import Genes, SearchSpace, Shape, SpaceError
+from codesign.search.space.space import Genes, SearchSpace
 from codesign.search.space.space_file import space_of
 
 FRONT_FILE = "front.parquet"
@@ -49,9 +50,13 @@ class FinishedRun:
     def genes(self, point: FrontPoint) -> Genes:
         """The candidate of a point [genes]; raises RunError where the space does not have it."""
         try:
-            return self.space.genes(self._machine_values(point), shape_of(point))
+            return self.space.genes(self._machine_values(point), self.shape(point))
         except SpaceError as error:
             raise self._not_of_the_space(point, str(error)) from error
+
+    def shape(self, point: FrontPoint) -> Shape:
+        """The network of a point."""
+        return self.space.transformer.told(vars(point))
 
     def machine(self, point: FrontPoint) -> HardwareConfig:
         """The machine of a point; raises RunError where the space does not have it."""
@@ -90,12 +95,6 @@ class FinishedRun:
             f"the perplexities of {self.path} come from {known['source']}: "
             + ("drop --quality" if known["is_proxy"] else "name that table with --quality")
         )
-
-
-def shape_of(point: FrontPoint) -> Shape:
-    """The Transformer of a point."""
-    heads, d_ff = (tuple(map(int, text.split(","))) for text in (point.heads, point.d_ff))
-    return Shape(point.d_model, heads, d_ff)
 
 
 def open_run(path: Path) -> FinishedRun:

@@ -1,10 +1,11 @@
 """Bulk evaluation: what many candidates cost, from tables of what each of their layers costs.
 
-A row of the tables holds cycles and events of one layer (heads, d_ff) of one d_model on one machine;
+A row of the tables holds cycles and events of one layer on one machine;
 a candidate is the sum of its rows, in integers, and is priced by the same functions as a single
 `Result`. Rows are filled when a candidate first touches them, from the prices of kernel groups.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -179,31 +180,45 @@ class NetworkTables:
 
         Where a candidate has no such layer the place is that of the empty row, the last.
         """
-        space, t = self.space, self.space.transformer
-        width = len(t.heads) * len(t.d_ff)
-        at = space.columns
-        heads, d_ff = (np.ascontiguousarray(genes[:, at[name]].T) for name in ("heads", "d_ff"))
-        start = genes[:, at["d_model"]][:, 0].astype(np.int32) * (2 * width)
-        depth = space.layers(genes).astype(np.int32)
-        places: Places = np.empty(heads.shape, dtype=np.int32)
+        space, width = self.space, self._width
+        layered = [np.ascontiguousarray(genes[:, at].T) for at in space.layer_columns]
+        sizes = [len(values) for _, values in space.transformer.of_layer]
+        steps = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+        start = self._network_numbers(genes) * np.int32(2 * width)
+        depth = space.depth(genes).astype(np.int32)
+        places: Places = np.empty((space.most_layers, len(genes)), dtype=np.int32)
         for position, place in enumerate(places):
-            np.multiply(heads[position], len(t.d_ff), out=place, dtype=np.int32)
-            place += d_ff[position]
-            place += start
+            place[:] = start
+            for axis, step in zip(layered, steps, strict=True):
+                place += axis[position] if step == 1 else axis[position] * np.int32(step)
             place += np.where(depth == position + 1, TAIL * width, INNER * width).astype(np.int32)
             place[depth <= position] = self._empty_row
         return places
 
+    def _network_numbers(self, genes: Genes) -> Places:
+        """Which values of their own the networks of candidates have [n]: a number in their grid."""
+        number = np.zeros(len(genes), dtype=np.int32)
+        for name, values in self.space.transformer.of_network:
+            number *= np.int32(len(values))
+            number += genes[:, self.space.columns[name]][:, 0]
+        return number
+
+    @cached_property
+    def _width(self) -> int:
+        """Layers that differ, in networks with the same values of their own."""
+        return math.prod(len(values) for _, values in self.space.transformer.of_layer)
+
     @cached_property
     def _empty_row(self) -> int:
-        t = self.space.transformer
-        return len(t.d_model) * 2 * len(t.heads) * len(t.d_ff)
+        own = math.prod(len(values) for _, values in self.space.transformer.of_network)
+        return own * 2 * self._width
 
-    def _blocks(self, d_model: int, machine: Machine) -> Blocks:
+    def _blocks(self, network: int, machine: Machine) -> Blocks:
         assert machine.config is not None
-        return blocks(
-            self.space.transformer, self.space.transformer.d_model[d_model], machine.config
-        )
+        own = self.space.transformer.of_network
+        at = np.unravel_index(network, [len(values) for _, values in own]) if own else ()
+        values = tuple(values[int(i)] for (_, values), i in zip(own, at, strict=True))
+        return blocks(self.space.transformer, values, machine.config)
 
     def _fill(
         self, touched: dict[int, Places], progress: Callable[[int, int], None] | None
@@ -223,10 +238,10 @@ class NetworkTables:
         for number, new in missing:
             self._compose(number, new)
 
-    def _by_d_model(self, places: Ints) -> dict[int, Ints]:
-        width = 2 * len(self.space.transformer.heads) * len(self.space.transformer.d_ff)
-        owner = places // width
-        return {int(d): places[owner == d] - d * width for d in np.unique(owner)}
+    def _by_network(self, places: Ints) -> dict[int, Ints]:
+        """Places of layers in the rows of a machine, as places in the blocks of their networks."""
+        owner = places // (2 * self._width)
+        return {int(n): places[owner == n] - n * 2 * self._width for n in np.unique(owner)}
 
     def _groups(self, number: int, places: Ints) -> dict[bytes, GroupShape]:
         """The groups that layers of a machine consist of, by the names of their prices."""
@@ -234,8 +249,8 @@ class NetworkTables:
         assert machine.config is not None and machine.table is not None
         digest = machine_digest(machine.config, self.objective, machine.table)
         found = {}
-        for d_model, layers in self._by_d_model(places).items():
-            parts = self._blocks(d_model, machine)
+        for network, layers in self._by_network(places).items():
+            parts = self._blocks(network, machine)
             counts = parts.counts.reshape(-1, len(parts.shapes))[layers]
             for i in np.flatnonzero(counts.any(axis=0)):
                 found[price_key(digest, parts.shapes[i])] = parts.shapes[i]
@@ -269,14 +284,13 @@ class NetworkTables:
         assert machine.config is not None and machine.table is not None
         digest = machine_digest(machine.config, self.objective, machine.table)
         rows = self._layers[number]
-        width = 2 * len(self.space.transformer.heads) * len(self.space.transformer.d_ff)
-        for d_model, layers in self._by_d_model(places).items():
-            parts = self._blocks(d_model, machine)
+        for network, layers in self._by_network(places).items():
+            parts = self._blocks(network, machine)
             counts = parts.counts.reshape(-1, len(parts.shapes))[layers]
             used = np.flatnonzero(counts.any(axis=0))
             prices = self.store.get([price_key(digest, parts.shapes[i]) for i in used])
             fits_nowhere = counts[:, used] @ (prices[:, 0] < 0) > 0
-            rows.set(layers + d_model * width, counts[:, used] @ prices, fits_nowhere)
+            rows.set(layers + network * 2 * self._width, counts[:, used] @ prices, fits_nowhere)
 
     def require_fit(self, number: int) -> HardwareConfig:
         """The machine of a number; raises MappingError where none can be built."""

@@ -27,7 +27,7 @@ Floats = npt.NDArray[np.float64]
 
 CROSSOVER = 0.9  # of pairs
 FAR_JUMP = 0.25  # of mutated genes: any value; the others move by a step or two
-ALL_LAYERS = 0.15  # of offspring: heads or FFN widths of all layers move together
+ALL_LAYERS = 0.15  # of offspring: the values of all layers on one axis move together
 _UNRANKED = -1  # rank of candidates that break constraints: the survival gives them none
 
 
@@ -130,22 +130,20 @@ def random_search(space: SearchSpace, seed: int, chunk: int) -> Iterator[Genes]:
 def every_candidate(space: SearchSpace, chunk: int) -> Iterator[Genes]:
     """All candidates of a space in order, `chunk` or fewer at a time."""
     t, at = space.transformer, space.columns
-    machine_sizes = [len(values) for _, values in space.axes]
-    for depth, layers in enumerate(t.layers):
-        chosen = 1 if t.uniform else layers  # layers whose genes are free
-        sizes = [*machine_sizes, len(t.d_model)] + [len(t.heads), len(t.d_ff)] * chosen
+    own = [at[name].start for name, _ in t.of_network]
+    fixed = [*range(len(space.axes)), *own]  # columns that every candidate has a value of
+    fixed_sizes = [len(v) for _, v in space.axes] + [len(v) for _, v in t.of_network]
+    for place, depth in enumerate(t.depths):
+        chosen = 1 if t.uniform else depth  # layers whose genes are free
+        free = [of.start + layer for layer in range(chosen) for of in space.layer_columns]
+        sizes = fixed_sizes + [len(values) for _, values in t.of_layer] * chosen
         total = int(np.prod(sizes, dtype=object))
         for start in range(0, total, chunk):
             numbers = np.arange(start, min(start + chunk, total))
-            places = np.unravel_index(numbers, sizes)
             genes = np.zeros((len(numbers), len(space.cardinalities)), dtype=np.uint8)
-            genes[:, at["machine"]] = np.stack(places[: len(machine_sizes)], axis=1)
-            genes[:, at["layers"]] = depth
-            genes[:, at["d_model"]] = places[len(machine_sizes)][:, None]
-            rest = places[len(machine_sizes) + 1 :]
-            for layer in range(chosen):
-                genes[:, at["heads"].start + layer] = rest[2 * layer]
-                genes[:, at["d_ff"].start + layer] = rest[2 * layer + 1]
+            genes[:, fixed + free] = np.stack(np.unravel_index(numbers, sizes), axis=1)
+            if t.depth is not None:
+                genes[:, at[t.depth.name]] = place
             yield space.canonical(genes)
 
 
@@ -156,17 +154,14 @@ def _names(genes: npt.NDArray[Any]) -> list[bytes]:
 def _unfolded(space: SearchSpace, genes: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
     """Candidates [n, genes] whose absent layers repeat the last one."""
     genes = genes.astype(np.int64)
-    depth = space.layers(genes)
-    layer = np.minimum(np.arange(space.most_layers), depth[:, None] - 1)
-    for name in ("heads", "d_ff"):
-        genes[:, space.columns[name]] = np.take_along_axis(
-            genes[:, space.columns[name]], layer, axis=1
-        )
+    layer = np.minimum(np.arange(space.most_layers), space.depth(genes)[:, None] - 1)
+    for at in space.layer_columns:
+        genes[:, at] = np.take_along_axis(genes[:, at], layer, axis=1)
     return genes
 
 
 class _Exchange(Crossover):  # type: ignore[misc]
-    """Each gene comes from either parent; the two genes of a layer come together."""
+    """Each gene comes from either parent; the genes of a layer come together."""
 
     def __init__(self, space: SearchSpace) -> None:
         super().__init__(n_parents=2, n_offsprings=2, prob=CROSSOVER)
@@ -175,8 +170,8 @@ class _Exchange(Crossover):  # type: ignore[misc]
     def _do(self, problem: Any, X: Any, *args: Any, random_state: Any = None, **kwargs: Any) -> Any:
         first, second = (_unfolded(self.space, parents) for parents in X)
         swap = random_state.random(first.shape) < 0.5
-        at = self.space.columns
-        swap[:, at["d_ff"]] = swap[:, at["heads"]]
+        for at in self.space.layer_columns[1:]:
+            swap[:, at] = swap[:, self.space.layer_columns[0]]
         children = np.where(swap, second, first), np.where(swap, first, second)
         return np.stack([self.space.canonical(child) for child in children])
 
@@ -199,9 +194,9 @@ class _Steps(Mutation):  # type: ignore[misc]
         genes = np.where(chosen, moved, genes)
         shift = rng.choice((-1, 1), count)
         together = rng.random(count) < ALL_LAYERS
-        of_heads = rng.random(count) < 0.5
-        for name, picked in (("heads", of_heads), ("d_ff", ~of_heads)):
-            genes[:, self.space.columns[name]] += (shift * (together & picked))[:, None]
+        axis = (rng.random(count) * len(self.space.layer_columns)).astype(int)
+        for number, at in enumerate(self.space.layer_columns):
+            genes[:, at] += (shift * (together & (axis == number)))[:, None]
         return self.space.canonical(np.clip(genes, 0, most - 1))
 
 

@@ -27,8 +27,9 @@ from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.joint.search_state import LOSSES, Progress
 from codesign.search.pricing.evaluate import KernelResult, Result, cost_columns, evaluate
 from codesign.search.pricing.sweep import MACHINE_FIELDS
+from codesign.search.space.networks import Shape
 from codesign.search.space.quality import Quality
-from codesign.search.space.space import Genes, SearchSpace, Shape
+from codesign.search.space.space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 
@@ -201,11 +202,13 @@ def evaluated_parquet(problem: Problem, genes: Genes) -> bytes:
         name: np.array(values, dtype=np.int64)[genes[:, k]]
         for k, (name, values) in enumerate(space.axes)
     }
-    columns["layers"] = space.layers(genes).astype(np.int16)
-    columns["d_model"] = space.d_model(genes).astype(np.int32)
-    for name, values in (("heads", space.heads(genes)), ("d_ff", space.d_ff(genes))):
-        for layer in range(space.most_layers):
-            columns[f"{name}_{layer}"] = values[:, layer].astype(np.int32)
+    for axis in space.transformer.axes:
+        found = space.values(axis.name, genes)
+        if axis.scope == "layer":
+            for layer in range(space.most_layers):
+                columns[f"{axis.name}_{layer}"] = found[:, layer].astype(np.int32)
+        else:
+            columns[axis.name] = found.astype(np.int16 if axis.scope == "depth" else np.int32)
     columns["perplexity"] = problem.quality.perplexity(space, genes)
     for name in ("cycles", "latency_s", "energy_j", "edp_js", "power_w", "area_mm2"):
         columns[name] = getattr(costs, name)
@@ -213,16 +216,6 @@ def evaluated_parquet(problem: Problem, genes: Genes) -> bytes:
     sink = io.BytesIO()
     pq.write_table(pa.table(columns), sink, compression="zstd")
     return sink.getvalue()
-
-
-def model_name(shape: Shape) -> str:
-    """A Transformer in one line: 6L-768d-h12,6,...-f1280,..."""
-    return f"{shape.layers}L-{shape.d_model}d-h{_each(shape.heads)}-f{_each(shape.d_ff)}"
-
-
-def _each(values: Sequence[int]) -> str:
-    """One number where all are equal, else a list."""
-    return str(values[0]) if len(set(values)) == 1 else ",".join(map(str, values))
 
 
 def _full(problem: Problem, genes: Any) -> Result:
@@ -242,7 +235,7 @@ def _full(problem: Problem, genes: Any) -> Result:
     )
     if not same:
         raise Mismatch(
-            f"{model_name(space.shape(genes))} on {config.name} takes {result.cycles:,} cycles "
+            f"{space.transformer.name(space.shape(genes))} on {config.name} takes {result.cycles:,} cycles "
             f"compiled and {cycles[0]:,} in bulk: this is a bug in codesign, report the command"
         )
     return result
@@ -253,21 +246,24 @@ def front_point(
 ) -> FrontPoint:
     """The row of a front that a Transformer of the space has by its `result` on a machine."""
     config = result.config
+    shown: dict[str, Any] = {name: told(value) for name, value in shape.values}
     return FrontPoint(
         point=number,
-        layers=shape.layers,
-        d_model=shape.d_model,
-        heads=",".join(map(str, shape.heads)),
-        d_ff=",".join(map(str, shape.d_ff)),
+        **shown,
         perplexity=perplexity,
         perplexity_is_proxy=is_proxy,
-        model=model_name(shape),
+        model=space.transformer.name(shape),
         hardware=config.name,
         **{name: getattr(config, name) for name in MACHINE_FIELDS},
         **cost_columns(result),
         power_w=float(result.energy_j[1]) / result.latency_s,
         parameters=parameter_count(space.network(shape)),
     )
+
+
+def told(value: int | tuple[int, ...]) -> int | str:
+    """A value on an axis as a column holds it: of a layer axis one a layer, with commas."""
+    return value if isinstance(value, int) else ",".join(map(str, value))
 
 
 # -- What a point spends -----------------------------------------------------------------------------
@@ -436,7 +432,7 @@ def _baseline(problem: Problem, done: Progress) -> Baseline:
             )
         )
     return Baseline(
-        model=model_name(shape),
+        model=space.transformer.name(shape),
         hardware=config.name,
         perplexity=perplexity,
         perplexity_is_proxy=problem.quality.is_proxy,

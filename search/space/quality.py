@@ -19,7 +19,8 @@ from codesign.hw.errors import CodesignError
 from codesign.models.quality import perplexities, predictor
 from codesign.models.quality.perplexities import Measured
 from codesign.models.quality.predictor import Predictor
-from codesign.search.space.space import Genes, SearchSpace, Shape
+from codesign.search.space.networks import Shape
+from codesign.search.space.space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
 
@@ -60,16 +61,6 @@ class Quality(Protocol):
         """Perplexity of each candidate [n]."""
 
 
-def non_embedding_parameters(d_model: Any, heads: Any, d_ff: Any) -> Any:
-    """Weights of all layers [n] of widths [n], heads [n, layers] and FFN widths [n, layers].
-
-    Kaplan et al., eq. 2.1: 2 d_model (2 d_attention + d_ff) a layer, biases and embeddings left
-    out. Heads are d_model / 12 wide; absent layers are 0.
-    """
-    attention = np.asarray(heads) * (np.asarray(d_model)[..., None] // 12)
-    return 2 * np.asarray(d_model) * (2 * attention + np.asarray(d_ff)).sum(axis=-1)
-
-
 @dataclass(frozen=True)
 class ScalingLaw:
     """The analytic proxy: exp((8.8e13 / N)^0.076) of the non-embedding parameters N."""
@@ -86,9 +77,8 @@ class ScalingLaw:
 
     def perplexity(self, space: SearchSpace, genes: Genes) -> Floats:
         """Perplexity [n] by the scaling law."""
-        parameters = non_embedding_parameters(
-            space.d_model(genes), space.heads(genes), space.d_ff(genes)
-        )
+        t = space.transformer
+        parameters = t.kind.layer_parameters(space.all_values(genes), dict(t.options))
         found: Floats = np.exp((KAPLAN_PARAMETERS / parameters) ** KAPLAN_EXPONENT)
         return found
 
@@ -118,15 +108,15 @@ class MeasuredSubnets:
 
     def perplexity(self, space: SearchSpace, genes: Genes) -> Floats:
         """Perplexity [n]: as measured, else as predicted; of the space it was loaded for."""
-        d_model, layers = space.d_model(genes), space.layers(genes)
-        widths = {shape.d_model for shape in self.measured}
-        depths = {shape.layers for shape in self.measured}
-        logs = self.fitted.log_perplexity(d_model, space.heads(genes), space.d_ff(genes))
+        values = space.all_values(genes)
+        logs = self.fitted.log_perplexity(values["d_model"], values["heads"], values["d_ff"])
         found: Floats = np.exp(np.round(logs, DECIMALS))
-        for row in np.flatnonzero(np.isin(d_model, [*widths]) & np.isin(layers, [*depths])):
-            known = self.measured.get(space.shape(genes[row]))
-            if known is not None:
-                found[row] = known
+        alike = np.ones(len(genes), dtype=bool)  # in what a network has once to a measured one
+        for name in ("d_model", "layers"):
+            alike &= np.isin(values[name], [*{shape[name] for shape in self.measured}])
+        rows = np.flatnonzero(alike)
+        for row, shape in zip(rows.tolist(), space.shapes(genes[rows]), strict=True):
+            found[row] = self.measured.get(shape, found[row])
         return found
 
 
@@ -159,9 +149,13 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
         f"{len(rows)} measured subnets of {path.name}" + (f" on {text}" if text else "") + how,
         f"perplexity of {text}" if text else "perplexity",
         hashlib.sha256(content.encode()).hexdigest()[:16],
-        {Shape(row.d_model, row.heads, row.d_ff): row.perplexity for row in rows},
+        {_shape(row): row.perplexity for row in rows},
         fitted,
     )
+
+
+def _shape(row: Measured) -> Shape:
+    return Shape.of(layers=row.layers, d_model=row.d_model, heads=row.heads, d_ff=row.d_ff)
 
 
 def _beyond(rows: Sequence[Measured], space: SearchSpace) -> Iterator[str]:
@@ -173,7 +167,7 @@ def _beyond(rows: Sequence[Measured], space: SearchSpace) -> Iterator[str]:
         "d_ff": [d_ff for row in rows for d_ff in row.d_ff],
     }
     for name, values in measured.items():
-        choices = getattr(space.transformer, name)
+        choices = space.transformer[name]
         if min(choices) < min(values) or max(choices) > max(values):
             yield f"{name} {_range(choices)}, measured {_range(values)}"
 
@@ -182,12 +176,13 @@ def _notes(
     rows: Sequence[Measured], metadata: Mapping[str, Any], space: SearchSpace
 ) -> Iterator[str]:
     """What a reader of the numbers should know of a table and a space that differ."""
-    unseen = sorted({*space.transformer.d_model} - {row.d_model for row in rows})
+    unseen = sorted({*space.transformer["d_model"]} - {row.d_model for row in rows})
     if unseen:
         yield f"no subnet of d_model {', '.join(map(str, unseen))} was measured"
     words = _mapping(metadata.get("space")).get("vocab_size")
-    if words is not None and words != space.transformer.vocab_size:
-        yield f"measured with a vocabulary of {words:,}, not {space.transformer.vocab_size:,}"
+    own = dict(space.transformer.options).get("vocab_size")
+    if words is not None and words != own:
+        yield f"measured with a vocabulary of {words:,}, not {own:,}"
 
 
 def _range(values: Sequence[int]) -> str:

@@ -1,8 +1,8 @@
 """The space of a joint search: Transformer shapes times machines, under constraints.
 
 A candidate is a row of genes, each the place of a value in the list of its choices: those of the
-machine first, then layers, d_model, heads of every layer, FFN width of every layer. Genes of layers
-that a candidate does not have are 0, so that equal candidates have equal genes. The default is
+machine first, then those of the network, axis by axis of its family; a layer axis has a gene a layer.
+Genes of layers that a candidate does not have are 0, so that equal candidates have equal genes. The default is
 Table 3.1 of UCB/EECS-2023-92 times three meshes with their memories and buses.
 """
 
@@ -16,29 +16,18 @@ import numpy as np
 import numpy.typing as npt
 import tomli_w
 
-from codesign.hw.errors import CodesignError, ConfigError
+from codesign.hw.errors import ConfigError
 from codesign.hw.machine.config import LARGEST as LARGEST_OF_MACHINE
 from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.machine.memories import MEMORIES, SHOWN
-from codesign.hw.platform.text import said
-from codesign.models.supernet.space import SMALL, Space
-from codesign.models.zoo.decoder import (
-    LM_HEADS_OF_FULL_WIDTH,
-    WIKITEXT2_VOCABULARY,
-    DecoderConfig,
-    lm,
-)
+from codesign.models.supernet.space import SMALL
+from codesign.models.zoo.model_config import ModelConfig
+from codesign.search.space.networks import Networks, Shape, SpaceError, bad_choices, networks
 
 Genes = npt.NDArray[np.uint8]  # [n, genes]
 Ints = npt.NDArray[np.int64]
 
-MOST_CHOICES = 255  # of one gene
 MOST_MACHINES = 100_000
-MOST_LAYERS = 64
-# d_model and d_ff are bounded by what 64-bit counts hold, the sequence by its causal mask in memory.
-LARGEST: Mapping[str, int] = {
-    "sequence": 1 << 13, "d_model": 1 << 20, "d_ff": 1 << 20, "vocab_size": 1 << 24,
-}  # fmt: skip
 
 K = 1024
 SIZES = tuple(K << power for power in range(4, 10))  # 16K to 512K
@@ -50,39 +39,8 @@ DEFAULT_AXES: Mapping[str, tuple[int, ...]] = {
     "accumulator_banks": (8,),
     "bus_bytes": (8, 16, 32, 64),
 }
-CHOSEN = ("layers", "d_model", "heads", "d_ff")  # genes of a Transformer
 _MAY_BE_NONE = {memory.size for memory in MEMORIES if not memory.addressed}
 MACHINE_FIELDS = tuple(f.name for f in fields(HardwareConfig) if type(f.default) is int)
-
-
-class SpaceError(CodesignError):
-    """A search space that is empty, contradictory or cannot be read."""
-
-
-@dataclass(frozen=True)
-class Architectures:
-    """The Transformers of a space: decoders whose heads are d_model / 12 wide."""
-
-    layers: tuple[int, ...] = Space.layers
-    d_model: tuple[int, ...] = Space.d_model
-    heads: tuple[int, ...] = Space.heads
-    d_ff: tuple[int, ...] = Space.d_ff
-    sequence: int = 128
-    lm_head: bool = False
-    vocab_size: int = WIKITEXT2_VOCABULARY
-    uniform: bool = False  # all layers have the heads and the FFN width of the first
-
-    @property
-    def size(self) -> int:
-        """Number of distinct shapes."""
-        per_layer = len(self.heads) * len(self.d_ff)
-        counts = [per_layer ** (1 if self.uniform else layers) for layers in self.layers]
-        return int(len(self.d_model) * sum(counts))
-
-    def trained(self, positions: int) -> Space:
-        """The space of decoders that a supernet of these is trained for; raises ModelError."""
-        choices = {name: tuple(sorted(getattr(self, name))) for name in CHOSEN}
-        return Space(vocab_size=self.vocab_size, max_positions=positions, **choices)
 
 
 MOST_LIMIT = 1e30  # of a constraint
@@ -98,24 +56,10 @@ class Constraints:
 
 
 @dataclass(frozen=True)
-class Shape:
-    """One Transformer of a space."""
-
-    d_model: int
-    heads: tuple[int, ...]
-    d_ff: tuple[int, ...]
-
-    @property
-    def layers(self) -> int:
-        """Number of layers."""
-        return len(self.heads)
-
-
-@dataclass(frozen=True)
 class SearchSpace:
     """A Cartesian product of choices; raises SpaceError naming every violation."""
 
-    transformer: Architectures = field(default_factory=Architectures)
+    transformer: Networks = field(default_factory=networks)
     base: HardwareConfig = field(default_factory=HardwareConfig)
     axes: tuple[tuple[str, tuple[int, ...]], ...] = tuple(DEFAULT_AXES.items())
     constraints: Constraints = field(default_factory=Constraints)
@@ -129,58 +73,66 @@ class SearchSpace:
 
     @cached_property
     def most_layers(self) -> int:
-        """Layers of the deepest Transformer."""
-        return max(self.transformer.layers)
+        """Layers of the deepest network."""
+        return max(self.transformer.depths)
+
+    @cached_property
+    def columns(self) -> Mapping[str, slice]:
+        """Where the genes of the machine and of each axis of the networks are."""
+        found, at = {"machine": slice(0, len(self.axes))}, len(self.axes)
+        for axis in self.transformer.axes:
+            width = self.most_layers if axis.scope == "layer" else 1
+            found[axis.name] = slice(at, at + width)
+            at += width
+        return found
 
     @cached_property
     def cardinalities(self) -> Ints:
         """Number of choices of every gene [genes]."""
-        t, deep = self.transformer, self.most_layers
-        network = [len(t.layers), len(t.d_model)] + [len(t.heads)] * deep + [len(t.d_ff)] * deep
-        return np.array([*(len(values) for _, values in self.axes), *network])
+        found = [len(values) for _, values in self.axes]
+        for name, values in self.transformer.choices:
+            at = self.columns[name]
+            found += [len(values)] * (at.stop - at.start)
+        return np.array(found)
 
     @cached_property
-    def columns(self) -> Mapping[str, slice]:
-        """Where the genes of the machine, layers, d_model, heads and d_ff are."""
-        at, deep = len(self.axes), self.most_layers
-        return {
-            "machine": slice(0, at),
-            "layers": slice(at, at + 1),
-            "d_model": slice(at + 1, at + 2),
-            "heads": slice(at + 2, at + 2 + deep),
-            "d_ff": slice(at + 2 + deep, at + 2 + 2 * deep),
-        }
+    def layer_columns(self) -> tuple[slice, ...]:
+        """Where the genes of each layer axis are."""
+        return tuple(self.columns[name] for name, _ in self.transformer.of_layer)
 
     def canonical(self, genes: Genes) -> Genes:
         """The same candidates with the genes of absent layers 0, of uniform ones as the first."""
         genes = genes.copy()
         if self.transformer.uniform:
-            for name in ("heads", "d_ff"):
-                genes[:, self.columns[name]] = genes[:, self.columns[name]][:, :1]
-        absent = np.arange(self.most_layers) >= self.layers(genes)[:, None]
-        genes[:, self.columns["heads"]][absent] = 0
-        genes[:, self.columns["d_ff"]][absent] = 0
+            for at in self.layer_columns:
+                genes[:, at] = genes[:, at][:, :1]
+        absent = np.arange(self.most_layers) >= self.depth(genes)[:, None]
+        for at in self.layer_columns:
+            genes[:, at][absent] = 0
         return genes
 
-    def layers(self, genes: Genes) -> Ints:
+    def depth(self, genes: Genes) -> Ints:
         """Number of layers of each candidate [n]."""
-        return np.array(self.transformer.layers)[genes[:, self.columns["layers"]][:, 0]]
+        axis = self.transformer.depth
+        if axis is None:
+            return np.ones(len(genes), dtype=np.int64)
+        return self._choices(genes, axis.name)[:, 0]
 
-    def d_model(self, genes: Genes) -> Ints:
-        """Model width of each candidate [n]."""
-        return np.array(self.transformer.d_model)[genes[:, self.columns["d_model"]][:, 0]]
+    def values(self, name: str, genes: Genes) -> Ints:
+        """The value of each candidate on an axis of its network: [n], or of a layer axis
+        [n, most_layers], 0 where there is no layer."""
+        if self.columns[name] not in self.layer_columns:
+            return self._choices(genes, name)[:, 0]
+        present = np.arange(self.most_layers) < self.depth(genes)[:, None]
+        found: Ints = np.where(present, self._choices(genes, name), 0)
+        return found
 
-    def heads(self, genes: Genes) -> Ints:
-        """Heads of each layer [n, most_layers]; 0 where there is none."""
-        return self._per_layer(genes, "heads", self.transformer.heads)
+    def all_values(self, genes: Genes) -> dict[str, Ints]:
+        """`values` of every axis, by name."""
+        return {axis.name: self.values(axis.name, genes) for axis in self.transformer.axes}
 
-    def d_ff(self, genes: Genes) -> Ints:
-        """FFN width of each layer [n, most_layers]; 0 where there is none."""
-        return self._per_layer(genes, "d_ff", self.transformer.d_ff)
-
-    def _per_layer(self, genes: Genes, name: str, choices: tuple[int, ...]) -> Ints:
-        present = np.arange(self.most_layers) < self.layers(genes)[:, None]
-        found: Ints = np.where(present, np.array(choices)[genes[:, self.columns[name]]], 0)
+    def _choices(self, genes: Genes, name: str) -> Ints:
+        found: Ints = np.array(self.transformer[name])[genes[:, self.columns[name]]]
         return found
 
     def sample(self, count: int, rng: np.random.Generator) -> Genes:
@@ -189,14 +141,15 @@ class SearchSpace:
         return self.canonical(drawn.astype(np.uint8))
 
     def corners(self) -> Genes:
-        """The smallest and the largest Transformer, each on the machine nearest to the base."""
-        t = self.transformer
+        """The smallest and the largest network, each on the machine nearest to the base."""
         machine = [self._nearest(name, values) for name, values in self.axes]
         rows = []
         for pick in (min, max):
-            at = [values.index(pick(values)) for values in (t.layers, t.d_model, t.heads, t.d_ff)]
-            deep = self.most_layers
-            rows.append([*machine, at[0], at[1], *([at[2]] * deep), *([at[3]] * deep)])
+            row = [*machine]
+            for name, values in self.transformer.choices:
+                at = self.columns[name]
+                row += [values.index(pick(values))] * (at.stop - at.start)
+            rows.append(row)
         return self.canonical(np.array(rows, dtype=np.uint8))
 
     def _nearest(self, name: str, values: tuple[int, ...]) -> int:
@@ -204,22 +157,24 @@ class SearchSpace:
         return min(range(len(values)), key=lambda i: (abs(math.log((values[i] or 1) / own)), i))
 
     def genes(self, machine: Mapping[str, int], shape: Shape) -> Genes:
-        """The candidate [genes] of a machine's fields and a Transformer.
+        """The candidate [genes] of a machine's fields and a network.
 
         Raises SpaceError naming what the space does not have.
         """
-        t = self.transformer
-        if len(shape.heads) != len(shape.d_ff):
-            raise SpaceError("heads and d_ff name different numbers of layers")
+        layered = [name for name, _ in self.transformer.of_layer]
+        if len({len(shape[name]) for name in layered}) > 1:
+            raise SpaceError(f"{' and '.join(layered)} name different numbers of layers")
         row = [_place(name, values, machine[name]) for name, values in self.axes]
-        row.append(_place("layers", t.layers, shape.layers))
-        row.append(_place("d_model", t.d_model, shape.d_model))
-        for name, values in (("heads", shape.heads), ("d_ff", shape.d_ff)):
-            row += [_place(name, getattr(t, name), value) for value in values]
-            row += [0] * (self.most_layers - shape.layers)
+        for name, values in self.transformer.choices:
+            own = shape[name] if name in layered else (shape[name],)
+            row += [_place(name, values, value) for value in own]
+            at = self.columns[name]
+            row += [0] * (at.stop - at.start - len(own))
         found = np.array(row, dtype=np.uint8)
         if not np.array_equal(self.canonical(found[None])[0], found):
-            raise SpaceError("heads and d_ff differ between layers but the space is uniform")
+            raise SpaceError(
+                f"{' and '.join(layered)} differ between layers but the space is uniform"
+            )
         return found
 
     # -- Machines and Transformers -----------------------------------------------------------------
@@ -250,40 +205,34 @@ class SearchSpace:
         return replace(self.base, name=machine_name(self.base, values), **values)  # type: ignore[arg-type]
 
     def shape(self, genes: Genes) -> Shape:
-        """The Transformer of one candidate [genes]."""
-        row = genes[None]
-        deep = int(self.layers(row)[0])
-        heads, d_ff = self.heads(row)[0, :deep].tolist(), self.d_ff(row)[0, :deep].tolist()
-        return Shape(int(self.d_model(row)[0]), tuple(heads), tuple(d_ff))
+        """The network of one candidate [genes]."""
+        return next(iter(self.shapes(genes[None])))
 
-    def network(self, shape: Shape) -> DecoderConfig:
-        """A Transformer as `models` builds it."""
-        t = self.transformer
-        return lm(
-            layers=shape.layers,
-            d_model=shape.d_model,
-            heads=shape.heads,
-            d_ff=shape.d_ff,
-            vocab_size=t.vocab_size,
-            max_positions=max(512, t.sequence),
-            lm_head=t.lm_head,
-        )
+    def shapes(self, genes: Genes) -> Iterator[Shape]:
+        """The network of each candidate [n, genes]."""
+        depth = self.depth(genes).tolist()
+        columns = {name: values.tolist() for name, values in self.all_values(genes).items()}
+        for row, deep in enumerate(depth):
+            yield Shape(
+                tuple(
+                    (name, tuple(of[row][:deep]) if isinstance(of[row], list) else of[row])
+                    for name, of in columns.items()
+                )
+            )
+
+    def network(self, shape: Shape) -> ModelConfig:
+        """A network as `models` builds it."""
+        return self.transformer.config(shape)
 
     @property
     def largest(self) -> Shape:
-        """The largest Transformer of the space: what improvements are measured against."""
-        t = self.transformer
-        deep = max(t.layers)
-        return Shape(max(t.d_model), (max(t.heads),) * deep, (max(t.d_ff),) * deep)
+        """The largest network of the space: what improvements are measured against."""
+        return self.transformer.largest
 
     # -- Text --------------------------------------------------------------------------------------
 
     def document(self) -> dict[str, Any]:
         """The space as plain values, as its TOML has them."""
-        transformer = {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self.transformer).items()
-        }
         hardware = asdict(self.base)
         own = hardware.pop("name")  # of no machine: each is named by what it has
         hardware = {"preset": own if own in PRESETS else HardwareConfig.name, **hardware}
@@ -296,7 +245,11 @@ class SearchSpace:
         constraints |= {
             key: "none" for key, value in asdict(self.constraints).items() if value is None
         }
-        return {"transformer": transformer, "hardware": hardware, "constraints": constraints}
+        return {
+            "transformer": self.transformer.document(),
+            "hardware": hardware,
+            "constraints": constraints,
+        }
 
     def to_toml(self) -> str:
         """The space as TOML text that `read_space` reads back equal."""
@@ -305,33 +258,16 @@ class SearchSpace:
     # -- Checks ------------------------------------------------------------------------------------
 
     def _violations(self) -> Iterator[str]:
-        wrong = [*self._wrong_transformers()]
+        wrong = [*self.transformer.violations()]
         for name, values in self.axes:
-            wrong += _bad_choices(name, values)
+            least = 0 if name in _MAY_BE_NONE else 1
+            wrong += bad_choices(name, values, LARGEST_OF_MACHINE, least)
         if self.machines > MOST_MACHINES:
             wrong.append(
                 f"{self.machines:,} machines are more than {MOST_MACHINES:,}: thin the lists"
             )
         yield from wrong or self._impossible_machines()
         yield from self._wrong_constraints()
-
-    def _wrong_transformers(self) -> Iterator[str]:
-        t = self.transformer
-        for name in CHOSEN:
-            yield from _bad_choices(name, getattr(t, name))
-        for name in ("sequence", "vocab_size"):
-            yield from _not_a_size(name, getattr(t, name))
-        for name in ("lm_head", "uniform"):
-            if type(getattr(t, name)) is not bool:
-                yield f"{name} is {getattr(t, name)!r} but must be true or false"
-        for width in t.d_model:
-            if type(width) is int and width % LM_HEADS_OF_FULL_WIDTH:
-                yield f"d_model {width} is no multiple of {LM_HEADS_OF_FULL_WIDTH}"
-        for heads in t.heads:
-            if type(heads) is int and heads > LM_HEADS_OF_FULL_WIDTH:
-                yield f"heads {heads} is more than {LM_HEADS_OF_FULL_WIDTH}"
-        if any(type(layers) is int and layers > MOST_LAYERS for layers in t.layers):
-            yield f"layers {max(t.layers)} is more than {MOST_LAYERS}"
 
     def _impossible_machines(self) -> Iterator[str]:
         """Why values that no machine of the space can have cannot be, each reason once."""
@@ -391,38 +327,7 @@ def machine_name(base: HardwareConfig, values: Mapping[str, int]) -> str:
 
 def small_space() -> SearchSpace:
     """The space whose supernet trains in minutes on the built-in corpus."""
+    choices: dict[str, Any] = dict(SMALL.choices())
     return SearchSpace(
-        Architectures(
-            SMALL.layers,
-            SMALL.d_model,
-            SMALL.heads,
-            SMALL.d_ff,
-            sequence=SMALL.max_positions,
-            vocab_size=SMALL.vocab_size,
-        )
+        networks(sequence=SMALL.max_positions, vocab_size=SMALL.vocab_size, **choices)
     )
-
-
-def _bad_choices(name: str, values: Sequence[int]) -> Iterator[str]:
-    if not values:
-        yield f"{name} has no choices"
-    elif len(values) > MOST_CHOICES:
-        yield f"{name} has {len(values)} choices but at most {MOST_CHOICES}"
-    for value in values:
-        if type(value) is not int or value < (0 if name in _MAY_BE_NONE else 1):
-            yield bad_choice(name, value)
-            break
-        most = LARGEST.get(name, LARGEST_OF_MACHINE)
-        if value > most:
-            yield f"{name} has the choice {said(value)} but {most} is the most"
-            break
-
-
-def bad_choice(name: str, value: Any) -> str:
-    """What is said of a choice that is no positive whole number."""
-    return f"{name} has the choice {said(value)} but must hold positive whole numbers"
-
-
-def _not_a_size(name: str, value: Any) -> Iterator[str]:
-    if type(value) is not int or not 1 <= value <= LARGEST[name]:
-        yield f"{name} is {said(value)} but must be a whole number from 1 to {LARGEST[name]}"

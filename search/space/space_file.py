@@ -14,15 +14,18 @@ from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.toml_file import load_toml
 from codesign.hw.sizes import parse_size
 from codesign.search.inputs.grid import parse_count, parse_values
-from codesign.search.space.space import (
-    CHOSEN,
-    DEFAULT_AXES,
-    MACHINE_FIELDS,
-    Architectures,
-    Constraints,
-    SearchSpace,
+from codesign.search.space.networks import (
+    DEFAULT_FAMILY,
+    Networks,
     SpaceError,
     bad_choice,
+    networks,
+)
+from codesign.search.space.space import (
+    DEFAULT_AXES,
+    MACHINE_FIELDS,
+    Constraints,
+    SearchSpace,
 )
 
 
@@ -49,9 +52,7 @@ def space_of(document: Mapping[str, Any]) -> SearchSpace:
             raise SpaceError(f"unknown section [{name}]: choose {', '.join(known)}")
         if not isinstance(section, Mapping):
             raise SpaceError(f"{name} must be a section [{name}]")
-    transformer = _section(document, "transformer", Architectures)
-    for name in transformer.keys() & set(CHOSEN):
-        transformer[name] = _choices(name, transformer[name])
+    transformer = _networks(document.get("transformer", {}))
     constraints = _section(document, "constraints", Constraints)
     constraints = {k: None if v == "none" else v for k, v in constraints.items()}
     machine = dict(document.get("hardware", {}))
@@ -74,9 +75,16 @@ def space_of(document: Mapping[str, Any]) -> SearchSpace:
         base = from_dict(machine)
     except ConfigError as error:
         raise SpaceError(f"hardware: {error}") from error
-    return SearchSpace(
-        Architectures(**transformer), base, tuple(axes.items()), Constraints(**constraints)
-    )
+    return SearchSpace(transformer, base, tuple(axes.items()), Constraints(**constraints))
+
+
+def _networks(section: Mapping[str, Any]) -> Networks:
+    """The networks of a section: choices of its family's axes, and what they have in common."""
+    given = dict(section)
+    known = networks(given.pop("family", DEFAULT_FAMILY))
+    axes = {axis.name for axis in known.axes}
+    fields = {name: _choices(name, v) if name in axes else v for name, v in given.items()}
+    return networks(known.family, **fields)
 
 
 def _section(document: Mapping[str, Any], name: str, kind: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Prepared:
     @property
     def trained(self) -> Space:
         """The space of the supernet."""
-        return self.space.transformer.trained(self.training.seq)
+        return trained_space(self.space, self.training.seq)
 
     @property
     def rows(self) -> int:
@@ -100,7 +100,7 @@ def prepare(request: TrainRequest) -> Prepared:
 
     text = _text(request)
     space = _space(request.space)
-    space = replace(space, transformer=replace(space.transformer, vocab_size=len(text.vocabulary)))
+    space = replace(space, transformer=space.transformer.changed(vocab_size=len(text.vocabulary)))
     epochs, rate, subnets = DEFAULTS.get(request.space, DEFAULTS[SURVEY])
     training = Training(
         epochs=request.epochs or epochs,
@@ -113,11 +113,18 @@ def prepare(request: TrainRequest) -> Prepared:
     )
     for tokens in (text.train, text.validation):
         windows(tokens, training.seq)
-    size = space.transformer.trained(training.seq).size()
+    size = trained_space(space, training.seq).size()
     subnets = min(request.subnets or subnets, size)
     if request.honest:
         _check_honest(request.honest, subnets, size)
     return Prepared(request, text, space, training, subnets, _compute(request))
+
+
+def trained_space(space: SearchSpace, positions: int) -> Space:
+    """The space of decoders that a supernet of these is trained for; raises ModelError."""
+    t = space.transformer
+    choices = {name: tuple(sorted(values)) for name, values in t.choices}
+    return Space(vocab_size=dict(t.options)["vocab_size"], max_positions=positions, **choices)
 
 
 def _check_honest(wanted: int, subnets: int, size: int) -> None:

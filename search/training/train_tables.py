@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign.models.quality.perplexities import Measured
 from codesign.models.text.tokens import Tokens
-from codesign.search.space.quality import non_embedding_parameters
+from codesign.models.zoo.decoder import DecoderConfig
 from codesign.search.terminal.messages import say
 from codesign.search.training.train_request import Prepared, counted
 
@@ -106,8 +106,8 @@ def _tau(results: Results) -> float | None:
 
 
 def _parameters(row: Measured) -> int:
-    heads, d_ff = np.array([row.heads]), np.array([row.d_ff])
-    return int(non_embedding_parameters(np.array([row.d_model]), heads, d_ff)[0])
+    sizes = {name: np.array([getattr(row, name)]) for name in ("d_model", "heads", "d_ff")}
+    return int(DecoderConfig.layer_parameters(sizes, {})[0])
 
 
 def _shown(results: Results) -> Iterator[tuple[str, Measured]]:

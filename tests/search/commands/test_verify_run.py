@@ -20,10 +20,13 @@ from codesign.search.cli.app import main
 from codesign.search.commands.verify_run import chosen_points, compile_point
 from codesign.search.joint.finished_run import open_run
 from codesign.search.joint.results import FrontPoint
-from codesign.search.space.space import DEFAULT_AXES, Architectures, Constraints, SearchSpace
+from codesign.search.space.networks import networks
+from codesign.search.space.space import DEFAULT_AXES, Constraints, SearchSpace
 
 SPACE = SearchSpace(
-    Architectures((1, 2), (48,), (4, 12), (64, 128), sequence=8, vocab_size=100),
+    networks(
+        layers=(1, 2), d_model=(48,), heads=(4, 12), d_ff=(64, 128), sequence=8, vocab_size=100
+    ),
     MACHINES["dim16"],
     (("dim", (16,)), ("dram_latency_cycles", (MACHINES["dim16"].dram_latency_cycles,))),
     Constraints(None, None, False),

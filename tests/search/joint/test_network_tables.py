@@ -21,16 +21,14 @@ from codesign.search.space.space import Genes, SearchSpace
 def test_networks_are_the_sum_of_their_layers() -> None:
     """Blocks come from one and two layers; imported networks of other depths have those groups."""
     space, rng = SearchSpace(), np.random.default_rng(0)
-    narrow = dataclasses.replace(
-        space, transformer=dataclasses.replace(space.transformer, d_model=(480,))
-    )
+    narrow = dataclasses.replace(space, transformer=space.transformer.changed(d_model=(480,)))
     for dim, genes in zip((8, 16, 32), narrow.sample(3, rng), strict=True):
         config, shape = HardwareConfig(dim=dim), narrow.shape(genes)
-        added = blocks(narrow.transformer, 480, config).network(narrow, shape)
+        choices = dict(narrow.transformer.of_layer)
+        heads, d_ff = ([*map(choices[name].index, shape[name])] for name in ("heads", "d_ff"))
+        added = blocks(narrow.transformer, (480,), config).network([*zip(heads, d_ff, strict=True)])
         whole = Workload.of(graph(narrow.transformer, shape), config)
-        assert Counter(dict(zip(added.shapes, added.counts.tolist(), strict=True))) == Counter(
-            dict(zip(whole.shapes, whole.counts.tolist(), strict=True))
-        )
+        assert added == Counter(dict(zip(whole.shapes, whole.counts.tolist(), strict=True)))
 
 
 def _equal(space: SearchSpace, genes: Genes) -> int:

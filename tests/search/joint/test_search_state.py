@@ -18,8 +18,9 @@ from codesign.search.joint.network_tables import Costs, NetworkTables
 from codesign.search.joint.problem import Problem
 from codesign.search.joint.search import Listener, Settings, search
 from codesign.search.joint.search_state import Checkpoint, Progress
+from codesign.search.space.networks import networks
 from codesign.search.space.quality import ScalingLaw
-from codesign.search.space.space import Architectures, Genes, SearchSpace
+from codesign.search.space.space import Genes, SearchSpace
 
 OBJECTIVES = ("perplexity", "edp")
 
@@ -54,11 +55,11 @@ def problems(draw: st.DrawFn) -> Problem:
     """A small space, of which constraints leave anything from all to nothing."""
     space = replace(
         SMALL,
-        transformer=Architectures(
-            draw(_choices((1, 2, 3))),
-            draw(_choices((24, 48, 96))),
-            draw(_choices((4, 8, 12))),
-            draw(_choices((64, 128, 192, 256))),
+        transformer=networks(
+            layers=draw(_choices((1, 2, 3))),
+            d_model=draw(_choices((24, 48, 96))),
+            heads=draw(_choices((4, 8, 12))),
+            d_ff=draw(_choices((64, 128, 192, 256))),
             sequence=32,
             vocab_size=500,
         ),

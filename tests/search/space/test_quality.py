@@ -1,8 +1,8 @@
 """Quality of candidates: the scaling law against its paper, tables of measured subnets, bad tables."""
 
 import math
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,25 +11,34 @@ from quality_table import write_table
 
 from codesign.hw.errors import CodesignError
 from codesign.models.quality.perplexities import Measured, Perplexities, write
+from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.weights import parameter_shapes
+from codesign.search.space.networks import networks
 from codesign.search.space.quality import (
     QualityError,
     ScalingLaw,
     load_quality,
-    non_embedding_parameters,
 )
-from codesign.search.space.space import Architectures, SearchSpace
+from codesign.search.space.space import SearchSpace
 
 
 def test_parameters_are_those_of_the_exported_network() -> None:
     """Against the weights themselves: matrices of the layers, without biases and norms."""
     space = SearchSpace()
     genes = space.sample(20, np.random.default_rng(0))
-    counted = non_embedding_parameters(space.d_model(genes), space.heads(genes), space.d_ff(genes))
+    values = space.all_values(genes)
+    counted = space.transformer.kind.layer_parameters(values, {})
+    np.testing.assert_array_equal(counted, _one_by_one(space, values))
     for row, count in zip(genes, counted, strict=True):
         shapes = parameter_shapes(space.network(space.shape(row)))
         layers = {n: s for n, s in shapes.items() if n.startswith("layer") and len(s) == 2}
         assert count == sum(map(math.prod, layers.values()))
+
+
+def _one_by_one(space: SearchSpace, values: dict[str, Any]) -> Any:
+    """As every family counts that does not know better."""
+    options = dict(space.transformer.options)
+    return ModelConfig.layer_parameters.__func__(space.transformer.kind, values, options)  # type: ignore[attr-defined]
 
 
 def test_the_law_of_the_paper() -> None:
@@ -73,8 +82,8 @@ def test_measured_subnets_are_used_as_they_stand_and_predict_the_rest(
 
 
 def space(**choices: tuple[int, ...]) -> SearchSpace:
-    narrow = Architectures(layers=(1,), d_model=(48,), heads=(4,), d_ff=(64, 512))
-    return SearchSpace(replace(narrow, **choices))  # type: ignore[arg-type]
+    narrow = networks(layers=(1,), d_model=(48,), heads=(4,), d_ff=(64, 512))
+    return SearchSpace(narrow.changed(**choices))
 
 
 @pytest.fixture

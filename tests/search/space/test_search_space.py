@@ -11,8 +11,10 @@ from joint_space import SMALL
 
 from codesign.models.supernet import space as models_space
 from codesign.search.joint.nsga2 import every_candidate
-from codesign.search.space.space import Architectures, SearchSpace, Shape, SpaceError, small_space
+from codesign.search.space.networks import Shape, SpaceError, networks
+from codesign.search.space.space import SearchSpace, small_space
 from codesign.search.space.space_file import read_space, space_of
+from codesign.search.training.train_request import trained_space
 
 
 def test_the_default_is_the_published_table_times_432_machines() -> None:
@@ -40,11 +42,11 @@ def test_samples_are_canonical_and_reach_every_choice() -> None:
 
 def test_genes_decode_to_the_shape_they_stand_for() -> None:
     genes = SMALL.sample(200, np.random.default_rng(2))
-    heads, d_ff = SMALL.heads(genes), SMALL.d_ff(genes)
+    heads, d_ff = SMALL.values("heads", genes), SMALL.values("d_ff", genes)
     for row, h, f in zip(genes, heads, d_ff, strict=True):
         shape = SMALL.shape(row)
-        assert [*shape.heads, *[0] * (3 - shape.layers)] == h.tolist()
-        assert [*shape.d_ff, *[0] * (3 - shape.layers)] == f.tolist()
+        assert [*shape["heads"], *[0] * (3 - shape["layers"])] == h.tolist()
+        assert [*shape["d_ff"], *[0] * (3 - shape["layers"])] == f.tolist()
         number = int(SMALL.machine_numbers(row[None])[0])
         machine = SMALL.machine(number)
         for column, (name, values) in enumerate(SMALL.axes):
@@ -130,7 +132,9 @@ def test_genes_of_what_they_decode_to() -> None:
         found = SMALL.genes(dataclasses.asdict(machine), SMALL.shape(row))
         np.testing.assert_array_equal(found, row)
     with pytest.raises(SpaceError, match="no d_model of 7"):
-        SMALL.genes(dataclasses.asdict(machine), Shape(7, (4, 4), (64, 64)))
+        SMALL.genes(
+            dataclasses.asdict(machine), Shape.of(layers=2, d_model=7, heads=(4, 4), d_ff=(64, 64))
+        )
 
 
 def test_uniform_spaces_share_the_genes_of_all_layers() -> None:
@@ -140,22 +144,22 @@ def test_uniform_spaces_share_the_genes_of_all_layers() -> None:
     assert len(found) == len(np.unique(found, axis=0)) == space.size == 16 * 48
     for genes in (found, space.sample(500, np.random.default_rng(0))):
         np.testing.assert_array_equal(space.canonical(genes), genes)
-        for values in (space.heads(genes), space.d_ff(genes)):
+        for values in (space.values(name, genes) for name in ("heads", "d_ff")):
             assert ((values == values[:, :1]) | (values == 0)).all()
     assert space.shape(space.corners()[1]) == SMALL.largest
 
 
 def test_the_space_that_is_trained_holds_every_shape() -> None:
     t = SearchSpace().transformer
-    trained = replace(t, heads=t.heads[::-1]).trained(512)
+    trained = trained_space(SearchSpace(t.changed(heads=t["heads"][::-1])), 512)
     assert trained.size() == t.size and trained.max_positions == 512
-    assert small_space().transformer.trained(64) == models_space.SMALL
-    assert trained.largest.d_model == SearchSpace().largest.d_model
+    assert trained_space(small_space(), 64) == models_space.SMALL
+    assert trained.largest == t.changed(lm_head=True).config(t.largest)
 
 
 def test_the_largest_and_the_corners() -> None:
     small, large = SMALL.corners()
     assert SMALL.shape(large) == SMALL.largest
-    assert SMALL.shape(small).layers == 2
-    deeper = replace(SMALL, transformer=Architectures(layers=(1,), d_model=(12,), heads=(1,)))
-    assert deeper.shape(deeper.corners()[1]).heads == (1,)
+    assert SMALL.shape(small)["layers"] == 2
+    deeper = replace(SMALL, transformer=networks(layers=(1,), d_model=(12,), heads=(1,)))
+    assert deeper.shape(deeper.corners()[1])["heads"] == (1,)

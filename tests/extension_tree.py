@@ -21,7 +21,7 @@ from codesign.hw.views.fast_timing import library_path
 ROOT = Path(__file__).resolve().parent.parent
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
 LAYERS = ("hw", "compiler", "models", "search")
-GENERATORS = ("codesign.hw.machine.encoding",)  # each writes its files when run with -m
+GENERATOR = "codesign.hw.views.generated"  # writes them when run with -m
 
 # Read when Python starts: the finder of an editable install, which is asked first, would find
 # the original.
@@ -105,8 +105,7 @@ class Extension:
                 raise ValueError(f"{name} is no new file")
             tree.path(name).parent.mkdir(parents=True, exist_ok=True)
             tree.path(name).write_text(text, encoding="utf-8")
-        for module in GENERATORS:
-            tree.run("-m", module)
+        tree.run("-m", GENERATOR)
         _compile(tree)
         return tree
 

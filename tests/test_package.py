@@ -13,7 +13,8 @@ import pytest
 import codesign
 
 ROOT = Path(__file__).resolve().parent.parent
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT, TOOL = PYPROJECT["project"], PYPROJECT["tool"]
 
 
 @pytest.fixture
@@ -105,3 +106,12 @@ def test_every_dependency_has_a_lowest_version(extra: str) -> None:
     bounds = run(ROOT, ".ci/lowest.py", extra).splitlines()
     assert len(bounds) > len(PROJECT["dependencies"])
     assert all(re.fullmatch(r"[\w.-]+==\d[\d.]*", line) for line in bounds)
+
+
+def test_a_source_distribution_has_what_the_evaluator_is_compiled_from() -> None:
+    """setuptools takes sources along, and of headers those that are named."""
+    (module,) = TOOL["setuptools"]["ext-modules"]
+    compiled = [path for path in (ROOT / "hw").rglob("*.*") if path.suffix in (".cpp", ".h")]
+    named = {*module["sources"], *module["depends"]}
+    sim = ROOT / "hw" / "rtl" / "sim"  # package-data
+    assert named == {str(p.relative_to(ROOT)) for p in compiled if not p.is_relative_to(sim)}

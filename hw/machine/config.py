@@ -23,6 +23,7 @@ ADDRESS_BITS = 20  # of a local row
 LARGEST = 1 << 62  # of any number here
 LONGEST_NAME = 200
 PARAMETER_ADDRESS_BITS = 10  # of a row of the parameter memory
+MAX_QUEUE_DEPTH = 256  # instructions of one unit
 
 
 def _power_of_two(value: int) -> bool:
@@ -120,8 +121,8 @@ class HardwareConfig:
             )
         for unit in ("load", "execute", "drain"):
             depth = numbers[f"{unit}_queue_depth"]
-            if not 2 <= depth <= 256:
-                yield f"{unit}_queue_depth is {depth} but must be from 2 to 256"
+            if not 2 <= depth <= MAX_QUEUE_DEPTH:
+                yield f"{unit}_queue_depth is {depth} but must be from 2 to {MAX_QUEUE_DEPTH}"
         if not 1 <= self.dram_latency_cycles <= 10_000:
             yield f"dram_latency_cycles is {self.dram_latency_cycles} but must be from 1 to 10000"
         if self.clock_hz <= 0:

@@ -5,7 +5,6 @@ each of three channels, then the operation's values, addresses and flags in the 
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +22,6 @@ from codesign.hw.machine.isa import (
     Operation,
 )
 from codesign.hw.machine.program import Issued
-from codesign.hw.platform.files import write_atomic
 
 INSTRUCTION_BITS = 384
 OPCODE_BITS = 3
@@ -144,7 +142,7 @@ def package() -> str:
     """The text of `rtl/isa_pkg.sv`."""
     lines = [
         "// The instruction set: opcodes, fields and token channels.",
-        "// Written by `python -m codesign.hw.machine.encoding`; hw/machine/isa.py is the source.",
+        "// Written by `python -m codesign.hw.views.generated`; hw/machine/isa.py is the source.",
         "",
         "package isa_pkg;",
         "",
@@ -194,7 +192,3 @@ def _enumerations() -> list[str]:
         )
         lines += [f"  }} {name};", ""]
     return lines
-
-
-if __name__ == "__main__":
-    write_atomic(Path(__file__).parents[1] / "rtl" / "isa_pkg.sv", package().encode())

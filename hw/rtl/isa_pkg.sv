@@ -1,5 +1,5 @@
 // The instruction set: opcodes, fields and token channels.
-// Written by `python -m codesign.hw.machine.encoding`; hw/machine/isa.py is the source.
+// Written by `python -m codesign.hw.views.generated`; hw/machine/isa.py is the source.
 
 package isa_pkg;
 

@@ -1,6 +1,6 @@
 """Exact timing at speed: hands a kernel's rolled form to the compiled evaluator.
 
-`_timing.cpp` holds the same recurrence as `timing.py` and skips repetitions of the machine's state.
+`_timing.cpp` and `evaluator/` hold the same recurrence as `timing.py` and skip repetitions of the machine's state.
 A kernel whose numbers are numpy arrays is a batch: all its members are priced in one call.
 """
 
@@ -17,13 +17,7 @@ import numpy.typing as npt
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENTS, TIMED_EVENTS
-from codesign.hw.machine.functions import (
-    DIVIDE_INTERVAL,
-    FUNCTION,
-    MAXIMUM_LATENCY,
-    STATISTIC_ROWS,
-)
-from codesign.hw.machine.isa import CHANNEL_INDEX, OPERATION, PARAMETER_BYTES, UNITS
+from codesign.hw.machine.isa import CHANNEL_INDEX, OPERATION, UNITS
 from codesign.hw.machine.program import (
     Body,
     Cases,
@@ -36,19 +30,21 @@ from codesign.hw.machine.program import (
     Value,
     instructions,
 )
-from codesign.hw.views import timing
+from codesign.hw.views import evaluator_tables
+from codesign.hw.views.evaluator_tables import (
+    COUNTED_FLAGS,
+    FAILURES,
+    INSTRUCTION,
+    LOOP,
+    MACHINE_WORDS,
+    MAX_LOOPS,
+    PIPELINE,
+    QUEUE_DEPTHS,
+    VALUES,
+)
 from codesign.hw.views.timing import Timing
 
 Words = npt.NDArray[np.int64]
-
-_LOOP, _PIPELINE, _INSTRUCTION = 1, 2, 3
-_MAX_LOOPS, _MAX_STAGES, _VALUES = 16, 4, 4
-_FAILURES = {
-    1: "waits for a token that no earlier instruction signals",
-    2: "overflows a token counter",
-    3: "overwrites weights that no compute used",
-    4: "has more ragged cases than the evaluator keeps",
-}
 
 
 @dataclass(frozen=True)
@@ -82,6 +78,13 @@ def library_path() -> Path:
 @cache
 def _library() -> ctypes.CDLL:
     library = ctypes.CDLL(str(library_path()))
+    known = getattr(library, "codesign_tables_digest", None)
+    if known is not None:
+        known.restype = ctypes.c_uint64
+    if known is None or known() != evaluator_tables.digest():
+        raise ImportError(
+            "the compiled timing evaluator knows other tables of the machine: run pip install again"
+        )
     pointer = ctypes.c_void_p
     library.codesign_evaluate.argtypes = [
         pointer,
@@ -101,30 +104,12 @@ def _library() -> ctypes.CDLL:
 @cache
 def machine_words(config: HardwareConfig) -> Words:
     """Everything about a machine that timing depends on: no memory sizes, no banks."""
-    return np.array(
-        [
-            config.dim,
-            config.bus_bytes,
-            config.dram_latency_cycles,
-            config.load_queue_depth,
-            config.execute_queue_depth,
-            config.drain_queue_depth,
-            timing.LOAD_LATENCY,
-            timing.EXECUTE_LATENCY,
-            timing.DRAIN_LATENCY,
-            MAXIMUM_LATENCY,
-            FUNCTION["softmax"].latency,
-            FUNCTION["layernorm"].latency,
-            DIVIDE_INTERVAL,
-            STATISTIC_ROWS,
-            PARAMETER_BYTES,
-        ],
-        dtype=np.int64,
-    )
+    names = (*MACHINE_WORDS, *QUEUE_DEPTHS)
+    return np.array([getattr(config, name) for name in names], dtype=np.int64)
 
 
 class _Encoder:
-    """Flattens a body into columns of words; `_timing.cpp` documents the form."""
+    """Flattens a body into columns of words; `evaluator/structure.h` documents the form."""
 
     def __init__(self) -> None:
         self.columns: list[Int] = []
@@ -159,15 +144,15 @@ class _Encoder:
             self.columns += (0, 0)
             match node:
                 case Instruction():
-                    kind = _INSTRUCTION
+                    kind = INSTRUCTION
                     self.instruction(node)
                 case Loop():
-                    kind = _LOOP
+                    kind = LOOP
                     self.columns.append(self.slot(node.name))
                     self.value(node.count)
                     self.body(node.body)
                 case Pipeline():
-                    kind = _PIPELINE
+                    kind = PIPELINE
                     self.pipeline(node)
             self.columns[begin : begin + 2] = (kind, len(self.columns) - begin)
 
@@ -188,10 +173,9 @@ class _Encoder:
         self.sites += 1
         for field in operation.values:
             self.value(node.values[field.name])
-        for _ in range(_VALUES - len(operation.values)):
+        for _ in range(VALUES - len(operation.values)):
             self.value(0)
-        # `accumulate` (mvin) and `overwrite` (compute) are the flags that change event counts.
-        flag = operation.flags[0].name if operation.name in ("mvin", "compute") else ""
+        flag = COUNTED_FLAGS.get(operation.name, "")
         if flag in node.flags:
             self.guards(node.flags[flag])
         else:
@@ -208,8 +192,8 @@ def encode(body: Body) -> Words:
     """
     encoder = _Encoder()
     encoder.body(body)
-    if len(encoder.slots) > _MAX_LOOPS:
-        raise ProgramError(f"a kernel has {len(encoder.slots)} loops; at most {_MAX_LOOPS} fit")
+    if len(encoder.slots) > MAX_LOOPS:
+        raise ProgramError(f"a kernel has {len(encoder.slots)} loops; at most {MAX_LOOPS} fit")
     arrays = {
         index: column
         for index, column in enumerate(encoder.columns)
@@ -247,7 +231,7 @@ def _run(
     if status:
         site = int(failure[1])
         op = list(instructions(body))[site].op
-        raise ProgramError(f"{op} at site {site} {_FAILURES[status]}")
+        raise ProgramError(f"{op} at site {site} {tuple(FAILURES.values())[status - 1]}")
     if len(EVENTS) > len(TIMED_EVENTS):
         events = np.pad(events, ((0, 0), (0, len(EVENTS) - len(TIMED_EVENTS))))
     return BatchTiming(cycles, events), int(failure[2])

@@ -19,7 +19,7 @@ def test_the_copy_runs_with_what_was_inserted_and_the_product_stays(tmp_path: Pa
     tree = toy.applied(tmp_path)
     said = tree.python(
         "import codesign.hw.sizes, codesign.hw.toy\n"
-        "from codesign.hw.simulation.verilator import RTL\n"
+        "from codesign.hw.simulation.sources import RTL\n"
         "from codesign.hw.views.fast_timing import library_path\n"
         "print(codesign.hw.sizes.TOY, codesign.hw.toy.ANSWER, RTL, library_path())\n"
     ).split()

@@ -7,9 +7,8 @@ import numpy.typing as npt
 from rtl_agreement import legal_dram
 
 from codesign.compiler.kernels.kinds import body, choose
-from codesign.compiler.kernels.matmul_kernel import MatmulAddresses
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
-from codesign.compiler.kernels.row_kernel import RowAddresses, RowProblem
+from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.machine.config import preset
 from codesign.hw.machine.program import Body
@@ -57,11 +56,10 @@ def kernel(comparison: Comparison) -> Body:
     problem = comparison.problem
     choice = choose(problem, CONFIG, "cycles", cost_table(CONFIG))
     assert choice is not None
-    places: MatmulAddresses | RowAddresses
     if isinstance(problem, MatmulProblem):
-        places = MatmulAddresses(a=0, b=PLACE, c=2 * PLACE, parameters=3 * PLACE)
+        places = {"a": 0, "b": PLACE, "c": 2 * PLACE, "parameters": 3 * PLACE}
     else:
-        places = RowAddresses(x=0, out=2 * PLACE, parameters=3 * PLACE)
+        places = {"x": 0, "out": 2 * PLACE, "parameters": 3 * PLACE}
     return body(problem, choice.mapping, CONFIG, places)
 
 

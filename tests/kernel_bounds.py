@@ -10,7 +10,7 @@ import numpy.typing as npt
 from codesign.compiler.graph import Activation, Add, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.network.inference import Functional, Network
 from codesign.compiler.numerics.quantize import HEADROOM
-from codesign.compiler.numerics.quantized import LOW_STEPS, Projection
+from codesign.compiler.numerics.quantized import LOW_STEPS
 from codesign.compiler.onnx.float_model import Feeds
 from codesign.compiler.plan.work import LOW
 from codesign.hw.machine import arithmetic
@@ -63,7 +63,7 @@ class _Bound:
     def __init__(
         self, network: Network, feeds: Feeds, known: dict[str, Floats], index: int
     ) -> None:
-        self.network, self.feeds, self.index = network, feeds, index
+        self.network, self.feeds = network, feeds
         self.work = network.plan.steps[index].work
         self.known = {name: value for name, value in known.items() if not name.endswith(LOW)}
         for name, value in known.items():
@@ -114,15 +114,13 @@ class _Bound:
         raise AssertionError(op)
 
     def _projection(self, op: Matmul) -> Floats:
-        step = self.network.quantized.steps[self.index]
-        assert isinstance(step, Projection)
         linear = self.network.constants.linear[op.name]
         rows = slice(linear.first_row, linear.first_row + op.m)
         x, error = (np.abs(each)[rows] for each in self.of(op.inputs[0]))
         scales = np.broadcast_to(self.network.quantized.scales[op.inputs[0]], (op.k,))
         sums = np.abs(linear.weights * scales[:, np.newaxis]).max(axis=0) / 127
         rounding = np.maximum(sums, sums.max() * 2.0**-12) / scales[:, np.newaxis] / 2
-        if step.residual_scale:  # its units are a whole part of the residual's
+        if len(self.work.inputs) > 1:  # its units are a whole part of the residual's
             rounding = 2 * rounding
         return np.asarray(error @ np.abs(linear.weights) + x @ rounding + sums)
 

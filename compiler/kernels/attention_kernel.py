@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign.compiler.kernels.blocks import ceil_div, mvin, plane_bytes
+from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.numbers import PLAIN, Numbers
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, MAX_TOKENS
@@ -35,7 +36,7 @@ Q_SLOTS = P_SLOTS = 2
 
 
 @dataclass(frozen=True)
-class AttentionProblem:
+class AttentionProblem(Problem):
     """heads x (queries x d) . (keys x d)^T; heads counts the batch. `bias`: a matrix per head is
     added to the scores; `mask_rows`: parameter rows of masks; `query_parts`: Q and K/V matrices may
     be column ranges of wider ones (fused QKV), which only moves addresses.

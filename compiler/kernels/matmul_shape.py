@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from codesign.compiler.kernels.blocks import ceil_div
+from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION
 
@@ -16,7 +17,7 @@ SLOTS = 2  # rotating buffers of streamed chunks
 
 
 @dataclass(frozen=True)
-class MatmulProblem:
+class MatmulProblem(Problem):
     """What a matmul kernel computes. `parameters`: per-channel bias and scale are loaded;
     `channel_output`: so are the factors behind a function, as they are behind a norm in any case.
     """

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from codesign.compiler.kernels.blocks import ceil_div, mvin, plane_bytes
+from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.mapspace import Ints, splits, zero_events
 from codesign.compiler.kernels.numbers import PLAIN, Numbers
 from codesign.hw.machine.config import HardwareConfig
@@ -31,7 +32,7 @@ from codesign.hw.views import timing
 
 
 @dataclass(frozen=True)
-class RowProblem:
+class RowProblem(Problem):
     """`batch` matrices of rows x cols int8 values; `operands` of them added; `parameters` rows per
     block are loaded: factor and bias before a function (as a softmax's mask over its columns), gamma
     and beta behind a norm, or both.

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from codesign.compiler.graph import Matmul, Softmax
+from codesign.compiler.kernels.kernel_kind import Int8
 from codesign.compiler.network.inference import Integers, Network, run
 from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.calibrate import LEVELS, CalibrationError, Floats
 from codesign.compiler.numerics.masks import HIDDEN, Mask
-from codesign.compiler.numerics.quantized import Projection, Quantized, added_to
+from codesign.compiler.numerics.quantized import Quantized, QuantizedStep
 from codesign.compiler.onnx.float_model import Array, Feeds, Part
 from codesign.compiler.plan.work import LOW, Work
 
@@ -134,7 +135,7 @@ def _shown(network: Network, masks: Mapping[int, Mask]) -> dict[int, Array]:
     """By number of rows, those that some softmax sees as keys."""
     shown: dict[int, Array] = {}
     for index, mask in masks.items():
-        added = added_to(network.quantized.steps[index])
+        added = network.quantized.steps[index].added
         if added is not None and mask.offsets is not None:
             seen = mask.offsets * added.unit > HIDDEN
             shown[len(seen)] = shown.get(len(seen), np.zeros(len(seen), np.bool_)) | seen
@@ -158,7 +159,7 @@ def _measure(
     exact = {name: matrices[name].of(value) for name, value in floats.items() if name in scales}
     fed = {name: _fed(name, exact, quantized) for name in work.inputs if name in backend.known}
     mask = backend.masks.get(index, Mask())
-    results = integers.evaluate(step, work, network.plan.graph, matrices, fed, mask)
+    results = integers.evaluate(step, work, network.plan.config, matrices, fed, mask)
     rebuilt = {name: quantized.values(name, value) for name, value in results.items()}
     for name, value in rebuilt.items():
         rows = shown.get(len(value), np.ones(len(value), np.bool_))
@@ -172,7 +173,7 @@ def _measure(
         total.add("count", np.ones(wanted.shape))
         reach = np.abs(wanted / scales[name]).max(axis=0, initial=0.0)
         total.channels = reach if total.channels is None else _widest(total.channels, reach)
-    if isinstance(step, Projection):
+    if step.weights is not None:
         _split(network, step, work, exact, fed, total)
     _lost(network, work, floats, total)
     if alone is not None:
@@ -204,7 +205,7 @@ def _output_rows(value: Array, shown: Mapping[int, Array]) -> Any:
 
 def _split(
     network: Network,
-    step: Projection,
+    step: QuantizedStep,
     work: Work,
     exact: Mapping[str, Array],
     fed: Mapping[str, Array],
@@ -214,17 +215,17 @@ def _split(
     ops = [network.plan.graph.dag.nodes[name]["op"] for name in work.operators]
     linear = [network.constants.linear[op.name] for op in ops if isinstance(op, Matmul)]
     weights = np.concatenate([each.weights for each in linear], axis=1)
-    source, m = work.inputs[0], work.problem.m  # type: ignore[union-attr]
+    assert step.weights is not None
+    source, (_, m, _) = work.inputs[0], work.drains[0].shape
     quantized = network.quantized
     scales = quantized.scales[source]
     rows = slice(step.first_row, step.first_row + m)
     x, rounded = exact[source][rows].astype(np.float64), quantized.values(source, fed[source][rows])
     scaled = weights * np.broadcast_to(scales, (len(weights),))[:, np.newaxis]
-    units = _units(step, scaled)
+    units = _units(step.weights, scaled)
     kept = step.weights * units / np.broadcast_to(scales, (len(weights),))[:, np.newaxis]
     sums = x @ weights + np.concatenate([each.bias for each in linear])
-    if step.residual_scale:
-        residual = work.inputs[-1]
+    for residual in work.inputs[1:]:
         added = exact[residual]
         sums = sums + added
         rounding = quantized.values(residual, quantized.codes(residual, added)) - added
@@ -234,9 +235,9 @@ def _split(
     total.add("weights", rounded @ (kept - weights))
 
 
-def _units(step: Projection, scaled: Floats) -> Floats:
+def _units(weights: Int8, scaled: Floats) -> Floats:
     """What a unit of each column's int8 weights stands for: the fit of the integers to the floats."""
-    whole = step.weights.astype(np.float64)
+    whole = weights.astype(np.float64)
     return np.asarray((whole * scaled).sum(axis=0) / np.maximum((whole**2).sum(axis=0), 1.0))
 
 

@@ -16,7 +16,6 @@ import onnx
 
 from codesign.compiler.graph import Graph, Operator
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
 from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.constants import Constants
 from codesign.compiler.numerics.file_scales import given_scales, uneven
@@ -25,10 +24,8 @@ from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.numerics.options import DEFAULT, Options
 from codesign.compiler.numerics.quantize import quantize
 from codesign.compiler.numerics.quantized import (
-    Projection,
     Quantized,
     ResidualError,
-    added_to,
     mask_of,
 )
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_model
@@ -222,8 +219,7 @@ class Integers:
         n = self.network
         step, work = n.quantized.steps[index], n.plan.steps[index].work
         mask = self.masks.get(index, Mask())
-        graph, matrices = n.plan.graph, n.matrices
-        self.known |= integers.evaluate(step, work, graph, matrices, self.known, mask)
+        self.known |= integers.evaluate(step, work, n.plan.config, n.matrices, self.known, mask)
 
 
 BACKENDS: Mapping[str, Callable[[Network], Backend]] = {
@@ -238,7 +234,11 @@ class _Run:
     def __init__(self, network: Network, feeds: Feeds, backend: Backend) -> None:
         self.n, self.feeds, self.backend = network, feeds, backend
         self.floats: dict[str, Array] = {}
-        self.on_chip = {name for step in network.plan.steps for name in _data(step.work)}
+        self.on_chip = {
+            read.tensor
+            for step in network.plan.steps
+            for read in step.work.reads(network.plan.config)
+        }
 
     def outputs(self) -> dict[str, Array]:
         """Run every step; the model's outputs from what the last ones wrote."""
@@ -274,7 +274,7 @@ class _Run:
     def _mask(self, index: int) -> None:
         """What is added to the scores of a softmax: the scores where the matrix before it is zero."""
         step = self.n.quantized.steps[index]
-        added = added_to(step)
+        added = step.added
         if added is None or not (added.keys or added.computed):
             return
         op = self.n.plan.graph.dag.nodes[added.softmax]["op"]
@@ -283,7 +283,7 @@ class _Run:
         tensor = self.n.constants.scores[added.softmax].tensor
         values = self.n.model.part((source,), (tensor,))({**self.feeds, source: zeros})[tensor]
         heads = matrix.of(values.astype(np.float64)).reshape(matrix.rows, matrix.heads, -1)
-        causal = not isinstance(step, Projection) and step.causal
+        causal = step.epilogues[0].causal
         self.backend.mask(index, mask_of(added, causal, heads.transpose(1, 0, 2)))
 
     def _known(self, tensors: Iterable[str]) -> Mapping[str, Array]:
@@ -316,15 +316,6 @@ class _Run:
         self.backend.write(tensor, high)
         if tensor + LOW in self.on_chip:
             self.backend.write(tensor + LOW, quantized.remainder(tensor, value, high))
-
-
-def _data(work: Work) -> tuple[str, ...]:
-    """The tensors that a kernel reads as int8 matrices: not its masks."""
-    if work.problem is None:
-        return ()
-    if work.kind == "softmax":
-        return work.inputs[:1]
-    return work.inputs[:3] if isinstance(work.problem, AttentionProblem) else work.inputs
 
 
 def _wanted(graph: Graph, tensor: str) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codesign.compiler.network.inference import Network
-from codesign.compiler.numerics.quantized import LOW_STEPS, Attention, Projection, added_to
+from codesign.compiler.numerics.quantized import LOW_STEPS
 from codesign.compiler.plan.work import LOW
 from codesign.compiler.program.emit import places
 
@@ -126,21 +126,23 @@ def _place(network: Network, name: str, address: int) -> TensorPlace:
 
 def _masks(network: Network) -> Iterator[MaskPlace]:
     for index, step in network.quantized.steps.items():
-        added = added_to(step)
-        if added is None or isinstance(step, Projection) or not (added.keys or added.computed):
+        added, work = step.added, network.plan.steps[index].work
+        if added is None or not (added.keys or added.computed):
             continue
-        fused = isinstance(step, Attention)
-        first = step.scores if isinstance(step, Attention) else step.first
-        prefix = f"{index}:{network.plan.steps[index].name}"
+        first = step.epilogues[0].first
+        regions = {
+            "bias" if operand.role == "bias" else "records": f"{index}:{work.name}/{operand.region}"
+            for operand in work.constants(network.plan.config)
+        }
         matrix = added.computed and added.matrix_scale > 0
         yield MaskPlace(
             kernel=index,
             softmax=added.softmax,
-            region=f"{prefix}/{'mask' if fused else 'parameters'}",
+            region=regions["records"],
             unit=added.unit,
             multiplier=int(first.multiplier.flat[0]),
             shift=int(first.shift.flat[0]),
-            matrix_region=f"{prefix}/{'bias' if fused else 'operand'}" if matrix else None,
+            matrix_region=regions["bias"] if matrix else None,
             matrix_step=added.unit * added.matrix_scale if matrix else None,
             hidden=added.hidden if matrix else None,
         )

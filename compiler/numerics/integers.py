@@ -16,125 +16,99 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from codesign.compiler.graph import Graph
+from codesign.compiler.kernels import kinds
+from codesign.compiler.kernels.kernel_kind import Int8, Operand
 from codesign.compiler.numerics.masks import Mask
 from codesign.compiler.numerics.matrices import Matrices
-from codesign.compiler.numerics.quantized import (
-    Attention,
-    Product,
-    Projection,
-    QuantizedStep,
-    Requantizer,
-    Rows,
-)
-from codesign.compiler.onnx.float_model import Array
-from codesign.compiler.plan.work import Work
+from codesign.compiler.numerics.quantized import Epilogue, QuantizedStep
+from codesign.compiler.plan.work import Read, Work
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Bools, Ints
+from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION
 
-Tensors = Mapping[str, Array]  # int8 matrices [rows, heads * columns]
+Tensors = Mapping[str, Int8]  # int8 matrices [rows, heads * columns]
 
 
 def evaluate(
-    step: QuantizedStep, work: Work, graph: Graph, matrices: Matrices, known: Tensors, mask: Mask
-) -> dict[str, Array]:
+    step: QuantizedStep,
+    work: Work,
+    config: HardwareConfig,
+    matrices: Matrices,
+    known: Tensors,
+    mask: Mask,
+) -> dict[str, Int8]:
     """The int8 matrices that a step writes. `mask`: what the run adds to its scores."""
-    match step:
-        case Projection():
-            out = _projection(step, work, known)
-        case Product():
-            out = _product(step, work, graph, known, mask)
-        case Attention():
-            out = _attention(step, work, graph, known, mask)
-        case Rows():
-            out = _rows(step, work, matrices, known, mask)
-    if not work.output_columns:
-        return {work.outputs[0]: out}
+    problem = work.problem
+    assert problem is not None
+    found = kinds.kind_of(problem).reference(problem, _Given(step, work, config, known, mask))
+    out = np.concatenate(found, axis=1)
     widths = [matrices[name].columns for name in work.outputs]
-    parts = np.split(out, np.cumsum(widths)[:-1], axis=1)
+    parts = np.split(out, np.cumsum(widths)[:-1], axis=1) if work.output_columns else [out]
     return dict(zip(work.outputs, parts, strict=True))
 
 
-def _projection(step: Projection, work: Work, known: Tensors) -> Array:
-    m = work.problem.m  # type: ignore[union-attr]
-    x = known[work.inputs[0]][step.first_row : step.first_row + m]
-    acc = _matmul(x, step.weights)
-    if step.residual_scale:
-        acc = acc + known[work.inputs[-1]].astype(np.int64) * step.residual_scale
-    return _epilogue(acc, step.first, step.function, step.last)
+class _Given:
+    """What a step computes with in one run, by the names of its kernel's operands."""
+
+    def __init__(
+        self, step: QuantizedStep, work: Work, config: HardwareConfig, known: Tensors, mask: Mask
+    ) -> None:
+        self.step, self.work, self.mask = step, work, mask
+        self.counts = {operand.name: operand.shape[0] for operand in work.operands(config)}
+        self.whole: dict[str, Int8] = {}
+        for read in work.reads(config):
+            self.whole[read.operand.name] = self._read(read, known)
+        for operand in work.constants(config):
+            content = self._constant(operand)
+            if content is not None:
+                self.whole[operand.name] = content
+
+    def matrix(self, name: str, number: int) -> Int8:
+        """One of an operand's matrices, which lie side by side."""
+        whole, count = self.whole[name], self.counts[name]
+        width = whole.shape[1] // count
+        return whole[:, number * width : (number + 1) * width]
+
+    def scales(self, drain: int) -> tuple[int, int]:
+        return self.step.epilogues[drain].scales
+
+    def drained(self, drain: int, number: int, sums: Ints) -> Int8:
+        epilogue = self.step.epilogues[drain]
+        if FUNCTION[epilogue.function].masked and self.mask.offsets is not None:
+            sums = sums + self.mask.offsets
+        return drained(sums, epilogue)
+
+    def _read(self, read: Read, known: Tensors) -> Int8:
+        """What a kernel reads of a tensor; weights are as wide as their input is without padding."""
+        whole, operand, step = known[read.tensor], read.operand, self.step
+        if not operand.part:
+            return whole
+        count, rows, columns = operand.shape
+        rows_read = whole[step.first_row : step.first_row + rows]
+        width = whole.shape[1] if self.work.constant_b else count * columns
+        return rows_read[:, read.turn * width : (read.turn + 1) * width]
+
+    def _constant(self, operand: Operand) -> Int8 | None:
+        match operand.role:
+            case "weight":
+                return self.step.weights
+            case "addend":
+                return self.step.addend
+            case "bias" if self.step.added is not None:
+                return self.step.added.matrix if self.mask.matrix is None else self.mask.matrix
+        return None
 
 
-def _product(step: Product, work: Work, graph: Graph, known: Tensors, mask: Mask) -> Array:
-    op = graph.dag.nodes[work.operators[0]]["op"]
-    wide = op.k if op.transposed_b else op.n
-    a, b = known[op.inputs[0]], _range(known[op.inputs[1]], work.b_range, op.batch * wide)
-    heads = []
-    for h in range(op.batch):
-        right = _range(b, h, wide)
-        acc = _matmul(_range(a, h, op.k), right.T if op.transposed_b else right)
-        heads.append(_scores(acc, step, h, mask))
-    return np.concatenate(heads, axis=1)
-
-
-def _attention(step: Attention, work: Work, graph: Graph, known: Tensors, mask: Mask) -> Array:
-    op = graph.dag.nodes[work.operators[0]]["op"]
-    q, k, v = (
-        _range(known[tensor], turn, op.batch * op.k)
-        for tensor, turn in zip(work.inputs[:3], work.ranges, strict=True)
-    )
-    scores = Product(step.scores, "softmax", step.probabilities, step.causal, step.added)
-    heads = []
-    for h in range(op.batch):
-        p = _scores(_matmul(_range(q, h, op.k), _range(k, h, op.k).T), scores, h, mask)
-        heads.append(_epilogue(_matmul(p, _range(v, h, op.k)), step.context, "copy", None))
-    return np.concatenate(heads, axis=1)
-
-
-def _rows(step: Rows, work: Work, matrices: Matrices, known: Tensors, mask: Mask) -> Array:
-    acc = known[work.inputs[0]].astype(np.int64) * step.scales[0]
-    if step.function == "softmax":
-        parts = np.split(acc, matrices[work.outputs[0]].heads, axis=1)
-        heads = [_scores(part, step, h, mask) for h, part in enumerate(parts)]
-        return np.concatenate(heads, axis=1)
-    if step.operand is not None:
-        acc = acc + step.operand.astype(np.int64) * step.scales[1]
-    elif len(work.inputs) > 1:
-        acc = acc + known[work.inputs[1]].astype(np.int64) * step.scales[1]
-    return _epilogue(acc, step.first, step.function, step.last)
-
-
-def _scores(acc: Ints, step: Product | Rows, head: int, mask: Mask) -> Array:
-    """The epilogue of one head's sums, with what is added to them."""
-    added = step.added
-    if added is not None and added.matrix is not None:
-        matrix = added.matrix if mask.matrix is None else mask.matrix
-        acc = acc + _range(matrix, head, acc.shape[1]).astype(np.int64) * added.matrix_scale
-    if mask.offsets is not None:
-        acc = acc + mask.offsets
-    return _epilogue(acc, step.first, step.function, step.last, step.causal)
-
-
-def _range(matrix: Array, turn: int, width: int) -> Array:
-    """Columns of one head, or of one of Q, K and V."""
-    return matrix[:, turn * width : (turn + 1) * width]
-
-
-def _matmul(a: Array, b: Array) -> Ints:
-    """Exact: sums of int8 products are far below 2^53."""
-    return (a.astype(np.float64) @ b.astype(np.float64)).astype(np.int64)
-
-
-def _epilogue(
-    acc: Ints, first: Requantizer, function: str, last: Requantizer | None, causal: bool = False
-) -> Array:
+def drained(sums: Ints, epilogue: Epilogue) -> Int8:
     """int8 [rows, columns] of sums [rows, columns]."""
-    rows, columns = acc.shape
-    v = arithmetic.requantize(acc, first.offset, first.multiplier, first.shift)
+    rows, columns = sums.shape
+    first, last = epilogue.first, epilogue.last
+    v = arithmetic.requantize(sums, first.offset, first.multiplier, first.shift)
     valid: Bools = np.ones((rows, 1), dtype=np.bool_)
-    if causal:
+    if epilogue.causal:
         valid = np.tri(rows, columns, columns - rows, dtype=np.bool_)
-    value = FUNCTION[function].values(v, valid, columns)
+    value = FUNCTION[epilogue.function].values(v, valid, columns)
     if last is None:
         return arithmetic.saturate(value, arithmetic.OUTPUT_BITS).astype(np.int8)
     out = arithmetic.requantize_output(value, last.multiplier, last.offset, last.shift)

@@ -14,25 +14,19 @@ from typing import Any
 import numpy as np
 
 from codesign.compiler.graph import Activation, Add, HostOp, Matmul, Operator, Softmax
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
-from codesign.compiler.kernels.matmul_shape import MatmulProblem
-from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.kernels.kernel_kind import Int8
 from codesign.compiler.numerics.calibrate import LEVELS, Observed
 from codesign.compiler.numerics.constants import Constants, Floats
 from codesign.compiler.numerics.options import DEFAULT, Options
 from codesign.compiler.numerics.quantized import (
     INT32,
     Added,
-    Attention,
-    Int8,
-    Product,
-    Projection,
+    Epilogue,
     QuantizationError,
     Quantized,
     QuantizedStep,
     Requantizer,
     ResidualError,
-    Rows,
     matrix_of,
     to_int8,
 )
@@ -86,20 +80,22 @@ class _Quantizer:
         for tensor in work.outputs:
             self.tensors.of(tensor)
         ops = [self.tensors.operator(name) for name in work.operators]
-        match work.problem:
-            case MatmulProblem() if work.constant_b:
-                return self._projection(work, work.problem, ops)
-            case MatmulProblem():
-                return self._product(work, work.problem, ops)
-            case AttentionProblem():
-                return self._attention(work, ops)
-            case RowProblem():
-                return self._rows(work, work.problem, ops)
-        raise AssertionError(work)  # pragma: no cover - there are no other problems
+        products = [op for op in ops if isinstance(op, Matmul)]
+        if not products:
+            return self._rows(work, ops)
+        if products[0].constant_b:
+            return self._projection(work, ops)
+        return self._product(work, ops) if len(products) == 1 else self._attention(work, ops)
+
+    def _constants(self, work: Work) -> set[str]:
+        """The roles of what a kernel reads that no kernel writes."""
+        return {operand.role for operand in work.constants(self.tensors.config)}
 
     # -- Kernels -----------------------------------------------------------------------------------
 
-    def _projection(self, work: Work, p: MatmulProblem, ops: list[Operator]) -> Projection:
+    def _projection(self, work: Work, ops: list[Operator]) -> QuantizedStep:
+        function = work.drains[0].function
+        residual = any(isinstance(op, Add) for op in ops)
         matmuls = [op for op in ops if isinstance(op, Matmul)]
         linear = [self.constants.linear[op.name] for op in matmuls]
         weights = np.concatenate([each.weights for each in linear], axis=1)
@@ -107,11 +103,11 @@ class _Quantizer:
         name = work.name
         unit = np.maximum(self.tensors.sum_units(work, weights), np.abs(bias) / 2**30)
         residual_scale = 0
-        if p.residual:
+        if residual:
             unit, residual_scale = self._residual(work, unit)
         integers = to_int8(weights * self.tensors.of(work.inputs[0])[:, np.newaxis], unit)
         moved = self.tensors.zero(work.inputs[0]) * integers.astype(np.int64).sum(axis=0)
-        if p.residual:
+        if residual:
             moved = moved + self.tensors.zero(work.inputs[-1]) * residual_scale
         if len(linear) > 1:
             outputs = [(op.n, op.output) for op in matmuls]
@@ -120,17 +116,18 @@ class _Quantizer:
                 for of in (self.tensors.of, self.tensors.zero)
             )
         else:
-            factor = self.tensors.sum_factors(work)[0] if p.residual else 1.0
-            inner = self._inner_scale(p.function, work, ops) / factor
+            factor = self.tensors.sum_factors(work)[0] if residual else 1.0
+            inner = self._inner_scale(function, work, ops) / factor
             units_out = np.broadcast_to(inner, unit.shape)
-            zeros = np.broadcast_to(self._zero_behind(p.function, work), unit.shape)
+            zeros = np.broadcast_to(self._zero_behind(function, work), unit.shape)
         offset = np.round((bias + zeros * units_out) / unit) - moved
         offset = within(offset, INT32, name, "bias")
         most = np.abs(integers.astype(np.int64)).sum(axis=0) * 128 + 128 * residual_scale
         within(most + np.abs(offset), INT32, name, "sum")
         first = requantizer(unit / units_out, offset, name)
-        last = self._last(p.function, work, ops)
-        return Projection(integers, first, p.function, last, residual_scale, linear[0].first_row)
+        last = self._last(function, work, ops)
+        epilogue = Epilogue(first, function, last, (residual_scale, 1))
+        return QuantizedStep((epilogue,), weights=integers, first_row=linear[0].first_row)
 
     def _residual(self, work: Work, unit: Floats) -> tuple[Floats, int]:
         """Units of sums, no finer than `unit`, such that the residual's are a whole number of them."""
@@ -145,36 +142,39 @@ class _Quantizer:
             raise ResidualError(work.operators[0], wanted)
         return unit if given else np.broadcast_to(scales / ratio, unit.shape), ratio
 
-    def _product(self, work: Work, p: MatmulProblem, ops: list[Operator]) -> Product:
-        a, b = work.inputs[:2]
-        unit = self.tensors.one(a) * self.tensors.one(b) * self.constants.factors[ops[0].name][0]
-        within(np.array([p.k * 2.0**14]), INT32, work.name, "sum")
-        first = requantizer(unit / self._inner_scale(p.function, work, ops), 0, work.name)
-        last = self._last(p.function, work, ops)
+    def _product(self, work: Work, ops: list[Operator]) -> QuantizedStep:
+        (a, b), product, function = work.inputs[:2], ops[0], work.drains[0].function
+        assert isinstance(product, Matmul)
+        unit = self.tensors.one(a) * self.tensors.one(b) * self.constants.factors[product.name][0]
+        within(np.array([product.k * 2.0**14]), INT32, work.name, "sum")
+        first = requantizer(unit / self._inner_scale(function, work, ops), 0, work.name)
+        last = self._last(function, work, ops)
         if not isinstance(ops[-1], Softmax):
-            return Product(first, p.function, last)
+            return QuantizedStep((Epilogue(first, function, last),))
         added = self._added(ops[-1], unit, work.name)
-        return Product(first, p.function, last, ops[-1].causal, added)
+        return QuantizedStep((Epilogue(first, function, last, causal=ops[-1].causal),), added=added)
 
-    def _attention(self, work: Work, ops: list[Operator]) -> Attention:
+    def _attention(self, work: Work, ops: list[Operator]) -> QuantizedStep:
         q, k, v = work.inputs[:3]
-        softmax, context = ops[1], ops[2]
-        assert isinstance(softmax, Softmax) and isinstance(work.problem, AttentionProblem)
+        product, softmax, context = ops
+        assert isinstance(product, Matmul) and isinstance(softmax, Softmax)
         found = self.constants.scores[softmax.name]
-        factors = [self.constants.factors[op.name][0] for op in (ops[0], context)]
+        factors = [self.constants.factors[op.name][0] for op in (product, context)]
         unit = self.tensors.one(q) * self.tensors.one(k) * factors[0]
         added = self._added(softmax, unit, work.name)
-        most = work.problem.head_dim * 2.0**14 + 128 * added.matrix_scale
-        within(np.array([most, work.problem.keys * 2.0**14]), INT32, work.name, "sum")
+        most = product.k * 2.0**14 + 128 * added.matrix_scale
+        within(np.array([most, product.n * 2.0**14]), INT32, work.name, "sum")
         p = self.tensors.one(softmax.output)
         outputs = p * self.tensors.one(v) * factors[1] / self.tensors.one(context.output)
-        return Attention(
-            scores=requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name),
-            probabilities=probabilities(p, work.name),
-            context=requantizer(outputs, 0, work.name),
-            causal=found.causal,
-            added=added,
+        scores = Epilogue(
+            requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name),
+            "softmax",
+            probabilities(p, work.name),
+            (max(1, added.matrix_scale), 1),
+            found.causal,
         )
+        sums = Epilogue(requantizer(outputs, 0, work.name), "copy", None)
+        return QuantizedStep((scores, sums), added=added)
 
     def _added(self, softmax: Softmax, unit: float, name: str, step: int = 0) -> Added:
         """What a softmax adds to scores, of whose sums a unit is one of the softmax's input.
@@ -204,51 +204,56 @@ class _Quantizer:
         scores = found.factor * self.tensors.range(softmax.inputs[0], lambda seen: seen.largest)
         return 2 * scores + 2 * largest + NOTHING
 
-    def _rows(self, work: Work, p: RowProblem, ops: list[Operator]) -> Rows:
-        operand: Int8 | None = None
-        softmax = ops[-1] if isinstance(ops[-1], Softmax) else None
-        if softmax is not None:
-            return self._softmax(work, p, softmax)
+    def _rows(self, work: Work, ops: list[Operator]) -> QuantizedStep:
+        if isinstance(ops[-1], Softmax):
+            return self._softmax(work, ops[-1])
+        addend: Int8 | None = None
+        (drain,) = work.drains
+        function, roles = drain.function, self._constants(work)
         units = [self.tensors.one(tensor) for tensor in work.inputs]
-        if p.operands > len(work.inputs):
+        if "addend" in roles:
             added = self._summand(self.constants.operand, ops[0])
             units.append(max(float(np.abs(added).max()) / LEVELS, units[0] * 2.0**-SUM_BITS))
-            operand = to_int8(added, units[1])
+            addend = to_int8(added, units[1])
         elif isinstance(ops[0], Add | HostOp):
             factors = self._summand(self.constants.factors, ops[0])
             units = [unit * factor for unit, factor in zip(units, factors, strict=True)]
         unit, scales = units[0], (1, 1)
-        if p.operands == 2:
+        if len(units) == 2:
             unit = max(units) / 2**SUM_BITS
             scales = (round(units[0] / unit), round(units[1] / unit))
-        elif p.scaled:  # what is added before the function must not round to whole codes
+        elif drain.scaled:  # what is added before the function must not round to whole codes
             unit, scales = unit / 2**SUM_BITS, (1 << SUM_BITS, 1)
-        inner = self._inner_scale(p.function, work, ops)
-        if FUNCTION[p.function].centered:  # takes zero points away, but must have room for them
+        inner = self._inner_scale(function, work, ops)
+        if FUNCTION[function].centered:  # takes zero points away, but must have room for them
             pairs = zip(work.inputs, units, strict=False)
             room = sum(abs(self.tensors.zero(name)) * each for name, each in pairs)
             inner += HEADROOM * room / NORM_LARGEST
-        offset = np.round(self._zero_behind(p.function, work) * inner / unit)
+        offset = np.round(self._zero_behind(function, work) * inner / unit)
         zeros = [self.tensors.zero(tensor) for tensor in work.inputs]
         offset = offset - sum(zero * scale for zero, scale in zip(zeros, scales, strict=False))
-        if not p.scaled:  # nothing to move, or a layernorm takes it away
+        if not drain.scaled:  # nothing to move, or a layernorm takes it away
             offset = np.zeros_like(offset)
         first = requantizer(unit / inner, within(offset, INT32, work.name, "bias"), work.name)
-        return Rows(scales, first, p.function, self._last(p.function, work, ops), operand)
+        last = self._last(function, work, ops)
+        return QuantizedStep((Epilogue(first, function, last, scales),), addend=addend)
 
-    def _softmax(self, work: Work, p: RowProblem, softmax: Softmax) -> Rows:
+    def _softmax(self, work: Work, softmax: Softmax) -> QuantizedStep:
         """A softmax of int8 scores; the matrix under them enters with a scale of its own."""
         unit, scales = self.tensors.one(work.inputs[0]), (1, 1)
-        if p.operands == 2:
+        biased = "bias" in self._constants(work)
+        if biased:
             factor = self.constants.scores[softmax.name].factor
             step = self._matrix_reach(softmax) / LEVELS / factor
             finest = max(unit, step) / 2**SUM_BITS
             scales = (max(1, round(unit / finest)), max(1, round(step / finest)))
             unit = finest
-        added = self._added(softmax, unit, work.name, scales[1] if p.operands == 2 else 0)
+        added = self._added(softmax, unit, work.name, scales[1] if biased else 0)
         first = requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name)
         last = probabilities(self.tensors.one(softmax.output), work.name)
-        return Rows(scales, first, "softmax", last, added.matrix, softmax.causal, added)
+        return QuantizedStep(
+            (Epilogue(first, "softmax", last, scales, softmax.causal),), added=added
+        )
 
     def _summand(self, found: Mapping[str, Any], op: Operator) -> Any:
         if op.name not in found:

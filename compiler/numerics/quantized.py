@@ -5,11 +5,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from codesign.compiler.kernels.kernel_kind import Int8
 from codesign.compiler.numerics.calibrate import LEVELS
 from codesign.compiler.numerics.constants import Floats
 from codesign.compiler.numerics.masks import Mask, take_apart
@@ -20,7 +20,6 @@ from codesign.hw.machine.arithmetic import Ints
 
 LOW_STEPS = 256  # of a remainder to one of its value
 INT32 = (1 << 31) - 1
-Int8: TypeAlias = npt.NDArray[np.int8]
 
 
 class QuantizationError(CodesignError):
@@ -50,15 +49,17 @@ class Requantizer:
 
 
 @dataclass(frozen=True)
-class Projection:
-    """f(x[first_row:][:m] @ weights + residual * residual_scale)."""
+class Epilogue:
+    """What a drain makes of sums: a requantizer, a function, and what has one a requantizer behind it.
 
-    weights: Int8
+    `scales` multiply the int8 operands that enter with the sums; `causal` limits the keys of a row.
+    """
+
     first: Requantizer
     function: str
     last: Requantizer | None
-    residual_scale: int = 0
-    first_row: int = 0
+    scales: tuple[int, int] = (1, 1)
+    causal: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,41 +81,18 @@ class Added:
 
 
 @dataclass(frozen=True)
-class Product:
-    """f(A @ B) of every head, both activations."""
+class QuantizedStep:
+    """What a kernel computes with beside tensors: an epilogue for each of its drains, and constants.
 
-    first: Requantizer
-    function: str
-    last: Requantizer | None
-    causal: bool = False
+    `weights` [k, n] multiply its input from `first_row` on, `addend` [rows, columns] is a summand,
+    `added` goes to the scores of its softmax.
+    """
+
+    epilogues: tuple[Epilogue, ...]
+    weights: Int8 | None = None
+    addend: Int8 | None = None
+    first_row: int = 0
     added: Added | None = None
-
-
-@dataclass(frozen=True)
-class Attention:
-    """softmax(Q.K^T + added).V of every head."""
-
-    scores: Requantizer
-    probabilities: Requantizer
-    context: Requantizer
-    causal: bool
-    added: Added
-
-
-@dataclass(frozen=True)
-class Rows:
-    """f(x * scales[0] + y * scales[1]); `operand` is y where it is constant."""
-
-    scales: tuple[int, int]
-    first: Requantizer
-    function: str
-    last: Requantizer | None
-    operand: Int8 | None = None
-    causal: bool = False
-    added: Added | None = None
-
-
-QuantizedStep: TypeAlias = Projection | Product | Attention | Rows
 
 
 @dataclass(frozen=True)
@@ -155,11 +133,6 @@ class Quantized:
 def to_int8(values: Any, scale: Floats | float) -> Int8:
     """Values in units of `scale`, to nearest even and clamped to +-127."""
     return np.clip(np.round(np.asarray(values) / scale), -LEVELS, LEVELS).astype(np.int8)
-
-
-def added_to(step: QuantizedStep) -> Added | None:
-    """What a kernel with a softmax adds to its scores."""
-    return None if isinstance(step, Projection) else step.added
 
 
 def mask_of(added: Added, causal: bool, values: Floats) -> Mask:

@@ -10,8 +10,7 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.compiler.graph import Graph, Matmul, Operator, Rearrange, Softmax
-from codesign.compiler.kernels.matmul_shape import MatmulProblem
-from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.kernels import kinds
 from codesign.compiler.numerics.calibrate import LEVELS, METHODS, CalibrationError, Method, Observed
 from codesign.compiler.numerics.channel_scales import Reader, Readers, expected_error, least_error
 from codesign.compiler.numerics.constants import Constants, Floats
@@ -40,7 +39,8 @@ class TensorScales:
         options: Options,
         given: GivenScales,
     ) -> None:
-        self.graph, self.constants, self.observed = plan.graph, constants, observed
+        self.graph, self.config = plan.graph, plan.config
+        self.constants, self.observed = constants, observed
         self.options, self.given = options, given
         self.method = METHODS[options.method]
         self.works = [step.work for step in plan.steps]
@@ -136,8 +136,7 @@ class TensorScales:
         """The kernels that add the tensor to a product, and the least scales they leave it."""
         found = []
         for work in self.works:
-            p = work.problem
-            if isinstance(p, MatmulProblem) and p.residual and work.inputs[-1] == tensor:
+            if work.constant_b and tensor in work.inputs[1:]:
                 op = self.operator(work.operators[0])
                 assert isinstance(op, Matmul)
                 finest = self.sum_units(work, self.constants.linear[op.name].weights)
@@ -263,10 +262,8 @@ def _reader(weights: Floats, importance: float) -> Reader:
 
 def _writes_channels(work: Work) -> bool:
     """Whether a kernel's last step before int8 has a factor for each channel."""
-    match work.problem:
-        case MatmulProblem() as p:
-            of = FUNCTION[p.function]
-            return p.parameters and (not of.normalization or of.affine or p.channel_output)
-        case RowProblem() as p:
-            return FUNCTION[p.function].affine
-    return False
+    problem = work.problem
+    if problem is None or kinds.kind_of(problem).elementwise(problem):
+        return False
+    last = work.drains[-1]
+    return last.affine if FUNCTION[last.function].normalization else last.scaled

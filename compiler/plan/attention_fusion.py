@@ -5,7 +5,6 @@ from dataclasses import replace
 from codesign.compiler.graph import Matmul, Operator, Softmax
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.blocks import ceil_div
-from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.operator_work import Operators, role
 from codesign.compiler.plan.work import Alternative, Group, Work
@@ -35,18 +34,19 @@ class AttentionMatcher:
             self._row_batched(softmax, op.batch),
             self.ops.matmul_work((context,), context.output),
         )
-        fused = self.ops.matmul_work((op,), softmax.output, "softmax", (softmax.name,))
-        assert isinstance(fused.problem, MatmulProblem)
-        masked = replace(fused.problem, parameters=self._mask_rows(softmax) > 0)
-        behind = (replace(fused, problem=masked), apart[2])
+        masked = self._mask_rows(softmax) > 0
+        after = (softmax.name,)
+        fused = self.ops.matmul_work((op,), softmax.output, "softmax", after, masked=masked)
+        behind = (fused, apart[2])
         bias = softmax.bias_elements > 0
+        problem = AttentionProblem(op.batch, op.m, op.n, op.k, bias, self._mask_rows(softmax))
         on_chip = Work(
             op.name.rsplit("/", 1)[0],
             "attention",
             (op.name, softmax.name, context.name),
             (*op.inputs, context.inputs[1], *softmax.inputs[1:]),
             (context.output,),
-            AttentionProblem(op.batch, op.m, op.n, op.k, bias, self._mask_rows(softmax)),
+            problem,
             macs=op.macs + context.macs,
             ranges=(0, role(self.ops.graph, op), role(self.ops.graph, context)),
         )
@@ -56,10 +56,12 @@ class AttentionMatcher:
             alternatives.insert(0, behind)
         if same_heads:
             alternatives.insert(0, (on_chip,))
-            alternatives += self._grouped(op, softmax, on_chip)
+            alternatives += self._grouped(op, softmax, on_chip, problem)
         return Group((op, softmax, context), tuple(alternatives))
 
-    def _grouped(self, op: Matmul, softmax: Softmax, on_chip: Work) -> list[Alternative]:
+    def _grouped(
+        self, op: Matmul, softmax: Softmax, on_chip: Work, p: AttentionProblem
+    ) -> list[Alternative]:
         """Attention that loads a key head once for the query heads that share it, as rows of one.
 
         The host copies the queries into that order and the context back. Not where rows of one head
@@ -68,8 +70,6 @@ class AttentionMatcher:
         alike = op.m == 1 or not softmax.causal
         if self.ops.accurate or op.shared == 1 or softmax.bias_elements or not alike:
             return []
-        p = on_chip.problem
-        assert isinstance(p, AttentionProblem)
         problem = replace(p, heads=p.heads // op.shared, queries=p.queries * op.shared)
         query, (output,) = on_chip.inputs[0], on_chip.outputs
         stacked, result = f"{query}/grouped", f"{output}/grouped"

@@ -21,7 +21,6 @@ from codesign.compiler.graph import (
     Softmax,
 )
 from codesign.compiler.kernels.blocks import ceil_div
-from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.attention_fusion import AttentionMatcher
 from codesign.compiler.plan.operator_work import Operators
@@ -116,7 +115,7 @@ class _Matcher:
             if self.ops.on_chip(reader) or not FUNCTION[reader.function].normalization:
                 function = self.ops.function(reader)
                 fused = self.ops.matmul_work((op,), reader.output, function, (reader.name,))
-                return Group((op, reader), ((self._by_channel(fused),),))
+                return Group((op, reader), ((fused,),))
             return Group((op, reader), ((plain, self.ops.host(reader, reader.function)),))
         if isinstance(reader, Add | LayerNorm) and self.ops.on_chip(reader):
             return self._projection_sum(op, plain, reader)
@@ -139,15 +138,6 @@ class _Matcher:
             for first, *rest in group.alternatives
         )
         return replace(group, alternatives=alternatives)
-
-    def _by_channel(self, work: Work) -> Work:
-        """The same work; an accurate GELU behind weights has a scale for each channel."""
-        p = work.problem
-        assert isinstance(p, MatmulProblem)
-        precise = self.ops.accurate or not self.ops.moved.isdisjoint(work.outputs)
-        of = FUNCTION[p.function]
-        channels = precise and p.parameters and of.normalization and not of.by_row
-        return replace(work, problem=replace(p, channel_output=channels))
 
     def _siblings(self, op: Matmul) -> tuple[Matmul, ...]:
         """Unclaimed projections of the same input whose outputs can lie side by side."""
@@ -176,24 +166,16 @@ class _Matcher:
         members: list[Operator] = [member for member in (op, total, last) if member is not None]
         others = tuple(t for t in total.inputs if t != op.output) if total else ()
         function = self.ops.function(last)
-        base = plain.problem
-        assert isinstance(base, MatmulProblem)
-        fused = Work(
-            plain.name,
-            "matmul",
-            tuple(member.name for member in members),
-            plain.inputs + others,
-            (members[-1].output,),
-            replace(base, parameters=True, function=function, residual=total is not None),
-            macs=op.macs,
-        )
-        fused = self._by_channel(fused)
+        after = tuple(member.name for member in members[1:])
+        residual = total is not None
+        fused = self.ops.matmul_work((op,), members[-1].output, function, after, residual=residual)
+        fused = replace(fused, inputs=plain.inputs + others)
         end = last or total
         assert end is not None
         before = (total.name,) if total and last else ()
         alone = self.ops.row(end, function, total.inputs if total else end.inputs, before)
         whole = not isinstance(last, LayerNorm) or op.n == last.cols
-        fusable = op.batch == 1 and whole and len(others) == (total is not None)
+        fusable = op.batch == 1 and whole and len(others) == residual
         apart = (plain, alone)
         return Group(tuple(members), ((fused,), apart) if fusable else (apart,))
 

@@ -150,27 +150,53 @@ class Operators:
                 return op.function
         return "copy"
 
+    def matmul_problem(
+        self,
+        ops: tuple[Matmul, ...],
+        output: str,
+        function: str = "copy",
+        *,
+        masked: bool = False,
+        residual: bool = False,
+    ) -> MatmulProblem:
+        """Matmuls of one input side by side (n adds up), with an epilogue; `masked` by keys.
+
+        An accurate GELU behind weights has a scale for each channel.
+        """
+        op, of = ops[0], FUNCTION[function]
+        precise = self.accurate or output in self.moved
+        return MatmulProblem(
+            m=op.m,
+            k=self.wide_inputs.get(op.name, op.k),
+            n=sum(self._columns(ops)),
+            batch=op.batch,
+            transposed_b=op.transposed_b,
+            parameters=op.constant_b or masked,
+            function=function,
+            residual=residual,
+            channel_output=precise and op.constant_b and of.normalization and not of.by_row,
+        )
+
+    def _columns(self, ops: tuple[Matmul, ...]) -> tuple[int, ...]:
+        """What each of them takes of the columns; of several, each starts on a block of its own."""
+        columns = tuple(self.wide_outputs.get(member.name, member.n) for member in ops)
+        if len(ops) > 1:
+            columns = tuple(int(ceil_div(n, self.config.dim)) * self.config.dim for n in columns)
+        return columns
+
     def matmul_work(
         self,
         ops: tuple[Matmul, ...],
         output: str,
         function: str = "copy",
         after: tuple[str, ...] = (),
+        **fused: bool,
     ) -> Work:
-        """Matmuls of one input side by side (n adds up), with an epilogue."""
+        """The work of `matmul_problem`, of which `fused` are further arguments; the operators named
+        in `after` are in it.
+        """
         op = ops[0]
-        columns = tuple(self.wide_outputs.get(member.name, member.n) for member in ops)
-        if len(ops) > 1:  # each starts on a block of its own
-            columns = tuple(int(ceil_div(n, self.config.dim)) * self.config.dim for n in columns)
-        problem = MatmulProblem(
-            m=op.m,
-            k=self.wide_inputs.get(op.name, op.k),
-            n=sum(columns),
-            batch=op.batch,
-            transposed_b=op.transposed_b,
-            parameters=op.constant_b,
-            function=function,
-        )
+        problem = self.matmul_problem(ops, output, function, **fused)
         names = tuple(member.name for member in ops) + after
         outputs = tuple(m.output for m in ops) if len(ops) > 1 else (output,)
         macs = sum(member.macs for member in ops)
@@ -182,8 +208,9 @@ class Operators:
             outputs,
             problem,
             macs=macs,
-            output_columns=columns if len(ops) > 1 else (),
-            b_range=role(self.graph, op),
+            output_columns=self._columns(ops) if len(ops) > 1 else (),
+            constant_b=op.constant_b,
+            ranges=(0, role(self.graph, op)),
         )
 
     def _padded_heads(self) -> tuple[dict[str, int], dict[str, int]]:

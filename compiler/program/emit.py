@@ -7,20 +7,15 @@ place is free again once its last reader has run. All matrices are in the blocke
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-from codesign.compiler.kernels.attention_kernel import AttentionAddresses, AttentionProblem
-from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes, plane_bytes
+from codesign.compiler.kernels import kinds
+from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes
+from codesign.compiler.kernels.kernel_kind import shape_bytes
 from codesign.compiler.kernels.kinds import body
-from codesign.compiler.kernels.matmul_kernel import MatmulAddresses
-from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.numbers import StepNumbers
-from codesign.compiler.kernels.row_kernel import RowAddresses, RowProblem
 from codesign.compiler.plan.lower import Plan, Step
-from codesign.compiler.plan.work import Work
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.isa import PARAMETER_BYTES
-from codesign.hw.machine.program import Kernel, Program, Region
+from codesign.hw.machine.program import Body, Kernel, Program, Region
 
 ALIGNMENT = 4096  # an AXI4 burst does not cross it
 
@@ -57,12 +52,12 @@ def places(plan: Plan) -> dict[str, int]:
     return _Memory(plan, {}).place
 
 
-def _body(step: Step, index: int, memory: "_Memory") -> Any:
+def _body(step: Step, index: int, memory: "_Memory") -> Body:
     problem = step.work.problem
     if problem is None:
         return ()
-    epilogues = memory.of_step(index).epilogues
-    return body(problem, step.mapping, memory.config, memory.addresses(step, index), *epilogues)
+    places, numbers = memory.places(step, index), memory.of_step(index)
+    return body(problem, step.mapping, memory.config, places, numbers)
 
 
 class _Memory:
@@ -74,51 +69,26 @@ class _Memory:
         self.place: dict[str, int] = {}
         self.end = 0
         for index, step in enumerate(plan.steps):
-            for suffix, size in _constants(step.work, plan.config):
-                self._fixed(f"{index}:{step.name}/{suffix}", size)
+            for operand in step.work.constants(plan.config):
+                self._fixed(f"{index}:{step.name}/{operand.region}", operand.size_bytes)
         self._activations(plan)
 
     def of_step(self, index: int) -> StepNumbers:
         """The numbers of a step, or none."""
         return self.numbers.get(index, StepNumbers())
 
-    def addresses(self, step: Step, index: int) -> Any:
-        """Operand addresses of a step, in the form its kernel takes."""
-        constant = {
-            name: self.place.get(f"{index}:{step.name}/{name}", 0)
-            for name in ("weights", "parameters", "mask", "bias", "operand")
-        }
-        inputs = [self.place[tensor] for tensor in step.work.inputs]
-        out = self.place[step.work.outputs[0]]
-        match step.work.problem:
-            case MatmulProblem() as p:
-                b = constant["weights"]
-                if not step.work.constant_b:
-                    shape = (p.n, p.k) if p.transposed_b else (p.k, p.n)
-                    width = p.batch * matrix_bytes(*shape, self.config)
-                    b = inputs[1] + step.work.b_range * width
-                residual = inputs[-1] if p.residual else 0
-                part = self.of_step(index)
-                a = inputs[0] + part.first_row * self.config.dim
-                rows = part.source_rows
-                return MatmulAddresses(a, b, out, constant["parameters"], residual, rows)
-            case AttentionProblem() as p:
-                q, k, v = self._heads(step.work, p)
-                return AttentionAddresses(q, k, v, out, constant["bias"], constant["mask"])
-            case RowProblem() as p:
-                added = len(inputs) > 1 and p.function != "softmax"
-                y = inputs[1] if added else constant["operand"]
-                return RowAddresses(inputs[0], y, out, constant["parameters"])
-        return None
-
-    def _heads(self, work: Work, p: AttentionProblem) -> tuple[int, int, int]:
-        """Q, K and V; where they are column ranges of one matrix, they lie one after another."""
-        width = p.heads * ceil_div(p.head_dim, self.config.dim) * plane_bytes(p.keys, self.config)
-        q, k, v = (
-            self.place[tensor] + turn * width
-            for tensor, turn in zip(work.inputs[:3], work.ranges, strict=True)
-        )
-        return q, k, v
+    def places(self, step: Step, index: int) -> dict[str, int]:
+        """Addresses of a step's operands, by their names in its kernel."""
+        work, found = step.work, {}
+        for operand in work.operands(self.config):
+            if operand.role == "output":
+                found[operand.name] = self.place[work.outputs[0]]
+        for operand in work.constants(self.config):
+            found[operand.name] = self.place[f"{index}:{step.name}/{operand.region}"]
+        for read in work.reads(self.config):  # column ranges of one matrix lie one after another
+            place = self.place[read.tensor] + read.turn * read.operand.size_bytes
+            found[read.operand.name] = place
+        return found
 
     def _fixed(self, name: str, size: int) -> None:
         address = _aligned(self.end)
@@ -146,14 +116,14 @@ class _Memory:
     def _side_by_side(self, plan: Plan) -> None:
         """Tensors that one kernel writes as one matrix start where the one before ends."""
         for step in plan.steps:
+            if step.work.problem is None:
+                continue
             address = self.place[step.work.outputs[0]]
             for output, columns in zip(
                 step.work.outputs[1:], step.work.output_columns[:-1], strict=False
             ):
-                problem = step.work.problem
-                assert isinstance(problem, MatmulProblem)
-                blocks = ceil_div(columns, self.config.dim)
-                address += blocks * plane_bytes(problem.m, self.config)
+                _, rows, _ = kinds.output(step.work.problem, self.config).shape
+                address += matrix_bytes(rows, columns, self.config)
                 self.place[output] = address
 
 
@@ -161,39 +131,10 @@ def _aligned(address: int) -> int:
     return int(ceil_div(address, ALIGNMENT)) * ALIGNMENT
 
 
-def _constants(work: Work, config: HardwareConfig) -> list[tuple[str, int]]:
-    """Names and bytes of what a kernel reads that no kernel writes."""
-    dim = config.dim
-    match work.problem:
-        case MatmulProblem() as p:
-            parameters = p.batch * ceil_div(p.n, dim) * p.parameter_sets * dim * PARAMETER_BYTES
-            if not work.constant_b:
-                return [("parameters", parameters)] if parameters else []
-            weights = p.batch * matrix_bytes(p.k, p.n, config)
-            return [("weights", weights), ("parameters", parameters)]
-        case AttentionProblem() as p:
-            mask = [("mask", p.mask_rows * dim * PARAMETER_BYTES)] if p.mask_rows else []
-            bias = p.heads * matrix_bytes(p.queries, p.keys, config)
-            return [*mask, ("bias", bias)] if p.bias else mask
-        case RowProblem() as p:
-            parameters = p.parameter_rows(config) * dim * PARAMETER_BYTES
-            found = [("parameters", parameters)] if parameters else []
-            if p.operands > (1 if p.function == "softmax" else len(work.inputs)):
-                found.append(("operand", p.batch * matrix_bytes(p.rows, p.cols, config)))
-            return found
-    return []
-
-
 def _written(step: Step, config: HardwareConfig) -> int:
     """Bytes of everything a step writes."""
-    match step.work.problem:
-        case MatmulProblem() as p:
-            return p.batch * matrix_bytes(p.m, p.n, config)
-        case AttentionProblem() as p:
-            return p.heads * matrix_bytes(p.queries, p.head_dim, config)
-        case RowProblem() as p:
-            return p.batch * matrix_bytes(p.rows, p.cols, config)
-    return step.work.elements
+    problem = step.work.problem
+    return step.work.elements if problem is None else kinds.output(problem, config).size_bytes
 
 
 def _lifetimes(plan: Plan) -> dict[str, _Tensor]:
@@ -201,7 +142,7 @@ def _lifetimes(plan: Plan) -> dict[str, _Tensor]:
     tensors: dict[str, _Tensor] = {}
     owner: dict[str, str] = {}
     for index, step in enumerate(plan.steps):
-        for tensor, size in zip(step.work.inputs, _operands(step, plan.config), strict=True):
+        for tensor, size in zip(step.work.inputs, _sizes(step, plan.config), strict=True):
             first = owner.setdefault(tensor, tensor)
             known = tensors.setdefault(first, _Tensor(0, -1, index))
             known.last_read = max(known.last_read, index)
@@ -216,19 +157,14 @@ def _lifetimes(plan: Plan) -> dict[str, _Tensor]:
     return tensors
 
 
-def _operands(step: Step, config: HardwareConfig) -> tuple[int, ...]:
-    """Bytes of each input, as the kernel sees it."""
-    count = len(step.work.inputs)
-    match step.work.problem:
-        case MatmulProblem() as p:
-            b = (p.n, p.k) if p.transposed_b else (p.k, p.n)
-            second = (p.m, p.n) if p.residual else b
-            shapes = [(p.m, p.k)] + [second] * (count - 1)
-            return tuple(p.batch * matrix_bytes(*shape, config) for shape in shapes)
-        case AttentionProblem() as p:
-            q, k = (p.queries, p.head_dim), (p.keys, p.head_dim)
-            other = [(p.queries, p.keys)] * (count - 3)
-            return tuple(p.heads * matrix_bytes(*shape, config) for shape in (q, k, k, *other))
-        case RowProblem() as p:
-            return (p.batch * matrix_bytes(p.rows, p.cols, config),) * count
-    return (step.work.elements,) * count
+def _sizes(step: Step, config: HardwareConfig) -> tuple[int, ...]:
+    """Bytes of each input, as the kernel sees it; a mask takes as many as the scores."""
+    work, problem = step.work, step.work.problem
+    if problem is None:
+        return (work.elements,) * len(work.inputs)
+    sizes = [read.operand.size_bytes for read in work.reads(config)]
+    masks = len(work.inputs) - len(sizes)
+    if masks:
+        scores, *_ = kinds.drains(problem)
+        sizes += [shape_bytes(scores.shape, config)] * masks
+    return tuple(sizes)

@@ -7,16 +7,13 @@ in two ways that do not meet, there is no Program for it.
 
 from dataclasses import dataclass
 
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes
-from codesign.compiler.kernels.kinds import operand_bytes
-from codesign.compiler.kernels.matmul_shape import MatmulProblem
-from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.kernels.kernel_kind import Operand, Problem
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.numerics.quantized import QuantizationError
 from codesign.compiler.plan.work import Work
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.isa import ROW_FUNCTIONS
 
 
 @dataclass(frozen=True)
@@ -33,7 +30,7 @@ class _Use:
 def check_layouts(works: list[Work], matrices: Matrices, config: HardwareConfig) -> None:
     """Raises LayoutError, naming the kernel and the tensor, for a layout that does not fit."""
     for work in works:
-        if isinstance(work.problem, RowProblem) and work.problem.function not in ROW_FUNCTIONS:
+        if work.problem is not None and kinds.kind_of(work.problem).elementwise(work.problem):
             _check_elementwise(work, work.problem, matrices, config)
             continue
         for use in _uses(work, config):
@@ -42,39 +39,27 @@ def check_layouts(works: list[Work], matrices: Matrices, config: HardwareConfig)
 
 
 def _uses(work: Work, config: HardwareConfig) -> list[_Use]:
-    def blocks(columns: int) -> int:
-        return int(ceil_div(columns, config.dim))
+    """Every tensor as the kernel sees it. Weights are packed as the heads of their input and output
+    are padded, so that the kernel may see those as anything; a batch of them has no layout.
+    """
+    if work.problem is None:
+        return []
 
-    match work.problem:
-        case MatmulProblem() as p if work.constant_b:
-            uses = [_Use(work.inputs[0], p.m, blocks(p.k), part=True)]
-            if p.residual:
-                uses.append(_Use(work.inputs[-1], p.m, blocks(p.n), p.n))
-            widths = work.output_columns or (p.n,)
-            whole = p.residual or p.row_function
-            outputs = zip(work.outputs, widths, strict=True)
-            return uses + [_Use(name, p.m, blocks(n), n * whole) for name, n in outputs]
-        case MatmulProblem() as p:
-            rows, columns = (p.n, p.k) if p.transposed_b else (p.k, p.n)
-            b = p.batch * blocks(columns) * (work.b_range + 1)
-            return [
-                _Use(work.inputs[0], p.m, p.batch * blocks(p.k), p.k, part=True),
-                _Use(work.inputs[1], rows, b, columns, part=True),
-                _Use(work.outputs[0], p.m, p.batch * blocks(p.n), p.n),
-            ]
-        case AttentionProblem() as p:
-            wide = p.heads * blocks(p.head_dim)
-            counts = (p.queries, p.keys, p.keys)
-            uses = [
-                _Use(tensor, count, (turn + 1) * wide, p.head_dim, part=True)
-                for tensor, count, turn in zip(work.inputs[:3], counts, work.ranges, strict=True)
-            ]
-            return [*uses, _Use(work.outputs[0], p.queries, wide, p.head_dim)]
-        case RowProblem() as p:
-            read = work.inputs[:1] if p.function == "softmax" else work.inputs
-            wide = p.batch * blocks(p.cols)
-            return [_Use(tensor, p.rows, wide, p.cols) for tensor in (*read, work.outputs[0])]
-    return []
+    def use(tensor: str, operand: Operand, columns: int, turns: int = 1) -> _Use:
+        count, rows, _ = operand.shape
+        blocks = turns * (1 if work.constant_b else count) * int(ceil_div(columns, config.dim))
+        free = work.constant_b and (operand.part or not operand.whole_rows)
+        return _Use(tensor, rows, blocks, 0 if free else columns, operand.part)
+
+    uses = [
+        use(read.tensor, read.operand, read.operand.shape[-1], read.turn + 1)
+        for read in work.reads(config)
+    ]
+    output = kinds.output(work.problem, config)
+    widths = work.output_columns or (output.shape[-1],)
+    return uses + [
+        use(tensor, output, columns) for tensor, columns in zip(work.outputs, widths, strict=True)
+    ]
 
 
 def _fits(use: _Use, matrices: Matrices, config: HardwareConfig) -> bool:
@@ -92,11 +77,11 @@ def _fits(use: _Use, matrices: Matrices, config: HardwareConfig) -> bool:
 
 
 def _check_elementwise(
-    work: Work, p: RowProblem, matrices: Matrices, config: HardwareConfig
+    work: Work, problem: Problem, matrices: Matrices, config: HardwareConfig
 ) -> None:
     """Elementwise kernels run over bytes: all operands must lie alike, and as long as is worked on."""
     tensors = (*work.inputs, work.outputs[0])
-    worked = operand_bytes(p, config)["out"]
+    worked = kinds.output(problem, config).size_bytes
     first = matrices[tensors[0]]
     for tensor in tensors:
         matrix = matrices[tensor]

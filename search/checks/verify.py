@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from codesign.compiler.kernels import kinds
-from codesign.compiler.kernels.kinds import Problem
+from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.plan.lower import Plan, Step
 from codesign.hw.errors import CodesignError, ProgramError
 from codesign.hw.machine.arithmetic import Bytes
@@ -260,8 +260,8 @@ class _Checker:
             return
         seed = (self.options.seed, self.kernel.index)
         self.operands = random_operands(problem, config, seed)
-        addresses, numbers = self.operands.addresses, self.operands.numbers
-        self.body = kinds.body(problem, self.step.mapping, config, addresses, *numbers)
+        places, numbers = self.operands.places, self.operands.numbers
+        self.body = kinds.body(problem, self.step.mapping, config, places, numbers)
         timing = evaluate_unrolled(self.body, config, trace=True)
         self.found["instructions"] = len(timing.steps)
         self._check_price(timing)

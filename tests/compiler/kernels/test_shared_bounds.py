@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from machine_model import machines, matmul_problems
 
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
-from codesign.compiler.kernels.kinds import Problem, floor, spaces
+from codesign.compiler.kernels.kernel_kind import Problem
+from codesign.compiler.kernels.kinds import floor, spaces
 from codesign.compiler.kernels.mapspace import OBJECTIVES, Prices, best_mapping
 from codesign.compiler.kernels.matmul_space import best_matmul_mapping, matmul_spaces
 from codesign.compiler.kernels.row_kernel import RowProblem

@@ -14,7 +14,7 @@ from codesign.compiler.network.inference import Network, compile_network, run
 from codesign.compiler.numerics import probe
 from codesign.compiler.numerics.calibrate import METHODS, CalibrationError
 from codesign.compiler.numerics.options import Options
-from codesign.compiler.numerics.quantized import Attention, QuantizationError, mask_of
+from codesign.compiler.numerics.quantized import QuantizationError, mask_of
 from codesign.compiler.onnx import float_model
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part, needed
 from codesign.compiler.placement import gelu_error
@@ -146,9 +146,10 @@ def test_a_tensor_of_nothing_but_zeros() -> None:
 
 def test_masks_that_differ_from_query_to_query() -> None:
     net = network(BERT, preset("ibert"))
-    step = next(s for s in net.quantized.steps.values() if isinstance(s, Attention))
+    step = next(s for s in net.quantized.steps.values() if s.added is not None)
+    assert step.added is not None
     with pytest.raises(QuantizationError, match="differs from query to query") as error:
-        mask_of(step.added, step.causal, np.tril(np.full((1, 4, 4), -1e9)))
+        mask_of(step.added, step.epilogues[0].causal, np.tril(np.full((1, 4, 4), -1e9)))
     one_line(error)
 
 

@@ -19,7 +19,7 @@ from codesign.compiler.numerics.channel_scales import (
 )
 from codesign.compiler.numerics.masks import Mask
 from codesign.compiler.numerics.options import Options
-from codesign.compiler.numerics.quantized import Attention, Projection
+from codesign.compiler.numerics.quantized import Epilogue
 from codesign.compiler.onnx.float_model import Array
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import preset
@@ -102,8 +102,9 @@ def test_options_change_the_integers() -> None:
     up = next(
         s
         for s in net.quantized.steps.values()
-        if isinstance(s, Projection) and s.function == "gelu"
+        if s.weights is not None and s.epilogues[0].function == "gelu"
     )
+    assert up.weights is not None
     peaks = np.abs(up.weights.astype(int)).max(axis=0)
     assert peaks.max() == 127 and np.sort(peaks)[-2] < 64  # one unit for all columns
     by_channel = network(model)
@@ -130,27 +131,28 @@ def test_no_unit_overflows_on_the_worst_int8_inputs(net: Network, sign: int) -> 
     functions = set()
     for index, step in net.quantized.steps.items():
         work = net.plan.steps[index].work
-        if not isinstance(step, Projection) or len(backend.known[work.outputs[0]]) != SEQ:
+        if step.weights is None or len(backend.known[work.outputs[0]]) != SEQ:
             continue  # all but the pooler, which reads a row
         x = backend.known[work.inputs[0]].copy()
         worst = np.argsort(-np.abs(step.weights.astype(int)).sum(axis=0))[: len(x)]
         x[: len(worst)] = np.where(step.weights[:, worst].T * sign > 0, 127, -128)
         known = {**backend.known, work.inputs[0]: x}
         residual = np.zeros((len(x), step.weights.shape[1]), dtype=np.int64)
-        if step.residual_scale:
+        (epilogue,) = step.epilogues
+        if len(work.inputs) > 1:
             extreme = np.full_like(backend.known[work.inputs[-1]], 127 if sign > 0 else -128)
             known[work.inputs[-1]] = extreme
-            residual = extreme.astype(np.int64) * step.residual_scale
+            residual = extreme.astype(np.int64) * epilogue.scales[0]
         sums = x.astype(np.int64) @ step.weights.astype(np.int64) + residual
-        found = integers.evaluate(step, work, net.plan.graph, net.matrices, known, Mask())
+        found = integers.evaluate(step, work, net.plan.config, net.matrices, known, Mask())
         whole = np.concatenate([found[name] for name in work.outputs], axis=1)
         for row in range(len(worst)):
-            np.testing.assert_array_equal(whole[row], twin(step, sums[row]))
-        functions.add(step.function)
+            np.testing.assert_array_equal(whole[row], twin(epilogue, sums[row]))
+        functions.add(epilogue.function)
     assert functions >= {"copy", "gelu", "layernorm"}
 
 
-def twin(step: Projection, sums: Array) -> list[int]:
+def twin(step: Epilogue, sums: Array) -> list[int]:
     """One row of an epilogue by the scalar model."""
     n = len(sums)
     first = (np.broadcast_to(part, (n,)) for part in _parts(step.first))
@@ -179,21 +181,23 @@ def _parts(requantizer: object) -> tuple[Array, ...]:
 def test_attention_at_the_extremes(net: Network, value: int) -> None:
     """Q.K^T as large as int8 makes it: probabilities and context are still those of equal scores."""
     for index, step in net.quantized.steps.items():
-        if isinstance(step, Attention):
+        if len(step.epilogues) == 2:
+            scores, behind_scores = step.epilogues
+            assert scores.last is not None
             work = net.plan.steps[index].work
             shape = (SEQ, BERT.d_model)
             q, k = np.full(shape, value, np.int8), np.full(shape, -128, np.int8)
             v = np.full(shape, 127, np.int8)
             known = dict(zip(work.inputs[:3], (q, k, v), strict=True))
-            found = integers.evaluate(step, work, net.plan.graph, net.matrices, known, Mask())
+            found = integers.evaluate(step, work, net.plan.config, net.matrices, known, Mask())
             (context,) = found.values()
             acc = int(value) * -128 * (BERT.d_model // BERT.heads)
-            parts = [int(part[0]) for part in _parts(step.scores)]
+            parts = [int(part[0]) for part in _parts(scores.first)]
             score = scalar_model.first_requantizer(acc, parts[2], parts[0], parts[1])
-            last = [int(part[0]) for part in _parts(step.probabilities)]
+            last = [int(part[0]) for part in _parts(scores.last)]
             row = scalar_model.softmax([score] * SEQ, SEQ)
             p = [scalar_model.second_requantizer(e, last[0], last[2], last[1]) for e in row]
-            behind = [int(part[0]) for part in _parts(step.context)]
+            behind = [int(part[0]) for part in _parts(behind_scores.first)]
             total = 127 * sum(p)
             wanted = scalar_model.first_requantizer(total, behind[2], behind[0], behind[1])
             assert (context == scalar_model.clamp(wanted, 8)).all()

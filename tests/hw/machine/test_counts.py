@@ -14,8 +14,9 @@ from machine_model import machines
 
 from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.attention_kernel import AttentionProblem, AttentionShape
-from codesign.compiler.kernels.kinds import Problem
+from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.matmul_shape import MatmulProblem, MatmulShape
+from codesign.compiler.kernels.matmul_space import matmul_spaces
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.pricing import NOWHERE, GroupShape, Part, PriceTables, Workload
 from codesign.hw.costs.energy import cost_table
@@ -103,7 +104,7 @@ def test_counts_are_64_bit_and_a_batch_is_its_members(data: st.DataObject) -> No
             continue
         chosen = np.unique(np.linspace(0, len(space) - 1, 5).astype(np.int64))
         batch = space.kernel(chosen)
-        assert {array.dtype for array in arrays((batch, space.mappings))} <= {np.dtype(np.int64)}
+        assert {array.dtype for array in arrays((batch, space))} <= {np.dtype(np.int64)}
         for place, index in enumerate(chosen):
             mapping = space.mapping(int(index))
             assert exact(take(batch, place)) == exact(kinds.body(problem, mapping, config))
@@ -115,7 +116,7 @@ def test_a_matmul_has_as_many_banks_as_exact_integers_say(data: st.DataObject) -
     config = data.draw(st.one_of(machines(), st.sampled_from([*PRESETS.values()])))
     problem = MatmulProblem(data.draw(EXTENTS), data.draw(EXTENTS), data.draw(EXTENTS))
     assume(countable(problem, config))
-    for space in kinds.spaces(problem, config):
+    for space in matmul_spaces(problem, config):
         if not len(space):
             continue
         shape = MatmulShape(problem, space.mappings, config)

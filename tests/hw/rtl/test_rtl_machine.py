@@ -19,9 +19,8 @@ from rtl_agreement import MACHINES, legal_dram
 from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.compiler.kernels.kinds import body, choose
-from codesign.compiler.kernels.matmul_kernel import MatmulAddresses
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
-from codesign.compiler.kernels.row_kernel import RowAddresses, RowProblem
+from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.machine.encoding import LANES, encode_all
 from codesign.hw.machine.program import Body, unroll
@@ -102,8 +101,8 @@ def kernels() -> list[Body]:
     matmul, softmax = (choose(problem, CONFIG, "cycles", table) for problem in (MATMUL, SOFTMAX))
     assert matmul is not None
     assert softmax is not None
-    places = MatmulAddresses(a=A, b=B, c=C, parameters=PARAMETERS)
-    rows = RowAddresses(x=C, out=OUT)
+    places = {"a": A, "b": B, "c": C, "parameters": PARAMETERS}
+    rows = {"x": C, "out": OUT}
     return [
         body(MATMUL, matmul.mapping, CONFIG, places),
         body(SOFTMAX, softmax.mapping, CONFIG, rows),

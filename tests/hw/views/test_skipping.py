@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from machine_model import machines, matmul_problems
 
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
-from codesign.compiler.kernels.kinds import Problem, spaces
+from codesign.compiler.kernels.kernel_kind import Problem
+from codesign.compiler.kernels.kinds import spaces
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import ROW_FUNCTIONS

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from rtl_agreement import MACHINES
 
 from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
-from codesign.compiler.kernels.kinds import Problem, operand_bytes
+from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.lower import Plan, lower
@@ -88,7 +88,7 @@ def mapped(problem: Problem, config: HardwareConfig) -> Any:
 
 
 def run(problem: Problem, operands: Operands) -> Bytes:
-    body = kinds.body(problem, mapped(problem, IBERT), IBERT, operands.addresses, *operands.numbers)
+    body = kinds.body(problem, mapped(problem, IBERT), IBERT, operands.places, operands.numbers)
     machine = Machine(IBERT, operands.dram.copy())
     machine.run(body)
     return machine.dram
@@ -117,7 +117,7 @@ def test_a_seed_decides_everything_and_another_changes_it() -> None:
         random_operands(problem, IBERT, seed) for seed in ((1, 2), (1, 2), (1, 3))
     )
     assert (first.dram == same.dram).all()
-    assert (first.addresses, first.numbers) == (same.addresses, same.numbers)
+    assert (first.places, first.numbers) == (same.places, same.numbers)
     assert len(first.dram) != len(other.dram) or (first.dram != other.dram).any()
 
 
@@ -125,27 +125,26 @@ def test_a_seed_decides_everything_and_another_changes_it() -> None:
 def test_operands_lie_apart_on_beats_of_their_own(problem: Problem) -> None:
     config = replace(IBERT, dim=8, bus_bytes=64, parameter_channels=1024)
     operands = random_operands(problem, config, (4,))
-    sizes = operand_bytes(problem, config)
-    places = {name: getattr(operands.addresses, name) for name in sizes}
+    sizes = {o.name: o.size_bytes for o in kinds.operands(problem, config)}
+    places = operands.places
+    assert places.keys() == sizes.keys()
     assert all(place % config.bus_bytes == 0 for place in places.values())
     ends = [0, *(place + sizes[name] for name, place in places.items())]
     assert all(end < place for end, place in zip(ends[:-1], places.values(), strict=True))
     assert ends[-1] < len(operands.dram)
-    unused = {field.name for field in fields(operands.addresses)} - sizes.keys()
-    assert all(getattr(operands.addresses, name) == 0 for name in unused)
 
 
 def test_a_mask_hides_the_last_keys() -> None:
     problem = AttentionProblem(2, 20, 40, 24, mask_rows=3)
     operands = random_operands(problem, IBERT, (5,))
-    at = operands.addresses.mask
+    at = operands.places["mask"]
     bias, _, _ = unpack_parameters(operands.dram[at : at + 3 * 16 * 8].reshape(-1, 8))
     assert (np.flatnonzero(bias < -(1 << 29)) == np.arange(30, 48)).all()
     keys = operands.dram.copy()
     hidden = np.arange(30, 40)
     plane = 40 * 16
     for block in range(4):  # V of two heads, two blocks each
-        rows = operands.addresses.v + block * plane + 16 * hidden[:, np.newaxis] + np.arange(16)
+        rows = operands.places["v"] + block * plane + 16 * hidden[:, np.newaxis] + np.arange(16)
         keys[rows] ^= 0x5A
     changed = replace(operands, dram=keys)
     assert (run(problem, operands)[operands.output] == run(problem, changed)[operands.output]).all()
@@ -160,12 +159,11 @@ def test_operands_are_as_large_as_in_the_networks_memory_map(model: str, machine
     for index, step in enumerate(network.steps):
         if step.work.problem is None:
             continue
-        sizes = operand_bytes(step.work.problem, network.config)
-        written = regions[step.work.outputs[0]]
-        assert written == sizes["c" if "c" in sizes else "out"]
-        for name, own in (("weights", "b"), ("parameters",) * 2, ("mask",) * 2, ("bias",) * 2):
-            if f"{index}:{step.name}/{name}" in regions:
-                assert regions[f"{index}:{step.name}/{name}"] == sizes[own]
+        written = kinds.output(step.work.problem, network.config)
+        assert regions[step.work.outputs[0]] == written.size_bytes
+        for operand in kinds.operands(step.work.problem, network.config):
+            if (region := f"{index}:{step.name}/{operand.region}") in regions:
+                assert regions[region] == operand.size_bytes
                 seen += 1
     assert seen > 10
 

@@ -13,7 +13,7 @@ import numpy as np
 from codesign.compiler.kernels.blocks import ceil_div, mvin, plane_bytes
 from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.mapspace import Ints, splits, zero_events
-from codesign.compiler.kernels.numbers import PLAIN, Numbers
+from codesign.compiler.kernels.numbers import PLAIN, Fields, Numbers
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
 from codesign.hw.machine.functions import FUNCTION
@@ -90,6 +90,55 @@ def flattened(problem: RowProblem, config: HardwareConfig) -> RowProblem:
     return RowProblem(rows, config.dim, problem.function, problem.operands, problem.parameters)
 
 
+@dataclass(frozen=True)
+class _Tiles:
+    """Where the tiles of a kernel lie, in DRAM and in the accumulator."""
+
+    rows: Cases
+    blocks: int
+    step: dict[str, int]  # bytes of DRAM, by loop
+    plane: int  # bytes of DRAM from one block of columns to the next
+    local: Affine
+    stride: Affine
+
+    def load(self, base: int, scale: int, add: bool, **tokens: Any) -> Instruction:
+        """Tiles of one operand, added to what is there or in its place."""
+        return mvin(
+            "accumulator",
+            {"rows": self.rows, "blocks": self.blocks},
+            {
+                "dram": Affine(base, self.step),
+                "dram_stride": Affine(self.plane),
+                "local": self.local,
+                "stride": self.stride,
+                "scale": Affine(scale),
+            },
+            flags={"accumulate": ()} if add else {},
+            **tokens,
+        )
+
+    def drain(self, function: str, base: int, fields: Fields, **tokens: Any) -> Instruction:
+        """Tiles of the result."""
+        return Instruction(
+            "mvout",
+            {
+                "rows": self.rows,
+                "blocks": self.blocks,
+                "function": FUNCTIONS.index(function),
+                "destination": DESTINATIONS.index("dram"),
+            },
+            {
+                "accumulator": self.local,
+                "stride": self.stride,
+                "dram": Affine(base, self.step),
+                "dram_stride": Affine(self.plane),
+                **fields.addresses,
+            },
+            flags=fields.flags,
+            **tokens,
+        )
+
+
 def row_kernel(
     problem: RowProblem,
     mapping: RowMapping,
@@ -103,34 +152,22 @@ def row_kernel(
     tiles = ceil_div(problem.rows, mapping.tile_rows)
     held = mapping.tiles_held
     last_rows = problem.rows - (tiles - 1) * mapping.tile_rows
-    rows = Cases(mapping.tile_rows, ((("t",), last_rows),))
     plane = plane_bytes(problem.rows, config)
-    local = Affine(0, {}, Ring(held, _region(mapping, blocks, config), {"b": tiles, "t": 1}))
-    stride = Affine(mapping.tile_rows)
-    step = {"b": blocks * plane, "t": mapping.tile_rows * config.dim}
+    tile = _Tiles(
+        rows=Cases(mapping.tile_rows, ((("t",), last_rows),)),
+        blocks=blocks,
+        step={"b": blocks * plane, "t": mapping.tile_rows * config.dim},
+        plane=plane,
+        local=Affine(0, {}, Ring(held, _region(mapping, blocks, config), {"b": tiles, "t": 1})),
+        stride=Affine(mapping.tile_rows),
+    )
     credits = Token("emptied", count=held)
-
-    def operand(base: int, scale: int, add: bool, **tokens: Any) -> Instruction:
-        return mvin(
-            "accumulator",
-            {"rows": rows, "blocks": blocks},
-            {
-                "dram": Affine(base, step),
-                "dram_stride": Affine(plane),
-                "local": local,
-                "stride": stride,
-                "scale": Affine(scale),
-            },
-            flags={"accumulate": ()} if add else {},
-            **tokens,
-        )
-
     filled = (Token("filled"),)
     scale_x, scale_y = numbers.scales
-    loads = [operand(at.x, scale_x, False, waits=(Token("emptied"),), signals=filled)]
+    loads = [tile.load(at.x, scale_x, False, waits=(Token("emptied"),), signals=filled)]
     if problem.operands == 2:
-        first_operand = operand(at.x, scale_x, False, waits=(Token("emptied"),))
-        loads = [first_operand, operand(at.y, scale_y, True, signals=filled)]
+        first_operand = tile.load(at.x, scale_x, False, waits=(Token("emptied"),))
+        loads = [first_operand, tile.load(at.y, scale_y, True, signals=filled)]
     if problem.parameters:
         loads.insert(0, _load_parameters(problem, blocks, at))
     fields = numbers.fields(
@@ -141,25 +178,7 @@ def row_kernel(
         scaled=problem.scaled,
         affine=problem.affine,
     )
-    drain = Instruction(
-        "mvout",
-        {
-            "rows": rows,
-            "blocks": blocks,
-            "function": FUNCTIONS.index(problem.function),
-            "destination": DESTINATIONS.index("dram"),
-        },
-        {
-            "accumulator": local,
-            "stride": stride,
-            "dram": Affine(at.out, step),
-            "dram_stride": Affine(plane),
-            **fields.addresses,
-        },
-        flags=fields.flags,
-        waits=filled,
-        signals=(Token("emptied"),),
-    )
+    drain = tile.drain(problem.function, at.out, fields, waits=filled, signals=(Token("emptied"),))
     # A tile is loaded while the one before it drains, unless the accumulator holds but one.
     stages = ((*loads, drain),) if mapping.serial else (tuple(loads), (drain,))
     return (

@@ -35,7 +35,14 @@ from codesign.compiler.placement.clamps import lost_clamps
 from codesign.compiler.placement.formats import format_notes, unfit
 from codesign.compiler.placement.gelu_error import gelu_notes
 from codesign.compiler.placement.host_notes import host_notes
-from codesign.compiler.placement.settle import Observer, Remedies, masks_only, remedy, settle
+from codesign.compiler.placement.settle import (
+    Observer,
+    Remedies,
+    Settled,
+    masks_only,
+    remedy,
+    settle,
+)
 from codesign.compiler.plan.lower import Plan, lower
 from codesign.compiler.plan.work import LOW, Work
 from codesign.compiler.program.emit import emit, places
@@ -44,6 +51,7 @@ from codesign.compiler.program.layout import LayoutError
 from codesign.compiler.rewrite.branches import without_branches
 from codesign.compiler.rewrite.decompose import decomposed
 from codesign.compiler.rewrite.dequantize import Dequantized, dequantized
+from codesign.compiler.rewrite.given_scales import GivenScales
 from codesign.hw.costs.energy import CostTable, cost_table
 from codesign.hw.errors import ModelError
 from codesign.hw.machine.arithmetic import Bytes
@@ -93,21 +101,15 @@ def compile_network(
     file = in_float32(load_model(source))
     file = without_branches(file, input_shapes(file, shapes))
 
-    def in_float(clipped: frozenset[str] | None) -> tuple[Dequantized, Mapping[str, str]]:
-        found = dequantized(file, clipped)
-        extents = input_shapes(found.model, shapes)
-        units = None if found.units is None else decomposed(found.units, extents)[0]
-        model, whole = decomposed(found.model, extents)
-        return replace(found, model=model, units=units), whole
-
-    every, whole = in_float(None)
+    every, whole = _in_float(file, shapes, None)
     clipped, remedies, alone = frozenset[str](), Remedies(whole), set[str]()
     clamped = FloatModel(every.model)
     limits = {c.integers: (c.source, c.low, c.high) for c in every.clamps}
     observer = Observer(clamped, tuple(samples), limits)
     table = table or cost_table(config)
-    while True:
-        found = in_float(clipped)[0] if every.clamps else every
+    made: tuple[Quantized, Program] | None = None
+    while made is None:
+        found = _in_float(file, shapes, clipped)[0] if every.clamps else every
         model = FloatModel(found.model) if every.clamps else clamped
         graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
         settled = settle(model, observer, graph, remedies)
@@ -122,20 +124,8 @@ def compile_network(
         if not lost <= clipped:
             clipped |= lost
             continue
-        try:
-            quantized = quantize(plan, constants, settled.observed, options, given)
-            program = emit(plan, step_numbers(plan, quantized, matrices))
-            break
-        except ResidualError as error:
-            if error.matmul in alone:
-                raise
-            alone.add(error.matmul)  # a kernel of its own adds numbers of any two scales
-        except LayoutError as error:
-            ops: list[Operator] = [graph.dag.nodes[name]["op"] for name in error.operators]
-            if all(op.output in remedies.on_host for op in ops):
-                raise
-            for op in ops:
-                remedy(model, op, "is stored in no layout that a kernel reads", remedies)
+        made = _integers(plan, settled, given, options, model, remedies, alone)
+    quantized, program = made
     image = pack(plan, program, quantized, matrices)
     scaled = bool(found.activations or found.weights)
     notes += (*format_notes(graph, quantized, settled.observed),)
@@ -146,6 +136,45 @@ def compile_network(
     feeds = settled.observed.feeds
     gelus = gelu_notes(plan, constants, clamped, feeds, lambda: run(network, feeds, "integers"))
     return replace(network, notes=(*notes, *gelus))
+
+
+def _in_float(
+    file: onnx.ModelProto, shapes: Dimensions, clipped: frozenset[str] | None
+) -> tuple[Dequantized, Mapping[str, str]]:
+    """A file in float with its scales apart, and why fused nodes that stay do (see `decomposed`)."""
+    found = dequantized(file, clipped)
+    extents = input_shapes(found.model, shapes)
+    units = None if found.units is None else decomposed(found.units, extents)[0]
+    model, whole = decomposed(found.model, extents)
+    return replace(found, model=model, units=units), whole
+
+
+def _integers(
+    plan: Plan,
+    settled: Settled,
+    given: GivenScales,
+    options: Options,
+    model: FloatModel,
+    remedies: Remedies,
+    alone: set[str],
+) -> tuple[Quantized, Program] | None:
+    """The integers of a plan and its Program; None where it takes a plan with one remedy more, which
+    is added to `remedies` or `alone`.
+    """
+    try:
+        quantized = quantize(plan, settled.constants, settled.observed, options, given)
+        return quantized, emit(plan, step_numbers(plan, quantized, settled.matrices))
+    except ResidualError as error:
+        if error.matmul in alone:
+            raise
+        alone.add(error.matmul)  # a kernel of its own adds numbers of any two scales
+    except LayoutError as error:
+        ops: list[Operator] = [settled.graph.dag.nodes[name]["op"] for name in error.operators]
+        if all(op.output in remedies.on_host for op in ops):
+            raise
+        for op in ops:
+            remedy(model, op, "is stored in no layout that a kernel reads", remedies)
+    return None
 
 
 def run(

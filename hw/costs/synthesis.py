@@ -118,22 +118,9 @@ def synthesize(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         elaborated = elaborate(top, parameters, folder)
-        # Instances of one array that are alike; of equal queues, not all bits need be read.
-        arrays: dict[str, list[str]] = {}
-        for name in sorted(elaborated):
-            content = json.dumps([name, elaborated[name]])
-            key = content if name.startswith("fifo$") else re.sub(r"\[\d+\]", "[]", content)
-            arrays.setdefault(key, []).append(name)
-        chosen = {names[len(names) // 2]: names for names in arrays.values()}
-        copies = [
-            re.sub(r"[\[\]]", "?", name)  # brackets are patterns to Yosys
-            for keep, names in chosen.items()
-            for name in names
-            if name != keep
-        ]
-        library = None
-        mapping = ["abc -g cmos2"]
-        area = ""
+        chosen = _representatives(elaborated)
+        copies = [name for keep, names in chosen.items() for name in names if name != keep]
+        library, area, mapping = None, "", ["abc -g cmos2"]
         if liberty is not None:
             library = _read_liberty(liberty, folder / "cells.lib")
             area = f"-liberty {folder}/cells.lib"
@@ -145,7 +132,8 @@ def synthesize(
             "memory -nordff; opt",
             *["opt_hier; opt_clean"] * CLEANINGS,
             "opt",
-            *(f"blackbox {name}" for name in copies),
+            # Brackets are patterns to Yosys.
+            *("blackbox " + re.sub(r"[\[\]]", "?", name) for name in copies),
             "synth -noabc -run coarse:check",
             "select -assert-none t:$_DLATCH* t:$_SR*",
             f"tee -o {folder}/gates.json stat -json",
@@ -155,8 +143,10 @@ def synthesize(
         )
         gates, mapped = _modules(folder / "gates.json"), _modules(folder / "mapped.json")
         creator = json.loads((folder / "mapped.json").read_text(encoding="utf-8"))["creator"]
-    blocks = [
-        Block(
+
+    def block(name: str, names: Sequence[str]) -> Block:
+        module, _, path = name.partition("$")
+        return Block(
             module=module,
             instance=re.sub(r"\[\d+\]", "[]", path) if names[1:] else path,
             count=len(names),
@@ -164,9 +154,8 @@ def synthesize(
             flip_flops=sum(n for c, n in _cells(gates[name]) if re.match(r"\$_S?DFF", c)),
             area_um2=_own_area(mapped, name) if liberty else None,
         )
-        for name, names in chosen.items()
-        for module, _, path in [name.partition("$")]
-    ]
+
+    blocks = [block(name, names) for name, names in chosen.items()]
     return Synthesis(
         top=top,
         parameters=dict(parameters),
@@ -175,6 +164,19 @@ def synthesize(
         memories=sum(n for m in elaborated.values() for cell, n in _cells(m) if cell == MEMORY),
         blocks=tuple(sorted(blocks, key=lambda block: block.instance)),
     )
+
+
+def _representatives(elaborated: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The one of each array of instances that stands for all, with the names of all.
+
+    Instances of one array are alike; of equal queues, not all bits need be read.
+    """
+    arrays: dict[str, list[str]] = {}
+    for name in sorted(elaborated):
+        content = json.dumps([name, elaborated[name]])
+        key = content if name.startswith("fifo$") else re.sub(r"\[\d+\]", "[]", content)
+        arrays.setdefault(key, []).append(name)
+    return {names[len(names) // 2]: names for names in arrays.values()}
 
 
 def parameters_of(top: str, known: Mapping[str, int]) -> dict[str, int]:

@@ -60,6 +60,10 @@ def _floats(*shape: int) -> np.ndarray[Any, Any]:
 
 def models() -> dict[str, onnx.ModelProto]:
     """A model of every form that the importer knows, by name."""
+    return {**_float(), **_quantized(), **_fused(), **_called()}
+
+
+def _float() -> dict[str, onnx.ModelProto]:
     wide = WIDTH * 2
     head = {"wq": _floats(WIDTH, WIDTH), "wk": _floats(WIDTH, WIDTH), "one": np.array([1])}
     mlp = network(
@@ -85,6 +89,10 @@ def models() -> dict[str, onnx.ModelProto]:
                    "mask": np.triu(np.ones((ROWS, ROWS), bool), 1), "low": np.float32(-1e9),
                    "back": np.array([1, ROWS, WIDTH])},
     )  # fmt: skip
+    return {"mlp": mlp, "attention": attention}
+
+
+def _quantized() -> dict[str, onnx.ModelProto]:
     scale = {"s": np.float32(0.02), "z": np.int8(0), "zu": np.uint8(128)}
     qdq = network(
         node("QuantizeLinear", "x s zu", "q"), node("DequantizeLinear", "q s zu", "d"),
@@ -100,6 +108,10 @@ def models() -> dict[str, onnx.ModelProto]:
         node("DequantizeLinear", "a s z", "y"),
         constants={**scale, "w": np.ones((WIDTH, WIDTH), np.int8)},
     )
+    return {"qdq": qdq, "operators": operators}
+
+
+def _fused() -> dict[str, onnx.ModelProto]:
     fused = network(
         node("Attention", "x wqkv bqkv", "c", MS, num_heads=2),
         node("SkipLayerNormalization", "c x g g", "n", MS),
@@ -116,6 +128,11 @@ def models() -> dict[str, onnx.ModelProto]:
         constants={"w": _floats(WIDTH, WIDTH), "v": _floats(WIDTH, 8), "l": np.array([ROWS - 1], np.int32),
                    "t": np.int32(ROWS)},
     )  # fmt: skip
+    return {"fused": fused, "grouped": grouped}
+
+
+def _called() -> dict[str, onnx.ModelProto]:
+    """Functions of the file's own, and branches."""
     body = [node("MatMul", "a w", "h"), node("Erf", "h", "e"), node("Mul", "e a", "b")]
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
     function = helper.make_function("own", "Block", ["a", "w"], ["b"], body, opsets)
@@ -136,7 +153,4 @@ def models() -> dict[str, onnx.ModelProto]:
                    "from": np.array([0]), "to": np.array([4]), "axis": np.array([1]),
                    "two": np.float32(2), "shape": np.array([1, ROWS, WIDTH])},
     )  # fmt: skip
-    return {
-        "mlp": mlp, "attention": attention, "qdq": qdq, "operators": operators, "fused": fused,
-        "grouped": grouped, "functions": functions, "branches": branches,
-    }  # fmt: skip
+    return {"functions": functions, "branches": branches}

@@ -122,16 +122,21 @@ function drawPoints(host, root, box, at, xKey, yKey) {
     $("front-chart").querySelector(".point.selected")?.focus({ preventScroll: true });
   };
   root.addEventListener("keydown", (event) => {
-    const here = order.findIndex((p) => p.point === selected);
-    const last = order.length - 1;
-    const next = {
-      ArrowRight: Math.min(here + 1, last), ArrowDown: Math.min(here + 1, last),
-      ArrowLeft: Math.max(here - 1, 0), ArrowUp: Math.max(here - 1, 0), Home: 0, End: last,
-    }[event.key];
+    const next = placeAfter(event.key, order);
     if (next === undefined) return;
     event.preventDefault();
     choose(order[next].point);
   });
+}
+
+/** The place in `order` that a key goes to from the selected point; undefined for other keys. */
+function placeAfter(key, order) {
+  const here = order.findIndex((p) => p.point === selected);
+  const last = order.length - 1;
+  return {
+    ArrowRight: Math.min(here + 1, last), ArrowDown: Math.min(here + 1, last),
+    ArrowLeft: Math.max(here - 1, 0), ArrowUp: Math.max(here - 1, 0), Home: 0, End: last,
+  }[key];
 }
 
 /** The names of the baseline and of the winners beside their points. */

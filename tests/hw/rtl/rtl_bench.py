@@ -52,9 +52,7 @@ def run_bench(
     of `top`). `waves` names a VCD file to write. `fast` is for long runs: it builds for minutes, with
     the optimizations of hw.simulator. Fails the pytest with the end of the log.
     """
-    if find_libpython.find_libpython() is None:
-        package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
-        pytest.fail(f"cocotb needs Python's shared library: apt install {package}", pytrace=False)
+    _require_libpython()
     visible = (top,) if public is None else public
     executable = _build(top, parameters or {}, folders, sources, visible, bool(waves), fast)
     file = sys.modules[test_module].__file__
@@ -88,6 +86,12 @@ def run_bench(
         pytest.fail(f"bench of {top} passed instead of stopping with {fails_with!r}", pytrace=False)
     if not passed and (fails_with is None or fails_with not in text):
         pytest.fail(f"bench of {top} failed:\n{_end(text)}", pytrace=False)
+
+
+def _require_libpython() -> None:
+    if find_libpython.find_libpython() is None:
+        package = f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+        pytest.fail(f"cocotb needs Python's shared library: apt install {package}", pytrace=False)
 
 
 def start_clock(dut: Any) -> None:

@@ -162,6 +162,16 @@ async def reset(dut: Any) -> None:
     await start_clock_and_reset(dut)
 
 
+def check_starts(dut: Any, starts: dict[str, dict[int, int]], cycle: int, where: str) -> None:
+    """What starts in a cycle is what should, by the tags of each operation by cycle."""
+    for op, port in (("preload", "preload"), ("compute", "compute"), ("execute_sync", "sync")):
+        started = getattr(dut, f"{port}_start_o").value == 1
+        assert started == (cycle in starts[op]), f"start of {op}: {where}"
+        if started and port != "sync":
+            tag = int(getattr(dut, f"{port}_tag_o").value)
+            assert tag == starts[op][cycle], where
+
+
 @cocotb.test()
 async def follows_the_recurrence(dut: Any) -> None:
     """Pops, starts, reads, mesh inputs, releases and completions, each in its cycle."""
@@ -201,12 +211,7 @@ async def follows_the_recurrence(dut: Any) -> None:
             tokens = [t - n for n, t in zip(needs, tokens, strict=True)]
 
         where = f"cycle {cycle}, instruction {FIRST_TAG + head} at the head"
-        for op, port in (("preload", "preload"), ("compute", "compute"), ("execute_sync", "sync")):
-            started = getattr(dut, f"{port}_start_o").value == 1
-            assert started == (cycle in starts[op]), f"start of {op}: {where}"
-            if started and port != "sync":
-                tag = int(getattr(dut, f"{port}_tag_o").value)
-                assert tag == starts[op][cycle], where
+        check_starts(dut, starts, cycle, where)
         assert dut.instr_pop_o.value == (cycle in pops), f"pop: {where}"
         assert dut.release_o.value == (cycle in releases), f"release: {where}"
         assert dut.release_signals_o.value == releases.get(cycle, 0), where

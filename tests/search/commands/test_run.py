@@ -6,7 +6,7 @@ Held against numpy and onnxruntime; the RTL against the functional model.
 import json
 import re
 import string
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -412,42 +412,31 @@ def test_text_does_not_give_what_else_a_model_wants(
 # -- The image that compile keeps ----------------------------------------------------------------------
 
 
-def test_a_host_runs_the_network_from_the_files_alone(
-    folder: Path, run_json: Callable[..., Any]
-) -> None:
-    """weights.bin, program.bin and scales.json suffice: no compiler, only the float model's look-ups."""
-    assert app.main(["compile", *RUN[1:], "-o", "image"]) == 0
-    run_json("--text", "abc de", "--out", "out")
-    document = json.loads(Path("image/scales.json").read_text())
-    places = {tensor["name"]: tensor for tensor in document["tensors"]}
-    dim = document["dim"]
-    machine = Machine(
-        from_toml(folder / "image" / "hardware.toml"),
-        np.fromfile("image/weights.bin", dtype=np.uint8),
-    )
-    feeds = tokens("abc de")
+class _Host:
+    """A host that knows what `compile` keeps in a folder, and no compiler."""
 
-    def part(*names: str) -> list[Array]:
-        model = onnx.load("small.onnx")
-        del model.graph.output[:]
-        model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        session = onnxruntime.InferenceSession(model.SerializeToString())
-        return [np.asarray(value) for value in session.run(list(names), feeds)]
+    def __init__(self, image: Path) -> None:
+        self.document = json.loads((image / "scales.json").read_text())
+        self.places = {tensor["name"]: tensor for tensor in self.document["tensors"]}
+        self.dim = self.document["dim"]
+        weights = np.fromfile(image / "weights.bin", dtype=np.uint8)
+        self.machine = Machine(from_toml(image / "hardware.toml"), weights)
 
-    def write(tensor: dict[str, Any], matrix: Array) -> None:
+    def write(self, tensor: dict[str, Any], matrix: Array) -> None:
         width = tensor["heads"] * tensor["stored_columns"]
         parts = matrix.reshape(tensor["rows"], tensor["heads"], tensor["columns"])
         wide = np.zeros((tensor["rows"], tensor["heads"], tensor["stored_columns"]), np.int8)
         wide[:, :, : tensor["columns"]] = parts
-        whole = np.zeros((tensor["rows"], -(-width // dim) * dim), np.int8)
+        whole = np.zeros((tensor["rows"], -(-width // self.dim) * self.dim), np.int8)
         whole[:, :width] = wide.reshape(tensor["rows"], -1)
-        data = whole.reshape(tensor["rows"], -1, dim).transpose(1, 0, 2).ravel().view(np.uint8)
+        blocks = whole.reshape(tensor["rows"], -1, self.dim).transpose(1, 0, 2)
+        data = blocks.ravel().view(np.uint8)
         assert len(data) == tensor["size_bytes"]
-        machine.dram[tensor["address"] : tensor["address"] + len(data)] = data
+        self.machine.dram[tensor["address"] : tensor["address"] + len(data)] = data
 
-    def read(tensor: dict[str, Any]) -> Array:
-        data = machine.dram[tensor["address"] :][: tensor["size_bytes"]].view(np.int8)
-        rows = data.reshape(-1, tensor["rows"], dim).transpose(1, 0, 2)
+    def read(self, tensor: dict[str, Any]) -> Array:
+        data = self.machine.dram[tensor["address"] :][: tensor["size_bytes"]].view(np.int8)
+        rows = data.reshape(-1, tensor["rows"], self.dim).transpose(1, 0, 2)
         rows = rows.reshape(tensor["rows"], -1)[:, : tensor["heads"] * tensor["stored_columns"]]
         heads = rows.reshape(tensor["rows"], tensor["heads"], tensor["stored_columns"])
         matrix = heads[:, :, : tensor["columns"]].reshape(tensor["rows"], -1)
@@ -455,39 +444,68 @@ def test_a_host_runs_the_network_from_the_files_alone(
         shaped: Array = values.reshape(tensor["onnx_shape"])
         return shaped
 
-    def int8(values: Array, scales: list[float]) -> Array:
-        clipped: Array = np.clip(np.round(values / np.array(scales)), -127, 127)
-        return clipped.astype(np.int8)
-
-    given = [t for t in places.values() if t["writer"] == "host" and not t["name"].endswith("/low")]
-    for tensor, value in zip(given, part(*(t["name"] for t in given)), strict=True):
+    def give(self, tensor: dict[str, Any], value: Array) -> None:
+        """Write a float tensor, with what is left of it where a second one takes that."""
         value = value.reshape(tensor["rows"], -1)
-        high = int8(value, tensor["scales"])
-        write(tensor, high)
-        low = places.get(tensor["name"] + "/low")
+        high = _int8(value, tensor["scales"])
+        self.write(tensor, high)
+        low = self.places.get(tensor["name"] + "/low")
         if low is not None:
-            write(low, int8(value - high * np.array(tensor["scales"]), low["scales"]))
-    regions = {r["name"]: r for r in pq.read_table("image/memory.parquet").to_pylist()}
-    for mask in document["masks"]:
-        region = regions[mask["region"]]
-        hidden = np.where(feeds["attention_mask"][0] == 1, 0.0, -np.inf)
+            self.write(low, _int8(value - high * np.array(tensor["scales"]), low["scales"]))
+
+    def hide(self, mask: dict[str, Any], region: dict[str, Any], kept: Array) -> None:
+        """Write the records of a mask."""
+        hidden = np.where(kept == 1, 0.0, -np.inf)
         offsets = np.nan_to_num(hidden / mask["unit"], neginf=-(2.0**31 - 1)).astype(np.int64)
         records = np.zeros((region["size_bytes"] // 8, 8), np.uint8)
         records[: len(offsets)] = pack_parameters(
             offsets, np.full(12, mask["multiplier"]), np.full(12, mask["shift"])
         )
-        machine.dram[region["address"] :][: region["size_bytes"]] = records.ravel()
-    words = np.fromfile("image/program.bin", dtype="<u4").reshape(-1, LANES)
-    at = 0
-    for kernel in document["kernels"]:
-        for index, word in enumerate(words[at : at + kernel["instructions"]]):
-            machine.step(decode(int.from_bytes(word.tobytes(), "little")), index)
-        at += kernel["instructions"]
-    assert at == len(words) > 0
+        self.machine.dram[region["address"] :][: region["size_bytes"]] = records.ravel()
+
+    def execute(self, words: Array) -> None:
+        """Run instructions [n, LANES], kernel by kernel."""
+        at = 0
+        for kernel in self.document["kernels"]:
+            for index, word in enumerate(words[at : at + kernel["instructions"]]):
+                self.machine.step(decode(int.from_bytes(word.tobytes(), "little")), index)
+            at += kernel["instructions"]
+        assert at == len(words) > 0
+
+
+def _int8(values: Array, scales: list[float]) -> Array:
+    clipped: Array = np.clip(np.round(values / np.array(scales)), -127, 127)
+    return clipped.astype(np.int8)
+
+
+def _in_float(names: list[str], feeds: Mapping[str, Array]) -> list[Array]:
+    """Tensors of the float model by name."""
+    model = onnx.load("small.onnx")
+    del model.graph.output[:]
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    return [np.asarray(value) for value in session.run(names, feeds)]
+
+
+def test_a_host_runs_the_network_from_the_files_alone(
+    folder: Path, run_json: Callable[..., Any]
+) -> None:
+    """weights.bin, program.bin and scales.json suffice: no compiler, only the float model's look-ups."""
+    assert app.main(["compile", *RUN[1:], "-o", "image"]) == 0
+    run_json("--text", "abc de", "--out", "out")
+    host, feeds = _Host(folder / "image"), tokens("abc de")
+    tensors = [t for t in host.places.values() if t["writer"] == "host"]
+    given = [t for t in tensors if not t["name"].endswith("/low")]
+    for tensor, value in zip(given, _in_float([t["name"] for t in given], feeds), strict=True):
+        host.give(tensor, value)
+    regions = {r["name"]: r for r in pq.read_table("image/memory.parquet").to_pylist()}
+    for mask in host.document["masks"]:
+        host.hide(mask, regions[mask["region"]], feeds["attention_mask"][0])
+    host.execute(np.fromfile("image/program.bin", dtype="<u4").reshape(-1, LANES))
     (states,) = (
-        read(tensor)
-        for tensor in places.values()
-        if tensor["read"] == len(document["kernels"]) and tensor["onnx_shape"] == [1, 12, 16]
+        host.read(tensor)
+        for tensor in host.places.values()
+        if tensor["read"] == len(host.document["kernels"]) and tensor["onnx_shape"] == [1, 12, 16]
     )
     np.testing.assert_array_equal(states, kept()["last_hidden_state"][0])
 

@@ -15,7 +15,6 @@ MOST_LINES_OF_A_FUNCTION = 60
 
 LONG_FILES = {
     "hw/rtl/machine.sv": "the units of the machine and what joins them, port by port",
-    "hw/views/_timing.cpp": "one translation unit, whose speed is that the compiler sees all of it",
     "search/joint/results.py": "every table that a search leaves, with its columns",
 }
 

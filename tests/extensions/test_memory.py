@@ -91,17 +91,30 @@ for size in (0, 1 << 10, 1 << 20):
 print(json.dumps(told))
 """
 
+SPACE = """
+[transformer]
+layers = [1]
+d_model = [192]
+heads = [4]
+d_ff = [256, 512]
+sequence = 32
+vocab_size = 512
+
+[hardware]
+dim = 16
+scratchpad_bytes = ["16K", "32K"]
+accumulator_bytes = "64K"
+bus_bytes = 16
+l2_bytes = [0, 1048576]
+
+[constraints]
+area_mm2 = "none"
+"""
 SEARCHED = """
 import json
 from dataclasses import asdict
 import codesign
-from codesign.search.space.space import Architectures, Constraints, SearchSpace
-space = SearchSpace(
-    Architectures((1,), (192,), (4,), (256, 512), sequence=32, vocab_size=512),
-    axes=(("scratchpad_bytes", (16384, 32768)), ("l2_bytes", (0, 1 << 20))),
-    constraints=Constraints(None, None),
-)
-found = codesign.joint_search(space, budget=40, population=8, points=8)
+found = codesign.joint_search("space.toml", budget=40, population=8, points=8)
 print(json.dumps([asdict(point) for point in found.front]))
 """
 
@@ -140,6 +153,7 @@ def test_a_sweep_has_a_column_of_it(tree: Tree) -> None:
 
 
 def test_a_search_chooses_its_size(tree: Tree) -> None:
+    (tree.folder / "space.toml").write_text(SPACE)
     front = json.loads(tree.python(SEARCHED))
     assert front and {point["l2_bytes"] for point in front} <= {0, 1 << 20}
     assert all(("-1024K-" in point["hardware"]) == bool(point["l2_bytes"]) for point in front)

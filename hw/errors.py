@@ -27,8 +27,7 @@ shows with --debug.
     ├── QualityError          a table of measured subnets that cannot be used (search/space/quality.py)
     ├── SchedulerError        workers that cannot be had (search/joint/pricing_pool.py)
     ├── Mismatch              bulk and full evaluation differ, a bug (search/joint/results.py)
-    ├── RunError              a folder that keeps no finished search (search/joint/finished_run.py)
-    ├── ReportError           a run directory that no report can be made of (search/report/data.py)
+    ├── RunError              a folder that keeps no finished search, or a damaged one (search/runs/records.py)
     └── Disagreement          kernels that do not run as printed, a bug (hw/simulation/agreement.py)
 """
 

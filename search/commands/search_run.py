@@ -2,9 +2,8 @@
 
 import csv
 import importlib.util
-import io
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -26,10 +25,21 @@ from codesign.search.joint.results import (
     Results,
     baseline_document,
     collect,
-    evaluated_parquet,
+    evaluated_table,
     quality_document,
 )
 from codesign.search.joint.search import Listener, Settings, search
+from codesign.search.joint.search_records import (
+    BASELINE_FILE,
+    EVALUATED_FILE,
+    FRONT,
+    GENERATIONS,
+    HEATMAP,
+    REPORT_FILE,
+    ROBUSTNESS,
+    SPACE_FILE,
+    SPENDING,
+)
 from codesign.search.joint.search_state import Checkpoint, Progress, request_digest
 from codesign.search.runs import output
 from codesign.search.runs.files import RUN_FILE
@@ -125,7 +135,7 @@ def run_search(request: SearchRequest) -> None:
         checkpoint = Checkpoint(out, len(prepared.space.cardinalities), digest)
         _require_state(checkpoint, request, out)
         directory.write_text(RUN_FILE, output.json_text(run))
-        directory.write_text("space.toml", prepared.space.to_toml())
+        directory.write_text(SPACE_FILE, prepared.space.to_toml())
         results, done = _searched(prepared, directory, checkpoint, pool)
     if request.as_json:
         output.print_json(_document(run, out, done, results))
@@ -215,19 +225,19 @@ def _finish(
     results = collect(problem, done, points, listener.pricing)
     genes = checkpoint.candidates(done.evaluated)
     for stem, records in (
-        ("front", results.front),
-        ("spending", results.spending),
-        ("heatmap", results.heatmap),
-        ("robustness", results.robustness),
+        (FRONT, results.front),
+        (SPENDING, results.spending),
+        (HEATMAP, results.heatmap),
+        (ROBUSTNESS, results.robustness),
     ):
         directory.write_records(stem, records)
-    directory.write_bytes("generations.parquet", _parquet(done.generations))
-    directory.write_text("generations.csv", _csv(done.generations))
-    directory.write_bytes("evaluated.parquet", evaluated_parquet(problem, genes))
-    directory.write_text("baseline.json", output.json_text(baseline_document(results.baseline)))
+    directory.write_rows(GENERATIONS, done.generations)
+    evaluated = evaluated_table(problem, genes)
+    directory.write_bytes(EVALUATED_FILE, output.parquet_bytes(evaluated, compression="zstd"))
+    directory.write_text(BASELINE_FILE, output.json_text(baseline_document(results.baseline)))
     for name, content in search_plots(problem, done, results, genes).items():
         directory.write_bytes(name, content)
-    directory.write_text("report.html", report_html(directory.path))
+    directory.write_text(REPORT_FILE, report_html(directory.path))
     directory.log(f"searched {done.evaluated} candidates")
     return results
 
@@ -274,7 +284,7 @@ def _require_state(checkpoint: Checkpoint, request: SearchRequest, out: Path) ->
         checkpoint.load()
     elif request.resume and not (out / RUN_FILE).exists():
         raise OutputError(f"{out} keeps no search to resume: drop --resume")
-    unfinished = checkpoint.exists and not (out / "report.html").exists()  # the last file
+    unfinished = checkpoint.exists and not (out / REPORT_FILE).exists()  # the last file
     if unfinished and not request.resume:
         raise OutputError(
             f"{out} keeps a search that was stopped: add --resume to go on, or remove the folder"
@@ -286,7 +296,7 @@ def _require_state(checkpoint: Checkpoint, request: SearchRequest, out: Path) ->
 
 def _start(path: Path, space: SearchSpace) -> Genes:
     """The candidates of another front that the space has; raises SpaceError when it has none."""
-    file = path / "front.csv" if path.is_dir() else path
+    file = path / f"{FRONT}.csv" if path.is_dir() else path
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream))
@@ -348,7 +358,7 @@ def _print(prepared: _Prepared, done: Progress, results: Results) -> None:
 
     console = tables.console()
     label = prepared.quality.label
-    console.print(front_table(results, done, label, console.width))
+    console.print(front_table(results, done, prepared.settings.minimize, label, console.width))
     for line in improvement_lines(results.baseline, label, prepared.quality.source):
         console.print(line, highlight=False)
 
@@ -370,22 +380,3 @@ def _document(
 
 def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
     return table if isinstance(table, str) else asdict(table)
-
-
-def _csv(records: Sequence[Mapping[str, Any]]) -> str:
-
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(records[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(map(output.csv_row, records))
-    return buffer.getvalue()
-
-
-def _parquet(records: Sequence[Mapping[str, Any]]) -> bytes:
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(list(records)), sink)
-    return sink.getvalue()

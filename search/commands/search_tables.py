@@ -6,26 +6,32 @@ from rich.console import RenderableType
 
 from codesign.hw.machine.memories import SHOWN
 from codesign.hw.sizes import format_size
+from codesign.search.joint.objectives import COSTS, Objective
 from codesign.search.joint.published import PUBLISHED_SOURCE
-from codesign.search.joint.results import Baseline, FrontPoint, Results
+from codesign.search.joint.results import Results
+from codesign.search.joint.search_records import Baseline, FrontPoint
 from codesign.search.joint.search_state import Progress
 from codesign.search.terminal.figures import prefix, significant, times_less
 from codesign.search.terminal.tables import plain_table
 
 
-def front_table(results: Results, done: Progress, label: str, width: int) -> RenderableType:
-    """The front, best quality first, with units in its headers."""
+def front_table(
+    results: Results, done: Progress, minimize: Sequence[str], label: str, width: int
+) -> RenderableType:
+    """The front, best quality first, with units in its headers.
+
+    Its costs are those that are known of any machine, and whatever else was minimised.
+    """
     front = results.front
     title = (
         f"Front: {len(front)} points standing for {results.stands_for:,}, of {done.evaluated:,} "
         f"candidates evaluated ({done.feasible:,} keep the constraints)"
     )
-    edp, energy, latency = (
-        _scaled([getattr(p, name) for p in front]) for name in ("edp_js", "energy_j", "latency_s")
-    )
+    costs = [cost for cost in COSTS.values() if cost.mapped or cost.name in minimize]
+    shown = [_scaled([cost.of(p) for p in front], cost) for cost in costs]
     headers = [("", ""), (label, ""), ("L", ""), ("d_model", ""), ("heads", ""), ("d_ff", ""),
-               ("machine", f"mesh, {', '.join(memory.short for memory in SHOWN)}, bus"), ("EDP", f"{edp[1]}J·s"),
-               ("latency", f"{latency[1]}s"), ("energy", f"{energy[1]}J"), ("area", "mm²")]  # fmt: skip
+               ("machine", f"mesh, {', '.join(memory.short for memory in SHOWN)}, bus"),
+               *((cost.within, unit) for cost, (_, unit) in zip(costs, shown, strict=True))]  # fmt: skip
     cells = [
         [
             str(p.point),
@@ -35,10 +41,7 @@ def front_table(results: Results, done: Progress, label: str, width: int) -> Ren
             _each(p.heads),
             _each(p.d_ff),
             _machine(p),
-            edp[0][k],
-            latency[0][k],
-            energy[0][k],
-            f"{p.area_mm2:.2f}",
+            *(texts[k] for texts, _ in shown),
         ]
         for k, p in enumerate(front)
     ]
@@ -67,9 +70,12 @@ def _less_edp(improvement: float | None) -> str:
     return times_less(improvement, 1) + (" less EDP" if improvement >= 1 else " EDP")
 
 
-def _scaled(values: Sequence[float]) -> tuple[list[str], str]:
+def _scaled(values: Sequence[float], cost: Objective) -> tuple[list[str], str]:
+    """Values of a cost as text, and the unit that they are in."""
+    if not cost.prefixed:
+        return [f"{value:.2f}" for value in values], cost.unit
     factor, symbol = prefix(values)
-    return [significant(value * factor) for value in values], symbol
+    return [significant(value * factor) for value in values], f"{symbol}{cost.unit}"
 
 
 def _one(value: float, unit: str) -> str:

@@ -1,6 +1,5 @@
 """`codesign study two-stage RUN`: what searching jointly gained, kept in the run and its report."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.processes import cores
-from codesign.hw.platform.text import said
-from codesign.search.joint.finished_run import FinishedRun, RunError, open_run
+from codesign.search.joint.finished_run import FinishedRun, open_run, read_baseline
 from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.price_store import PriceStore, cache_folder
@@ -19,14 +16,18 @@ from codesign.search.joint.pricing_pool import pool_of
 from codesign.search.joint.problem import Problem
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.joint.search import Listener
+from codesign.search.joint.search_records import (
+    BASELINE_FILE,
+    REPORT_FILE,
+    TWO_STAGE,
+    TWO_STAGE_FILE,
+)
 from codesign.search.joint.search_state import LOSSES, Checkpoint, request_digest
 from codesign.search.joint.two_stage import Strategy, compare
 from codesign.search.report.strategies import gain, strategy_rows
 from codesign.search.runs import output
-from codesign.search.runs.records import is_number, read_json
+from codesign.search.runs.records import REMEDY, RunError
 from codesign.search.terminal.messages import say
-
-STUDY_FILE = "two_stage.json"
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,12 @@ def run_two_stage(request: StudyRequest) -> None:
         finally:
             store.save()
         document = _document(run, strategies, _references(joint.reference))
-        directory.write_text(STUDY_FILE, output.json_text(document))
-        directory.write_bytes("two_stage.parquet", _fronts(problem, strategies))
-        if (run.path / "report.html").exists():
+        directory.write_text(TWO_STAGE_FILE, output.json_text(document))
+        directory.write_rows(TWO_STAGE, _fronts(problem, strategies), with_csv=False)
+        if (run.path / REPORT_FILE).exists():
             from codesign.search.report.pages import report_html
 
-            directory.write_text("report.html", report_html(run.path))
+            directory.write_text(REPORT_FILE, report_html(run.path))
         directory.log("compared with two stages")
     if request.as_json:
         output.print_json(document)
@@ -84,13 +85,10 @@ def _document(
     run: FinishedRun, strategies: Sequence[Strategy], reference: list[float]
 ) -> dict[str, Any]:
     """What two_stage.json keeps."""
-    kept = run.path / "baseline.json"
-    with refuse_damage(kept, RunError, "repeat its search"):
-        document = read_json(kept)
-        start: Any = document.get("edp_js") if isinstance(document, dict) else None
-        if not is_number(start):
-            raise ValueError(f"edp_js is {said(start)} but must be a number")
-    joint = strategies[0]
+    baseline = read_baseline(run.path)
+    if baseline is None:
+        raise RunError(f"{run.path} has no {BASELINE_FILE}: {REMEDY}")
+    start, joint = baseline.edp_js, strategies[0]
     return {
         "objectives": list(run.settings.minimize),
         "reference": reference,
@@ -124,11 +122,8 @@ def _beaten(one: Strategy, by: Strategy) -> int:
     return int(np.count_nonzero(np.any(dominates, axis=1)))
 
 
-def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> bytes:
-    """All fronts as Parquet: strategy, objectives, Transformer, machine."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
+    """The points of all fronts: strategy, objectives, Transformer, machine."""
     space = problem.space
     columns = [OBJECTIVES[name].column for name in problem.minimize]
     rows: list[dict[str, Any]] = []
@@ -144,9 +139,7 @@ def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> bytes:
                     "hardware": space.machine(number).name,
                 }
             )
-    sink = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), sink)
-    return sink.getvalue()
+    return rows
 
 
 def _print(document: Mapping[str, Any], label: str) -> None:

@@ -35,8 +35,10 @@ from codesign.search.checks.verify import Distinct, Options
 from codesign.search.joint.blocks import graph
 from codesign.search.joint.finished_run import FinishedRun, open_run
 from codesign.search.joint.front import thinned
+from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.price_store import code_digest
-from codesign.search.joint.results import FrontPoint, front_point
+from codesign.search.joint.results import front_point
+from codesign.search.joint.search_records import REPORT_FILE, VERIFICATION, FrontPoint, PointCheck
 from codesign.search.pricing.evaluate import Result, result
 from codesign.search.runs import output
 from codesign.search.runs.output import RunDirectory
@@ -44,27 +46,7 @@ from codesign.search.space.quality import Quality
 from codesign.search.terminal.messages import say
 from codesign.search.terminal.progress import stages
 
-JOURNAL = "verification.jsonl"
-
-
-@dataclass(frozen=True)
-class PointCheck:
-    """What came of one point; counts are summed over its kernels, as often as they run."""
-
-    point: int
-    model: str
-    hardware: str
-    kernels: int
-    distinct_kernels: int
-    instructions: int
-    cycles: int  # as the search found it
-    rtl_cycles: int | None  # the RTL's and the host's; None where a kernel did not end
-    host_cycles: int  # of them
-    times_differing: int
-    bytes_differing: int
-    counts_differing: int
-    verified: bool
-    difference: str
+JOURNAL = f"{VERIFICATION}.jsonl"
 
 
 @dataclass(frozen=True)
@@ -104,7 +86,7 @@ def run_verify(request: VerifyRequest) -> None:
         compiled = [compile_point(run, point, request.seed, quality) for point in points]
         checks = _checked(compiled, directory, workers, Options("rtl", seed=request.seed))
         results = [judge(one, checks) for one in compiled]
-        directory.write_records("verification", results)
+        directory.write_records(VERIFICATION, results)
         _rewrite_report(directory)
         agree = sum(one.verified for one in results)
         directory.log(f"verified {agree} of {len(results)} points on the RTL")
@@ -134,7 +116,8 @@ def chosen_points(run: FinishedRun, text: str) -> list[FrontPoint]:
         most = int(numbers[0])
         if most < 1:
             raise CodesignError("--points 0: give a count of 1 or more")
-        objectives = np.array([[p.perplexity, p.edp_js] for p in front])
+        minimized = [OBJECTIVES[name] for name in run.settings.minimize]
+        objectives = np.array([[objective.of(p) for objective in minimized] for p in front])
         return [front[k] for k in thinned(objectives, most)]
     by_number = {point.point: point for point in front}
     wanted = [int(part) for part in numbers]
@@ -186,6 +169,8 @@ def _difference(
     found = front_point(run.space, run.shape(point), point.point, perplexity, is_proxy, priced)
     for column, listed in asdict(point).items():
         value = getattr(found, column)
+        if listed is None:  # of an objective that is younger than the run
+            continue
         # Libraries of mathematics may differ in the last bit of a perplexity; costs may not.
         close = column == "perplexity" and math.isclose(listed, value, rel_tol=1e-9)
         if listed != value and not close:
@@ -296,8 +281,8 @@ def _rewrite_report(directory: RunDirectory) -> None:
     """Say in the run's report, where there is one, what was verified."""
     from codesign.search.report.pages import report_html
 
-    if (directory.path / "report.html").exists():
-        directory.write_text("report.html", report_html(directory.path))
+    if (directory.path / REPORT_FILE).exists():
+        directory.write_text(REPORT_FILE, report_html(directory.path))
 
 
 def _summary(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> dict[str, int]:

@@ -5,47 +5,70 @@ once more.
 """
 
 import re
-from collections.abc import Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError, ConfigError
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.platform.parquet_file import Table
-from codesign.hw.platform.text import reason, said
-from codesign.search.joint.results import FrontPoint
+from codesign.hw.platform.files import refuse_damage
+from codesign.hw.platform.text import said
 from codesign.search.joint.search import Settings
+from codesign.search.joint.search_records import (
+    BASELINE_FILE,
+    FRONT,
+    Baseline,
+    FrontPoint,
+    baseline_type,
+    front_point_type,
+)
 from codesign.search.runs.files import RUN_FILE
-from codesign.search.runs.records import read_json, record
+from codesign.search.runs.records import (
+    REMEDY,
+    RunError,
+    read_document,
+    read_record,
+    read_records,
+)
 from codesign.search.space.networks import Shape, SpaceError
 from codesign.search.space.quality import Quality, load_quality
 from codesign.search.space.space import Genes, SearchSpace
 from codesign.search.space.space_file import space_of
 
-FRONT_FILE = "front.parquet"
+Found = TypeVar("Found")
 
-
-class RunError(CodesignError):
-    """A folder that is not, or no longer, the run of a finished search."""
+_RUN = "name the folder of a codesign search"
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A search that has ended: what was asked, and its front in order of quality."""
+class RunFiles:
+    """A search that has ended: its run.json, and its front as the file has it."""
 
     path: Path
     run: Mapping[str, Any]  # run.json
+    front: tuple[FrontPoint, ...]
+
+    @property
+    def inputs(self) -> Mapping[str, Any]:
+        """What decided the results."""
+        found: Mapping[str, Any] = self.run["inputs"]
+        return found
+
+
+@dataclass(frozen=True)
+class FinishedRun(RunFiles):
+    """A search that has ended, with what was asked of it: its front may be made again."""
+
     space: SearchSpace
     settings: Settings
     objective: str  # of the mapper
     tables: str | EnergyOverrides
     area_tables: str | AreaOverrides
     judged_by: Mapping[str, Any]  # source, is_proxy and fingerprint of the quality
-    front: tuple[FrontPoint, ...]
 
     def genes(self, point: FrontPoint) -> Genes:
         """The candidate of a point [genes]; raises RunError where the space does not have it."""
@@ -79,7 +102,7 @@ class FinishedRun:
         raise self._not_of_the_space(point, f"the space has no machine {point.hardware}")
 
     def _not_of_the_space(self, point: FrontPoint, reason: str) -> RunError:
-        return RunError(f"{self.path / FRONT_FILE}, point {point.point}: {reason}")
+        return RunError(f"{self.path / FRONT}.parquet, point {point.point}: {reason}")
 
     def quality(self, path: Path | None) -> Quality:
         """What gave its perplexities; `path` is the table of measured subnets, if there was one.
@@ -97,15 +120,53 @@ class FinishedRun:
         )
 
 
+def read_run(path: Path) -> RunFiles:
+    """What every reader of a finished search needs; raises RunError naming the file and the remedy."""
+    if not path.is_dir():
+        raise RunError(f"{path} is no folder: {_RUN}")
+    run = _needed(path, RUN_FILE, read_document(path / RUN_FILE))
+    with refuse_damage(path / RUN_FILE, RunError, REMEDY):
+        _Kept(RUN_FILE, run).value("inputs", dict)
+    file = path / f"{FRONT}.parquet"
+    front = _needed(path, file.name, read_records(file, front_point_type()))
+    if not front:
+        raise RunError(f"{file} has no points: search a wider space")
+    with refuse_damage(file, RunError, REMEDY):
+        for number, point in enumerate(front, 1):
+            _require_layers(point, f"row {number}")
+    return RunFiles(path, run, tuple(front))
+
+
+def _needed(path: Path, name: str, found: Found | None) -> Found:
+    if found is None:
+        raise RunError(
+            f"{path} keeps no finished search ({name} is missing): {_RUN}, or finish it with --resume"
+        )
+    return found
+
+
+def _require_layers(point: FrontPoint, where: str) -> None:
+    """Raise ValueError for a Transformer that does not say a value a layer."""
+    for name in ("heads", "d_ff"):
+        value = getattr(point, name)
+        if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value):
+            raise ValueError(f"{where}: {name} is {said(value)} but must be numbers with commas")
+        if value.count(",") + 1 != point.layers:
+            raise ValueError(
+                f"{where}: {name} is {said(value)} but there are {point.layers} layers"
+            )
+
+
 def open_run(path: Path) -> FinishedRun:
     """Open the folder of a finished `codesign search`; raises RunError, one line."""
-    try:
-        run = read_json(path / RUN_FILE)
-        asked = _asked(run)
+    found = read_run(path)
+    with _refuse_run(path / RUN_FILE):
+        asked = _asked(found.run)
         document = {key: value for key, value in asked["space"].items() if key != "size"}
         return FinishedRun(
             path,
-            run,
+            found.run,
+            found.front,
             space_of(document),
             Settings(
                 tuple(map(str, asked["objectives"])), asked["method"], asked["budget"], asked["population"],
@@ -115,26 +176,22 @@ def open_run(path: Path) -> FinishedRun:
             _table(asked["energy_table"], EnergyOverrides, "picojoules"),
             _table(asked["area_table"], AreaOverrides, "mm2"),
             asked["quality"],
-            _front(path),
         )  # fmt: skip
-    except FileNotFoundError as error:
-        raise RunError(
-            f"{path} keeps no finished search ({Path(error.filename).name} is missing): name the "
-            "folder of a codesign search, or finish it with --resume"
-        ) from error
-    except OSError as error:
-        raise RunError(f"cannot read {path}: {error.strerror}") from error
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        CodesignError,
-    ) as error:
-        words = str(error) if isinstance(error, CodesignError) else reason(error)
-        raise RunError(
-            f"{path} is no run of codesign search, or damaged ({words}): repeat its search"
-        ) from error
+
+
+@contextmanager
+def _refuse_run(file: Path) -> Iterator[None]:
+    """Whatever is wrong with what was asked is a damage of its file."""
+    with refuse_damage(file, RunError, REMEDY):
+        try:
+            yield
+        except CodesignError as error:  # an empty space, a table that is none
+            raise ValueError(error) from error
+
+
+def read_baseline(path: Path) -> Baseline | None:
+    """The baseline of a run's folder, or None without one; raises RunError where it is damaged."""
+    return read_record(path / BASELINE_FILE, baseline_type())
 
 
 # What run.json keeps of a search, and of which kind.
@@ -188,27 +245,3 @@ def _table(recorded: Any, kind: Any, name: str) -> Any:
     if isinstance(recorded, str):
         return recorded
     return kind(recorded["source"], tuple((str(n), float(v)) for n, v in recorded[name]))
-
-
-def _front(path: Path) -> tuple[FrontPoint, ...]:
-    file = path / FRONT_FILE
-    if not file.exists():
-        raise FileNotFoundError(2, "No such file", str(file))
-    try:
-        rows = Table(file).records()
-    except ValueError as error:
-        raise ValueError(f"{FRONT_FILE}: {error}") from error
-    if not rows:
-        raise ValueError(f"{FRONT_FILE} has no rows")
-    return tuple(_point(row, f"{FRONT_FILE}, row {number}") for number, row in enumerate(rows, 1))
-
-
-def _point(row: Mapping[str, Any], where: str) -> FrontPoint:
-    """One row of a front; raises ValueError naming the column that holds something else."""
-    columns = {field.name for field in fields(FrontPoint)}
-    point = record(FrontPoint, {name: row[name] for name in row if name in columns}, where)
-    for name in ("heads", "d_ff"):
-        value = getattr(point, name)
-        if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value):
-            raise ValueError(f"{where}: {name} is {said(value)} but must be numbers with commas")
-    return point

@@ -34,7 +34,12 @@ class Objective:
     unit: str
     formula: Formula | None
     prefixed: bool = True  # its unit takes SI prefixes
-    mapped: bool = True  # heat maps of machines show it
+    mapped: bool = True  # heat maps of machines show it, and the baseline beside a front
+
+    @property
+    def within(self) -> str:
+        """Its label within a sentence."""
+        return self.label if self.label.isupper() else self.label.lower()
 
     def of(self, point: Priced) -> float:
         """Its value for a candidate that is priced."""
@@ -62,3 +67,12 @@ _ROWS = (
 )
 OBJECTIVES = {row.name: row for row in _ROWS}
 COSTS = {row.column: row for row in _ROWS if row.formula is not None}
+
+
+def costs_of(energy_j: Any, latency_s: Any, area_mm2: Any) -> dict[str, Any]:
+    """Every objective that has a formula, by its column: of one candidate, or arrays of many."""
+    return {
+        column: row.formula(energy_j, latency_s, area_mm2)
+        for column, row in COSTS.items()
+        if row.formula is not None
+    }

@@ -4,7 +4,6 @@ Every point of the front is compiled and priced once more by `evaluate`, kernel 
 full evaluation must agree exactly, or the run stops with an error.
 """
 
-import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,10 +20,24 @@ from codesign.models.zoo.weights import parameter_count
 from codesign.search.joint.blocks import graph
 from codesign.search.joint.front import non_dominated, thinned
 from codesign.search.joint.network_tables import NetworkTables
-from codesign.search.joint.objectives import OBJECTIVES, Objective
+from codesign.search.joint.objectives import COSTS, OBJECTIVES, Objective, costs_of
 from codesign.search.joint.problem import Problem
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
+from codesign.search.joint.search_records import (
+    ENERGIES,
+    HEAT_AXES,
+    Baseline,
+    FrontPoint,
+    HeatCell,
+    Improvement,
+    Rank,
+    Spending,
+    baseline_type,
+    front_point_type,
+    heat_cell_type,
+)
 from codesign.search.joint.search_state import LOSSES, Progress
+from codesign.search.joint.winners import winners
 from codesign.search.pricing.evaluate import KernelResult, Result, cost_columns, evaluate
 from codesign.search.pricing.sweep import MACHINE_FIELDS
 from codesign.search.space.networks import Shape
@@ -34,119 +47,13 @@ from codesign.search.space.space import Genes, SearchSpace
 Floats = npt.NDArray[np.float64]
 
 BASELINE_MACHINE = "ibert"
-ENERGIES = ("low", "nominal", "high")
 HEAT_SHARE = 10  # of the heat map: machines priced, at most one for so many candidates evaluated
-HEAT_AXES = ("dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes")
 
 
 class Mismatch(CodesignError):
     """Bulk and full evaluation of a candidate differ: a bug of ours."""
 
     exit_code = 1
-
-
-@dataclass(frozen=True)
-class FrontPoint:
-    """One Transformer on one machine."""
-
-    point: int
-    layers: int
-    d_model: int
-    heads: str
-    d_ff: str
-    perplexity: float
-    perplexity_is_proxy: bool
-    model: str
-    hardware: str
-    dim: int
-    scratchpad_bytes: int
-    accumulator_bytes: int
-    scratchpad_banks: int
-    accumulator_banks: int
-    bus_bytes: int
-    dram_latency_cycles: int
-    clock_hz: int
-    technology_nm: int
-    cycles: int
-    latency_s: float
-    energy_j: float
-    energy_low_j: float
-    energy_high_j: float
-    edp_js: float
-    edp_low_js: float
-    edp_high_js: float
-    area_mm2: float
-    utilization: float
-    macs: int
-    dram_bytes: int
-    power_w: float
-    parameters: int
-
-
-@dataclass(frozen=True)
-class Spending:
-    """What one kind of kernel of a point takes; energy is nominal, by component."""
-
-    point: int
-    kind: str
-    component: str
-    cycles: int
-    energy_j: float
-
-
-@dataclass(frozen=True)
-class HeatCell:
-    """A winner's Transformer on another machine; costs are None where it does not fit."""
-
-    winner: str
-    point: int
-    dim: int
-    scratchpad_bytes: int
-    accumulator_bytes: int
-    bus_bytes: int
-    cycles: int | None
-    latency_s: float | None
-    energy_j: float | None
-    edp_js: float | None
-    area_mm2: float | None
-
-
-@dataclass(frozen=True)
-class Rank:
-    """A point's place by EDP under one energy table, 1 the least, and whether it is dominated there."""
-
-    point: int
-    table: str
-    energy_j: float
-    edp_js: float
-    rank: int
-    on_front: bool
-
-
-@dataclass(frozen=True)
-class Improvement:
-    """The least EDP within a loss of perplexity, and how many times less than the baseline's it is."""
-
-    loss: float
-    edp_js: float | None
-    improvement: float | None
-    published: float | None
-
-
-@dataclass(frozen=True)
-class Baseline:
-    """The largest Transformer of the space on a preset machine."""
-
-    model: str
-    hardware: str
-    perplexity: float
-    perplexity_is_proxy: bool
-    cycles: int
-    latency_s: float
-    energy_j: float
-    edp_js: float
-    area_mm2: float
-    improvements: tuple[Improvement, ...]
 
 
 @dataclass(frozen=True)
@@ -191,10 +98,9 @@ def collect(
     )
 
 
-def evaluated_parquet(problem: Problem, genes: Genes) -> bytes:
+def evaluated_table(problem: Problem, genes: Genes) -> Any:
     """Every candidate that was evaluated: its genes' values, objectives and whether it is feasible."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     space = problem.space
     costs = problem.tables.costs(genes)
@@ -212,10 +118,10 @@ def evaluated_parquet(problem: Problem, genes: Genes) -> bytes:
     columns["perplexity"] = problem.quality.perplexity(space, genes)
     for name in ("cycles", "latency_s", "energy_j", "edp_js", "power_w", "area_mm2"):
         columns[name] = getattr(costs, name)
+    priced = costs_of(costs.energy_j, costs.latency_s, costs.area_mm2)
+    columns |= {name: values for name, values in priced.items() if name not in columns}
     columns["feasible"] = costs.feasible
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink, compression="zstd")
-    return sink.getvalue()
+    return pa.table(columns)
 
 
 def _full(problem: Problem, genes: Any) -> Result:
@@ -247,7 +153,9 @@ def front_point(
     """The row of a front that a Transformer of the space has by its `result` on a machine."""
     config = result.config
     shown: dict[str, Any] = {name: told(value) for name, value in shape.values}
-    return FrontPoint(
+    costs = cost_columns(result)
+    priced = costs_of(costs["energy_j"], costs["latency_s"], costs["area_mm2"])
+    return front_point_type()(
         point=number,
         **shown,
         perplexity=perplexity,
@@ -255,8 +163,7 @@ def front_point(
         model=space.transformer.name(shape),
         hardware=config.name,
         **{name: getattr(config, name) for name in MACHINE_FIELDS},
-        **cost_columns(result),
-        power_w=float(result.energy_j[1]) / result.latency_s,
+        **{**priced, **costs},
         parameters=parameter_count(space.network(shape)),
     )
 
@@ -304,20 +211,6 @@ def kernel_kind(kernel: KernelResult) -> str:
 # -- Other machines for the winners ------------------------------------------------------------------
 
 
-def winners(front: Sequence[FrontPoint]) -> dict[str, int]:
-    """The points that are looked into: least EDP, the knee, best quality.
-
-    The knee is farthest below the line between the ends, with logarithmic EDP (Das 1999).
-    """
-    edp = np.log10([p.edp_js for p in front])
-    quality = np.array([p.perplexity for p in front])
-    found = {"least EDP": int(np.argmin(edp)), "best quality": int(np.argmin(quality))}
-    if np.ptp(edp) > 0 and np.ptp(quality) > 0:
-        x, y = (quality - quality.min()) / np.ptp(quality), (edp - edp.min()) / np.ptp(edp)
-        found["knee"] = int(np.argmin(x + y))
-    return found
-
-
 def _heatmap(
     problem: Problem,
     genes: Genes,
@@ -353,6 +246,8 @@ def _heatmap(
     cells = {key: row for k, (key, row) in enumerate(cells.items()) if k in near}
     rows = np.stack(list(cells.values()))
     costs = tables.costs(rows, pricing)
+    priced = costs_of(costs.energy_j, costs.latency_s, costs.area_mm2)
+    mapped = {name: values for name, values in priced.items() if COSTS[name].mapped}
     for (winner, point, _), row, at in zip(cells, rows, range(len(rows)), strict=True):
         machine = tables.machine(int(space.machine_numbers(row[None])[0]))
         fits = bool(costs.feasible[at])
@@ -360,20 +255,12 @@ def _heatmap(
             name: axes[name][row[place]] if place is not None else getattr(space.base, name)
             for name, place in zip(HEAT_AXES, places, strict=True)
         }
-
-        def cost(values: Floats, at: int = at, fits: bool = fits) -> float | None:
-            return float(values[at]) if fits else None
-
-        yield HeatCell(
-            winner=winner,
-            point=point,
-            **sizes,
-            cycles=int(costs.cycles[at]) if fits else None,
-            latency_s=cost(costs.latency_s),
-            energy_j=cost(costs.energy_j),
-            edp_js=cost(costs.edp_js),
-            area_mm2=None if machine.config is None else machine.area_mm2,
-        )
+        known: dict[str, Any] = {
+            name: float(values[at]) if fits else None for name, values in mapped.items()
+        }
+        known["area_mm2"] = None if machine.config is None else machine.area_mm2
+        cycles = int(costs.cycles[at]) if fits else None
+        yield heat_cell_type()(winner=winner, point=point, **sizes, cycles=cycles, **known)
 
 
 def _variants(space: SearchSpace, genes: Any, places: Sequence[int | None]) -> Iterator[Any]:
@@ -431,17 +318,17 @@ def _baseline(problem: Problem, done: Progress) -> Baseline:
                 loss, best if found else None, edp / best if found else None, PUBLISHED[loss]
             )
         )
-    return Baseline(
+    costs = cost_columns(result)
+    priced = costs_of(costs["energy_j"], costs["latency_s"], costs["area_mm2"])
+    mapped = {name: costs.get(name, value) for name, value in priced.items() if COSTS[name].mapped}
+    return baseline_type()(
         model=space.transformer.name(shape),
         hardware=config.name,
         perplexity=perplexity,
         perplexity_is_proxy=problem.quality.is_proxy,
         cycles=result.cycles,
-        latency_s=result.latency_s,
-        energy_j=float(result.energy_j[1]),
-        edp_js=edp,
-        area_mm2=float(result.area_mm2[1]),
         improvements=tuple(improvements),
+        **mapped,
     )
 
 

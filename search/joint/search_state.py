@@ -21,13 +21,14 @@ from codesign.search.joint.front import Archive, hypervolume
 from codesign.search.joint.network_tables import Costs
 from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.problem import Problem
+from codesign.search.joint.published import PUBLISHED
 from codesign.search.runs.output import OutputError, write_atomic
 from codesign.search.space.space import Genes
 
 Floats = npt.NDArray[np.float64]
 
 CHECKPOINT_FILE, CANDIDATES_FILE = "checkpoint.npz", "candidates.bin"
-LOSSES = (0.1, 1.0)  # of perplexity, at which improvements are quoted
+LOSSES = tuple(PUBLISHED)  # of perplexity, at which improvements are quoted
 
 
 @dataclass

@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     )
     from codesign.search.checks.verify import Check
     from codesign.search.inputs.sources import Model
-    from codesign.search.joint.results import FrontPoint, Results
+    from codesign.search.joint.results import Results
+    from codesign.search.joint.search_records import FrontPoint
     from codesign.search.pricing.breakdown import KernelRow
     from codesign.search.pricing.evaluate import Result
     from codesign.search.pricing.sweep import Row
@@ -69,7 +70,7 @@ _FUNCTIONS = "codesign.search.api.functions"
 _HOMES = {
     "Check": "codesign.search.checks.verify",
     "CodesignError": "codesign.hw.errors",
-    "FrontPoint": "codesign.search.joint.results",
+    "FrontPoint": "codesign.search.joint.search_records",
     "HardwareConfig": "codesign.hw.machine.config",
     "KernelRow": "codesign.search.pricing.breakdown",
     "Model": "codesign.search.inputs.sources",

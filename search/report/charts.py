@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from codesign.hw.sizes import format_size
 from codesign.search.joint.objectives import COSTS
-from codesign.search.joint.results import HEAT_AXES
+from codesign.search.joint.search_records import ENERGIES, HEAT_AXES
 from codesign.search.report.content import Metric, Table, scaled, words
 from codesign.search.report.data import Record, SearchRun, kept_order, winners
 from codesign.search.terminal.figures import prefix, significant
@@ -86,17 +86,16 @@ def heatmaps(run: SearchRun) -> list[Record]:
     costs = [key for key, cost in COSTS.items() if cost.mapped]
     roles: dict[int, str] = {}
     for role, p in winners(run).items():
-        known = roles.get(p["point"])
-        roles[p["point"]] = f"{known}, {role}" if known else role
+        known = roles.get(p.point)
+        roles[p.point] = f"{known}, {role}" if known else role
     found = []
     for point, role in roles.items():
-        cells = {
-            tuple(row[k] for k in HEAT_AXES): row for row in run.heatmap if row["point"] == point
-        }
+        mine = [cell for cell in run.heatmap if cell.point == point]
+        cells = {tuple(getattr(cell, key) for key in HEAT_AXES): cell for cell in mine}
         if cells:
-            kept = (*HEAT_AXES, *costs, "infeasible")
             shown = [
-                {k: row[k] for k in kept if row.get(k) not in (None, "")} for row in cells.values()
+                {key: v for key in (*HEAT_AXES, *costs) if (v := getattr(cell, key)) is not None}
+                for cell in cells.values()
             ]
             found.append({"role": role, "point": point, "cells": shown})
     return found
@@ -136,17 +135,18 @@ def spending(run: SearchRun, axes: Mapping[str, Metric]) -> list[Record]:
     if not run.spending:
         return []
     energy = axes["energy_j"]
-    cycles_factor, si = prefix([p["cycles"] for p in run.front])
-    known = {p["point"] for p in run.front}
-    rows = [row for row in run.spending if row["point"] in known]
+    cycles_factor, si = prefix([p.cycles for p in run.front])
+    known = {p.point for p in run.front}
+    rows = [row for row in run.spending if row.point in known]
     cycles: dict[tuple[int, str], float] = {}
     kinds: dict[tuple[int, str], float] = {}
     components: dict[tuple[int, str], float] = {}
     for row in rows:
-        kind, component = (row["point"], row["kind"]), (row["point"], row["component"])
-        cycles[kind] = max(cycles.get(kind, 0.0), cycles_factor * (row["cycles"] or 0))
-        kinds[kind] = kinds.get(kind, 0.0) + energy.factor * (row["energy_j"] or 0.0)
-        components[component] = components.get(component, 0.0) + energy.factor * (row["energy_j"] or 0.0)  # fmt: skip
+        kind, component = (row.point, row.kind), (row.point, row.component)
+        joules = energy.factor * row.energy_j
+        cycles[kind] = max(cycles.get(kind, 0.0), cycles_factor * row.cycles)
+        kinds[kind] = kinds.get(kind, 0.0) + joules
+        components[component] = components.get(component, 0.0) + joules
     by_kind = _ranked(cycles, kinds)  # one order, so that a kind has one colour
     return [
         _parts(("cycles", "kind of kernel"), f"{si} cycles".strip(), cycles, by_kind),
@@ -159,7 +159,7 @@ def spending_table(run: SearchRun, parts: Sequence[Record]) -> Table | None:
     """Return what the winners spend, a part a row."""
     if not parts:
         return None
-    points = {p["point"]: role for role, p in reversed(winners(run).items())}
+    points = {p.point: role for role, p in reversed(winners(run).items())}
     shown = [p for p in points if str(p) in parts[0]["points"]]
     columns = [("what", ""), ("part", ""), ("unit", "")]
     columns += [(f"point {p} ({points[p]})", "") for p in shown]
@@ -173,18 +173,19 @@ def spending_table(run: SearchRun, parts: Sequence[Record]) -> Table | None:
 
 def robustness(run: SearchRun) -> Record | None:
     """Return each point's rank by EDP under each energy table, and whether it stays on the front."""
-    known = {p["point"]: p for p in run.front}
-    rows = [row for row in run.robustness if row["point"] in known]
-    tables = sorted({row["table"] for row in rows}, key=lambda t: (("low", "nominal", "high").index(t) if t in ("low", "nominal", "high") else 3, t))  # fmt: skip
-    cells = {(row["point"], row["table"]): row for row in rows}
+    known = {p.point: p for p in run.front}
+    rows = [row for row in run.robustness if row.point in known]
+    places = {table: place for place, table in enumerate(ENERGIES)}
+    tables = sorted({row.table for row in rows}, key=lambda t: (places.get(t, len(places)), t))
+    cells = {(row.point, row.table): row for row in rows}
     points = [p for p in known if all((p, t) in cells for t in tables)]
     if not points or not tables:
         return None
     lines = [
         {
             "point": p,
-            "ranks": [cells[p, t]["rank"] for t in tables],
-            "onFront": [bool(cells[p, t]["on_front"]) for t in tables],
+            "ranks": [cells[p, t].rank for t in tables],
+            "onFront": [cells[p, t].on_front for t in tables],
         }
         for p in points
     ]

@@ -11,8 +11,9 @@ from typing import Any
 from codesign.hw.machine.memories import SHOWN, Memory
 from codesign.hw.sizes import format_size
 from codesign.search.joint.objectives import COSTS, OBJECTIVES
-from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
-from codesign.search.report.data import Record, SearchRun, winners
+from codesign.search.joint.published import PUBLISHED_SOURCE
+from codesign.search.joint.search_records import FrontPoint, each
+from codesign.search.report.data import SearchRun, winners
 from codesign.search.report.strategies import strategy_rows
 from codesign.search.terminal.figures import count_text, prefix, significant, times_less
 
@@ -76,8 +77,8 @@ class _Column:
     group: str
     name: str
     unit: str
-    text: Callable[[Record], str]
-    order: Callable[[Record], float]
+    text: Callable[[FrontPoint], str]
+    order: Callable[[FrontPoint], float]
 
 
 def metrics(run: SearchRun) -> dict[str, Metric]:
@@ -85,7 +86,7 @@ def metrics(run: SearchRun) -> dict[str, Metric]:
     label = run.quality_label
     found = {"perplexity": Metric(label[:1].upper() + label[1:], "", 1.0, run.is_proxy)}
     for key, cost in COSTS.items():
-        values = [row[key] for row in run.front if row.get(key) is not None]
+        values = [v for p in run.front if (v := getattr(p, key, None)) is not None]
         if not values:
             continue
         factor, si = prefix(values) if cost.prefixed else (1.0, "")
@@ -93,29 +94,30 @@ def metrics(run: SearchRun) -> dict[str, Metric]:
     return found
 
 
-def architecture(point: Mapping[str, Any]) -> str:
+def architecture(point: FrontPoint) -> str:
     """Return the Transformer of a point in one line."""
-    heads, d_ff = (_alike(point[name]) for name in ("heads", "d_ff"))
-    return f"{point['layers']} layers, d {point['d_model']}, heads {heads}, FFN {d_ff}"
+    heads, d_ff = _alike(each(point.heads)), _alike(each(point.d_ff))
+    return f"{point.layers} layers, d {point.d_model}, heads {heads}, FFN {d_ff}"
 
 
-def machine(point: Mapping[str, Any]) -> str:
+def machine(point: FrontPoint) -> str:
     """Return the machine of a point in one line."""
-    sizes = [f"{m.label} {format_size(point[m.size])}" for m in SHOWN if point.get(m.size)]
-    return f"{point['dim']}×{point['dim']} mesh, {', '.join(sizes)}, bus {point['bus_bytes']} B"
+    held = [(m.label, getattr(point, m.size, 0)) for m in SHOWN]
+    sizes = [f"{label} {format_size(size)}" for label, size in held if size]
+    return f"{point.dim}×{point.dim} mesh, {', '.join(sizes)}, bus {point.bus_bytes} B"
 
 
 def verified(run: SearchRun) -> dict[int, str]:
     """Return what `codesign verify` found of each point: "yes", "no", or "–" where it was not run."""
-    said = {row["point"]: "yes" if row["verified"] else "no" for row in run.verification}
-    return {p["point"]: said.get(p["point"], "–") for p in run.front}
+    said = {row.point: "yes" if row.verified else "no" for row in run.verification}
+    return {p.point: said.get(p.point, "–") for p in run.front}
 
 
 def verified_text(run: SearchRun) -> str:
     """Return how many points the RTL agrees with, in a sentence; "" where none was run."""
     if not run.verification:
         return ""
-    agree = sum(row["verified"] for row in run.verification)
+    agree = sum(row.verified for row in run.verification)
     return (
         f"{agree} of {len(run.front)} points are RTL-verified: every kernel ran on the RTL and took the "
         "cycles of the search, instruction by instruction, with the same bytes and counts."
@@ -137,30 +139,29 @@ def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
     Quality and EDP come first, then what was chosen, then the other costs.
     """
     costs = {key: _cost(key, metric) for key, metric in axes.items()}
-    first = [_Column("", "point", "", lambda p: str(p["point"]), lambda p: p["point"])]
+    first = [_Column("", "point", "", lambda p: str(p.point), lambda p: p.point)]
     first += [costs.pop("perplexity"), costs.pop("edp_js")]
     columns = [*first, *_transformer_columns(), *_machine_columns(run)]
     edp = axes["edp_js"]
     columns.append(
         _Column(
             _COSTS, "EDP low–high", edp.unit,
-            lambda p: _range(p["edp_low_js"], p["edp_high_js"], edp), lambda p: p["edp_high_js"],
+            lambda p: _range(p.edp_low_js, p.edp_high_js, edp), lambda p: p.edp_high_js,
         )
     )  # fmt: skip
     columns += costs.values()
     columns.append(
         _Column(
             _COSTS, "util.", "%",
-            lambda p: f"{100 * (p.get('utilization') or 0.0):.1f}",
-            lambda p: p.get("utilization") or 0.0,
+            lambda p: f"{100 * p.utilization:.1f}", lambda p: p.utilization,
         )
     )  # fmt: skip
     if run.verification:
         checked = verified(run)
         columns.append(
             _Column(
-                _COSTS, "RTL", "verified", lambda p: checked[p["point"]],
-                lambda p: float(checked[p["point"]] == "yes"),
+                _COSTS, "RTL", "verified", lambda p: checked[p.point],
+                lambda p: float(checked[p.point] == "yes"),
             )
         )  # fmt: skip
     return Table(
@@ -176,47 +177,40 @@ def _cost(key: str, metric: Metric) -> _Column:
     group = "" if key in ("perplexity", "edp_js") else _COSTS
     return _Column(
         group, metric.label, metric.unit,
-        lambda p: scaled(p.get(key), metric), lambda p: p.get(key) or 0.0,
+        lambda p: scaled(getattr(p, key), metric), lambda p: getattr(p, key) or 0.0,
     )  # fmt: skip
 
 
 def _transformer_columns() -> list[_Column]:
-    def parameters(p: Record) -> str:
-        return significant(p["parameters"] / 1e6) if p.get("parameters") else "–"
-
     made = (
-        ("layers", "", lambda p: str(p["layers"]), lambda p: p["layers"]),
-        ("d_model", "", lambda p: str(p["d_model"]), lambda p: p["d_model"]),
-        ("heads", "per layer", lambda p: _alike(p["heads"]), lambda p: sum(p["heads"])),
-        ("FFN", "per layer", lambda p: _alike(p["d_ff"]), lambda p: sum(p["d_ff"])),
-        ("params", "M", parameters, lambda p: p.get("parameters") or 0),
+        ("layers", "", lambda p: str(p.layers), lambda p: p.layers),
+        ("d_model", "", lambda p: str(p.d_model), lambda p: p.d_model),
+        ("heads", "per layer", lambda p: _alike(each(p.heads)), lambda p: sum(each(p.heads))),
+        ("FFN", "per layer", lambda p: _alike(each(p.d_ff)), lambda p: sum(each(p.d_ff))),
+        ("params", "M", lambda p: significant(p.parameters / 1e6), lambda p: p.parameters),
     )
     return [_Column("Transformer", *column) for column in made]
 
 
 def _machine_columns(run: SearchRun) -> list[_Column]:
-    def size(memory: Memory) -> tuple[str, str, Callable[[Record], str], Callable[[Record], float]]:
-        key = memory.size
-        return (
-            memory.label,
-            "bytes",
-            lambda p: format_size(p.get(key) or 0),
-            lambda p: p.get(key) or 0,
-        )
+    def size(memory: Memory) -> _Column:
+        def of(point: FrontPoint) -> int:
+            return int(getattr(point, memory.size, 0))
 
-    made = (
-        ("mesh", "PEs", lambda p: f"{p['dim']}×{p['dim']}", lambda p: p["dim"]),
-        *(size(m) for m in SHOWN if any(p.get(m.size) for p in run.front)),
-        ("bus", "bytes", lambda p: str(p["bus_bytes"]), lambda p: p["bus_bytes"]),
-    )
-    return [_Column("Machine", *column) for column in made]
+        return _Column("Machine", memory.label, "bytes", lambda p: format_size(of(p)), of)
+
+    return [
+        _Column("Machine", "mesh", "PEs", lambda p: f"{p.dim}×{p.dim}", lambda p: p.dim),
+        *(size(m) for m in SHOWN if any(getattr(p, m.size, 0) for p in run.front)),
+        _Column("Machine", "bus", "bytes", lambda p: str(p.bus_bytes), lambda p: p.bus_bytes),
+    ]
 
 
 def winners_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
     """Return the winners, a role a row: what they cost and what they are."""
     quality, edp = axes["perplexity"], axes["edp_js"]
     rows = [
-        [role, str(p["point"]), scaled(p["perplexity"], quality), scaled(p["edp_js"], edp),
+        [role, str(p.point), scaled(p.perplexity, quality), scaled(p.edp_js, edp),
          architecture(p), machine(p)]
         for role, p in winners(run).items()
     ]  # fmt: skip
@@ -241,12 +235,12 @@ def headlines(run: SearchRun, axes: Mapping[str, Metric]) -> list[tuple[str, str
     chosen = f"chosen from {stands:,} non-dominated" if stands and stands > len(run.front) else ""
     found.append(("Points on the front", f"{len(run.front)}", chosen))
     found.append(
-        ("Least EDP", f"{scaled(least['edp_js'], edp)} {edp.unit}",
-         f"{run.quality_label} {scaled(least['perplexity'], quality)}")
+        ("Least EDP", f"{scaled(least.edp_js, edp)} {edp.unit}",
+         f"{run.quality_label} {scaled(least.perplexity, quality)}")
     )  # fmt: skip
     found.append(
-        (f"Best {run.quality_label}", scaled(best["perplexity"], quality),
-         f"EDP {scaled(best['edp_js'], edp)} {edp.unit}")
+        (f"Best {run.quality_label}", scaled(best.perplexity, quality),
+         f"EDP {scaled(best.edp_js, edp)} {edp.unit}")
     )  # fmt: skip
     return found
 
@@ -255,26 +249,23 @@ def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> Table | None:
     """Return the gain in EDP over the baseline at losses of quality, or None without a baseline.
 
     The search counts every candidate that it evaluated; the point is empty where the thinned front
-    has left the best one out. Without its count the front alone decides.
+    has left the best one out.
     """
-    perplexity, start = run.baseline.get("perplexity"), run.baseline.get("edp_js")
-    if perplexity is None or start is None:
+    if run.baseline is None:
         return None
+    perplexity, start = run.baseline.perplexity, run.baseline.edp_js
     edp, quality = axes["edp_js"], axes["perplexity"]
-    found = run.baseline.get("improvements") or [
-        {"loss": loss, "published": published} for loss, published in PUBLISHED.items()
-    ]
     rows = []
-    for entry in found:
-        within = [p for p in run.front if p["perplexity"] <= perplexity + entry["loss"]]
-        best = min(within, key=lambda p: p["edp_js"], default=None)
-        least = entry.get("edp_js", best["edp_js"] if best else None)
-        here = best if best is not None and best["edp_js"] == least else None
+    for entry in run.baseline.improvements:
+        within = [p for p in run.front if p.perplexity <= perplexity + entry.loss]
+        best = min(within, key=lambda p: p.edp_js, default=None)
+        least = entry.edp_js
+        here = best if best is not None and best.edp_js == least else None
         rows.append([
-            f"+{entry['loss']:g}", times_less(start / least, 2) if least else "none found",
-            scaled(least, edp), str(here["point"]) if here else "–",
-            scaled(here["perplexity"], quality) if here else "–",
-            f"{entry['published']:g}×" if entry.get("published") else "–",
+            f"+{entry.loss:g}", times_less(start / least, 2) if least else "none found",
+            scaled(least, edp), str(here.point) if here else "–",
+            scaled(here.perplexity, quality) if here else "–",
+            f"{entry.published:g}×" if entry.published else "–",
         ])  # fmt: skip
     columns = (
         (f"{run.quality_label} given up", ""), ("EDP improvement", "times"), ("EDP", edp.unit),
@@ -293,13 +284,11 @@ def thinned(table: Table) -> bool:
 def baseline_text(run: SearchRun, axes: Mapping[str, Metric]) -> str:
     """Return one sentence that says what the improvements are measured against; "" without one."""
     base, edp, quality = run.baseline, axes["edp_js"], axes["perplexity"]
-    if base.get("edp_js") is None or base.get("perplexity") is None:
+    if base is None:
         return ""
-    what = base.get("model") or "the largest Transformer of the space"
-    where = base.get("hardware") or base.get("machine") or "ibert"
     return (
-        f"Baseline: {what} on the machine {where}, {run.quality_label} "
-        f"{scaled(base['perplexity'], quality)}, EDP {scaled(base['edp_js'], edp)} {edp.unit}."
+        f"Baseline: {base.model} on the machine {base.hardware}, {run.quality_label} "
+        f"{scaled(base.perplexity, quality)}, EDP {scaled(base.edp_js, edp)} {edp.unit}."
     )
 
 
@@ -324,8 +313,7 @@ def _minimised(run: SearchRun) -> list[str]:
 
 def words(key: str) -> str:
     """Return the name of a cost as it stands within a sentence."""
-    name = COSTS[key].label if key in COSTS else key
-    return name if name.isupper() else name.lower()
+    return COSTS[key].within if key in COSTS else key.lower()
 
 
 def searched(run: SearchRun) -> list[tuple[str, str]]:

@@ -14,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 from codesign.hw.machine.memories import SHOWN
 from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.text import printable
+from codesign.search.joint.objectives import COSTS
 from codesign.search.joint.published import PUBLISHED_SOURCE
+from codesign.search.joint.search_records import FrontPoint, each
+from codesign.search.joint.winners import KNEE, LEAST_EDP
 from codesign.search.report import charts, content
-from codesign.search.report.data import REMEDY, Record, ReportError, SearchRun, read_run, winners
+from codesign.search.report.data import Record, SearchRun, read_search, winners
 from codesign.search.report.story import story
 from codesign.search.runs.output import print_json, write_atomic
+from codesign.search.runs.records import REMEDY, RunError
 from codesign.search.terminal.messages import say
 
 if TYPE_CHECKING:
@@ -36,7 +40,7 @@ _DRAWN = (
 def report_html(run: Path) -> str:
     """Return the report of a run directory as one HTML document without references to others.
 
-    Raises ReportError, one line, where a file of the run is missing or damaged.
+    Raises RunError, one line, where a file of the run is missing or damaged.
     """
     return _rendered(run, "report.html")
 
@@ -44,15 +48,15 @@ def report_html(run: Path) -> str:
 def report_markdown(run: Path) -> str:
     """Return the report of a run directory as Markdown, tables instead of charts.
 
-    Raises ReportError, one line, where a file of the run is missing or damaged.
+    Raises RunError, one line, where a file of the run is missing or damaged.
     """
     return _rendered(run, "report.md")
 
 
 def _rendered(run: Path, template: str) -> str:
     """A page of what is in a folder, which may be anything: what is not found there is its fault."""
-    found = read_run(run)
-    with refuse_damage(run, ReportError, f"{REMEDY} (--debug shows more)"):
+    found = read_search(run)
+    with refuse_damage(run, RunError, f"{REMEDY} (--debug shows more)"):
         said = _said(found)
         return _environment(html=template.endswith("html")).get_template(template).render(said)
 
@@ -116,8 +120,8 @@ def _data(
     ranks: Record | None,
 ) -> Record:
     """What the script of the page draws."""
-    roles = {role: point["point"] for role, point in winners(run).items()}
-    base = {key: run.baseline[key] for key in axes if run.baseline.get(key) is not None}
+    roles = {role: point.point for role, point in winners(run).items()}
+    base = {key: v for key in axes if (v := getattr(run.baseline, key, None)) is not None}
     return {
         "metrics": {
             key: {"label": m.label, "unit": m.unit, "factor": m.factor, "proxy": m.proxy}
@@ -126,13 +130,15 @@ def _data(
         "axes": list(axes),
         "memories": [{"label": m.label, "size": m.size, "banks": m.banks} for m in SHOWN],
         "start": content.start_axes(run, axes),
-        "front": [{key: p.get(key) for key in _DRAWN} for p in run.front],
+        "front": [_drawn(p) for p in run.front],
         "cloud": run.cloud,
         "baseline": base,
         "baselineName": content.baseline_text(run, axes),
         "roles": roles,
-        "selected": roles.get("knee", roles["least EDP"]),
-        "limits": {name: max(max(p[name]) for p in run.front) for name in ("heads", "d_ff")},
+        "selected": roles.get(KNEE, roles[LEAST_EDP]),
+        "limits": {
+            name: max(max(each(getattr(p, name))) for p in run.front) for name in ("heads", "d_ff")
+        },
         "curves": drawn,
         "twoStage": charts.two_stage(run, content.start_axes(run, axes)),
         "heatmaps": maps,
@@ -140,6 +146,12 @@ def _data(
         "spending": parts,
         "robustness": ranks,
     }
+
+
+def _drawn(point: FrontPoint) -> Record:
+    """What the script draws of a point: its lists as numbers, and every objective."""
+    found = {key: getattr(point, key) for key in dict.fromkeys((*_DRAWN, *COSTS))}
+    return found | {"heads": each(point.heads), "d_ff": each(point.d_ff)}
 
 
 def _embedded(document: Record) -> str:
@@ -169,7 +181,7 @@ def _command(run: SearchRun) -> str:
 
 def _settings(run: SearchRun) -> list[tuple[str, str]]:
     """The inputs of the run that are short, as name and value; the space has its own place."""
-    inputs = {"seed": run.run.get("seed")} | run.inputs
+    inputs = {"seed": run.run.get("seed"), **run.inputs}
     found = []
     for name, value in inputs.items():
         if name == "quality":

@@ -3,6 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from codesign.search.joint.search_records import FrontPoint
+from codesign.search.joint.winners import KNEE, LEAST_EDP
 from codesign.search.report.content import Metric, architecture, machine, scaled
 from codesign.search.report.data import Record, SearchRun, winners
 from codesign.search.terminal.figures import significant
@@ -30,18 +32,18 @@ def story(
     return [(question, answer) for question, answer in answers.items() if answer]
 
 
-def _hero(run: SearchRun) -> tuple[str, Record]:
+def _hero(run: SearchRun) -> tuple[str, FrontPoint]:
     """The winner that is told about: the knee, or on a front without one the least EDP."""
     found = winners(run)
-    role = "knee" if "knee" in found else "least EDP"
+    role = KNEE if KNEE in found else LEAST_EDP
     return role, found[role]
 
 
-def _won(run: SearchRun, axes: Mapping[str, Metric], role: str, point: Record) -> str:
+def _won(run: SearchRun, axes: Mapping[str, Metric], role: str, point: FrontPoint) -> str:
     quality, edp = axes["perplexity"], axes["edp_js"]
     return (
-        f"The {role}, point {point['point']}: {architecture(point)}. {quality.label} "
-        f"{scaled(point['perplexity'], quality)}, EDP {scaled(point['edp_js'], edp)} {edp.unit}."
+        f"The {role}, point {point.point}: {architecture(point)}. {quality.label} "
+        f"{scaled(point.perplexity, quality)}, EDP {scaled(point.edp_js, edp)} {edp.unit}."
     )
 
 
@@ -61,7 +63,7 @@ def _limits(run: SearchRun, axes: Mapping[str, Metric]) -> str:
     limits = (run.inputs.get("space") or {}).get("constraints") or {}
     said = []
     for key, name in _LIMITS.items():
-        values = [p[key] for p in run.front if p.get(key) is not None]
+        values = [getattr(p, key) for p in run.front]
         limit = limits.get(key)
         if values and isinstance(limit, int | float) and limit > 0:
             metric, most = axes[key], max(values)
@@ -72,31 +74,31 @@ def _limits(run: SearchRun, axes: Mapping[str, Metric]) -> str:
     return f"On the front, {'; '.join(said)}." if said else ""
 
 
-def _meshes(run: SearchRun, role: str, point: Record) -> str:
+def _meshes(run: SearchRun, role: str, point: FrontPoint) -> str:
     """The least EDP of the point's Transformer on each other mesh, over its own."""
-    found = [c for c in run.heatmap if c["point"] == point["point"]]
-    of_mesh = Counter(c["dim"] for c in found if c["bus_bytes"] == point["bus_bytes"])
+    found = [c for c in run.heatmap if c.point == point.point]
+    of_mesh = Counter(c.dim for c in found if c.bus_bytes == point.bus_bytes)
     if len(set(of_mesh.values())) > 1:
         return ""  # of some meshes only the nearest machines were priced
-    cells = [c for c in found if c["edp_js"] is not None]
     least: dict[int, float] = {}
-    for cell in cells:
-        least[cell["dim"]] = min(least.get(cell["dim"], cell["edp_js"]), cell["edp_js"])
+    for cell in found:
+        if cell.edp_js is not None:
+            least[cell.dim] = min(least.get(cell.dim, cell.edp_js), cell.edp_js)
     others = [
-        f"{significant(edp / point['edp_js'], 2)} times on {dim}×{dim}"
+        f"{significant(edp / point.edp_js, 2)} times on {dim}×{dim}"
         for dim, edp in sorted(least.items(), reverse=True)
-        if dim != point["dim"]
+        if dim != point.dim
     ]
     if not others:
         return ""
     return f"Least EDP of the {role}’s Transformer on other meshes, over its own: {_and(others)}."
 
 
-def _cost(parts: Sequence[Record], role: str, point: Record) -> str:
+def _cost(parts: Sequence[Record], role: str, point: FrontPoint) -> str:
     """The largest parts of the cycles and of the energy."""
     said = []
     for part in parts:
-        amounts = part["points"].get(str(point["point"])) or []
+        amounts = part["points"].get(str(point.point)) or []
         whole = sum(amounts)
         if whole <= 0:
             continue

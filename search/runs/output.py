@@ -83,8 +83,18 @@ class RunDirectory:
 
     def write_records(self, stem: str, records: Sequence[Any]) -> None:
         """Write dataclass instances of one kind as STEM.parquet and STEM.csv."""
-        self.write_bytes(f"{stem}.parquet", parquet_bytes(records))
-        self.write_text(f"{stem}.csv", csv_text(records))
+        self.write_bytes(f"{stem}.parquet", parquet_bytes(arrow_table(records)))
+        self.write_text(f"{stem}.csv", csv_text(list(map(asdict, records))))
+
+    def write_rows(
+        self, stem: str, rows: Sequence[Mapping[str, Any]], *, with_csv: bool = True
+    ) -> None:
+        """Write rows whose columns are no record's, typed by their values, as `write_records`."""
+        import pyarrow as pa
+
+        self.write_bytes(f"{stem}.parquet", parquet_bytes(pa.Table.from_pylist(list(rows))))
+        if with_csv:
+            self.write_text(f"{stem}.csv", csv_text(rows))
 
     def write_arrays(self, stem: str, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         """Write arrays by name as STEM.npz."""
@@ -202,30 +212,25 @@ def json_compact(document: Any) -> str:
     return json.dumps(document, allow_nan=False, separators=(",", ":"))
 
 
-def csv_text(records: Sequence[Any]) -> str:
-    """Return dataclass instances of one kind as CSV with a header; None is an empty field.
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of equal columns as CSV with a header; None is an empty field.
 
-    Text that a spreadsheet would take for a formula is marked as text (`hw.text.csv_cell`).
+    Text that a spreadsheet would take for a formula is marked as text (`csv_cell`).
     """
     buffer = io.StringIO()
-    names = [field.name for field in fields(records[0])]
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer = csv.DictWriter(buffer, list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(csv_row(asdict(record)) for record in records)
+    for row in rows:
+        writer.writerow({n: csv_cell(v) if isinstance(v, str) else v for n, v in row.items()})
     return buffer.getvalue()
 
 
-def csv_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record with its text as cells that no spreadsheet takes for a formula."""
-    return {n: csv_cell(v) if isinstance(v, str) else v for n, v in record.items()}
-
-
-def parquet_bytes(records: Sequence[Any]) -> bytes:
-    """Return dataclass instances of one kind as a Parquet file."""
+def parquet_bytes(table: Any, compression: str = "snappy") -> bytes:
+    """Return an Arrow table as a Parquet file."""
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    pq.write_table(arrow_table(records), sink)
+    pq.write_table(table, sink, compression=compression)
     return sink.getvalue()
 
 

@@ -60,7 +60,7 @@ L2 = Extension(
             ('counts[EVENT_INDEX["macs"]] = part.macs', RULE),
         ],
         "search/pricing/sweep.py": [("accumulator_banks: int", "    l2_bytes: int\n")],
-        "search/joint/results.py": [("accumulator_banks: int", "    l2_bytes: int\n")],
+        "search/joint/search_records.py": [("accumulator_banks: int", "    l2_bytes: int\n")],
         "search/cli/options.py": [
             ('("--acc", "accumulator_bytes", sizes, "SIZES", "Accumulator sizes, for example 256K."),',
              '    ("--l2", "l2_bytes", sizes, "SIZES", "L2 sizes, for example 1M."),\n'),

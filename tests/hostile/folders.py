@@ -21,7 +21,7 @@ from safetensors.numpy import save
 
 from codesign.models.quality.perplexities import COLUMNS
 from codesign.search.cli import app
-from codesign.search.commands.verify_run import PointCheck
+from codesign.search.joint.search_records import PointCheck
 from codesign.search.runs import output
 from hostile import crafted, seeds
 from hostile.harness import Case
@@ -58,7 +58,7 @@ def folders(place: Path) -> list[Folder]:
                              "bytes_differing", "counts_differing", "host_cycles")}  # fmt: skip
     checked = PointCheck(point=1, model="m", hardware="h", cycles=9, rtl_cycles=9, verified=True,
                          difference="", **number)  # fmt: skip
-    run[f"{OUT}/verification.parquet"] = output.parquet_bytes([checked])
+    run[f"{OUT}/verification.parquet"] = output.parquet_bytes(output.arrow_table([checked]))
     sweep = _made(place / "sweep", {}, SWEEP)
     shown = of_run("run.json", "space.toml", "front.parquet", "evaluated.parquet", "generations.parquet",
              "spending.parquet", "heatmap.parquet", "robustness.parquet", "baseline.json",

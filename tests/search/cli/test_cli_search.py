@@ -22,7 +22,7 @@ from codesign.search.cli.app import main
 from codesign.search.commands import search_run
 from codesign.search.joint import search, search_state
 from codesign.search.joint.price_store import PriceStore
-from codesign.search.joint.results import HEAT_AXES
+from codesign.search.joint.search_records import HEAT_AXES
 from codesign.search.terminal import tables
 
 

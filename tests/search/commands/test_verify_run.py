@@ -19,7 +19,7 @@ from codesign.search.checks.verify import Options
 from codesign.search.cli.app import main
 from codesign.search.commands.verify_run import chosen_points, compile_point
 from codesign.search.joint.finished_run import open_run
-from codesign.search.joint.results import FrontPoint
+from codesign.search.joint.search_records import FrontPoint
 from codesign.search.space.networks import networks
 from codesign.search.space.space import DEFAULT_AXES, Constraints, SearchSpace
 

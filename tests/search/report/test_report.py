@@ -20,7 +20,8 @@ from codesign.search.cli import app
 from codesign.search.commands import search_plots
 from codesign.search.pricing import plots
 from codesign.search.report import content, pages
-from codesign.search.report.data import ReportError, kept_order, read_run, winners
+from codesign.search.report.data import kept_order, read_search, winners
+from codesign.search.runs.records import RunError
 
 HOSTILE = """</script><img src=x onerror=alert(1)>'"&|`*_"""
 LIMIT_BYTES = 5_000_000
@@ -174,14 +175,11 @@ def test_improvements_are_those_of_the_front_over_the_baseline(whole: Path) -> N
 
 
 def test_winners_are_the_ends_and_the_point_farthest_below_their_line(whole: Path) -> None:
-    found = winners(read_run(whole))
+    found = winners(read_search(whole))
     rows = pq.read_table(whole / "front.parquet").to_pylist()
-    assert found["least EDP"]["edp_js"] == min(row["edp_js"] for row in rows)
-    assert found["best quality"]["perplexity"] == min(row["perplexity"] for row in rows)
-    assert found["knee"]["point"] not in (
-        found["least EDP"]["point"],
-        found["best quality"]["point"],
-    )
+    assert found["least EDP"].edp_js == min(row["edp_js"] for row in rows)
+    assert found["best quality"].perplexity == min(row["perplexity"] for row in rows)
+    assert found["knee"] not in (found["least EDP"], found["best quality"])
 
 
 def test_spending_adds_up_to_the_points_energy(whole: Path) -> None:
@@ -221,18 +219,16 @@ def test_the_space_searched_is_said(copy: Path, form: str) -> None:
 @pytest.mark.parametrize("form", ["html", "md"])
 def test_what_won_and_why_is_said(whole: Path, form: str) -> None:
     rows = pq.read_table(whole / "front.parquet").to_pylist()
-    knee = winners(read_run(whole))["knee"]
+    knee = winners(read_search(whole))["knee"]
     text = Page(pages.report_html(whole)).text if form == "html" else pages.report_markdown(whole)
     text = text.replace("\u00a0", " ")
     area = max(row["area_mm2"] for row in rows)
     spent = [
-        r
-        for r in pq.read_table(whole / "spending.parquet").to_pylist()
-        if r["point"] == knee["point"]
+        r for r in pq.read_table(whole / "spending.parquet").to_pylist() if r["point"] == knee.point
     ]
-    dram = sum(r["energy_j"] for r in spent if r["component"] == "dram") / knee["energy_j"]
+    dram = sum(r["energy_j"] for r in spent if r["component"] == "dram") / knee.energy_j
     for said in (
-        f"The knee, point {knee['point']}: {knee['layers']} layers",
+        f"The knee, point {knee.point}: {knee.layers} layers",
         f"of 2.000 mm² ({100 * area / 2:.0f} %)", f"dram {100 * dram:.0f} %",
         f"of {len(rows)} points stay on the front and",
     ):  # fmt: skip
@@ -245,12 +241,12 @@ def test_a_kind_of_kernel_has_one_colour(whole: Path) -> None:
 
 
 def test_quality_edp_and_the_transformer_are_the_first_columns(whole: Path) -> None:
-    run = read_run(whole)
+    run = read_search(whole)
     table = content.front_table(run, content.metrics(run))
     names = [name for name, _ in table.columns]
     assert names[:7] == ["point", "Perplexity (proxy)", "EDP", "layers", "d_model", "heads", "FFN"]
     assert table.spans == [("", 3), ("Transformer", 5), ("Machine", 4), ("Cost and use", len(names) - 12)]  # fmt: skip
-    alike, mixed = (next(r for r, p in zip(table.rows, run.front, strict=True) if len(set(p["heads"])) == n) for n in (1, 2))  # fmt: skip
+    alike, mixed = (next(r for r, p in zip(table.rows, run.front, strict=True) if len(set(p.heads.split(","))) == n) for n in (1, 2))  # fmt: skip
     assert alike[5] in ("4", "12") and mixed[5] == "4 12"
 
 
@@ -293,11 +289,11 @@ def test_logarithmic_axes_of_plots_have_plain_numbers(low: int, high: int, some:
 
 
 def test_plots_have_the_units_of_the_report(whole: Path) -> None:
-    run = read_run(whole)
+    run = read_search(whole)
     problem: Any = SimpleNamespace(quality=SimpleNamespace(label="perplexity (proxy)"))
     for name, key in (("edp", "edp_js"), ("latency", "latency_s"), ("area", "area_mm2")):
         metric = content.metrics(run)[key]
-        title, factor = search_plots._axis(problem, name, [p[key] for p in run.front])
+        title, factor = search_plots._axis(problem, name, [getattr(p, key) for p in run.front])
         assert title.endswith(f"({metric.unit})") and np.isclose(factor, metric.factor)
 
 
@@ -379,7 +375,7 @@ def test_a_file_that_a_run_does_not_have_is_said(copy: Path, name: str, what: st
 def test_a_run_without_its_front_is_refused(copy: Path, name: str) -> None:
     (copy / name).unlink()
     for render in (pages.report_html, pages.report_markdown):
-        with pytest.raises(ReportError, match=name) as caught:
+        with pytest.raises(RunError, match=name) as caught:
             render(copy)
         assert "\n" not in str(caught.value)
 
@@ -396,7 +392,7 @@ def test_a_damaged_file_is_named_in_one_line(copy: Path, name: str, content: byt
     if name == "space.toml" and content != b"\xff\x00 no table":
         assert pages.report_html(copy)  # any text will do: it is shown, not read
         return
-    with pytest.raises(ReportError, match=re.escape(name)) as caught:
+    with pytest.raises(RunError, match=re.escape(name)) as caught:
         pages.report_html(copy)
     assert "\n" not in str(caught.value)
 
@@ -416,36 +412,34 @@ def test_a_column_of_something_else_is_named_in_one_line(
     copy: Path, name: str, column: str, value: object
 ) -> None:
     rewrite(copy, name, lambda row: row.update({column: value}))
-    pattern = (
-        rf"{name} is damaged \((front.parquet, )?row 1: {column} is .* but must be .*\): resume"
-    )
-    with pytest.raises(ReportError, match=pattern):
+    pattern = rf"{name} is damaged \(row 1: {column} is .* but must be .*\): resume"
+    with pytest.raises(RunError, match=pattern):
         pages.report_html(copy)
 
 
 def test_what_a_page_cannot_be_made_of_is_the_folders_fault(copy: Path) -> None:
     report_run.write_studies(copy)
     (copy / "two_stage.json").write_text('{"objectives": 3}')
-    with pytest.raises(ReportError, match=r"is damaged \(.*\): resume or repeat its search"):
+    with pytest.raises(RunError, match=r"is damaged \(.*\): resume or repeat its search"):
         pages.report_html(copy)
 
 
 def test_a_table_of_other_columns_is_named_in_one_line(copy: Path) -> None:
     pq.write_table(pa.table({"point": [1]}), copy / "spending.parquet")
-    with pytest.raises(ReportError, match="spending.parquet is damaged .no column kind, component"):
+    with pytest.raises(RunError, match="spending.parquet is damaged .no column kind, component"):
         pages.report_html(copy)
 
 
 @pytest.mark.parametrize("heads", ["4", "4,x", "4,4,4", ""])
 def test_layers_that_do_not_fit_their_lists_are_an_error(copy: Path, heads: str) -> None:
     rewrite(copy, "front.parquet", lambda row: row.update(heads=heads, layers=2))
-    with pytest.raises(ReportError, match="front.parquet, point"):
+    with pytest.raises(RunError, match=r"front.parquet is damaged \(row 1: heads is"):
         pages.report_html(copy)
 
 
 def test_a_path_that_is_no_run_is_an_error(tmp_path: Path) -> None:
     for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(ReportError):
+        with pytest.raises(RunError):
             pages.report_html(path)
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,13 @@ RUN = output.describe_run("codesign sweep", {"model": "bert-base", "grid": {"dim
 
 
 def test_parquet_reads_back_equal_and_typed() -> None:
-    table = pq.read_table(io.BytesIO(output.parquet_bytes(SAMPLES)))
+    table = pq.read_table(io.BytesIO(output.parquet_bytes(output.arrow_table(SAMPLES))))
     assert [str(t) for t in table.schema.types] == ["int64", "string", "int64", "double"]
     assert [Sample(**row) for row in table.to_pylist()] == SAMPLES
 
 
 def test_csv_reads_back_equal() -> None:
-    rows = list(csv.DictReader(io.StringIO(output.csv_text(SAMPLES))))
+    rows = list(csv.DictReader(io.StringIO(output.csv_text(list(map(asdict, SAMPLES))))))
     assert [row["name"] for row in rows] == [sample.name for sample in SAMPLES]
     assert rows[1]["cycles"] == "" and rows[1]["energy_j"] == ""
     assert float(rows[0]["energy_j"]) == 0.1 + 0.2

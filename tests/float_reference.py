@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.llama import LlamaConfig
 from codesign.models.zoo.model_config import ModelConfig, TextConfig
 from codesign.models.zoo.resnet import ResnetConfig
 from codesign.models.zoo.t5 import T5Config
@@ -33,6 +34,8 @@ def forward(config: ModelConfig, weights: Weights, inputs: Inputs) -> dict[str, 
             return _bert(config, w, inputs)
         case DecoderConfig():
             return _decoder(config, w, inputs["input_ids"])
+        case LlamaConfig():
+            return _llama(config, w, inputs["input_ids"])
         case T5Config():
             return _t5(config, w, inputs)
         case VitConfig():
@@ -52,7 +55,7 @@ def random_inputs(
         return {"pixel_values": rng.standard_normal(size, dtype=np.float32)}
     assert isinstance(config, TextConfig)
     ids = rng.integers(config.vocab_size, size=(batch, seq))
-    if isinstance(config, DecoderConfig):
+    if isinstance(config, DecoderConfig | LlamaConfig):
         return {"input_ids": ids}
     lengths = np.where(np.arange(batch) % 2 == 0, seq, (seq + 1) // 2)
     mask = (np.arange(seq) < lengths[:, None]).astype(np.int64)
@@ -187,6 +190,43 @@ def _decoder(
     if config.lm_head:
         return {"logits": x @ w["embeddings.word"].T}
     return {"last_hidden_state": x}
+
+
+def _llama(
+    config: LlamaConfig, w: dict[str, Floats], ids: npt.NDArray[np.int64]
+) -> dict[str, Floats]:
+    """All tokens at once: what a past and its continuation together must give."""
+    length, d, shared = ids.shape[1], config.head_dim, config.heads // config.kv_heads
+    mask = np.tri(length, dtype=bool)[None]
+    # Rotary positions (arXiv 2104.09864): pairs of a head as complex numbers, turned.
+    turns = np.array([config.rope_base ** (-2 * pair / d) for pair in range(d // 2)])
+    angles = np.exp(1j * np.arange(length)[:, None] * turns)
+
+    def turned(head: Floats) -> Floats:
+        pairs = (head[..., : d // 2] + 1j * head[..., d // 2 :]) * angles
+        return np.concatenate([pairs.real, pairs.imag], axis=-1)
+
+    x = w["embeddings.word"][ids]
+    for layer in range(config.layers):
+        name = f"layer{layer}.attention"
+        y = rms_norm(x, w[f"{name}.norm.gamma"], config.epsilon)
+        query, key, value = (_linear(w, f"{name}.{part}", y) for part in ("query", "key", "value"))
+        context = []
+        for head in range(config.heads):
+            own, of = (slice(i * d, (i + 1) * d) for i in (head, head // shared))
+            scores = turned(query[..., own]) @ turned(key[..., of]).swapaxes(1, 2) / math.sqrt(d)
+            context.append(softmax(np.where(mask, scores, -1e30)) @ value[..., of])
+        x = x + _linear(w, f"{name}.output", np.concatenate(context, axis=-1))
+        name = f"layer{layer}.ffn"
+        y = rms_norm(x, w[f"{name}.norm.gamma"], config.epsilon)
+        gate = _linear(w, f"{name}.gate", y)
+        y = gate / (1 + np.exp(-gate)) * _linear(w, f"{name}.up", y)
+        x = x + _linear(w, f"{name}.down", y)
+    x = rms_norm(x, w["norm.gamma"], config.epsilon)
+    if config.logits == "none":
+        return {"last_hidden_state": x}
+    x = x[:, -1:] if config.logits == "last" else x
+    return {"logits": x @ w["embeddings.word"].T if config.tied else _linear(w, "head", x)}
 
 
 def _t5(config: T5Config, w: dict[str, Floats], inputs: Inputs) -> dict[str, Floats]:

@@ -5,6 +5,7 @@ import difflib
 from codesign.hw.errors import ModelError
 from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.llama import LlamaConfig
 from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.resnet import ResnetConfig
 from codesign.models.zoo.t5 import T5Config
@@ -13,6 +14,7 @@ from codesign.models.zoo.vit import VitConfig
 CONFIGURATIONS: tuple[type[ModelConfig], ...] = (
     BertConfig,
     DecoderConfig,
+    LlamaConfig,
     T5Config,
     VitConfig,
     ResnetConfig,

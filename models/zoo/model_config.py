@@ -6,7 +6,7 @@ lists the families; nothing else names one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -135,9 +135,13 @@ def _inner_weights(config: ModelConfig) -> int:
 # -- Checks of configurations --------------------------------------------------------------------------
 
 
-def check(config: Any, violations: Iterable[str] = ()) -> None:
-    """Raise ModelError where a number of a configuration is no size, or with what else is wrong."""
-    problems = [*not_sizes(vars(config)), *violations]
+def check(config: Any, violations: Iterable[str] = (), besides: Collection[str] = ()) -> None:
+    """Raise ModelError where a number of a configuration is no size, or with what else is wrong.
+
+    The fields `besides` are no sizes.
+    """
+    sizes = {field: value for field, value in vars(config).items() if field not in besides}
+    problems = [*not_sizes(sizes), *violations]
     if problems:
         raise ModelError(f"invalid model {config.name}: " + "; ".join(problems))
 

@@ -32,10 +32,11 @@ def padding_mask(b: "GraphBuilder", padding: str) -> str:
     return b.op("Mul", hidden, b.scalar(MASKED), name="mask/Mul")
 
 
-def causal_mask(b: "GraphBuilder", ids: str, seq: int | None, longest: int) -> str:
-    """Additive float32[1, 1, seq, seq] that hides later positions; a slice when seq is dynamic."""
+def causal_mask(b: "GraphBuilder", ids: str, seq: int | None, longest: int, past: int = 0) -> str:
+    """Additive float32[1, 1, seq, past + seq] that hides later positions, those of the past before
+    them shown; a slice when seq is dynamic."""
     length = longest if seq is None else seq
-    later = np.triu(np.full((length, length), MASKED, np.float32), k=1)
+    later = np.triu(np.full((length, past + length), MASKED, np.float32), k=1 + past)
     mask = b.constant(later[None, None])
     if seq is not None:
         return mask

@@ -16,6 +16,7 @@ from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.decoder import lm
 from codesign.models.zoo.export import export, save
 from codesign.models.zoo.families import FAMILIES, family
+from codesign.models.zoo.llama import llama
 from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.resnet import ResnetConfig
 from codesign.models.zoo.t5 import T5Config, relative_buckets
@@ -28,6 +29,7 @@ SMALL: dict[str, ModelConfig] = {
         BertConfig("bert", 2, 48, 4, 96, vocab_size=101, max_positions=40),
         lm(layers=2, d_model=48, heads=(12, 5), d_ff=(96, 40), vocab_size=97, max_positions=40),
         lm(name="body", layers=1, d_model=24, heads=7, d_ff=50, vocab_size=97, lm_head=False),
+        llama("llama", 2, 48, heads=6, kv_heads=2, d_ff=64, vocab_size=83, max_positions=40),
         T5Config("t5", 2, 1, 40, heads=3, d_kv=16, d_ff=72, vocab_size=89, max_positions=40),
         VitConfig("vit", 2, 48, heads=3, d_ff=96, image_size=24, patch_size=8, classes=11),
         ResnetConfig("resnet", blocks=(2, 1, 1), width=8, image_size=37, classes=9),

@@ -22,6 +22,12 @@ from codesign.models.zoo.weights import parameter_count, parameter_shapes, rando
         ("bert-base", 109.48, 2),
         ("bert-large", 335.14, 2),
         ("gpt2", 124.44, 2),
+        # Sums of the tensors in the released safetensors files, and of the llama2.c file.
+        ("stories260k", 260_032 / 1e6, 6),
+        ("smollm-135m", 134.515008, 6),
+        ("qwen2-0.5b", 494.032768, 6),
+        ("tinyllama-1.1b", 1100.048384, 6),
+        ("llama-3.2-1b", 1235.8144, 6),
         ("bert-tiny", 4.4, 1),  # arXiv 1908.08962
         ("vit-tiny", 5.717, 3),  # DeiT-tiny, timm deit_tiny_patch16_224
         # torchvision resnet50 has 25,557,032; folding leaves one bias of each norm's pair.

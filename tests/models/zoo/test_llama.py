@@ -1,0 +1,91 @@
+"""LLaMA-like decoders: a past and its continuation are the whole; shapes that are none are refused."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from float_reference import forward, random_inputs
+from onnx_builder import run
+
+from codesign.hw.errors import ModelError
+from codesign.models.zoo.export import export
+from codesign.models.zoo.llama import LlamaConfig, llama
+from codesign.models.zoo.weights import random_weights
+
+SMALL = llama("llama", 2, 48, heads=6, kv_heads=2, d_ff=64, vocab_size=83, max_positions=40)
+
+
+def outputs(config: LlamaConfig, ids: Any, seq: int, **cache: Any) -> dict[str, Any]:
+    model = export(config, batch=len(ids), seq=seq, seed=3)
+    names = [value.name for value in model.graph.output]
+    return dict(zip(names, run(model, input_ids=ids, **cache), strict=True))
+
+
+@pytest.mark.parametrize("first", (0, 1, 7))
+@pytest.mark.parametrize("step", (1, 5))
+def test_steps_with_a_past_are_the_whole(first: int, step: int) -> None:
+    """The cache that one graph writes is what the next reads, from none at all."""
+    config = replace(SMALL, tied=False, biases=True, logits="last")
+    ids = random_inputs(config, batch=2, seq=first + 2 * step, seed=5)["input_ids"]
+    cache = {
+        f"past_key_values.{layer}.{kind}": np.zeros((2, 2, 0, 8), np.float32)
+        for layer in range(2)
+        for kind in ("key", "value")
+    }
+    past = 0
+    for seq in (first, step, step):
+        if not seq:
+            continue
+        found = outputs(replace(config, past=past), ids[:, past : past + seq], seq, **cache)
+        cache = {
+            name.replace("present", "past_key_values"): value
+            for name, value in found.items()
+            if name != "logits"
+        }
+        past += seq
+        wanted = forward(config, random_weights(config, seed=3), {"input_ids": ids[:, :past]})
+        np.testing.assert_allclose(found["logits"], wanted["logits"], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    (
+        {"kv_heads": 6},
+        {"head_dim": 10},
+        {"tied": False},
+        {"biases": True},
+        {"rope_base": 500_000, "epsilon": 1e-2},
+        {"logits": "none"},
+    ),
+)
+def test_shapes_equal_the_reference(changes: dict[str, Any]) -> None:
+    config = replace(SMALL, **changes)
+    inputs = random_inputs(config, batch=2, seq=9, seed=7)
+    (wanted,) = forward(config, random_weights(config, seed=3), inputs).values()
+    (found,) = outputs(config, inputs["input_ids"], 9).values()
+    np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    (
+        ({"kv_heads": 4}, "6 heads do not share 4 keys equally"),
+        ({"head_dim": 7}, "head_dim is 7 but rotary positions need an even one"),
+        ({"epsilon": 0.0}, "epsilon is 0.0 but must be above 0"),
+        ({"past": -1}, "past is -1 but must be a whole number"),
+        ({"logits": "some"}, "logits is 'some' but must be all, last or none"),
+        ({"d_ff": 0}, "d_ff is 0 but must hold positive whole numbers"),
+    ),
+)
+def test_what_is_no_decoder_is_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ModelError, match=said):
+        replace(SMALL, **changes)
+
+
+def test_a_past_needs_a_number_of_tokens_and_room() -> None:
+    with pytest.raises(ModelError, match="with a past needs a number of tokens: give --seq"):
+        export(replace(SMALL, past=3), seq=None)
+    with pytest.raises(ModelError, match="seq 41 exceeds the 40 positions"):
+        export(replace(SMALL, past=40), seq=1)
+    export(replace(SMALL, past=40).lengthened(1), seq=1)

@@ -4,8 +4,8 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -116,6 +116,22 @@ class DecoderConfig(TextConfig):
         yield from _pruned_attention(self.d_model, self.heads)
         if len(self.d_ff) != len(self.heads):
             yield f"d_ff lists {len(self.d_ff)} layers but heads lists {len(self.heads)}"
+
+    def reshaped(self, shape: Mapping[str, Any]) -> Self:
+        """One number of `heads` or `d_ff` serves every layer, and lists make as many layers."""
+        other = shape.keys() - {"layers", "d_model", "heads", "d_ff", "vocab_size", "lm_head"}
+        if self.name != "lm" or other:
+            return super().reshaped(shape)
+        per_layer: dict[str, Any] = {
+            field: values[0] if len(set(values)) == 1 else values
+            for field, values in (("heads", self.heads), ("d_ff", self.d_ff))
+        }
+        per_layer |= {f: v[0] if len(v) == 1 else v for f, v in shape.items() if f in per_layer}
+        lists = [len(values) for values in per_layer.values() if isinstance(values, tuple)]
+        layers = shape.get("layers", lists[0] if lists else self.layers)
+        sizes = {f: shape.get(f, getattr(self, f)) for f in ("d_model", "vocab_size", "lm_head")}
+        shaped = lm(layers=layers, max_positions=self.max_positions, **sizes, **per_layer)
+        return replace(self, **vars(shaped))
 
     # -- Search ------------------------------------------------------------------------------------
 

@@ -5,7 +5,7 @@ positions: 2104.09864, the halves of a head as pairs), without its no-ops.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -14,7 +14,13 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError
 from codesign.models.zoo import parameters, text_graphs
-from codesign.models.zoo.model_config import TextConfig, check, is_size, require_positions
+from codesign.models.zoo.model_config import (
+    TextConfig,
+    check,
+    heads_divide,
+    is_size,
+    require_positions,
+)
 from codesign.models.zoo.parameters import Entry
 
 if TYPE_CHECKING:
@@ -100,6 +106,25 @@ class LlamaConfig(TextConfig):
     def lengthened(self, seq: int) -> Self:
         """The same for `seq` tokens behind its past: rotary positions have no table that ends."""
         return replace(self, max_positions=max((self.past or 0) + seq, self.max_positions))
+
+    def reshaped(self, shape: Mapping[str, Any]) -> Self:
+        """Layers are alike. Heads get keys of their own, and share the width, unless that is said."""
+        sizes = {"lm_head": True, **shape}
+        if not sizes.pop("lm_head"):
+            sizes["logits"] = "none"
+        for field in ("heads", "d_ff"):
+            values = set(sizes.get(field, (getattr(self, field),)))
+            if len(values) > 1:
+                raise ModelError(f"layers of {self.name} are alike: give one number of {field}")
+            sizes[field] = values.pop()
+        if {"heads", "d_model"} & shape.keys():
+            heads, width = sizes["heads"], sizes.get("d_model", self.d_model)
+            problems = [*heads_divide(width, heads)]
+            if problems:
+                raise ModelError(f"invalid model llama: {problems[0]}")
+            sizes = {"kv_heads": heads, "head_dim": width // heads, **sizes}
+        kept = shape.keys() <= {"past", "logits", "lm_head"}
+        return replace(self, name=self.name if kept else "llama", **sizes)
 
     def build(self, b: "GraphBuilder", batch: int | None, seq: int | None) -> None:
         """input_ids int64[batch, seq] -> logits[batch, seq or 1, vocab_size], or last_hidden_state.

@@ -51,6 +51,14 @@ class ModelConfig(ABC):
         """The same for sequences of `seq`; raises ModelError without a sequence axis."""
         raise ModelError(f"{self.name} takes its sequence length from the image: drop --seq")
 
+    def reshaped(self, shape: Mapping[str, Any]) -> Self:
+        """The same with other sizes, as options of a command name them: numbers, or a tuple of them
+        for each layer; raises ModelError for what its family does not choose."""
+        raise ModelError(
+            f"{self.name} has a fixed shape: drop layers, widths and heads, or "
+            "export lm or llama with them"
+        )
+
     # What a search needs of a family.
 
     @classmethod

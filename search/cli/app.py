@@ -237,22 +237,32 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
     show_default=True,
     help="Random numbers, or one number each: a tiny file.",
 )
-@click.option("--layers", type=POSITIVE, help="lm: layers.")
-@click.option("--d-model", type=POSITIVE, help="lm: width; a multiple of 12.")
+@click.option("--layers", type=POSITIVE, help="lm, llama: layers.")
+@click.option("--d-model", type=POSITIVE, help="lm, llama: width; of lm a multiple of 12.")
 @click.option(
-    "--heads", type=reader(counts), metavar="COUNTS", help="lm: heads, of all layers or a list."
+    "--heads",
+    type=reader(counts),
+    metavar="COUNTS",
+    help="lm, llama: heads; of lm also a list, one a layer.",
 )
 @click.option(
-    "--ffn", "d_ff", type=reader(counts), metavar="COUNTS", help="lm: FFN widths, likewise."
+    "--kv-heads", type=POSITIVE, help="llama: heads of keys and values, shared by the others."
 )
-@click.option("--vocab", "vocab_size", type=POSITIVE, help="lm: vocabulary.")
+@click.option(
+    "--ffn", "d_ff", type=reader(counts), metavar="COUNTS", help="lm, llama: FFN widths, likewise."
+)
+@click.option("--vocab", "vocab_size", type=POSITIVE, help="lm, llama: vocabulary.")
 @click.option("--no-head", "lm_head", flag_value=False, default=None, type=bool,
-              help="lm: without the projection to the vocabulary, as search prices it.")  # fmt: skip
+              help="lm, llama: without the projection to the vocabulary, as search prices it.")  # fmt: skip
+@click.option("--last-logits", "logits", flag_value="last", default=None, type=str,
+              help="llama: logits of the last position alone.")  # fmt: skip
+@click.option("--past", type=click.IntRange(min=0),
+              help="llama: tokens in a key-value cache that is an input; --seq follow them.")  # fmt: skip
 @json_option
 @debug_option
 def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int, seed: int,
            weights: str, as_json: bool, **shape: Any) -> None:  # fmt: skip
-    """Write a built-in model FAMILY, or a point of the search space (lm), as ONNX.
+    """Write a built-in model FAMILY, or a shape of your own (lm, llama), as ONNX.
 
     FAMILY may be a folder that holds a trained BERT, as Hugging Face saves it: config.json and
     model.safetensors.

@@ -17,7 +17,6 @@ from codesign.hw.errors import ModelError, TableError, UnsupportedError
 from codesign.hw.machine import config as hardware
 from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.platform.text import printable
-from codesign.models.zoo.decoder import DecoderConfig, lm
 from codesign.models.zoo.families import FAMILIES, family
 from codesign.models.zoo.model_config import ModelConfig
 
@@ -70,32 +69,17 @@ def built_in(name: str, seq: int | None = None) -> ModelConfig:
 
 
 def exported(name: str, seq: int | None, shape: Mapping[str, Any]) -> ModelConfig:
-    """Return the configuration to export: a family, or `lm` with the fields of `shape` replaced.
+    """Return the configuration to export: a built-in model, or with the fields of `shape`
+    replaced the first of a family, by its name.
 
     `heads` and `d_ff` of `shape` are tuples; one number serves every layer. Raises ModelError.
     """
     if not shape:
         return built_in(name, seq)
-    start = family(name)
-    if name != "lm" or not isinstance(start, DecoderConfig):
-        raise ModelError(
-            f"{name} has a fixed shape: drop layers, widths and heads, or export lm with them"
-        )
-    per_layer = {
-        field: values[0] if len(set(values)) == 1 else values
-        for field, values in (("heads", start.heads), ("d_ff", start.d_ff))
-    }
-    per_layer |= {f: v[0] if len(v) == 1 else v for f, v in shape.items() if f in per_layer}
-    lists = [len(values) for values in per_layer.values() if isinstance(values, tuple)]
-    return lm(
-        layers=shape.get("layers", lists[0] if lists else start.layers),
-        d_model=shape.get("d_model", start.d_model),
-        vocab_size=shape.get("vocab_size", start.vocab_size),
-        max_positions=max(seq or 0, start.max_positions),
-        lm_head=shape.get("lm_head", start.lm_head),
-        heads=per_layer["heads"],
-        d_ff=per_layer["d_ff"],
-    )
+    of_family = (config for config in FAMILIES.values() if config.family == name)
+    config = FAMILIES.get(name) or next(of_family, None) or family(name)
+    config = config.reshaped(shape)
+    return config if seq is None else config.lengthened(seq)
 
 
 def load_machine(name: str) -> HardwareConfig:

@@ -10,6 +10,7 @@ from onnx_builder import run
 
 from codesign.hw.errors import ModelError
 from codesign.models.zoo.export import export
+from codesign.models.zoo.families import family
 from codesign.models.zoo.llama import LlamaConfig, llama
 from codesign.models.zoo.weights import random_weights
 
@@ -89,3 +90,28 @@ def test_a_past_needs_a_number_of_tokens_and_room() -> None:
     with pytest.raises(ModelError, match="seq 41 exceeds the 40 positions"):
         export(replace(SMALL, past=40), seq=1)
     export(replace(SMALL, past=40).lengthened(1), seq=1)
+
+
+def test_options_of_a_command_make_a_shape() -> None:
+    """Heads share the width and have keys of their own unless that is said; a past keeps the name."""
+    start = family("stories260k")
+    shaped = start.reshaped({"d_model": 96, "heads": (4,), "d_ff": (100,), "lm_head": False})
+    assert isinstance(shaped, LlamaConfig)
+    assert (shaped.name, shaped.kv_heads, shaped.head_dim, shaped.logits) == (
+        "llama",
+        4,
+        24,
+        "none",
+    )
+    assert start.reshaped({"past": 3, "logits": "last"}).name == "stories260k"
+    with pytest.raises(
+        ModelError, match="layers of stories260k are alike: give one number of heads"
+    ):
+        start.reshaped({"heads": (4, 8)})
+    with pytest.raises(ModelError, match="d_model 64 is not divisible by 5 heads"):
+        start.reshaped({"heads": (5,)})
+    for name in ("gpt2", "bert-tiny"):
+        with pytest.raises(ModelError, match=f"{name} has a fixed shape"):
+            family(name).reshaped({"layers": 3})
+    with pytest.raises(ModelError, match="lm has a fixed shape"):
+        family("lm").reshaped({"past": 3})

@@ -271,7 +271,7 @@ BAD_INPUT = {
     "compile bert-tiny": "-o",
     "export lm --heads 13 -o lm.onnx": "must be at most 12",
     "export lm --layers 2 --heads 1,2,3 -o lm.onnx": "heads lists 3 values for 2 layers",
-    "export bert-tiny --layers 2 -o b.onnx": "export lm with them",
+    "export bert-tiny --layers 2 -o b.onnx": "export lm or llama with them",
     "export bert-tiny --seq long -o b.onnx": "'dynamic'",
     "export bert-tiny --opset 3 -o b.onnx": "opset 3 is not supported",
     "export bert-tiny -o nowhere/b.onnx": "cannot write nowhere/b.onnx",

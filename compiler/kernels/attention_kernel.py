@@ -38,8 +38,8 @@ Q_SLOTS = P_SLOTS = 2
 @dataclass(frozen=True)
 class AttentionProblem(Problem):
     """heads x (queries x d) . (keys x d)^T; heads counts the batch. `bias`: a matrix per head is
-    added to the scores; `mask_rows`: parameter rows of masks; `query_parts`: Q and K/V matrices may
-    be column ranges of wider ones (fused QKV), which only moves addresses.
+    added to the scores; `mask_rows`: parameter rows of masks. That Q, K and V may be column ranges of
+    one matrix only moves addresses.
     """
 
     heads: int
@@ -165,12 +165,13 @@ class _AttentionWriter:
         chunks = Token("consumed", count=self.map.ring)
         queries = Token("finished", count=Q_SLOTS)
         bias = (Token("emptied", count=self.map.held),) if p.bias else ()
+        loops = (("h", p.heads), ("i", s.tiles))
         stages = (self._scores(), self._outputs())
         return (
             Instruction("execute_sync", signals=(chunks, queries)),
             Instruction("drain_sync", signals=(drained, *bias)),
             *(self._load_mask() if p.mask_rows else ()),
-            Pipeline((("h", p.heads), ("i", s.tiles)), stages),
+            Pipeline(loops, stages),
             Instruction("load_sync", waits=(chunks, queries, *bias)),
             Instruction("execute_sync", waits=(drained,)),
         )
@@ -189,9 +190,7 @@ class _AttentionWriter:
             "scratchpad",
             {"rows": self.rows, "blocks": s.d_blocks},
             {
-                "dram": Affine(
-                    self.at.q, {"h": s.d_blocks * plane, "i": self.map.tile_m * self.dim}
-                ),
+                "dram": self._tile_dram(self.at.q, s.d_blocks),
                 "dram_stride": Affine(plane),
                 "local": self._q_local({}),
                 "stride": Affine(self.map.tile_m),
@@ -207,9 +206,7 @@ class _AttentionWriter:
             "accumulator",
             {"rows": self.rows, "blocks": s.key_blocks},
             {
-                "dram": Affine(
-                    self.at.bias, {"h": s.key_blocks * plane, "i": self.map.tile_m * self.dim}
-                ),
+                "dram": self._tile_dram(self.at.bias, s.key_blocks),
                 "dram_stride": Affine(plane),
                 "local": self._score_tile({}),
                 "stride": Affine(self.map.tile_m),
@@ -223,11 +220,12 @@ class _AttentionWriter:
         """A chunk of keys of K or V: rows are keys, blocks are columns of the head."""
         s, plane = self.s, plane_bytes(self.p.keys, self.config)
         keys = self.map.chunk * self.dim
+        strides = {"h": s.d_blocks * plane, "j": keys * self.dim}
         return mvin(
             "scratchpad",
             {"rows": Cases(keys, ((("j",), s.chunk_keys_last),)), "blocks": s.d_blocks},
             {
-                "dram": Affine(base, {"h": s.d_blocks * plane, "j": keys * self.dim}),
+                "dram": Affine(base, strides),
                 "dram_stride": Affine(plane),
                 "local": local,
                 "stride": Affine(keys),
@@ -354,15 +352,19 @@ class _AttentionWriter:
             {
                 "accumulator": self._out_tile({}),
                 "stride": Affine(self.map.tile_m),
-                "dram": Affine(
-                    self.at.out, {"h": s.d_blocks * plane, "i": self.map.tile_m * self.dim}
-                ),
+                "dram": self._tile_dram(self.at.out, s.d_blocks),
                 "dram_stride": Affine(plane),
                 **self.output_numbers.fields("copy", 0, 0, {}).addresses,
             },
             waits=(Token("computed"),),
             signals=(Token("drained"),),
         )
+
+    def _tile_dram(self, base: int, blocks: Any) -> Affine:
+        """Where a tile's rows lie in a matrix a head, so many blocks wide."""
+        head = blocks * plane_bytes(self.p.queries, self.config)
+        strides = {"h": head, "i": self.map.tile_m * self.dim}
+        return Affine(base, strides)
 
     # -- Local memories --------------------------------------------------------------------------------
 

@@ -77,13 +77,13 @@ class AttentionKind(Kind[AttentionProblem]):
     def reference(self, problem: AttentionProblem, given: Given) -> list[Int8]:
         found = []
         for head in range(problem.heads):
-            sums = exact_product(given.matrix("q", head), given.matrix("k", head).T)
+            q, k, v = (given.matrix(name, head) for name in "qkv")
+            sums = exact_product(q, k.T)
             if problem.bias:
                 scale, _ = given.scales(0)
                 sums += given.matrix("bias", head).astype(np.int64) * scale
             probabilities = given.drained(0, head, sums)
-            sums = exact_product(probabilities, given.matrix("v", head))
-            found.append(given.drained(1, head, sums))
+            found.append(given.drained(1, head, exact_product(probabilities, v)))
         return found
 
     def random_numbers(

@@ -356,7 +356,18 @@ def matmul_image(problem: MatmulProblem, config: HardwareConfig, seed: int) -> M
     return MatmulImage(a, b, dram, readable, MatmulAddresses(**place))
 
 
-# -- Strategies ------------------------------------------------------------------------------------------
+# -- Machines and strategies --------------------------------------------------------------------------
+
+
+SMALL = HardwareConfig(
+    dim=4,
+    scratchpad_bytes=1024,
+    scratchpad_banks=8,
+    accumulator_bytes=1024,
+    accumulator_banks=4,
+    parameter_channels=64,
+    bus_bytes=8,
+)
 
 
 @st.composite

@@ -48,17 +48,24 @@ def linear(
     k = shape_b[0] if rank_b == 1 else shape_b[-1 if trans_b else -2]
     groups = math.prod(shape_b[:-2])
     rank_a = len(emitter.shape(a))
-    op = Matmul(
+    rows = emitter.aligned(a, rank_a - 2 if trans_a else rank_a - 1)
+    emitter.emit(_by_weights(emitter, node, rows, b, output, groups, k, n), output)
+
+
+def _by_weights(
+    emitter: Emitter, node: Node, rows: str, weights: str, output: str, groups: int, k: int, n: int
+) -> Matmul:
+    """All rows of an activation times weights [k, n], or one matrix of them a group."""
+    return Matmul(
         node.name,
-        (emitter.aligned(a, rank_a - 2 if trans_a else rank_a - 1),),
+        (rows,),
         output,
         batch=groups,
         m=emitter.tensor(output).elements // (n * groups),
         k=k,
         n=n,
-        weights_name=emitter.root(b),
+        weights_name=emitter.root(weights),
     )
-    emitter.emit(op, output)
 
 
 def _weights_times_activation(
@@ -69,17 +76,8 @@ def _weights_times_activation(
     m, k = shape_a[-2:] if len(shape_a) > 1 else (1, shape_a[0])
     m, k = (k, m) if trans_a else (m, k)
     groups = math.prod(shape_a[:-2])
-    inner = max(rank - 1 if trans_b else rank - 2, 0)
-    op = Matmul(
-        node.name,
-        (emitter.aligned(b, inner),),
-        output,
-        batch=groups,
-        m=emitter.tensor(output).elements // (m * groups),
-        k=k,
-        n=m,
-        weights_name=emitter.root(a),
-    )
+    rows = emitter.aligned(b, max(rank - 1 if trans_b else rank - 2, 0))
+    op = _by_weights(emitter, node, rows, a, output, groups, k, m)
     emitter.emit(op, output, max(len(emitter.shape(output)) - 2, 0))
 
 

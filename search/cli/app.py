@@ -31,7 +31,7 @@ from codesign.search.cli.options import (
     area_option,
     counts,
     debug_option,
-    extent,
+    extent_option,
     json_option,
     machine_options,
     model_options,
@@ -212,22 +212,8 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
     metavar="FILE.onnx",
     help="The file to write.",
 )
-@click.option(
-    "--seq",
-    type=reader(extent),
-    metavar="N|dynamic",
-    default="dynamic",
-    show_default=True,
-    help="Sequence length.",
-)
-@click.option(
-    "--batch",
-    type=reader(extent),
-    metavar="N|dynamic",
-    default="1",
-    show_default=True,
-    help="Batch size.",
-)
+@extent_option("--seq", "dynamic", "Sequence length.")
+@extent_option("--batch", "1", "Batch size.")
 @click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of random weights.")
 @click.option(

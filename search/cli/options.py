@@ -94,6 +94,12 @@ def extent(text: str) -> int | str:
     return text if text == "dynamic" else int(text)
 
 
+def extent_option(name: str, default: str, help: str) -> Callable[[Function], Function]:
+    """The extent of an axis of a file that is written."""
+    return click.option(name, type=reader(extent), metavar="N|dynamic", default=default,
+                        show_default=True, help=help)  # fmt: skip
+
+
 def binding(text: str) -> tuple[str, int]:
     """The name and extent of a symbolic dimension."""
     name, equals, extent = text.rpartition("=")

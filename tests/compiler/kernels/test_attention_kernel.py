@@ -6,6 +6,7 @@ the operands: clamp(clamp(Q.K^T + bias).V). Every address, buffer turn and ragge
 
 from dataclasses import replace
 
+import machine_model
 import numpy as np
 import pytest
 from attention_problems import mappings, problems
@@ -145,14 +146,12 @@ def test_many_kernels(
     check(*case, seed)
 
 
-SMALL = HardwareConfig(
-    dim=4,
+SMALL = replace(
+    machine_model.SMALL,
     scratchpad_bytes=4096,
     scratchpad_banks=16,
     accumulator_bytes=4096,
     accumulator_banks=8,
-    parameter_channels=64,
-    bus_bytes=8,
 )
 LARGE = replace(SMALL, scratchpad_bytes=1 << 14, accumulator_bytes=1 << 14)
 

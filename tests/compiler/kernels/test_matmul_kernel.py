@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from kernel_checks import assert_fields_fit
 from machine_model import (
+    SMALL,
     Fault,
     Machine,
     MatmulImage,
@@ -24,8 +26,8 @@ from machine_model import (
 from codesign.compiler.kernels.matmul_kernel import matmul_kernel
 from codesign.compiler.kernels.matmul_shape import MatmulMapping, MatmulProblem, MatmulShape
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.isa import MAX_TOKENS, OPERATION, ROW_FUNCTIONS
-from codesign.hw.machine.program import Body, Instruction, Loop, Pipeline, Token, unroll
+from codesign.hw.machine.isa import ROW_FUNCTIONS
+from codesign.hw.machine.program import Body, Instruction, Loop, Pipeline, Token
 from codesign.hw.views.timing import evaluate_unrolled
 
 MOST_COMPUTES = 120
@@ -62,19 +64,6 @@ def assert_is_product(
         np.testing.assert_array_equal(got, matrix)
 
 
-def assert_fits_the_fields(body: Body) -> None:
-    """Every number of every instruction fits its field of the instruction table."""
-    for issued in unroll(body):
-        operation = OPERATION[issued.op]
-        for fields, numbers in (
-            (operation.values, issued.values),
-            (operation.addresses, issued.addresses),
-        ):
-            for entry in fields:
-                assert 0 <= numbers.get(entry.name, 0) < 1 << entry.bits, (issued, entry)
-        assert all(0 <= count <= MAX_TOKENS for _, count in issued.waits + issued.signals)
-
-
 def check(
     problem: MatmulProblem, mapping: MatmulMapping, config: HardwareConfig, seed: int
 ) -> None:
@@ -85,7 +74,7 @@ def check(
         assert_is_product(problem, config, image, machine)
     check_hazards(evaluate_unrolled(body, config, trace=True).steps, config, problem.parameter_sets)
     assert leftover_tokens(body) == {}
-    assert_fits_the_fields(body)
+    assert_fields_fit(body)
 
 
 @settings(max_examples=200)
@@ -117,15 +106,6 @@ def test_many_kernels(data: st.DataObject) -> None:
     check(problem, mapping, config, 0)
 
 
-SMALL = HardwareConfig(
-    dim=4,
-    scratchpad_bytes=1024,
-    scratchpad_banks=8,
-    accumulator_bytes=1024,
-    accumulator_banks=4,
-    parameter_channels=64,
-    bus_bytes=8,
-)
 PROBLEM = MatmulProblem(m=21, k=18, n=27, batch=2, parameters=True)
 
 

@@ -25,6 +25,7 @@ from kernel_checks import (
     without,
 )
 from machine_model import (
+    SMALL,
     Fault,
     check_hazards,
     from_blocked,
@@ -81,36 +82,26 @@ def check(problem: RowProblem, mapping: RowMapping, config: HardwareConfig, seed
     assert_fields_fit(body)
 
 
-@settings(max_examples=150)
-@given(st.data())
-def test_sums_operands_without_hazards(data: st.DataObject) -> None:
+def check_any(data: st.DataObject) -> None:
+    """`check` of any mapping of any problem on any machine."""
     config = data.draw(machines())
     problem = data.draw(row_problems(config))
     space = RowSpace.build(problem, config)
     assume(len(space))
     check(problem, space.mapping(data.draw(st.integers(0, len(space) - 1))), config, 0)
+
+
+@settings(max_examples=150)
+@given(st.data())
+def test_sums_operands_without_hazards(data: st.DataObject) -> None:
+    check_any(data)
 
 
 @pytest.mark.long
 @settings(max_examples=4000)
 @given(st.data())
 def test_many_kernels(data: st.DataObject) -> None:
-    config = data.draw(machines())
-    problem = data.draw(row_problems(config))
-    space = RowSpace.build(problem, config)
-    assume(len(space))
-    check(problem, space.mapping(data.draw(st.integers(0, len(space) - 1))), config, 0)
-
-
-SMALL = HardwareConfig(
-    dim=4,
-    scratchpad_bytes=1024,
-    scratchpad_banks=8,
-    accumulator_bytes=1024,
-    accumulator_banks=4,
-    parameter_channels=64,
-    bus_bytes=8,
-)
+    check_any(data)
 
 
 @pytest.mark.parametrize("function", ["copy", "softmax", "layernorm"])

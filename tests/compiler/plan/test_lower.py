@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from machine_model import SMALL
 from operator_graphs import (
     HEADS,
     TOKENS,
@@ -35,15 +36,7 @@ from codesign.models.zoo.export import export
 from codesign.models.zoo.families import family
 
 IBERT = preset("ibert")
-TINY = HardwareConfig(
-    dim=4,
-    scratchpad_bytes=1024,
-    scratchpad_banks=8,
-    accumulator_bytes=4096,
-    accumulator_banks=4,
-    parameter_channels=1024,
-    bus_bytes=4,
-)
+TINY = replace(SMALL, accumulator_bytes=4096, parameter_channels=1024, bus_bytes=4)
 
 
 def plan_of(graph: Graph, config: HardwareConfig, objective: str = "cycles") -> Plan:

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+import machine_model
 import pytest
 from kernel_checks import rewritten
 from operator_graphs import encoder_layer, graph_of
@@ -20,7 +21,7 @@ from codesign.compiler.plan.lower import lower
 from codesign.compiler.program.emit import emit
 from codesign.compiler.program.listing import text
 from codesign.hw.costs.energy import cost_table
-from codesign.hw.machine.config import HardwareConfig, preset
+from codesign.hw.machine.config import preset
 from codesign.hw.machine.isa import CHANNELS, OPERATION
 from codesign.hw.machine.program import (
     Affine,
@@ -32,14 +33,13 @@ from codesign.hw.machine.program import (
     unroll,
 )
 
-SMALL = HardwareConfig(
+SMALL = replace(
+    machine_model.SMALL,
     name="small",
-    dim=4,
     scratchpad_bytes=4096,
     scratchpad_banks=16,
     accumulator_bytes=4096,
     accumulator_banks=8,
-    parameter_channels=64,
     bus_bytes=4,
 )
 

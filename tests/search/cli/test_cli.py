@@ -136,20 +136,27 @@ def _row(line: str) -> Row:
     return row
 
 
+TWO_MACHINES = ["sweep", "bert-tiny", "--seq", "8", "--dim", "8,16", "-j", "1", "--out", "run"]
+
+
+def _kept_sweep(folder: Path) -> tuple[dict[str, bytes], Path, str, str]:
+    """The files of a sweep of two machines, its journal, and the line of each in it."""
+    assert app.main(TWO_MACHINES) == 0
+    journal = folder / "run" / "rows.jsonl"
+    first, second = journal.read_text().splitlines(keepends=True)
+    return _files(folder / "run"), journal, first, second
+
+
 def test_rows_that_were_edited_are_computed_again_and_that_is_said(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = ["sweep", "bert-tiny", "--seq", "8", "--dim", "8,16", "-j", "1", "--out", "run"]
-    assert app.main(command) == 0
-    files = _files(folder / "run")
-    journal = folder / "run" / "rows.jsonl"
-    first, second = journal.read_text().splitlines(keepends=True)
+    files, journal, first, second = _kept_sweep(folder)
     cycles = _row(first).cycles
     for damaged in (first.replace(f'"cycles":{cycles}', f'"cycles":{9 * (cycles or 0)}'), "\x00\n"):
         assert damaged != first
         journal.write_text(damaged + second)
         capsys.readouterr()
-        assert app.main(command) == 0
+        assert app.main(TWO_MACHINES) == 0
         (said,) = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
         assert said.endswith("rows.jsonl: 1 line is damaged or edited and left out: their "
                              "machines are priced again")  # fmt: skip
@@ -163,13 +170,9 @@ def test_rows_that_were_edited_are_computed_again_and_that_is_said(
 def test_a_row_that_is_no_answer_of_the_grid_is_computed_again(
     folder: Path, change: dict[str, Any]
 ) -> None:
-    command = ["sweep", "bert-tiny", "--seq", "8", "--dim", "8,16", "-j", "1", "--out", "run"]
-    assert app.main(command) == 0
-    files = _files(folder / "run")
-    journal = folder / "run" / "rows.jsonl"
-    first, second = journal.read_text().splitlines(keepends=True)
+    files, journal, first, second = _kept_sweep(folder)
     journal.write_text(journal_line(replace(_row(first), **change)) + second)
-    assert app.main(command) == 0
+    assert app.main(TWO_MACHINES) == 0
     assert _files(folder / "run") == files
 
 

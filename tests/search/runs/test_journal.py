@@ -6,21 +6,10 @@ from dataclasses import dataclass, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from record_samples import SAMPLES, Sample
 
 from codesign.search.runs.journal import journal_line, journal_text, read_journal
 
-
-@dataclass(frozen=True)
-class Sample:
-    """A record with every kind of column."""
-
-    index: int
-    name: str
-    cycles: int | None = None
-    energy_j: float | None = None
-
-
-SAMPLES = [Sample(0, "a, b", 1 << 60, 0.1 + 0.2), Sample(1, 'say "x"'), Sample(2, "ü", 0, 5e-324)]
 WHOLE = journal_text(SAMPLES).encode()
 
 

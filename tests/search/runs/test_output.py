@@ -4,29 +4,18 @@ import csv
 import io
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from record_samples import SAMPLES, Sample
 
 from codesign.search.runs import output
 from codesign.search.runs.files import JOURNAL_FILE, RESULTS
 from codesign.search.runs.output import OutputError
 
-
-@dataclass(frozen=True)
-class Sample:
-    """A record with every kind of column."""
-
-    index: int
-    name: str
-    cycles: int | None = None
-    energy_j: float | None = None
-
-
-SAMPLES = [Sample(0, "a, b", 1 << 60, 0.1 + 0.2), Sample(1, 'say "x"'), Sample(2, "ü", 0, 5e-324)]
 RUN = output.describe_run("codesign sweep", {"model": "bert-base", "grid": {"dim": [8, 16]}})
 
 

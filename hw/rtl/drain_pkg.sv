@@ -2,12 +2,8 @@
 
 package drain_pkg;
 
-  // How a lane treats its values. WORD leaves the accumulator untouched; NORM serves both norms.
-  typedef enum logic [2:0] {
-    MODE_COPY, MODE_RELU, MODE_WORD, MODE_GELU, MODE_SOFTMAX, MODE_NORM
-  } mode_e;
-
-  typedef enum logic [1:0] { PASS_MAXIMUM, PASS_STATISTICS, PASS_OUTPUT } pass_e;
+  import functions_pkg::*;
+  export functions_pkg::*;
 
   // A row read of the accumulator: what the stages behind it need to know.
   typedef struct packed {
@@ -35,11 +31,6 @@ package drain_pkg;
     logic signed [23:0] multiplier;
     logic signed [31:0] bias;
   } parameters_t;
-
-  // Whether a row's values pass by everything behind the first requantizer.
-  function automatic logic is_direct(input mode_e mode);
-    return mode inside {MODE_COPY, MODE_RELU, MODE_WORD};
-  endfunction
 
   // Rounds x / 2^n half up and clamps the result to 20 bits.
   function automatic logic signed [19:0] round_saturate(

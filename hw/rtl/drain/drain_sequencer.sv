@@ -50,7 +50,6 @@ module drain_sequencer
   input  logic                reciprocal_i
 );
 
-  localparam int unsigned StatisticRows = 16;
   // Beats of a row, and rows of a beat, of int8 and of int32.
   localparam int unsigned ByteBeats = Dim > BusBytes ? Dim / BusBytes : 1;
   localparam int unsigned WordBeats = 4 * Dim > BusBytes ? 4 * Dim / BusBytes : 1;
@@ -62,17 +61,13 @@ module drain_sequencer
 
   mvout_t      instr_q;
   logic [31:0] tag_q;
-  logic        sync, row_function, softmax, word, to_scratchpad;
+  logic        sync, row_function, maximum, word, to_scratchpad;
 
   assign sync          = instr_q.header.opcode == DRAIN_SYNC;
-  assign softmax       = Normalization && instr_q.function_ == FUNCTION_SOFTMAX;
+  assign maximum       = Normalization && first_pass(instr_q.function_) == PASS_MAXIMUM;
   assign row_function  = Normalization && is_row_function(instr_q.function_);
   assign word          = instr_q.destination == DESTINATION_DRAM_INT32;
   assign to_scratchpad = instr_q.destination == DESTINATION_SCRATCHPAD;
-
-  function automatic logic is_row_function(input logic [2:0] function_of_row);
-    return function_of_row inside {FUNCTION_SOFTMAX, FUNCTION_LAYERNORM, FUNCTION_RMSNORM};
-  endfunction
 
   // -- Where it is --------------------------------------------------------------------------------
   // The outer loop goes over the rows of a batch, the inner over blocks, for row functions; else
@@ -150,8 +145,7 @@ module drain_sequencer
     if (start_i) begin
       instr_q             <= instr_i;
       tag_q               <= tag_i;
-      pass_q              <= instr_i.function_ == FUNCTION_SOFTMAX ? PASS_MAXIMUM
-                           : is_row_function(instr_i.function_) ? PASS_STATISTICS : PASS_OUTPUT;
+      pass_q              <= first_pass(instr_i.function_);
       inner_q             <= '0;
       outer_q             <= '0;
       beat_q              <= '0;
@@ -177,7 +171,7 @@ module drain_sequencer
           address_q.accumulator       <= batch_accumulator_q;
           inner_address_q.accumulator <= batch_accumulator_q;
         end else if (outer_end) begin  // the next rows
-          pass_q              <= softmax ? PASS_MAXIMUM : PASS_STATISTICS;
+          pass_q              <= first_pass(instr_q.function_);
           row_q               <= row_q + 16'(StatisticRows);
           rows_left_q         <= rows_left_q - 16'(StatisticRows);
           batch_accumulator_q <= next_inner.accumulator;
@@ -211,7 +205,7 @@ module drain_sequencer
 
   always_comb begin
     allowed = 1'b1;
-    if (row_function && softmax && pass_q == PASS_STATISTICS) allowed = maxima_q > outer_q[4:0];
+    if (row_function && maximum && pass_q == PASS_STATISTICS) allowed = maxima_q > outer_q[4:0];
     if (row_function && pass_q == PASS_OUTPUT) allowed = factors_q > outer_q[4:0];
     if (output_pass && !to_scratchpad && !slot_ready_i) allowed = 1'b0;
     if (sync) allowed = 1'b1;
@@ -228,13 +222,7 @@ module drain_sequencer
   assign p0_row_o     = parameter_row_q;
 
   always_comb begin
-    unique case (instr_q.function_)
-      FUNCTION_RELU:                        slot_o.mode = MODE_RELU;
-      FUNCTION_GELU:                        slot_o.mode = MODE_GELU;
-      FUNCTION_SOFTMAX:                     slot_o.mode = MODE_SOFTMAX;
-      FUNCTION_LAYERNORM, FUNCTION_RMSNORM: slot_o.mode = MODE_NORM;
-      default:                              slot_o.mode = word ? MODE_WORD : MODE_COPY;
-    endcase
+    slot_o.mode           = word ? MODE_WORD : mode_of(instr_q.function_);
     slot_o.pass           = row_function ? pass_q : PASS_OUTPUT;
     slot_o.row            = outer_q[3:0];
     slot_o.first          = inner_q == '0;
@@ -273,7 +261,7 @@ module drain_sequencer
     .lanes_o
   );
 
-  assign center_o  = instr_q.function_ == FUNCTION_LAYERNORM;
+  assign center_o  = is_centered(instr_q.function_);
   assign columns_o = instr_q.columns;
   assign inverse_o = instr_q.inverse;
 
@@ -291,7 +279,7 @@ module drain_sequencer
   logic [23:0] inverse_of_columns;
   always_comb begin
     inverse_of_columns = '0;
-    if (start_store && instr_i.function_ == FUNCTION_LAYERNORM && instr_i.columns != '0) begin
+    if (start_store && is_centered(instr_i.function_) && instr_i.columns != '0) begin
       automatic logic [39:0] one = 40'd1 << 24;
       for (int unsigned i = 1; i < 16; i++) if (instr_i.columns >> i != '0) one <<= 1;
       inverse_of_columns = 24'((one + 40'(instr_i.columns)) / (40'(instr_i.columns) << 1));
@@ -304,7 +292,8 @@ module drain_sequencer
     start_store |-> instr_i.rows != '0 && instr_i.blocks != '0)
     else $error("instruction %0d: %0d rows of %0d blocks", tag_i, instr_i.rows, instr_i.blocks);
   functions : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    start_store |-> instr_i.function_ <= (Normalization ? FUNCTION_RMSNORM : FUNCTION_RELU))
+    start_store |-> 32'(instr_i.function_) < Functions
+      && (Normalization || is_direct(mode_of(instr_i.function_))))
     else $error("instruction %0d: this machine has no function %0d", tag_i, instr_i.function_);
   destinations : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store |-> instr_i.destination <= DESTINATION_SCRATCHPAD)
@@ -314,7 +303,7 @@ module drain_sequencer
     |-> instr_i.function_ == FUNCTION_COPY)
     else $error("instruction %0d: function %0d gives no int32", tag_i, instr_i.function_);
   causality : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    start_store && instr_i.causal |-> instr_i.function_ == FUNCTION_SOFTMAX)
+    start_store && instr_i.causal |-> is_masked(instr_i.function_))
     else $error("instruction %0d: causal, but function %0d", tag_i, instr_i.function_);
   columns : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store && is_row_function(instr_i.function_)
@@ -349,10 +338,10 @@ module drain_sequencer
     else $error("instruction %0d: channel_scale, but int32", tag_i);
   affinity : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store && instr_i.channel_affine
-    |-> !(instr_i.function_ inside {FUNCTION_COPY, FUNCTION_RELU}))
+    |-> !is_direct(mode_of(instr_i.function_)))
     else $error("instruction %0d: channel_affine, but function %0d", tag_i, instr_i.function_);
   inverses : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    start_store && instr_i.function_ == FUNCTION_LAYERNORM |-> instr_i.inverse == inverse_of_columns)
+    start_store && is_centered(instr_i.function_) |-> instr_i.inverse == inverse_of_columns)
     else $error("instruction %0d: the inverse of %0d columns is %0d, not %0d",
                 tag_i, instr_i.columns, inverse_of_columns, instr_i.inverse);
 `endif

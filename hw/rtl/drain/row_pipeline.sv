@@ -79,14 +79,14 @@ module row_pipeline
       lanes_q2 <= lanes_q;
       if (valid_q[4]) begin
         for (int unsigned j = 0; j < Dim; j++) begin
-          lane_q[5][j] <= LaneBits'(j) < lanes_q2 || !masked(slot_q[4].mode);
+          lane_q[5][j] <= LaneBits'(j) < lanes_q2 || !is_by_row(slot_q[4].mode);
         end
       end
       for (int unsigned k = 6; k < 12; k++) lane_q[k] <= lane_q[k-1];
     end
 
     assign p1_read_o = valid_q[5] && slot_q[5].pass == PASS_OUTPUT && slot_q[5].channel_affine
-                       && slot_q[5].mode inside {MODE_GELU, MODE_SOFTMAX, MODE_NORM};
+                       && !is_direct(slot_q[5].mode);
   end else begin : gen_no_lanes
     assign lanes_q   = lanes_i;
     assign lanes_q2  = lanes_q;
@@ -100,10 +100,6 @@ module row_pipeline
 
   assign p1_row_o = slot_q[5].affine_row;
   assign p1_tag_o = slot_q[5].tag;
-
-  function automatic logic masked(input mode_e mode_of_row);
-    return mode_of_row inside {MODE_SOFTMAX, MODE_NORM};
-  endfunction
 
   // -- Lanes --------------------------------------------------------------------------------------
 

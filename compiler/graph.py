@@ -117,7 +117,7 @@ class LayerNorm(Operator):
 
 @dataclass(frozen=True)
 class Activation(Operator):
-    """Elementwise nonlinearity of the machine: `function` is "gelu" or "relu", on rows x cols."""
+    """Elementwise nonlinearity of the machine: `function` is a row of `hw.machine.functions`, on rows x cols."""
 
     function: str = "gelu"
     rows: int = 1

@@ -41,6 +41,15 @@ from codesign.compiler.onnx.shapes import Node, Origin, UnknownShape
 
 Handler = Callable[[Emitter, Node], None]
 
+# The function of the drain that an elementwise operator is.
+ACTIVATIONS = {
+    "BiasGelu": "gelu",
+    "FastGelu": "gelu",
+    "Gelu": "gelu",
+    "QuickGelu": "gelu",
+    "Relu": "relu",
+}
+
 # Elementwise work, reductions and pooling without a unit on the chip.
 # fmt: off
 HOST_OPERATORS = frozenset({
@@ -256,7 +265,7 @@ def embed_norm(emitter: Emitter, node: Node) -> None:
 
 
 def activation(emitter: Emitter, node: Node) -> None:
-    """Gelu in all its forms (with a bias in front: BiasGelu, FastGelu) and Relu."""
+    """An elementwise function of the drain; BiasGelu and FastGelu have a bias in front."""
     x, output = node.inputs[0], node.outputs[0]
     if node.input(1) and node.op_type in ("BiasGelu", "FastGelu"):
         biased = f"{output}/biased"
@@ -266,7 +275,7 @@ def activation(emitter: Emitter, node: Node) -> None:
     if node.op_type == "QuickGelu" and abs(node.attribute("alpha", 1.702) - 1.702) > 0.01:
         host(emitter, node)  # x * sigmoid(alpha * x) is a gelu for alpha 1.702 only
         return
-    function = "relu" if node.op_type in ("Relu", "Clip") else "gelu"
+    function = "relu" if node.op_type == "Clip" else ACTIVATIONS[node.op_type]
     source = emitter.source(x)
     column = emitter.views[x].column
     cols = emitter.shape(x)[column] if emitter.shape(x) else 1
@@ -323,9 +332,9 @@ def clip(emitter: Emitter, node: Node) -> None:
 
 
 _HANDLERS: dict[str, Handler] = {
+    **dict.fromkeys(ACTIVATIONS, activation),
     "Add": add,
     "BatchNormalization": batch_norm,
-    "BiasGelu": activation,
     "Cast": cast,
     "CastLike": cast,
     "Clip": clip,
@@ -338,7 +347,6 @@ _HANDLERS: dict[str, Handler] = {
     "Elementwise": host,
     "EmbedLayerNormalization": embed_norm,
     "Expand": expand,
-    "FastGelu": activation,
     "Flatten": reshape,
     "FusedConv": fused_conv,
     "FusedGemm": fused_gemm,
@@ -346,7 +354,6 @@ _HANDLERS: dict[str, Handler] = {
     "Gather": gather,
     "GatherElements": gather_elements,
     "GatherND": gather_elements,
-    "Gelu": activation,
     "Gemm": gemm,
     "LayerNorm": recognised_norm,
     "LayerNormalization": norm,
@@ -356,10 +363,8 @@ _HANDLERS: dict[str, Handler] = {
     "MaxPool": max_pool,
     "Mul": scale,
     "Pad": pad,
-    "QuickGelu": activation,
     "RMSNorm": recognised_norm,
     "RMSNormalization": norm,
-    "Relu": activation,
     "Reshape": reshape,
     "Resize": resize,
     "ScatterElements": scatter,

@@ -184,8 +184,9 @@ def llama(
 
     `others` are further fields of LlamaConfig. Raises ModelError naming every violation.
     """
-    width = d_model // heads if is_size(d_model) and is_size(heads) else 2
-    if head_dim is None and width * heads != d_model:
+    sizes = is_size(d_model) and is_size(heads)
+    width = d_model // heads if sizes else 2
+    if sizes and head_dim is None and width * heads != d_model:
         problem = f"d_model {d_model} is not divisible by {heads} heads: name head_dim"
         raise ModelError(f"invalid model {name}: {problem}")
     return LlamaConfig(

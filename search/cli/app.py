@@ -244,14 +244,16 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
               help="llama: logits of the last position alone.")  # fmt: skip
 @click.option("--past", type=click.IntRange(min=0),
               help="llama: tokens in a key-value cache that is an input; --seq follow them.")  # fmt: skip
+@click.option("--tokenizer", type=PATH, metavar="FILE",
+              help="Of llama2.c, for tokenizer.json beside the ONNX file.")  # fmt: skip
 @json_option
 @debug_option
 def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int, seed: int,
-           weights: str, as_json: bool, **shape: Any) -> None:  # fmt: skip
+           weights: str, tokenizer: Path | None, as_json: bool, **shape: Any) -> None:  # fmt: skip
     """Write a built-in model FAMILY, or a shape of your own (lm, llama), as ONNX.
 
-    FAMILY may be a folder that holds a trained BERT, as Hugging Face saves it: config.json and
-    model.safetensors.
+    FAMILY may be a folder that holds a trained BERT, as Hugging Face saves it (config.json and
+    model.safetensors), or a checkpoint of llama2.c (.bin).
     """
     from codesign.search.commands.export import run_export, run_export_checkpoint
     from codesign.search.inputs.sources import exported
@@ -259,10 +261,12 @@ def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int
     given = {name: value for name, value in shape.items() if value is not None}
     length = None if seq == "dynamic" else int(seq)
     size = None if batch == "dynamic" else int(batch)
-    if Path(family).is_dir():
-        if given or weights != "random":
+    if tokenizer is not None and not family.endswith(".bin"):
+        raise click.UsageError("--tokenizer is for a checkpoint of llama2.c")
+    if Path(family).is_dir() or family.endswith(".bin"):
+        if given.keys() - {"past", "logits", "lm_head"} or weights != "random":
             raise click.UsageError(f"{family} has a shape and weights of its own: name no others")
-        run_export_checkpoint(Path(family), path, length, size, opset, as_json)
+        run_export_checkpoint(Path(family), path, length, size, opset, as_json, given, tokenizer)
         return
     config = exported(family, length, given)
     run_export(config, path, length, size, opset, seed, weights, as_json)

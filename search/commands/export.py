@@ -1,9 +1,14 @@
 """What `codesign export` does: a built-in model, or a trained checkpoint, as ONNX."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codesign.hw.errors import ModelError
+from codesign.hw.platform.files import write_atomic
 from codesign.search.runs import output
+
+TOKENIZER_FILE = "tokenizer.json"  # where `run` finds it
 
 
 def run_export(
@@ -40,13 +45,41 @@ def run_export(
 
 
 def run_export_checkpoint(
-    folder: Path, path: Path, seq: int | None, batch: int | None, opset: int, as_json: bool
+    source: Path,
+    path: Path,
+    seq: int | None,
+    batch: int | None,
+    opset: int,
+    as_json: bool,
+    shape: Mapping[str, Any],
+    tokenizer: Path | None,
 ) -> None:
-    """Write a trained checkpoint as ONNX; None makes an axis dynamic."""
-    from codesign.models.zoo.checkpoint import load_checkpoint
+    """Write a trained checkpoint as ONNX; None makes an axis dynamic.
 
-    config, weights = load_checkpoint(folder)
+    `source` is a folder as Hugging Face saves it, or a file of llama2.c; `tokenizer`, the latter's, is
+    written as tokenizer.json beside the ONNX file. Raises ModelError, with nothing written.
+    """
+    from codesign.models.zoo.checkpoint import load_checkpoint
+    from codesign.models.zoo.llama2c import load_llama2c
+
+    config: Any
+    config, weights = load_checkpoint(source) if source.is_dir() else load_llama2c(source)
+    if shape:
+        config = config.reshaped(shape)
+    text = None if tokenizer is None else _tokenizer(tokenizer, config.vocab_size, path)
     run_export(config, path, seq, batch, opset, 0, weights, as_json)
+    if text is not None:
+        write_atomic(path.with_name(TOKENIZER_FILE), text)
+
+
+def _tokenizer(tokenizer: Path, vocabulary: int, path: Path) -> bytes:
+    """What tokenizer.json beside `path` is to hold; raises ModelError where it is another's."""
+    from codesign.models.text.llama2c import tokenizer_json
+
+    text, beside = tokenizer_json(tokenizer, vocabulary).encode(), path.with_name(TOKENIZER_FILE)
+    if beside.exists() and beside.read_bytes() != text:
+        raise ModelError(f"{beside} is of another model: write to another folder, or remove it")
+    return text
 
 
 def _extents(value: Any) -> list[int | str]:

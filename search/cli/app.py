@@ -252,8 +252,8 @@ def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int
            weights: str, tokenizer: Path | None, as_json: bool, **shape: Any) -> None:  # fmt: skip
     """Write a built-in model FAMILY, or a shape of your own (lm, llama), as ONNX.
 
-    FAMILY may be a folder that holds a trained BERT, as Hugging Face saves it (config.json and
-    model.safetensors), or a checkpoint of llama2.c (.bin).
+    FAMILY may be a folder that holds a trained BERT or LLaMA, as Hugging Face saves it (config.json
+    and model.safetensors), or a checkpoint of llama2.c (.bin).
     """
     from codesign.search.commands.export import run_export, run_export_checkpoint
     from codesign.search.inputs.sources import exported

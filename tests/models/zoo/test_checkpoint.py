@@ -133,7 +133,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "no configuration": (lambda f: (f / "config.json").unlink(), "save_pretrained"),
     "no JSON": (lambda f: (f / "config.json").write_text("{"), "config.json is not JSON"),
     "a list": (lambda f: (f / "config.json").write_text("[]"), "names no model_type"),
-    "roberta": (_config(model_type="roberta"), "model_type is 'roberta', not 'bert'"),
+    "roberta": (_config(model_type="roberta"), "model_type is 'roberta', not 'bert' or 'llama'"),
     "relu": (_config(hidden_act="relu"), "hidden_act is 'relu', not 'gelu'"),
     "no layers": (_config(num_hidden_layers=None), "lacks num_hidden_layers"),
     "heads": (_config(num_attention_heads=5), "d_model 24 is not divisible by 5 heads"),
@@ -173,3 +173,136 @@ def test_a_checkpoint_has_a_shape_of_its_own(
 ) -> None:
     assert app.main(["export", str(folder), "--layers", "2", "-o", "model.onnx"]) == 2
     assert "has a shape and weights of its own" in capsys.readouterr().err
+
+
+# -- LLaMA and its kin ---------------------------------------------------------------------------------
+
+LLAMA = {
+    "model_type": "llama",
+    "hidden_act": "silu",
+    "hidden_size": 24,
+    "intermediate_size": 40,
+    "max_position_embeddings": 64,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 2,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 500000.0,
+    "tie_word_embeddings": False,
+    "vocab_size": 50,
+}
+
+
+def llama_tensors(biases: bool, tied: bool) -> dict[str, Floats]:
+    """Random weights under the names that transformers gives a LlamaForCausalLM's."""
+    shapes: dict[str, tuple[int, ...]] = {
+        "model.embed_tokens.weight": (50, 24),
+        "model.norm.weight": (24,),
+    }
+    for layer in ("model.layers.0", "model.layers.1"):
+        for part, width in (("q", 24), ("k", 8), ("v", 8)):
+            shapes[f"{layer}.self_attn.{part}_proj.weight"] = (width, 24)
+            if biases:
+                shapes[f"{layer}.self_attn.{part}_proj.bias"] = (width,)
+        shapes[f"{layer}.self_attn.o_proj.weight"] = (24, 24)
+        shapes |= {f"{layer}.mlp.{part}_proj.weight": (40, 24) for part in ("gate", "up")}
+        shapes[f"{layer}.mlp.down_proj.weight"] = (24, 40)
+        for norm in ("input_layernorm", "post_attention_layernorm"):
+            shapes[f"{layer}.{norm}.weight"] = (24,)
+    if not tied:
+        shapes["lm_head.weight"] = (50, 24)
+    rng = np.random.default_rng(0)
+    return {
+        name: rng.standard_normal(shape, dtype=np.float32) / 3 for name, shape in shapes.items()
+    }
+
+
+def llama_logits(t: dict[str, Floats], ids: Floats) -> Floats:
+    """The equations of LLaMA (arXiv 2302.13971) on the checkpoint's own tensors."""
+    length = len(ids)
+    angles = np.outer(np.arange(length), 500_000.0 ** (-np.arange(0, 4, 2) / 4))
+    cos, sin = (np.concatenate([f(angles)] * 2, axis=1)[:, None] for f in (np.cos, np.sin))
+
+    def linear(x: Floats, name: str) -> Floats:
+        found: Floats = x @ t[f"{name}.weight"].T + t.get(f"{name}.bias", np.float32(0))
+        return found
+
+    def norm(x: Floats, name: str) -> Floats:
+        found: Floats = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * t[f"{name}.weight"]
+        return found
+
+    def turned(x: Floats) -> Floats:
+        halves = np.concatenate([-x[..., 2:], x[..., :2]], axis=-1)
+        found: Floats = x * cos + halves * sin
+        return found
+
+    x = t["model.embed_tokens.weight"][ids].astype(np.float64)
+    for layer in ("model.layers.0", "model.layers.1"):
+        y = norm(x, f"{layer}.input_layernorm")
+        parts = (linear(y, f"{layer}.self_attn.{n}_proj").reshape(length, -1, 4) for n in "qkv")
+        q, k, v = parts
+        k, v = (np.repeat(part, 3, axis=1) for part in (turned(k), v))
+        scores = np.einsum("qhd,khd->hqk", turned(q), k) / 2
+        scores = np.where(np.tri(length, dtype=bool), scores, -1e30)
+        weights = np.exp(scores - scores.max(-1, keepdims=True))
+        weights /= weights.sum(-1, keepdims=True)
+        y = np.einsum("hqk,khd->qhd", weights, v).reshape(length, -1)
+        x = x + linear(y, f"{layer}.self_attn.o_proj")
+        y = norm(x, f"{layer}.post_attention_layernorm")
+        gate = linear(y, f"{layer}.mlp.gate_proj")
+        y = gate / (1 + np.exp(-gate)) * linear(y, f"{layer}.mlp.up_proj")
+        x = x + linear(y, f"{layer}.mlp.down_proj")
+    x = norm(x, "model.norm")
+    return linear(x, "lm_head" if "lm_head.weight" in t else "model.embed_tokens")
+
+
+def write_llama(folder: Path, biases: bool = False, tied: bool = False, **fields: Any) -> None:
+    save_file(llama_tensors(biases, tied), folder / "model.safetensors")
+    described = {**LLAMA, "tie_word_embeddings": tied, **fields}
+    (folder / "config.json").write_text(json.dumps(described))
+
+
+@pytest.mark.parametrize(
+    ("biases", "tied", "fields"),
+    (
+        (False, False, {}),
+        (True, True, {"model_type": "qwen2", "sliding_window": 8, "use_sliding_window": False}),
+        (False, False, {"model_type": "mistral", "sliding_window": None, "head_dim": 4}),
+        (
+            False,
+            True,
+            {"rope_theta": 500_000, "rope_parameters": {"rope_type": "default", "rope_theta": 5e5}},
+        ),
+    ),
+)
+def test_llamas_are_their_own_tensors(
+    biases: bool, tied: bool, fields: dict[str, Any], folder: Path
+) -> None:
+    write_llama(folder, biases, tied, **fields)
+    assert app.main(["export", str(folder), "--seq", "9", "-o", "model.onnx"]) == 0
+    ids = np.random.default_rng(1).integers(50, size=9)
+    (found,) = onnxruntime.InferenceSession("model.onnx").run(None, {"input_ids": ids[np.newaxis]})
+    wanted = llama_logits(llama_tensors(biases, tied), ids)
+    np.testing.assert_allclose(np.asarray(found)[0], wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    (
+        ({"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling is of the type 'llama3'"),
+        ({"rope_scaling": {"type": "linear"}}, "rope_scaling is of the type 'linear'"),
+        ({"model_type": "mistral", "sliding_window": 8}, "sliding_window is 8, not null"),
+        ({"attention_bias": True}, "attention_bias is True, not False"),
+        ({"hidden_act": "gelu"}, "hidden_act is 'gelu', not 'silu'"),
+        ({"rms_norm_eps": "a"}, "rms_norm_eps is 'a', no number"),
+        ({"rope_theta": "a"}, "rope_theta is 'a', no whole number"),
+        ({"rope_theta": 1e4 + 0.5}, "rope_theta is 10000.5, no whole number"),
+        ({"num_key_value_heads": 4}, "6 heads do not share 4 keys"),
+        ({"num_attention_heads": 5, "num_key_value_heads": 5}, "not divisible by 5 heads"),
+        ({"model_type": "qwen2"}, "lacks model.layers.0.self_attn.q_proj.bias"),
+    ),
+)
+def test_other_llamas_are_refused(fields: dict[str, Any], said: str, folder: Path) -> None:
+    write_llama(folder, **fields)
+    with pytest.raises(CodesignError, match=said):
+        load_checkpoint(folder)

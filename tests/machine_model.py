@@ -368,6 +368,8 @@ SMALL = HardwareConfig(
     parameter_channels=64,
     bus_bytes=8,
 )
+WIDER = replace(SMALL, scratchpad_bytes=4096, scratchpad_banks=16, accumulator_bytes=4096,
+                accumulator_banks=8)  # fmt: skip
 
 
 @st.composite

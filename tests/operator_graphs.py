@@ -84,6 +84,14 @@ def attention(
     ]
 
 
+def feed_forward(x: str) -> list[Operator]:
+    return [
+        projection("up", x, n=4 * WIDTH),
+        Activation("gelu", ("up",), "gelu", rows=TOKENS, cols=4 * WIDTH),
+        projection("down", "gelu", k=4 * WIDTH),
+    ]
+
+
 def encoder_layer(head_dim: int = WIDTH // HEADS) -> list[Operator]:
     """Post-norm: attention and feed-forward, each projection, sum, norm (BERT)."""
     inner = HEADS * head_dim
@@ -96,9 +104,7 @@ def encoder_layer(head_dim: int = WIDTH // HEADS) -> list[Operator]:
         projection("o", "context", k=inner),
         add("sum1", "o", "x"),
         norm("norm1", "sum1"),
-        projection("up", "norm1", n=4 * WIDTH),
-        Activation("gelu", ("up",), "gelu", rows=TOKENS, cols=4 * WIDTH),
-        projection("down", "gelu", k=4 * WIDTH),
+        *feed_forward("norm1"),
         add("sum2", "down", "norm1"),
         norm("norm2", "sum2"),
     ]
@@ -109,9 +115,7 @@ def pre_norm_layer() -> list[Operator]:
     return [
         embedding(),
         norm("norm1", "x"),
-        projection("up", "norm1", n=4 * WIDTH),
-        Activation("gelu", ("up",), "gelu", rows=TOKENS, cols=4 * WIDTH),
-        projection("down", "gelu", k=4 * WIDTH),
+        *feed_forward("norm1"),
         add("sum", "x", "down"),
         norm("norm2", "sum"),
         projection("next", "norm2"),

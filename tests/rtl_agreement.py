@@ -1,5 +1,6 @@
 """What the three views of one machine must agree on, and the machines that it is tried with."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -23,57 +24,38 @@ from codesign.hw.simulation.simulator import Simulation, simulate
 from codesign.hw.views.functional import Machine
 from codesign.hw.views.timing import evaluate_unrolled
 
+
+def machine(
+    dim: int, scratchpad: tuple[int, int], accumulator: tuple[int, int], **fields: int
+) -> HardwareConfig:
+    """A machine whose memories are so many banks of so many rows."""
+    return HardwareConfig(
+        name=f"dim{dim}",
+        dim=dim,
+        scratchpad_banks=scratchpad[0],
+        scratchpad_bytes=dim * math.prod(scratchpad),
+        accumulator_banks=accumulator[0],
+        accumulator_bytes=4 * dim * math.prod(accumulator),
+        **fields,  # type: ignore[arg-type]
+    )
+
+
 # Few machines, since each is a build: every dim, ragged and whole banks, narrow and wide buses,
 # short and long queues.
 MACHINES = {
-    "dim4": HardwareConfig(
-        name="dim4",
-        dim=4,
-        scratchpad_bytes=8 * 4 * 28,
-        scratchpad_banks=8,
-        accumulator_bytes=4 * 16 * 44,
-        accumulator_banks=4,
-        parameter_channels=64,
-        bus_bytes=16,
-        dram_latency_cycles=7,
-        load_queue_depth=2,
-        execute_queue_depth=3,
-        drain_queue_depth=2,
-    ),
-    "dim8": HardwareConfig(
-        name="dim8",
-        dim=8,
-        scratchpad_bytes=16 * 8 * 24,
-        scratchpad_banks=16,
-        accumulator_bytes=8 * 32 * 32,
-        accumulator_banks=8,
-        parameter_channels=256,
-        bus_bytes=4,
-        dram_latency_cycles=1,
-        load_queue_depth=3,
-        execute_queue_depth=4,
-        drain_queue_depth=3,
-    ),
-    "dim16": HardwareConfig(
-        name="dim16",
-        dim=16,
-        scratchpad_bytes=16 << 10,
-        accumulator_bytes=32 << 10,
-        parameter_channels=1024,
-    ),
-}
+    config.name: config
+    for config in (
+        machine(4, (8, 28), (4, 44), parameter_channels=64, bus_bytes=16, dram_latency_cycles=7,
+                load_queue_depth=2, execute_queue_depth=3, drain_queue_depth=2),
+        machine(8, (16, 24), (8, 32), parameter_channels=256, bus_bytes=4, dram_latency_cycles=1,
+                load_queue_depth=3, execute_queue_depth=4, drain_queue_depth=3),
+        machine(16, (16, 64), (8, 64), parameter_channels=1024),
+    )
+}  # fmt: skip
 
 # Its build takes a minute: for the long tests.
-LARGE_MACHINE = HardwareConfig(
-    name="dim32",
-    dim=32,
-    scratchpad_bytes=16 * 32 * 96,
-    scratchpad_banks=16,
-    accumulator_bytes=8 * 128 * 96,
-    accumulator_banks=8,
-    parameter_channels=2048,
-    bus_bytes=64,
-    dram_latency_cycles=20,
+LARGE_MACHINE = machine(
+    32, (16, 96), (8, 96), parameter_channels=2048, bus_bytes=64, dram_latency_cycles=20
 )
 
 

@@ -7,6 +7,20 @@ from typing import Any
 import pytest
 
 
+def bert_sizes(
+    layers: int, heads: int, width: int, feed_forward: int, vocabulary: int, positions: int
+) -> dict[str, Any]:
+    """The sizes of a BERT as the configurations of transformers call them."""
+    return {
+        "hidden_size": width,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "intermediate_size": feed_forward,
+        "vocab_size": vocabulary,
+        "max_position_embeddings": positions,
+    }
+
+
 def write(
     model: Any,
     arguments: tuple[Any, ...],

@@ -13,6 +13,7 @@ import numpy as np
 from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.importer.views import Pending, View
 from codesign.compiler.onnx.masks import MaskContent, computed_content, constant_content
+from codesign.compiler.onnx.names import unique
 from codesign.compiler.onnx.nodes import OnnxGraph
 from codesign.compiler.onnx.shapes import Node, Origin, Shape, Tensor, UnknownShape
 
@@ -106,14 +107,6 @@ class Emitter:
 
     # -- operators -------------------------------------------------------------------------------
 
-    def unique(self, name: str) -> str:
-        candidate, count = name, 1
-        while candidate in self._names:
-            count += 1
-            candidate = f"{name}.{count}"
-        self._names.add(candidate)
-        return candidate
-
     def emit(self, op: Operator, tensor: str, column: int | None = None) -> None:
         """Append `op`, which writes the ONNX tensor `tensor` with the given column axis.
 
@@ -121,7 +114,7 @@ class Emitter:
         """
         if any(getattr(op, extent, 1) < 1 for extent in _EXTENTS):
             raise UnknownShape("one of its extents is 0: there is nothing to compute")
-        self.operators[op.output] = replace(op, name=self.unique(op.name))
+        self.operators[op.output] = replace(op, name=unique(op.name, self._names))
         column = len(self.shape(tensor)) - 1 if column is None else column
         self.views[tensor] = View(op.output, column, exclusive=not self._shared(tensor))
 
@@ -191,7 +184,7 @@ class Emitter:
             if self.origin(left.tensor) == Origin.INDEX:
                 inputs.append(self.mask((left.tensor,)))
             op = HostOp(
-                self.unique(f"{name}/{left.function}"),
+                unique(f"{name}/{left.function}", self._names),
                 tuple(inputs),
                 output,
                 function=left.function,
@@ -216,7 +209,9 @@ class Emitter:
             return source  # the host writes it in any order
         output = f"{name}/transposed"
         if output not in self.operators:
-            op = HostOp(self.unique(output), (source,), output, function="transpose", copy="bytes")
+            op = HostOp(
+                unique(output, self._names), (source,), output, function="transpose", copy="bytes"
+            )
             self.operators[output] = replace(op, count=self.tensor(name).elements)
         return output
 
@@ -227,7 +222,9 @@ class Emitter:
         output = " ".join(names)
         if output not in self.operators:
             count = max(self.tensor(name).elements for name in names)
-            op = HostOp(self.unique(f"{output}/mask"), self.roots(names), output, function="mask")
+            op = HostOp(
+                unique(f"{output}/mask", self._names), self.roots(names), output, function="mask"
+            )
             self.operators[output] = replace(op, count=count)
         return output
 

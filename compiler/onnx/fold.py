@@ -27,6 +27,7 @@ from codesign.compiler.onnx.forms import fault
 from codesign.compiler.onnx.limits import MOST_WORK, affordable, cost
 from codesign.compiler.onnx.load import LARGEST_INTEGER_CONSTANT
 from codesign.compiler.onnx.masks import summands
+from codesign.compiler.onnx.names import unique
 from codesign.compiler.onnx.nodes import OnnxGraph, Unsupported
 from codesign.compiler.onnx.quantized_operators import dequantize, without_quantization
 from codesign.compiler.onnx.shapes import (
@@ -298,7 +299,7 @@ class _Folder:
             origin = Origin.ACTIVATION
         if origin == Origin.ACTIVATION:  # int8 results stand for the floats they quantize
             types = [(FLOAT if t in _BYTES else t, shape) for t, shape in types]
-        node = replace(node, name=self._unique(node.name))
+        node = replace(node, name=unique(node.name, self.names))
         if origin == Origin.INDEX:
             key = (node.op_type, node.domain, node.inputs, _attribute_key(proto))
             if key in self.computed:
@@ -352,14 +353,6 @@ class _Folder:
         for name, value in zip(node.outputs, computed, strict=False):
             if name:
                 self.value(name, np.asarray(value), root, parts)
-
-    def _unique(self, name: str) -> str:
-        candidate, count = name, 1
-        while candidate in self.names:
-            count += 1
-            candidate = f"{name}.{count}"
-        self.names.add(candidate)
-        return candidate
 
 
 def _cast(node: Node, dtype: int) -> tuple[Node, onnx.NodeProto]:

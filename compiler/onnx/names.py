@@ -1,4 +1,4 @@
-"""Names in an ONNX file that no terminal, table or page should show as they are.
+"""Names in an ONNX file: each once, and none that a terminal, table or page should not show as it is.
 
 Exporters write letters, digits and a few signs. A name with control characters or marks that turn the
 direction of writing is escaped as the file is read, everywhere alike, so that nothing behind the
@@ -10,6 +10,16 @@ from collections.abc import Iterable, Iterator
 import onnx
 
 from codesign.hw.platform.text import printable
+
+
+def unique(name: str, taken: set[str]) -> str:
+    """`name`, or where that is taken the first of name.2, name.3, ... that is not; it then is taken."""
+    candidate, count = name, 1
+    while candidate in taken:
+        count += 1
+        candidate = f"{name}.{count}"
+    taken.add(candidate)
+    return candidate
 
 
 def make_printable(model: onnx.ModelProto) -> None:

@@ -11,7 +11,6 @@ import gzip
 import importlib.util
 import json
 import re
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +24,7 @@ import tomli_w
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import PRESETS, preset
 from codesign.hw.platform.installation import install_command
+from codesign.hw.platform.processes import said_by
 from codesign.hw.simulation import simulator, sources
 from codesign.hw.simulation.verilator import SimulatorError
 
@@ -223,17 +223,9 @@ def _run(folder: Path, *passes: str) -> None:
     """Run Yosys in a process of its own in `folder`; raises SimulatorError with its last errors."""
     if importlib.util.find_spec("pyosys") is None:
         raise SimulatorError(f"synthesis needs Yosys: {install_command('synthesis')}")
-    done = subprocess.run(
-        [sys.executable, "-c", _DRIVER],
-        cwd=folder,
-        input="\n".join(passes),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
+    command = [sys.executable, "-c", _DRIVER]
+    status, lines = said_by(command, folder=folder, text="\n".join(passes))
+    if status:
         marked = [line for line in lines if re.search(r"ERROR:|Warning: (Wire|multiple)", line)]
         raise SimulatorError("\n".join((marked or lines)[-20:]))
 

@@ -13,7 +13,7 @@ class Memory:
 
     `actions` pairs what is done to it, as reference tables call it, with the event that counts it;
     "read" and "write" move a row and cost what its macro says. A memory without actions of its own
-    is part of another `component`.
+    is `part_of` another component.
     """
 
     name: str
@@ -22,10 +22,20 @@ class Memory:
     entry_bytes: int = 1
     word_bytes: int = 1
     actions: tuple[tuple[str, str], ...] = ()
-    component: str  # of energy and area, whose it is
+    part_of: str | None = None  # component of energy and area; None is one of its own
     label: str = ""  # in tables and reports, where "" is not shown
-    short: str = ""  # its label where room is scarce
+    short_label: str | None = None  # where room is scarce
     addressed: bool = True  # by instructions; of others a machine may have none, a size of 0
+
+    @property
+    def component(self) -> str:
+        """The component of energy and area whose it is."""
+        return self.part_of or self.name
+
+    @property
+    def short(self) -> str:
+        """Its label where room is scarce."""
+        return self.short_label or self.label
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -56,30 +66,24 @@ SCRATCHPAD = Memory(
     size="scratchpad_bytes",
     banks="scratchpad_banks",
     actions=(("read", "scratchpad_reads"), ("write", "scratchpad_writes")),
-    component="scratchpad",
     label="scratchpad",
-    short="scratchpad",
 )
 ACCUMULATOR = Memory(
     name="accumulator",
     size="accumulator_bytes",
     banks="accumulator_banks",
     word_bytes=4,  # int32
-    actions=(
-        ("read", "accumulator_reads"),
-        ("write", "accumulator_writes"),
-        ("add", "accumulator_adds"),
-    ),
-    component="accumulator",
+    actions=(("read", "accumulator_reads"), ("write", "accumulator_writes"),
+             ("add", "accumulator_adds")),
     label="accumulator",
-    short="acc.",
-)
+    short_label="acc.",
+)  # fmt: skip
 PARAMETERS = Memory(
     name="parameters",
     size="parameter_channels",
     entry_bytes=8,
     word_bytes=8,  # of the drain, per channel: int32 bias, 24-bit multiplier, 8-bit shift
-    component="requantize",
+    part_of="requantize",
 )
 
 MEMORIES = (SCRATCHPAD, ACCUMULATOR, PARAMETERS)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 from codesign.hw.errors import CodesignError
 from codesign.hw.platform.installation import install_command
+from codesign.hw.platform.processes import said_by
 
 OLDEST = (5, 36)  # of Verilator
 
@@ -311,16 +312,8 @@ def _output(command: Sequence[str], environment: Mapping[str, str] | None = None
 
 def _run(command: Sequence[str], verilator: Verilator, what: str) -> None:
     """Run a build step; its words go into the SimulatorError."""
-    done = subprocess.run(
-        command,
-        env=verilator.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if line.strip()]
+    status, lines = said_by(command, environment=verilator.environment())
+    if status:
         marked = [
             i for i, line in enumerate(lines) if re.search(r"%(Error|Warning)|\berror:", line)
         ]

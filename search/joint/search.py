@@ -111,7 +111,11 @@ def search(
     misses = Misses(problem.tables)  # of a search that has found nothing feasible yet
     if not done.feasible and len(past):
         misses.add(past, problem.tables.costs(past))
-    generations = _method(problem, settings, start, past, state)
+    generations = (
+        _evolve(problem, settings, start, past, state)
+        if settings.method == "nsga2"
+        else _enumerate(problem, settings, len(past))
+    )
     genes, snapshot = next(generations)
     while len(genes):
         room = settings.budget - done.evaluated
@@ -138,18 +142,6 @@ def search(
 Asked = tuple[Genes, dict[str, Any]]  # candidates, and the state that they were asked from
 Told = tuple[Floats, Floats]  # objectives and violation
 Generations = Generator[Asked, Told, None]
-
-
-def _method(
-    problem: Problem,
-    settings: Settings,
-    start: Genes | None,
-    past: Genes,
-    state: dict[str, Any] | None,
-) -> Generations:
-    if settings.method == "nsga2":
-        return _evolve(problem, settings, start, past, state)
-    return _enumerate(problem, settings, len(past))
 
 
 def _evolve(

@@ -23,9 +23,7 @@ L2 = Memory(
     name="l2",
     size="l2_bytes",
     actions=(("read", "l2_reads"), ("write", "l2_writes")),
-    component="l2",
     label="L2",
-    short="L2",
     addressed=False,
 )
 """
@@ -48,7 +46,7 @@ def served_by_l2(counts: Ints, problem: Problem, config: HardwareConfig) -> None
 L2 = Extension(
     {
         "hw/machine/memories.py": [
-            ('component="requantize",\n)', ROW),
+            ('part_of="requantize",\n)', ROW),
             ("MEMORIES = (SCRATCHPAD, ACCUMULATOR, PARAMETERS)", "MEMORIES = (*MEMORIES, L2)\n"),
         ],
         "hw/machine/config.py": [

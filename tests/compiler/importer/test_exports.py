@@ -60,14 +60,7 @@ class Case:
     rms: bool = False
 
 
-_BERT = {
-    "hidden_size": D,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "intermediate_size": FEED_FORWARD,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": POSITIONS,
-}
+_BERT = torch_export.bert_sizes(LAYERS, HEADS, D, FEED_FORWARD, VOCABULARY, POSITIONS)
 
 
 def _bert(tf: Any, options: dict[str, str]) -> Any:

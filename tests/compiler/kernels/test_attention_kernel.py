@@ -6,7 +6,6 @@ the operands: clamp(clamp(Q.K^T + bias).V). Every address, buffer turn and ragge
 
 from dataclasses import replace
 
-import machine_model
 import numpy as np
 import pytest
 from attention_problems import mappings, problems
@@ -25,6 +24,7 @@ from kernel_checks import (
     saturate,
     without,
 )
+from machine_model import WIDER as SMALL
 from machine_model import (
     Fault,
     check_hazards,
@@ -146,13 +146,6 @@ def test_many_kernels(
     check(*case, seed)
 
 
-SMALL = replace(
-    machine_model.SMALL,
-    scratchpad_bytes=4096,
-    scratchpad_banks=16,
-    accumulator_bytes=4096,
-    accumulator_banks=8,
-)
 LARGE = replace(SMALL, scratchpad_bytes=1 << 14, accumulator_bytes=1 << 14)
 
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-import machine_model
 import pytest
 from kernel_checks import rewritten
+from machine_model import WIDER
 from operator_graphs import encoder_layer, graph_of
 
 from codesign.compiler.kernels.attention_kernel import (
@@ -33,15 +33,7 @@ from codesign.hw.machine.program import (
     unroll,
 )
 
-SMALL = replace(
-    machine_model.SMALL,
-    name="small",
-    scratchpad_bytes=4096,
-    scratchpad_banks=16,
-    accumulator_bytes=4096,
-    accumulator_banks=8,
-    bus_bytes=4,
-)
+SMALL = replace(WIDER, name="small", bus_bytes=4)
 
 
 def tiny_program() -> Program:

@@ -2,6 +2,8 @@
 the timing model, for every instruction.
 """
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -69,16 +71,13 @@ def test_random_back_pressure(config: HardwareConfig, data: st.DataObject) -> No
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("check", [check_instructions, check_kernels])
 @ALL_CONFIGS
 @LONG
 @given(data=st.data())
-def test_many_random_instructions(config: HardwareConfig, data: st.DataObject) -> None:
-    check_instructions(config, data)
-
-
-@pytest.mark.long
-@ALL_CONFIGS
-@LONG
-@given(data=st.data())
-def test_many_compiled_kernels(config: HardwareConfig, data: st.DataObject) -> None:
-    check_kernels(config, data)
+def test_many(
+    check: Callable[[HardwareConfig, st.DataObject], None],
+    config: HardwareConfig,
+    data: st.DataObject,
+) -> None:
+    check(config, data)

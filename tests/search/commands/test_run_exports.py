@@ -26,13 +26,7 @@ pytestmark = [
 LAYERS, HEADS, D, FEED_FORWARD, VOCABULARY, POSITIONS, SEQ = 2, 4, 32, 64, 97, 40, 16
 LEAST_DB = 25.0
 IDS, MASK, TYPES = "input_ids", "attention_mask", "token_type_ids"
-SIZES = {
-    "hidden_size": D,
-    "num_hidden_layers": LAYERS,
-    "num_attention_heads": HEADS,
-    "intermediate_size": FEED_FORWARD,
-    "vocab_size": VOCABULARY,
-    "max_position_embeddings": POSITIONS,
+SIZES = torch_export.bert_sizes(LAYERS, HEADS, D, FEED_FORWARD, VOCABULARY, POSITIONS) | {
     "initializer_range": 0.1,  # activations of ordinary range from random weights
 }
 NARROW = {"embedding_size": 16}

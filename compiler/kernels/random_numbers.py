@@ -18,10 +18,6 @@ from codesign.hw.machine.functions import FUNCTION
 INT8 = math.sqrt((256**2 - 1) / 12)  # standard deviation of a random int8
 MASKED = -(1 << 30)  # bias of a key that a mask hides
 
-# What the standard deviation of v is to be before each function: of softmax, scores spread over two
-# octaves.
-SPREAD = {"gelu": 1500, "softmax": 2048, "layernorm": 3000, "rmsnorm": 3000}
-OUTPUT_SPREAD = 45  # of an int8 without a function
 # What a value of 1 behind a function becomes, in int8; of n probabilities, their mean.
 OUTPUT, MEAN_PROBABILITY = 40, 8
 PROBABILITY = 16  # root mean square of the int8 probabilities that follow
@@ -39,7 +35,7 @@ class Draw:
         self, function: str, spread: float, rows: int, columns: int, scales: tuple[int, int]
     ) -> Numbers:
         """Numbers of a drain of rows x columns."""
-        first = self.factor(SPREAD.get(function, OUTPUT_SPREAD) / spread)
+        first = self.factor(FUNCTION[function].spread / spread)
         of = FUNCTION[function]
         last = self.factor(of.value_scale * (MEAN_PROBABILITY * columns if of.masked else OUTPUT))
         causal = of.masked and rows <= columns and bool(self.rng.integers(2))
@@ -64,7 +60,7 @@ class Draw:
         mask of lanes, some signs.
         """
         lanes = self._lanes(columns)
-        largest, shift = dyadic(SPREAD.get(function, OUTPUT_SPREAD) / spread)
+        largest, shift = dyadic(FUNCTION[function].spread / spread)
         drop = self.rng.integers(0, 6, lanes)
         multiplier = (self.rng.uniform(0.5, 1, lanes) * largest).astype(np.int64) >> drop
         bias = self.rng.normal(0, spread / 4, lanes).astype(np.int64)

@@ -44,6 +44,7 @@ class DrainFunction:
     # What one unit stands for, before and behind; None: it does not matter.
     input_scale: float | None = None
     value_scale: float = 1.0
+    spread: int = 45  # standard deviation of values before it that use its range, for checks
     # Of a function of whole rows: its passes, and slots from a row's statistics to its output.
     passes: tuple[Pass, ...] = ("output",)
     latency: int = 0
@@ -87,6 +88,7 @@ DRAIN_FUNCTIONS = (
         lambda v, valid, columns: arithmetic.gelu(v),
         input_scale=arithmetic.GELU_INPUT_SCALE,
         value_scale=arithmetic.GELU_SCALE,
+        spread=1500,
         element_events={"gelu": 1},
         host="gelu",
     ),
@@ -95,6 +97,7 @@ DRAIN_FUNCTIONS = (
         lambda v, valid, columns: arithmetic.softmax(v, valid),
         input_scale=arithmetic.SOFTMAX_INPUT_SCALE,
         value_scale=arithmetic.SOFTMAX_SCALE,
+        spread=2048,  # two octaves
         passes=("maximum", "statistics", "output"),
         latency=13,
         element_events={"compare": 1, "exp": 2, "normalize": 1},
@@ -106,6 +109,7 @@ DRAIN_FUNCTIONS = (
         "layernorm",
         lambda v, valid, columns: arithmetic.layernorm(v, columns, arithmetic.inverse(columns)),
         value_scale=arithmetic.NORM_SCALE,
+        spread=3000,
         passes=("statistics", "output"),
         latency=24,
         element_events=_NORM_ELEMENTS,
@@ -119,6 +123,7 @@ DRAIN_FUNCTIONS = (
         "rmsnorm",
         lambda v, valid, columns: arithmetic.rmsnorm(v, columns),
         value_scale=arithmetic.NORM_SCALE,
+        spread=3000,
         passes=("statistics", "output"),
         latency=24,
         element_events=_NORM_ELEMENTS,

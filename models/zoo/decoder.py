@@ -163,6 +163,21 @@ class DecoderConfig(TextConfig):
         return ("heads",), ("d_ff",)
 
     @classmethod
+    def kernel_names(cls) -> Mapping[str, str]:
+        """Projections by name; attention may be one kernel or several."""
+        return {
+            "attention.query": "qkv",
+            "attention.key": "qkv",
+            "attention.value": "qkv",
+            "attention.output": "attention output",
+            "attention.scores": "attention",
+            "attention.context": "attention",
+            "ffn.up": "ffn up",
+            "ffn.down": "ffn down",
+            "head": "lm head",
+        }
+
+    @classmethod
     def wrong_choices(cls, choices: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         """Widths that twelve heads do not share, and more heads than those."""
         for width in choices["d_model"]:

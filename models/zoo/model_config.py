@@ -82,6 +82,11 @@ class ModelConfig(ABC):
         return (layered,) if layered else ()
 
     @classmethod
+    def kernel_names(cls) -> Mapping[str, str]:
+        """What kernels compute, by how their names begin within a layer; of others it is their kind."""
+        return {}
+
+    @classmethod
     def wrong_choices(cls, choices: Mapping[str, tuple[int, ...]]) -> Iterator[str]:
         """Yield what of the choices of a space no network can have; sizes are checked already."""
         yield from ()

@@ -29,17 +29,16 @@ def front_table(
     )
     costs = [cost for cost in COSTS.values() if cost.mapped or cost.name in minimize]
     shown = [_scaled([cost.of(p) for p in front], cost) for cost in costs]
-    headers = [("", ""), (label, ""), ("L", ""), ("d_model", ""), ("heads", ""), ("d_ff", ""),
+    axes = front[0].axes
+    headers = [("", ""), (label, ""),
+               *(("L" if axis.scope == "depth" else axis.name, "") for axis in axes),
                ("machine", f"mesh, {', '.join(memory.short for memory in SHOWN)}, bus"),
                *((cost.within, unit) for cost, (_, unit) in zip(costs, shown, strict=True))]  # fmt: skip
     cells = [
         [
             str(p.point),
             f"{p.perplexity:.2f}",
-            str(p.layers),
-            str(p.d_model),
-            _each(p.heads),
-            _each(p.d_ff),
+            *(_each(p.on(axis)) for axis in axes),
             _machine(p),
             *(texts[k] for texts, _ in shown),
         ]
@@ -83,9 +82,8 @@ def _one(value: float, unit: str) -> str:
     return f"{significant(value * factor)} {symbol}{unit}"
 
 
-def _each(values: str) -> str:
-    distinct = set(values.split(","))
-    return distinct.pop() if len(distinct) == 1 else values
+def _each(values: Sequence[int]) -> str:
+    return str(values[0]) if len(set(values)) == 1 else ",".join(map(str, values))
 
 
 def _machine(p: FrontPoint) -> str:

@@ -17,6 +17,8 @@ from codesign.hw.errors import CodesignError, ConfigError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.text import said
+from codesign.models.zoo.axes import Axis, depth_axis
+from codesign.models.zoo.families import SEARCHED
 from codesign.search.joint.search import Settings
 from codesign.search.joint.search_records import (
     BASELINE_FILE,
@@ -34,7 +36,7 @@ from codesign.search.runs.records import (
     read_record,
     read_records,
 )
-from codesign.search.space.networks import Shape, SpaceError
+from codesign.search.space.networks import DEFAULT_FAMILY, Shape, SpaceError
 from codesign.search.space.quality import Quality, load_quality
 from codesign.search.space.space import Genes, SearchSpace
 from codesign.search.space.space_file import space_of
@@ -57,6 +59,11 @@ class RunFiles:
         """What decided the results."""
         found: Mapping[str, Any] = self.run["inputs"]
         return found
+
+    @property
+    def network_axes(self) -> tuple[Axis, ...]:
+        """The axes of the family of its networks."""
+        return self.front[0].axes
 
 
 @dataclass(frozen=True)
@@ -126,15 +133,26 @@ def read_run(path: Path) -> RunFiles:
         raise RunError(f"{path} is no folder: {_RUN}")
     run = _needed(path, RUN_FILE, read_document(path / RUN_FILE))
     with refuse_damage(path / RUN_FILE, RunError, REMEDY):
-        _Kept(RUN_FILE, run).value("inputs", dict)
+        family = _family(_Kept(RUN_FILE, run).value("inputs", dict))
     file = path / f"{FRONT}.parquet"
-    front = _needed(path, file.name, read_records(file, front_point_type()))
+    front = _needed(path, file.name, read_records(file, front_point_type(family)))
     if not front:
         raise RunError(f"{file} has no points: search a wider space")
     with refuse_damage(file, RunError, REMEDY):
         for number, point in enumerate(front, 1):
             _require_layers(point, f"row {number}")
     return RunFiles(path, run, tuple(front))
+
+
+def _family(inputs: Mapping[str, Any]) -> str:
+    """The family of the networks of a run; raises ValueError for one that is not known."""
+    found: Any = inputs
+    for name in ("space", "transformer"):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    family = found.get("family", DEFAULT_FAMILY) if isinstance(found, Mapping) else DEFAULT_FAMILY
+    if not isinstance(family, str) or family not in SEARCHED:
+        raise ValueError(f"its networks are of an unknown family, {said(family)}")
+    return family
 
 
 def _needed(path: Path, name: str, found: Found | None) -> Found:
@@ -146,15 +164,15 @@ def _needed(path: Path, name: str, found: Found | None) -> Found:
 
 
 def _require_layers(point: FrontPoint, where: str) -> None:
-    """Raise ValueError for a Transformer that does not say a value a layer."""
-    for name in ("heads", "d_ff"):
+    """Raise ValueError for a network that does not say a value a layer."""
+    depth = depth_axis(point.axes)
+    for name in (axis.name for axis in point.axes if axis.scope == "layer"):
         value = getattr(point, name)
         if not re.fullmatch(r"\d{1,9}(,\d{1,9})*", value):
             raise ValueError(f"{where}: {name} is {said(value)} but must be numbers with commas")
-        if value.count(",") + 1 != point.layers:
-            raise ValueError(
-                f"{where}: {name} is {said(value)} but there are {point.layers} layers"
-            )
+        layers = 1 if depth is None else getattr(point, depth.name)
+        if value.count(",") + 1 != layers:
+            raise ValueError(f"{where}: {name} is {said(value)} but there are {layers} layers")
 
 
 def open_run(path: Path) -> FinishedRun:

@@ -5,7 +5,7 @@ full evaluation must agree exactly, or the run stops with an error.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from typing import Any
@@ -83,6 +83,7 @@ def collect(
     genes, perplexity = genes[order], perplexity[order]
     full = [_full(problem, row) for row in genes]
     space, is_proxy = problem.space, problem.quality.is_proxy
+    names = space.transformer.kind.kernel_names()
     front = [
         front_point(space, space.shape(row), number, float(p), is_proxy, result)
         for number, (row, p, result) in enumerate(zip(genes, perplexity, full, strict=True))
@@ -91,7 +92,7 @@ def collect(
         front,
         len(done.archive.genes),
         genes,
-        [entry for number, result in enumerate(full) for entry in _spending(number, result)],
+        [entry for number, result in enumerate(full) for entry in _spending(number, result, names)],
         list(_heatmap(problem, genes, front, done.evaluated // HEAT_SHARE, pricing)),
         _robustness(front, problem.minimize),
         _baseline(problem, done),
@@ -155,7 +156,7 @@ def front_point(
     shown: dict[str, Any] = {name: told(value) for name, value in shape.values}
     costs = cost_columns(result)
     priced = costs_of(costs["energy_j"], costs["latency_s"], costs["area_mm2"])
-    return front_point_type()(
+    return front_point_type(space.transformer.family)(
         point=number,
         **shown,
         perplexity=perplexity,
@@ -176,36 +177,26 @@ def told(value: int | tuple[int, ...]) -> int | str:
 # -- What a point spends -----------------------------------------------------------------------------
 
 
-def _spending(number: int, result: Result) -> Iterator[Spending]:
-
-    for kind in dict.fromkeys(map(kernel_kind, result.kernels)):
-        kernels = [kernel for kernel in result.kernels if kernel_kind(kernel) == kind]
+def _spending(number: int, result: Result, names: Mapping[str, str]) -> Iterator[Spending]:
+    kinds = [kernel_kind(kernel, names) for kernel in result.kernels]
+    for kind in dict.fromkeys(kinds):
+        kernels = [one for one, its in zip(result.kernels, kinds, strict=True) if its == kind]
         cycles = sum(kernel.cycles for kernel in kernels)
         events = np.sum([kernel.events for kernel in kernels], axis=0)
         for component, joules in breakdown(result.table, events, cycles).items():
             yield Spending(number, kind, component, cycles, float(joules[1]))
 
 
-def kernel_kind(kernel: KernelResult) -> str:
-    """What part of a Transformer a kernel computes."""
-    name = re.sub(r"^layer\d+\.", "", kernel.name)
+def kernel_kind(kernel: KernelResult, names: Mapping[str, str]) -> str:
+    """What part of a network a kernel computes, by the `names` of its family (`kernel_names`)."""
     if kernel.kind == "host":
         return "host"
-    for prefix, kind in (
-        ("attention.query", "qkv"),
-        ("attention.key", "qkv"),
-        ("attention.value", "qkv"),
-        ("attention.output", "attention output"),
-        ("ffn.up", "ffn up"),
-        ("ffn.down", "ffn down"),
-    ):
+    name = re.sub(r"^layer\d+\.", "", kernel.name)
+    for prefix, kind in names.items():
         if name.startswith(prefix):
             return kind
-    if kernel.kind in ("attention", "softmax") or name.startswith(
-        ("attention.scores", "attention.context")
-    ):
-        return "attention"
-    return {"layernorm": "norm", "matmul": "lm head"}.get(kernel.kind, kernel.kind)
+    kinds = {"layernorm": "norm", "softmax": "attention"}
+    return kinds.get(kernel.kind, kernel.kind)
 
 
 # -- Other machines for the winners ------------------------------------------------------------------

@@ -7,9 +7,12 @@ a record here has a column all the same: `front_point_type` and its like add one
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, make_dataclass
 from functools import cache
-from typing import TypeVar
+from typing import Any, ClassVar
 
+from codesign.models.zoo.axes import Axis
+from codesign.models.zoo.families import SEARCHED
 from codesign.search.joint.objectives import COSTS
+from codesign.search.space import networks
 
 FRONT, SPENDING, HEATMAP, ROBUSTNESS = "front", "spending", "heatmap", "robustness"
 GENERATIONS, VERIFICATION, TWO_STAGE = "generations", "verification", "two_stage"
@@ -22,18 +25,20 @@ SPACE_FILE, REPORT_FILE = "space.toml", "report.html"
 ENERGIES = ("low", "nominal", "high")  # the tables that points are ranked under
 HEAT_AXES = ("dim", "scratchpad_bytes", "accumulator_bytes", "bus_bytes")
 
-Kind = TypeVar("Kind")
+
+@dataclass(frozen=True)
+class _Numbered:
+    """A point of a front."""
+
+    point: int
 
 
 @dataclass(frozen=True)
-class FrontPoint:
-    """One Transformer on one machine."""
+class FrontPoint(_Numbered):
+    """One network on one machine. Behind its number stand the values on the axes of its family."""
 
-    point: int
-    layers: int
-    d_model: int
-    heads: str
-    d_ff: str
+    axes: ClassVar[tuple[Axis, ...]] = ()
+
     perplexity: float
     perplexity_is_proxy: bool
     model: str
@@ -62,10 +67,10 @@ class FrontPoint:
     power_w: float
     parameters: int
 
-
-def each(column: str) -> list[int]:
-    """The values of a column that has one a layer, with commas."""
-    return list(map(int, column.split(",")))
+    def on(self, axis: Axis) -> list[int]:
+        """The network's value on an axis, or on a layer axis its values, one a layer."""
+        column = getattr(self, axis.name)
+        return list(map(int, column.split(","))) if axis.scope == "layer" else [column]
 
 
 @dataclass(frozen=True)
@@ -174,19 +179,42 @@ class PointCheck:
     difference: str
 
 
-def front_point_type() -> type[FrontPoint]:
-    """A point of a front, with a column for every objective."""
-    return _with_columns(FrontPoint, _missing(FrontPoint, COSTS))
+def front_point_type(family: str = networks.DEFAULT_FAMILY) -> type[FrontPoint]:
+    """A point of a front of a family, with a column for each of its axes and for every objective.
+
+    On a layer axis a column holds the values of all layers with commas between.
+    """
+    kind: Any = _of_family(SEARCHED[family].axes())
+    made: type[FrontPoint] = _with_columns(kind, _missing(kind, COSTS))
+    return made
+
+
+@cache
+def _of_family(axes: tuple[Axis, ...]) -> type[FrontPoint]:
+    columns = [(axis.name, str if axis.scope == "layer" else int) for axis in axes]
+    valued = make_dataclass(
+        "Valued", columns, bases=(_Numbered,), frozen=True, namespace={"__module__": __name__}
+    )
+    made: type[FrontPoint] = make_dataclass(
+        FrontPoint.__name__,
+        [],
+        bases=(FrontPoint, valued),
+        frozen=True,
+        namespace={"__module__": __name__, "axes": axes},
+    )
+    return made
 
 
 def heat_cell_type() -> type[HeatCell]:
     """A cell of a heat map, with a column for every objective that is mapped."""
-    return _with_columns(HeatCell, _missing(HeatCell, _mapped()))
+    made: type[HeatCell] = _with_columns(HeatCell, _missing(HeatCell, _mapped()))
+    return made
 
 
 def baseline_type() -> type[Baseline]:
     """A baseline, with a value for every objective that is mapped."""
-    return _with_columns(Baseline, _missing(Baseline, _mapped()))
+    made: type[Baseline] = _with_columns(Baseline, _missing(Baseline, _mapped()))
+    return made
 
 
 def _mapped() -> list[str]:
@@ -199,12 +227,11 @@ def _missing(kind: type, columns: Iterable[str]) -> tuple[str, ...]:
 
 
 @cache
-def _with_columns(kind: type[Kind], columns: tuple[str, ...]) -> type[Kind]:
+def _with_columns(kind: Any, columns: tuple[str, ...]) -> Any:
     """`kind` with columns of numbers that a run may lack: an objective is younger than some runs."""
     if not columns:
         return kind
     more = [(name, float | None, None) for name in columns]
-    made: type[Kind] = make_dataclass(
+    return make_dataclass(
         kind.__name__, more, bases=(kind,), frozen=True, namespace={"__module__": __name__}
     )
-    return made

@@ -10,9 +10,10 @@ from typing import Any
 
 from codesign.hw.machine.memories import SHOWN, Memory
 from codesign.hw.sizes import format_size
+from codesign.models.zoo.axes import Axis
 from codesign.search.joint.objectives import COSTS, OBJECTIVES
 from codesign.search.joint.published import PUBLISHED_SOURCE
-from codesign.search.joint.search_records import FrontPoint, each
+from codesign.search.joint.search_records import FrontPoint
 from codesign.search.report.data import SearchRun, winners
 from codesign.search.report.strategies import strategy_rows
 from codesign.search.terminal.figures import count_text, prefix, significant, times_less
@@ -20,10 +21,6 @@ from codesign.search.terminal.figures import count_text, prefix, significant, ti
 _COSTS = "Cost and use"
 # What of a space is said, and how; of a length-one list too.
 _SPACE = {
-    "transformer": {
-        "layers": "{} layers", "d_model": "width d {}", "heads": "{} heads in each layer",
-        "d_ff": "FFN width {} in each layer", "sequence": "sequence length {}",
-    },
     "hardware": {
         "dim": "mesh side {} PEs", **{memory.size: f"{memory.label} {{}} bytes" for memory in SHOWN},
         "bus_bytes": "bus {} bytes a cycle", "technology_nm": "{} nm",
@@ -95,9 +92,8 @@ def metrics(run: SearchRun) -> dict[str, Metric]:
 
 
 def architecture(point: FrontPoint) -> str:
-    """Return the Transformer of a point in one line."""
-    heads, d_ff = _alike(each(point.heads)), _alike(each(point.d_ff))
-    return f"{point.layers} layers, d {point.d_model}, heads {heads}, FFN {d_ff}"
+    """Return the network of a point in one line."""
+    return ", ".join(axis.phrase.format(_alike(point.on(axis))) for axis in point.axes)
 
 
 def machine(point: FrontPoint) -> str:
@@ -141,7 +137,7 @@ def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
     costs = {key: _cost(key, metric) for key, metric in axes.items()}
     first = [_Column("", "point", "", lambda p: str(p.point), lambda p: p.point)]
     first += [costs.pop("perplexity"), costs.pop("edp_js")]
-    columns = [*first, *_transformer_columns(), *_machine_columns(run)]
+    columns = [*first, *_network_columns(run), *_machine_columns(run)]
     edp = axes["edp_js"]
     columns.append(
         _Column(
@@ -181,15 +177,17 @@ def _cost(key: str, metric: Metric) -> _Column:
     )  # fmt: skip
 
 
-def _transformer_columns() -> list[_Column]:
-    made = (
-        ("layers", "", lambda p: str(p.layers), lambda p: p.layers),
-        ("d_model", "", lambda p: str(p.d_model), lambda p: p.d_model),
-        ("heads", "per layer", lambda p: _alike(each(p.heads)), lambda p: sum(each(p.heads))),
-        ("FFN", "per layer", lambda p: _alike(each(p.d_ff)), lambda p: sum(each(p.d_ff))),
-        ("params", "M", lambda p: significant(p.parameters / 1e6), lambda p: p.parameters),
-    )
-    return [_Column("Transformer", *column) for column in made]
+def _network_columns(run: SearchRun) -> list[_Column]:
+    def on(axis: Axis) -> _Column:
+        unit = "per layer" if axis.scope == "layer" else ""
+        return _Column("Transformer", axis.label, unit, lambda p: _alike(p.on(axis)),
+                       lambda p: sum(p.on(axis)))  # fmt: skip
+
+    def parameters(point: FrontPoint) -> str:
+        return significant(point.parameters / 1e6)
+
+    last = _Column("Transformer", "params", "M", parameters, lambda p: p.parameters)
+    return [*map(on, run.network_axes), last]
 
 
 def _machine_columns(run: SearchRun) -> list[_Column]:
@@ -320,7 +318,9 @@ def searched(run: SearchRun) -> list[tuple[str, str]]:
     """Return what the space holds: a name, and its choices in words."""
     space = run.inputs.get("space") or {}
     found = []
-    for part, names in _SPACE.items():
+    texts = {axis.name: axis.text for axis in run.network_axes}
+    network = {"transformer": {**texts, "sequence": "sequence length {}"}}
+    for part, names in (network | _SPACE).items():
         values = space.get(part) or {}
         said = [
             say.format(_choices(values[key], key)) for key, say in names.items() if values.get(key) not in (None, "none")

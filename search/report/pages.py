@@ -7,6 +7,7 @@ leaves the form to the templates.
 import itertools
 import json
 import shlex
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from codesign.hw.machine.memories import SHOWN
 from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.text import printable
+from codesign.models.zoo.axes import Axis
 from codesign.search.joint.objectives import COSTS
 from codesign.search.joint.published import PUBLISHED_SOURCE
-from codesign.search.joint.search_records import FrontPoint, each
+from codesign.search.joint.search_records import FrontPoint
 from codesign.search.joint.winners import KNEE, LEAST_EDP
 from codesign.search.report import charts, content
 from codesign.search.report.data import Record, SearchRun, read_search, winners
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _DRAWN = (
-    "point", "layers", "d_model", "heads", "d_ff", "perplexity", "perplexity_is_proxy", "dim",
+    "perplexity", "perplexity_is_proxy", "dim",
     *(memory.size for memory in SHOWN), *(memory.banks for memory in SHOWN if memory.banks), "bus_bytes",
     "clock_hz", "technology_nm", "latency_s", "energy_j", "energy_low_j", "energy_high_j", "edp_js",
     "edp_low_js", "edp_high_js", "area_mm2", "power_w", "utilization",
@@ -107,6 +109,7 @@ def _said(run: SearchRun) -> dict[str, Any]:
         "ranks_text": charts.robustness_text(ranks) if ranks else [],
         "command": _command(run),
         "settings": _settings(run),
+        "network": _network(run),
         "data": _embedded(_data(run, axes, drawn, maps, parts, ranks)),
     }
 
@@ -137,7 +140,9 @@ def _data(
         "roles": roles,
         "selected": roles.get(KNEE, roles[LEAST_EDP]),
         "limits": {
-            name: max(max(each(getattr(p, name))) for p in run.front) for name in ("heads", "d_ff")
+            axis.name: max(max(p.on(axis)) for p in run.front)
+            for axis in run.network_axes
+            if axis.scope == "layer"
         },
         "curves": drawn,
         "twoStage": charts.two_stage(run, content.start_axes(run, axes)),
@@ -150,8 +155,31 @@ def _data(
 
 def _drawn(point: FrontPoint) -> Record:
     """What the script draws of a point: its lists as numbers, and every objective."""
-    found = {key: getattr(point, key) for key in dict.fromkeys((*_DRAWN, *COSTS))}
-    return found | {"heads": each(point.heads), "d_ff": each(point.d_ff)}
+    values = {
+        axis.name: point.on(axis) if axis.scope == "layer" else point.on(axis)[0]
+        for axis in point.axes
+    }
+    costs = {key: getattr(point, key) for key in dict.fromkeys((*_DRAWN, *COSTS))}
+    return {"point": point.point, **values, **costs}
+
+
+def _network(run: SearchRun) -> Record:
+    """How the script tells networks: JavaScript between backquotes, and whether it draws them."""
+
+    def words(axes: Iterable[Axis]) -> str:
+        return ", ".join(
+            axis.phrase.format(
+                f'${{p.{axis.name}.join(" ")}}' if axis.scope == "layer" else f"${{p.{axis.name}}}"
+            )
+            for axis in axes
+        )
+
+    axes = run.network_axes
+    return {
+        "words": words(axes),
+        "own_words": words(axis for axis in axes if axis.scope != "layer"),
+        "is_transformer": {"layers", "d_model", "heads", "d_ff"} <= {axis.name for axis in axes},
+    }
 
 
 def _embedded(document: Record) -> str:

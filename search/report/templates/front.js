@@ -191,6 +191,6 @@ function tooltip(p, xKey, yKey) {
   return [
     el("b", {}, `Point ${p.point}`),
     ...keys.map((key) => el("div", {}, `${run.metrics[key].label} ${amount(p, key).replace(" (proxy)", "")}`)),
-    el("div", {}, `${p.layers} layers, d ${p.d_model}, ${p.dim}×${p.dim} mesh`),
+    el("div", {}, `{{ network.own_words | safe }}, ${p.dim}×${p.dim} mesh`),
   ];
 }

@@ -30,7 +30,7 @@ function machine(p) {
 }
 
 function architecture(p) {
-  return `${p.layers} layers, d ${p.d_model}, heads ${p.heads.join(" ")}, FFN ${p.d_ff.join(" ")}`;
+  return `{{ network.words | safe }}`;
 }
 
 function describe(p) {

@@ -1,6 +1,7 @@
 """The records of a search's run: what is written is what is read, and a run has one reader."""
 
 import re
+from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ EDAP = Objective("edap", "edap", "EDAP", "J·s·mm²", lambda e, t, a: e * t * a
 
 def test_an_objective_is_a_column_without_being_a_field(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of an older run it is empty."""
-    types = (front_point_type, heat_cell_type, baseline_type)
+    types: list[Callable[[], Any]] = [front_point_type, heat_cell_type, baseline_type]
     assert {field.name for field in fields(front_point_type())} >= set(COSTS)
     before = [kind() for kind in types]
     monkeypatch.setitem(COSTS, "edap", EDAP)

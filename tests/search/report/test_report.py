@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import report_run
 
+from codesign.models.zoo.decoder import DecoderConfig
 from codesign.search.cli import app
 from codesign.search.commands import search_plots
 from codesign.search.pricing import plots
@@ -51,6 +52,9 @@ class Page(html.parser.HTMLParser):
     def handle_data(self, data: str) -> None:
         if not self._within:
             self.text += data
+
+
+LAYERS, _, HEADS, _ = DecoderConfig.axes()
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +232,7 @@ def test_what_won_and_why_is_said(whole: Path, form: str) -> None:
     ]
     dram = sum(r["energy_j"] for r in spent if r["component"] == "dram") / knee.energy_j
     for said in (
-        f"The knee, point {knee.point}: {knee.layers} layers",
+        f"The knee, point {knee.point}: {knee.on(LAYERS)[0]} layers",
         f"of 2.000 mm² ({100 * area / 2:.0f} %)", f"dram {100 * dram:.0f} %",
         f"of {len(rows)} points stay on the front and",
     ):  # fmt: skip
@@ -246,7 +250,7 @@ def test_quality_edp_and_the_transformer_are_the_first_columns(whole: Path) -> N
     names = [name for name, _ in table.columns]
     assert names[:7] == ["point", "Perplexity (proxy)", "EDP", "layers", "d_model", "heads", "FFN"]
     assert table.spans == [("", 3), ("Transformer", 5), ("Machine", 4), ("Cost and use", len(names) - 12)]  # fmt: skip
-    alike, mixed = (next(r for r, p in zip(table.rows, run.front, strict=True) if len(set(p.heads.split(","))) == n) for n in (1, 2))  # fmt: skip
+    alike, mixed = (next(r for r, p in zip(table.rows, run.front, strict=True) if len(set(p.on(HEADS))) == n) for n in (1, 2))  # fmt: skip
     assert alike[5] in ("4", "12") and mixed[5] == "4 12"
 
 

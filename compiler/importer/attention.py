@@ -50,19 +50,26 @@ def _attend(
     output = node.outputs[0]
     scores = _intermediate(emitter, f"{output}/scores", (heads.batch, heads.queries, heads.keys))
     weights = _intermediate(emitter, f"{output}/probabilities", emitter.shape(scores))
-    product = Matmul(
-        f"{node.name}/scores",
-        (query, key),
-        scores,
-        batch=heads.batch,
-        m=heads.queries,
-        k=heads.size,
-        n=heads.keys,
-        constant_b=False,
-        transposed_b=True,
-        shared=heads.shared,
-    )
-    emitter.emit(product, scores)
+
+    def product(
+        name: str, operands: tuple[str, str], k: int, n: int, into: str, transposed_b: bool = False
+    ) -> None:
+        """Of a matrix a head, whose rows are those of the queries."""
+        op = Matmul(
+            f"{node.name}/{name}",
+            operands,
+            into,
+            batch=heads.batch,
+            m=heads.queries,
+            k=k,
+            n=n,
+            constant_b=False,
+            transposed_b=transposed_b,
+            shared=heads.shared,
+        )
+        emitter.emit(op, into)
+
+    product("scores", (query, key), heads.size, heads.keys, scores, transposed_b=True)
     if node.attribute("softcap", 0.0):
         capped = _intermediate(emitter, f"{output}/capped", emitter.shape(scores))
         emitter.host(replace(node, name=f"{node.name}/softcap"), "tanh", [scores], capped)
@@ -80,18 +87,7 @@ def _attend(
     )
     softmax = emitter.masked(softmax, [emitter.pending("add", mask) for mask in masks if mask])
     emitter.emit(softmax, weights)
-    context = Matmul(
-        f"{node.name}/context",
-        (weights, value),
-        output,
-        batch=heads.batch,
-        m=heads.queries,
-        k=heads.keys,
-        n=heads.value_size,
-        constant_b=False,
-        shared=heads.shared,
-    )
-    emitter.emit(context, output)
+    product("context", (weights, value), heads.keys, heads.value_size, output)
 
 
 def _joined(emitter: Emitter, node: Node, past: str, new: str, index: int, count: int) -> str:

@@ -8,6 +8,7 @@ into bytes; then the neighbours whose union has the best score become one, again
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 from codesign.hw.errors import ModelError
 
@@ -29,8 +30,24 @@ def tokenizer_json(path: Path, vocabulary: int) -> str:
         for cut in range(1, len(token))
         if token[:cut] in number and token[cut:] in number
     ]
+    model = {
+        "type": "BPE",
+        "dropout": None,
+        "unk_token": SPECIAL[0],
+        "continuing_subword_prefix": None,
+        "end_of_word_suffix": None,
+        "fuse_unk": False,
+        "byte_fallback": True,
+        "vocab": number,
+        "merges": merges,
+    }
+    return json.dumps(_description(model), ensure_ascii=False, indent=1) + "\n"
+
+
+def _description(model: dict[str, Any]) -> dict[str, Any]:
+    """The document around the pairs that merge: a space before the text, <s> before the tokens."""
     begin = {"id": SPECIAL[1], "type_id": 0}
-    description = {
+    return {
         "version": "1.0",
         "truncation": None,
         "padding": None,
@@ -66,19 +83,8 @@ def tokenizer_json(path: Path, vocabulary: int) -> str:
                 {"type": "Strip", "content": " ", "start": 1, "stop": 0},
             ],
         },
-        "model": {
-            "type": "BPE",
-            "dropout": None,
-            "unk_token": SPECIAL[0],
-            "continuing_subword_prefix": None,
-            "end_of_word_suffix": None,
-            "fuse_unk": False,
-            "byte_fallback": True,
-            "vocab": number,
-            "merges": merges,
-        },
+        "model": model,
     }
-    return json.dumps(description, ensure_ascii=False, indent=1) + "\n"
 
 
 def _read(path: Path, vocabulary: int) -> tuple[list[str], list[float]]:

@@ -42,7 +42,8 @@ def functions(name: str) -> dict[str, int]:
 
 
 def test_files_are_short_but_for_those_named() -> None:
-    assert {name for name in PRODUCT if lines(name) > MOST_LINES} <= set(LONG_FILES)
+    long = {name for name in PRODUCT if lines(name) > MOST_LINES}
+    assert long <= set(LONG_FILES) <= set(PRODUCT)
     assert [name for name in TESTS if lines(name) > MOST_LINES_OF_TESTS] == []
 
 

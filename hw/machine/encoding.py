@@ -4,7 +4,7 @@ A word holds, from bit 0 up: the opcode, one counter of tokens to wait for and o
 each of three channels, then the operation's values, addresses and flags in the order of `isa.py`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from codesign.hw.machine.isa import (
     CHANNELS,
     DESTINATIONS,
     FUNCTIONS,
+    MAX_TOKENS,
     OPERATION,
     OPERATIONS,
     TARGETS,
@@ -22,12 +23,14 @@ from codesign.hw.machine.isa import (
     Operation,
 )
 from codesign.hw.machine.program import Issued
+from codesign.hw.machine.quantities import INSTRUCTION, Quantity, declarations, structure
 
-INSTRUCTION_BITS = 384
+INSTRUCTION_BITS = INSTRUCTION.bits
 OPCODE_BITS = 3
 TOKEN_BITS = 8
 TOKEN_PORTS = 3  # channels that end, and channels that begin, at one unit at most
 HEADER_BITS = OPCODE_BITS + 2 * TOKEN_PORTS * TOKEN_BITS
+HEADER = Quantity("header", HEADER_BITS)
 LANE_BITS = 32  # words travel as little-endian uint32 lanes
 LANES = INSTRUCTION_BITS // LANE_BITS
 
@@ -125,17 +128,13 @@ def _identifier(name: str) -> str:
     return f"{name}_" if name in ("local", "function") else name
 
 
-def _structure(operation: Operation) -> list[str]:
-    members = [(_identifier(f.name), f.bits, f.signed) for f in fields(operation)]
-    used = HEADER_BITS + sum(bits for _, bits, _ in members)
-    lines = ["  typedef struct packed {"]
-    if used < INSTRUCTION_BITS:
-        lines.append(f"    logic [{INSTRUCTION_BITS - used - 1}:0] unused;")
-    for name, bits, signed in reversed(members):
-        kind = "logic signed" if signed else "logic"
-        lines.append(f"    {kind} [{bits - 1}:0] {name};" if bits > 1 else f"    {kind} {name};")
-    lines += ["    header_t header;", f"  }} {operation.name}_t;", ""]
-    return lines
+def _structure(operation: Operation) -> Iterator[str]:
+    members = [("header", HEADER), *((_identifier(f.name), f.quantity) for f in fields(operation))]
+    left = INSTRUCTION_BITS - sum(quantity.bits for _, quantity in members)
+    if left:
+        members.append(("unused", Quantity("", left)))
+    yield from structure(f"{operation.name}_t", tuple(members))
+    yield ""
 
 
 def package() -> str:
@@ -146,7 +145,7 @@ def package() -> str:
         "",
         "package isa_pkg;",
         "",
-        f"  typedef logic [{INSTRUCTION_BITS - 1}:0] instruction_t;",
+        *declarations(),
         "",
         f"  typedef enum logic [{OPCODE_BITS - 1}:0] {{",
     ]
@@ -154,6 +153,7 @@ def package() -> str:
     lines.append(",\n".join(f"    {name} = {OPCODE_BITS}'d{code}" for name, code in names))
     lines += ["  } opcode_e;", ""]
     lines += _enumerations()
+    lines += _channels()
     for unit in UNITS:
         for kind, channels in (("WAIT", WAITS[unit]), ("SIGNAL", SIGNALS[unit])):
             labels = [f"{unit.upper()}_{kind}_{name.upper()}" for name in channels]
@@ -162,7 +162,8 @@ def package() -> str:
     lines += [
         "",
         "  // Counts of tokens, in the order of the enumerations above.",
-        f"  typedef logic [{TOKEN_PORTS - 1}:0][{TOKEN_BITS - 1}:0] tokens_t;",
+        f"  typedef logic [{TOKEN_BITS - 1}:0] token_count_t;",
+        f"  typedef token_count_t [{TOKEN_PORTS - 1}:0] tokens_t;",
         "",
         "  typedef struct packed {",
         "    tokens_t signals;",
@@ -176,6 +177,17 @@ def package() -> str:
             lines += _structure(operation)
     lines += ["endpackage", ""]
     return "\n".join(lines)
+
+
+def _channels() -> Iterator[str]:
+    """Every token channel, how many tokens it holds, and its name in lower case."""
+    yield f"  localparam int unsigned Channels = {len(CHANNELS)};"
+    yield f"  localparam int unsigned MaxTokens = {MAX_TOKENS};"
+    labels = ", ".join(channel.name.upper() for channel in CHANNELS)
+    yield f"  typedef enum logic [{(len(CHANNELS) - 1).bit_length() - 1}:0] {{"
+    yield f"    {labels}"
+    yield "  } channel_e;"
+    yield ""
 
 
 def _enumerations() -> list[str]:

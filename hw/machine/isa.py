@@ -8,9 +8,25 @@ tokens either when its sources are free again (`release`) or when its results ca
 from dataclasses import dataclass
 from typing import Literal
 
-from codesign.hw.machine.config import ADDRESS_BITS, PARAMETER_ADDRESS_BITS
 from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.memories import PARAMETERS
+from codesign.hw.machine.quantities import (
+    BLOCK_COUNT,
+    COLUMN_COUNT,
+    DIAGONAL,
+    DRAM_ADDRESS,
+    DRAM_STRIDE,
+    FLAG,
+    INVERSE,
+    LOCAL_ROW,
+    MULTIPLIER,
+    PARAMETER_ROW,
+    ROW_COUNT,
+    SCALE,
+    SHIFT,
+    TILE_SIZE,
+    Quantity,
+)
 
 UNITS = ("load", "execute", "drain")
 
@@ -45,12 +61,21 @@ PARAMETER_BYTES = PARAMETERS.word_bytes
 
 @dataclass(frozen=True)
 class Field:
-    """A field of an operation: its width in bits and what it says."""
+    """A field of an operation: the kind of its number and what it says."""
 
     name: str
-    bits: int
+    quantity: Quantity
     meaning: str
-    signed: bool = False
+
+    @property
+    def bits(self) -> int:
+        """Its width in a word."""
+        return self.quantity.bits
+
+    @property
+    def signed(self) -> bool:
+        """Whether it may be negative."""
+        return self.quantity.signed
 
 
 @dataclass(frozen=True)
@@ -69,11 +94,11 @@ class Operation:
     meaning: str
 
 
-_ROWS = Field("rows", 16, "rows per block")
-_BLOCKS = Field("blocks", 12, "blocks of dim columns")
-_DRAM = Field("dram", 40, "byte address in DRAM")
-_DRAM_STRIDE = Field("dram_stride", 32, "bytes from one block to the next in DRAM")
-_LOCAL_STRIDE = Field("stride", ADDRESS_BITS, "local rows from one block to the next")
+_ROWS = Field("rows", ROW_COUNT, "rows per block")
+_BLOCKS = Field("blocks", BLOCK_COUNT, "blocks of dim columns")
+_DRAM = Field("dram", DRAM_ADDRESS, "byte address in DRAM")
+_DRAM_STRIDE = Field("dram_stride", DRAM_STRIDE, "bytes from one block to the next in DRAM")
+_LOCAL_STRIDE = Field("stride", LOCAL_ROW, "local rows from one block to the next")
 
 # Where a mvin moves to, and a mvout from the drain: bytes of an element on its way.
 TARGET_BYTES = {
@@ -92,36 +117,40 @@ OPERATIONS = (
         "mvin",
         1,
         "load",
-        (_ROWS, _BLOCKS, Field("target", 2, "index into TARGETS")),
+        (_ROWS, _BLOCKS, Field("target", Quantity("", 2), "index into TARGETS")),
         (
             _DRAM,
             _DRAM_STRIDE,
-            Field("local", ADDRESS_BITS, "first local row"),
+            Field("local", LOCAL_ROW, "first local row"),
             _LOCAL_STRIDE,
-            Field("scale", 24, "factor of int8 values that enter the accumulator"),
+            Field("scale", SCALE, "factor of int8 values that enter the accumulator"),
         ),
-        (Field("accumulate", 1, "add to the accumulator rows instead of overwriting them"),),
+        (Field("accumulate", FLAG, "add to the accumulator rows instead of overwriting them"),),
         "DRAM to scratchpad, accumulator (scaled) or the drain's parameter memory",
     ),
     Operation(
         "preload",
         2,
         "execute",
-        (Field("rows", 8, "weight rows; the rest of the tile is zero"),),
-        (Field("local", ADDRESS_BITS, "scratchpad row of the first weight row"),),
-        (Field("transposed", 1, "rows enter from the west: the tile is used transposed"),),
+        (Field("rows", TILE_SIZE, "weight rows; the rest of the tile is zero"),),
+        (Field("local", LOCAL_ROW, "scratchpad row of the first weight row"),),
+        (Field("transposed", FLAG, "rows enter from the west: the tile is used transposed"),),
         "a dim x dim weight tile into the mesh's shadow registers",
     ),
     Operation(
         "compute",
         3,
         "execute",
-        (_ROWS, Field("depth", 8, "useful rows of the weight tile"), Field("width", 8, "columns")),
         (
-            Field("local", ADDRESS_BITS, "scratchpad row of the first A row"),
-            Field("accumulator", ADDRESS_BITS, "accumulator row of the first result"),
+            _ROWS,
+            Field("depth", TILE_SIZE, "useful rows of the weight tile"),
+            Field("width", TILE_SIZE, "columns"),
         ),
-        (Field("overwrite", 1, "replace the accumulator rows instead of adding to them"),),
+        (
+            Field("local", LOCAL_ROW, "scratchpad row of the first A row"),
+            Field("accumulator", LOCAL_ROW, "accumulator row of the first result"),
+        ),
+        (Field("overwrite", FLAG, "replace the accumulator rows instead of adding to them"),),
         "swap in the preloaded weights and stream rows of A through the mesh",
     ),
     Operation(
@@ -131,29 +160,35 @@ OPERATIONS = (
         (
             _ROWS,
             _BLOCKS,
-            Field("function", 3, "index into FUNCTIONS"),
-            Field("destination", 2, "index into DESTINATIONS"),
+            Field("function", Quantity("", 3), "index into FUNCTIONS"),
+            Field("destination", Quantity("", 2), "index into DESTINATIONS"),
         ),
         (
-            Field("accumulator", ADDRESS_BITS, "first accumulator row"),
+            Field("accumulator", LOCAL_ROW, "first accumulator row"),
             _LOCAL_STRIDE,
             _DRAM,
             _DRAM_STRIDE,
-            Field("local", ADDRESS_BITS, "first scratchpad row, when that is the destination"),
-            Field("local_stride", ADDRESS_BITS, "scratchpad rows from one block to the next"),
-            Field("parameters", PARAMETER_ADDRESS_BITS, "first row of the parameter memory"),
-            Field("multiplier", 24, "of the first requantizer, without channel_scale", signed=True),
-            Field("shift", 6, "of the first requantizer, without channel_scale"),
-            Field("out_multiplier", 24, "of the last one, without channel_affine", signed=True),
-            Field("out_shift", 6, "of the last one, without channel_affine"),
-            Field("columns", 16, "valid columns of all blocks together, for row functions"),
-            Field("diagonal", ADDRESS_BITS, "last column that row 0 sees, if causal", signed=True),
-            Field("inverse", 24, "reciprocal of columns (see arithmetic.inverse), for LayerNorm"),
+            Field("local", LOCAL_ROW, "first scratchpad row, when that is the destination"),
+            Field("local_stride", LOCAL_ROW, "scratchpad rows from one block to the next"),
+            Field("parameters", PARAMETER_ROW, "first row of the parameter memory"),
+            Field("multiplier", MULTIPLIER, "of the first requantizer, without channel_scale"),
+            Field("shift", SHIFT, "of the first requantizer, without channel_scale"),
+            Field("out_multiplier", MULTIPLIER, "of the last one, without channel_affine"),
+            Field("out_shift", SHIFT, "of the last one, without channel_affine"),
+            Field(
+                "columns", COLUMN_COUNT, "valid columns of all blocks together, for row functions"
+            ),
+            Field("diagonal", DIAGONAL, "last column that row 0 sees, if causal"),
+            Field(
+                "inverse", INVERSE, "reciprocal of columns (see arithmetic.inverse), for LayerNorm"
+            ),
         ),
         (
-            Field("channel_scale", 1, "first requantizer per channel, from the parameter memory"),
-            Field("channel_affine", 1, "gamma and beta per channel, from the parameter memory"),
-            Field("causal", 1, "row r sees columns up to diagonal + r"),
+            Field(
+                "channel_scale", FLAG, "first requantizer per channel, from the parameter memory"
+            ),
+            Field("channel_affine", FLAG, "gamma and beta per channel, from the parameter memory"),
+            Field("causal", FLAG, "row r sees columns up to diagonal + r"),
         ),
         "accumulator through a row function and the requantizer to DRAM or scratchpad",
     ),

@@ -2,6 +2,7 @@
 
 package drain_pkg;
 
+  import isa_pkg::*;
   import functions_pkg::*;
   export functions_pkg::*;
 
@@ -14,21 +15,21 @@ package drain_pkg;
     logic               last;           // last block of its row in this pass
     logic               to_scratchpad;
     logic               segment_last;   // last row of its DRAM segment
-    logic [19:0]        scratchpad_row;
+    local_row_t         scratchpad_row;
     logic               channel_scale;
-    logic signed [23:0] multiplier;
-    logic [5:0]         shift;
+    multiplier_t        multiplier;
+    shift_t             shift;
     logic               channel_affine;
-    logic [9:0]         affine_row;
-    logic signed [23:0] out_multiplier;
-    logic [5:0]         out_shift;
-    logic [31:0]        tag;
+    parameter_row_t     affine_row;
+    multiplier_t        out_multiplier;
+    shift_t             out_shift;
+    tag_t               tag;
   } slot_t;
 
   // Factors of a channel as they lie in the parameter memory.
   typedef struct packed {
     logic [7:0]         shift;
-    logic signed [23:0] multiplier;
+    multiplier_t        multiplier;
     logic signed [31:0] bias;
   } parameters_t;
 

@@ -3,7 +3,44 @@
 
 package isa_pkg;
 
-  typedef logic [383:0] instruction_t;
+  typedef logic [383:0] instruction_t;  // an instruction as a word
+  typedef logic [31:0] tag_t;  // number of an instruction in dispatch order
+  typedef logic [19:0] local_row_t;  // row of a local memory, or a step between rows
+  typedef logic [9:0] parameter_row_t;  // row of the parameter memory
+  typedef logic [39:0] dram_address_t;  // byte of DRAM
+  typedef logic [31:0] dram_stride_t;  // bytes from one block to the next in DRAM
+  typedef logic [15:0] row_count_t;  // rows of a block
+  typedef logic [11:0] block_count_t;  // blocks of Dim columns
+  typedef logic [15:0] column_count_t;  // columns of all blocks together
+  typedef logic [27:0] beat_count_t;  // beats of all rows and blocks together
+  typedef logic [7:0] tile_size_t;  // rows or columns of a weight tile
+  typedef logic [23:0] scale_t;  // factor of int8 values
+  typedef logic signed [23:0] multiplier_t;  // factor of a requantizer
+  typedef logic [5:0] shift_t;  // shift of a requantizer, rounding half up
+  typedef logic [23:0] inverse_t;  // reciprocal of a count of columns
+  typedef logic signed [19:0] diagonal_t;  // last column that row 0 sees
+
+  // The instruction at the head of a unit's queue, if there is one.
+  typedef struct packed {
+    logic valid;
+    instruction_t instr;
+    tag_t tag;
+  } head_t;
+
+  // An access of a port of a local memory in a cycle, and the instruction it is of.
+  typedef struct packed {
+    logic valid;
+    local_row_t row;
+    tag_t tag;
+  } access_t;
+
+  // Where a row of sums goes: added or written, and whether it is the last of its instruction.
+  typedef struct packed {
+    local_row_t row;
+    logic accumulate;
+    logic last;
+    tag_t tag;
+  } sums_t;
 
   typedef enum logic [2:0] {
     ILLEGAL = 3'd0,
@@ -38,6 +75,12 @@ package isa_pkg;
     DESTINATION_SCRATCHPAD = 2'd2
   } destination_e;
 
+  localparam int unsigned Channels = 8;
+  localparam int unsigned MaxTokens = 255;
+  typedef enum logic [2:0] {
+    LOADED, FILLED, CONSUMED, COMPUTED, DRAINED, STORED, EMPTIED, FINISHED
+  } channel_e;
+
   typedef enum logic [1:0] { LOAD_WAIT_CONSUMED, LOAD_WAIT_EMPTIED, LOAD_WAIT_FINISHED }
     load_wait_e;
   typedef enum logic [1:0] { LOAD_SIGNAL_LOADED, LOAD_SIGNAL_FILLED }
@@ -52,7 +95,8 @@ package isa_pkg;
     drain_signal_e;
 
   // Counts of tokens, in the order of the enumerations above.
-  typedef logic [2:0][7:0] tokens_t;
+  typedef logic [7:0] token_count_t;
+  typedef token_count_t [2:0] tokens_t;
 
   typedef struct packed {
     tokens_t signals;
@@ -63,33 +107,33 @@ package isa_pkg;
   typedef struct packed {
     logic [165:0] unused;
     logic accumulate;
-    logic [23:0] scale;
-    logic [19:0] stride;
-    logic [19:0] local_;
-    logic [31:0] dram_stride;
-    logic [39:0] dram;
+    scale_t scale;
+    local_row_t stride;
+    local_row_t local_;
+    dram_stride_t dram_stride;
+    dram_address_t dram;
     logic [1:0] target;
-    logic [11:0] blocks;
-    logic [15:0] rows;
+    block_count_t blocks;
+    row_count_t rows;
     header_t header;
   } mvin_t;
 
   typedef struct packed {
     logic [303:0] unused;
     logic transposed;
-    logic [19:0] local_;
-    logic [7:0] rows;
+    local_row_t local_;
+    tile_size_t rows;
     header_t header;
   } preload_t;
 
   typedef struct packed {
     logic [259:0] unused;
     logic overwrite;
-    logic [19:0] accumulator;
-    logic [19:0] local_;
-    logic [7:0] width;
-    logic [7:0] depth;
-    logic [15:0] rows;
+    local_row_t accumulator;
+    local_row_t local_;
+    tile_size_t width;
+    tile_size_t depth;
+    row_count_t rows;
     header_t header;
   } compute_t;
 
@@ -98,24 +142,24 @@ package isa_pkg;
     logic causal;
     logic channel_affine;
     logic channel_scale;
-    logic [23:0] inverse;
-    logic signed [19:0] diagonal;
-    logic [15:0] columns;
-    logic [5:0] out_shift;
-    logic signed [23:0] out_multiplier;
-    logic [5:0] shift;
-    logic signed [23:0] multiplier;
-    logic [9:0] parameters;
-    logic [19:0] local_stride;
-    logic [19:0] local_;
-    logic [31:0] dram_stride;
-    logic [39:0] dram;
-    logic [19:0] stride;
-    logic [19:0] accumulator;
+    inverse_t inverse;
+    diagonal_t diagonal;
+    column_count_t columns;
+    shift_t out_shift;
+    multiplier_t out_multiplier;
+    shift_t shift;
+    multiplier_t multiplier;
+    parameter_row_t parameters;
+    local_row_t local_stride;
+    local_row_t local_;
+    dram_stride_t dram_stride;
+    dram_address_t dram;
+    local_row_t stride;
+    local_row_t accumulator;
     logic [1:0] destination;
     logic [2:0] function_;
-    logic [11:0] blocks;
-    logic [15:0] rows;
+    block_count_t blocks;
+    row_count_t rows;
     header_t header;
   } mvout_t;
 

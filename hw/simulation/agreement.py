@@ -12,21 +12,12 @@ import numpy as np
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.arithmetic import Bytes
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.events import EVENT_INDEX
+from codesign.hw.machine.events import COUNTERS, EVENT_INDEX
 from codesign.hw.simulation.simulator import Observed, Simulation
 from codesign.hw.views.timing import Step, Timing
 
-# Events and their counters in the RTL (counters.sv).
-COUNTERS = {
-    "instructions": 1,
-    "dram_read_bytes": 2,  # beats
-    "dram_write_bytes": 3,
-    "scratchpad_reads": 4,
-    "scratchpad_writes": 5,
-    "accumulator_reads": 6,
-    "accumulator_writes": 7,
-    "pe_active": 8,  # rows that enter the mesh
-}
+# Events, and the numbers of their counters in the RTL.
+COUNTED = {counter.event: number for number, counter in enumerate(COUNTERS) if counter.event}
 
 
 class Disagreement(CodesignError):
@@ -79,7 +70,7 @@ def _counts(rtl: Simulation, timing: Timing, config: HardwareConfig) -> Iterator
     """Counters of the RTL that are not the events that energy is charged for."""
     units = {"pe_active": config.macs_per_cycle}
     units |= {"dram_read_bytes": config.bus_bytes, "dram_write_bytes": config.bus_bytes}
-    for event, counter in COUNTERS.items():
+    for event, counter in COUNTED.items():
         seen, said = rtl.counters[counter] * units.get(event, 1), timing.events[EVENT_INDEX[event]]
         if seen != said:
             yield f"{seen:,} {event} on the RTL, {said:,} by the timing model"

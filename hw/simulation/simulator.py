@@ -18,26 +18,16 @@ import numpy.typing as npt
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import LANES, encode_all
-from codesign.hw.machine.isa import OPERATION, UNITS
+from codesign.hw.machine.events import PULSES
+from codesign.hw.machine.isa import OPERATION
 from codesign.hw.machine.program import Body, Issued, Kernel, Program, unroll
 from codesign.hw.simulation import sources, verilator
 from codesign.hw.simulation.verilator import SimulatorError
 
 LARGEST_DIM = 32  # of the RTL
 
-# The machine's trace pulses, from bit 0 (`events_o` of machine.sv). The pulses of one kind come in
-# program order: that is how times find their instructions.
-PULSES = (
-    "dispatch",
-    "load_start",
-    "preload_start",
-    "compute_start",
-    "execute_sync_start",
-    "drain_start",
-    *(f"{unit}_release" for unit in UNITS),
-    *(f"{unit}_complete" for unit in UNITS),
-    "unused",
-)
+# A record of the trace: a cycle, and the pulses in it as a word of trace_t (system.cpp).
+_RECORD = np.dtype([("cycle", "<u8"), ("pulses", "<u4")])
 PULSE = {name: bit for bit, name in enumerate(PULSES)}
 WATCHDOG_CYCLES = 100_000  # without a pulse, beyond what the longest instruction may take
 
@@ -310,10 +300,11 @@ def _results(path: Path) -> tuple[list[int], tuple[int, ...]]:
 
 def _steps(path: Path, issued: Sequence[Sequence[Issued]]) -> list[tuple[Observed, ...]]:
     """The times of every instruction, in cycles since its kernel's first dispatch."""
-    records = np.fromfile(path, dtype="<u8")
-    cycle = (records >> np.uint64(len(PULSES))).astype(np.int64)
+    records = np.fromfile(path, dtype=_RECORD)
+    cycle = records["cycle"].astype(np.int64)
     pulses = {
-        name: cycle[(records >> np.uint64(bit)) & np.uint64(1) != 0] for name, bit in PULSE.items()
+        name: cycle[records["pulses"] >> np.uint32(bit) & np.uint32(1) != 0]
+        for name, bit in PULSE.items()
     }
     operations = [one.op for kernel in issued for one in kernel]
     units = np.array([OPERATION[op].unit for op in operations])

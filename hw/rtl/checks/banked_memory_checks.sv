@@ -1,7 +1,9 @@
 // What accesses to a banked memory must keep: rows that there are, one access a port of a bank, and
 // program order.
 
-module banked_memory_checks #(
+module banked_memory_checks
+  import isa_pkg::*;
+#(
   parameter string Name = "memory",
   parameter int unsigned Banks = 4,
   parameter int unsigned BankRows = 1024,
@@ -13,14 +15,10 @@ module banked_memory_checks #(
   input logic                            clk_i,
   input logic                            rst_ni,
   // read ports
-  input logic [Reads-1:0]                read_i,
-  input logic [Reads-1:0][19:0]          read_row_i,
-  input logic [Reads-1:0][31:0]          read_tag_i,
+  input access_t [Reads-1:0]             read_i,
   input logic [Reads-1:0][BankBits-1:0]  read_bank_i,
   // write ports
-  input logic [Writes-1:0]               write_i,
-  input logic [Writes-1:0][19:0]         write_row_i,
-  input logic [Writes-1:0][31:0]         write_tag_i,
+  input access_t [Writes-1:0]            write_i,
   input logic [Writes-1:0][BankBits-1:0] write_bank_i
 );
 
@@ -28,35 +26,33 @@ module banked_memory_checks #(
 
   for (genvar p = 0; p < Reads; p++) begin : gen_read
     row_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
-        read_i[p] |-> 32'(read_row_i[p]) < Rows)
-      else $error("instruction %0d reads %s row %0d of %0d", read_tag_i[p], Name, read_row_i[p],
+        read_i[p].valid |-> 32'(read_i[p].row) < Rows)
+      else $error("instruction %0d reads %s row %0d of %0d", read_i[p].tag, Name, read_i[p].row,
                   Rows);
     for (genvar q = 0; q < p; q++) begin : gen_other
       one_reader_a_bank : assert property (@(posedge clk_i) disable iff (!rst_ni)
-          read_i[p] && read_i[q] |-> read_bank_i[p] != read_bank_i[q])
+          read_i[p].valid && read_i[q].valid |-> read_bank_i[p] != read_bank_i[q])
         else $error("instruction %0d and instruction %0d read %s bank %0d in one cycle",
-                    read_tag_i[q], read_tag_i[p], Name, read_bank_i[p]);
+                    read_i[q].tag, read_i[p].tag, Name, read_bank_i[p]);
     end
   end
   for (genvar p = 0; p < Writes; p++) begin : gen_write
     row_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
-        write_i[p] |-> 32'(write_row_i[p]) < Rows)
-      else $error("instruction %0d writes %s row %0d of %0d", write_tag_i[p], Name,
-                  write_row_i[p], Rows);
+        write_i[p].valid |-> 32'(write_i[p].row) < Rows)
+      else $error("instruction %0d writes %s row %0d of %0d", write_i[p].tag, Name,
+                  write_i[p].row, Rows);
     for (genvar q = 0; q < p; q++) begin : gen_other
       one_writer_a_bank : assert property (@(posedge clk_i) disable iff (!rst_ni)
-          write_i[p] && write_i[q] |-> write_bank_i[p] != write_bank_i[q])
+          write_i[p].valid && write_i[q].valid |-> write_bank_i[p] != write_bank_i[q])
         else $error("instruction %0d and instruction %0d write %s bank %0d in one cycle",
-                    write_tag_i[q], write_tag_i[p], Name, write_bank_i[p]);
+                    write_i[q].tag, write_i[p].tag, Name, write_bank_i[p]);
     end
   end
 
   race_checker #(
     .Name(Name), .Rows(Rows), .Reads(Reads), .Writes(Writes), .Updates(Updates)
   ) u_races (
-    .clk_i, .rst_ni,
-    .read_i, .read_row_i, .read_tag_i,
-    .write_i, .write_row_i, .write_tag_i
+    .clk_i, .rst_ni, .read_i, .write_i
   );
 
 endmodule
@@ -65,7 +61,5 @@ bind banked_memory banked_memory_checks #(
   .Name(Name), .Banks(Banks), .BankRows(BankRows),
   .Reads(Reads), .Writes(Writes), .Updates(Updates)
 ) u_checks (
-  .clk_i, .rst_ni,
-  .read_i, .read_row_i, .read_tag_i, .read_bank_i(read_bank),
-  .write_i, .write_row_i, .write_tag_i, .write_bank_i(write_bank)
+  .clk_i, .rst_ni, .read_i, .read_bank_i(read_bank), .write_i, .write_bank_i(write_bank)
 );

@@ -9,29 +9,28 @@
 // the same number has read two cycles before, and bypass what they wrote in between. Their reads
 // are therefore judged when they are written back, and their writes only by other ports' reads.
 
-module race_checker #(
+module race_checker
+  import isa_pkg::*;
+#(
   parameter string Name = "memory",
   parameter int unsigned Rows = 1024,
   parameter int unsigned Reads = 2,
   parameter int unsigned Writes = 2,
   parameter int unsigned Updates = 0
 ) (
-  input logic                    clk_i,
-  input logic                    rst_ni,
-  // read ports
-  input logic [Reads-1:0]        read_i,
-  input logic [Reads-1:0][19:0]  read_row_i,
-  input logic [Reads-1:0][31:0]  read_tag_i,
-  // write ports
-  input logic [Writes-1:0]       write_i,
-  input logic [Writes-1:0][19:0] write_row_i,
-  input logic [Writes-1:0][31:0] write_tag_i
+  input logic                 clk_i,
+  input logic                 rst_ni,
+  input access_t [Reads-1:0]  read_i,
+  input access_t [Writes-1:0] write_i
 );
 
   localparam int unsigned RowBits = Rows > 1 ? $clog2(Rows) : 1;
 
-  // Who accessed a row last: {1, tag}, or 0 for nobody, so that stamps compare as tags do.
-  typedef logic [32:0] stamp_t;
+  // Who accessed a row last; 0 for nobody, so that stamps compare as tags do.
+  typedef struct packed {
+    logic somebody;
+    tag_t tag;
+  } stamp_t;
   stamp_t writer_q [Rows];
 
   for (genvar r = 0; r < Reads; r++) begin : gen_read
@@ -40,28 +39,28 @@ module race_checker #(
     logic [RowBits-1:0] row, judged_row;
     stamp_t             stamp, judged_stamp;
 
-    assign row   = RowBits'(read_row_i[r]);
-    assign stamp = {1'b1, read_tag_i[r]};
+    assign row   = RowBits'(read_i[r].row);
+    assign stamp = {1'b1, read_i[r].tag};
 
     if (r < Updates) begin : gen_written_back
       logic [1:0]         read_q;
       logic [RowBits-1:0] row_q, row_q2;
       stamp_t             stamp_q, stamp_q2;
       always_ff @(posedge clk_i) begin
-        read_q <= rst_ni ? {read_q[0], read_i[r]} : '0;
-        if (read_i[r]) {row_q, stamp_q} <= {row, stamp};
+        read_q <= rst_ni ? {read_q[0], read_i[r].valid} : '0;
+        if (read_i[r].valid) {row_q, stamp_q} <= {row, stamp};
         if (read_q[0]) {row_q2, stamp_q2} <= {row_q, stamp_q};
       end
       assign {judged, judged_row, judged_stamp} = {read_q[1], row_q2, stamp_q2};
     end else begin : gen_at_once
-      assign {judged, judged_row, judged_stamp} = {read_i[r], row, stamp};
+      assign {judged, judged_row, judged_stamp} = {read_i[r].valid, row, stamp};
     end
 
     always_ff @(posedge clk_i) begin
       if (!rst_ni) begin
         for (int unsigned i = 0; i < Rows; i++) reader_q[i] <= '0;
       end else begin
-        if (read_i[r] && reader_q[row] < stamp) reader_q[row] <= stamp;
+        if (read_i[r].valid && reader_q[row] < stamp) reader_q[row] <= stamp;
       end
     end
 
@@ -69,10 +68,10 @@ module race_checker #(
       if (rst_ni && judged) begin
         was_written : assert (writer_q[judged_row] != '0)
           else $error("instruction %0d reads %s row %0d that was never written",
-                      judged_stamp[31:0], Name, judged_row);
+                      judged_stamp.tag, Name, judged_row);
         not_overwritten : assert (writer_q[judged_row] <= judged_stamp)
           else $error("instruction %0d reads %s row %0d that instruction %0d has overwritten",
-                      judged_stamp[31:0], Name, judged_row, writer_q[judged_row][31:0]);
+                      judged_stamp.tag, Name, judged_row, writer_q[judged_row].tag);
       end
     end
 
@@ -80,14 +79,14 @@ module race_checker #(
       if (w != r || w >= Updates) begin : gen_check
         logic [RowBits-1:0] written;
         stamp_t             reader;
-        assign written = RowBits'(write_row_i[w]);
-        assign reader  = read_i[r] && row == written && stamp > reader_q[written] ?
+        assign written = RowBits'(write_i[w].row);
+        assign reader  = read_i[r].valid && row == written && stamp > reader_q[written] ?
                          stamp : reader_q[written];
         always_ff @(posedge clk_i) begin
-          if (rst_ni && write_i[w]) begin
-            not_yet_read : assert (reader <= {1'b1, write_tag_i[w]})
+          if (rst_ni && write_i[w].valid) begin
+            not_yet_read : assert (reader <= {1'b1, write_i[w].tag})
               else $error("instruction %0d writes %s row %0d that instruction %0d has read",
-                          write_tag_i[w], Name, written, reader[31:0]);
+                          write_i[w].tag, Name, written, reader.tag);
           end
         end
       end
@@ -99,12 +98,12 @@ module race_checker #(
       for (int unsigned i = 0; i < Rows; i++) writer_q[i] <= '0;
     end else begin
       for (int unsigned w = 0; w < Writes; w++) begin
-        if (write_i[w]) begin
-          in_order : assert (writer_q[RowBits'(write_row_i[w])] <= {1'b1, write_tag_i[w]})
+        if (write_i[w].valid) begin
+          in_order : assert (writer_q[RowBits'(write_i[w].row)] <= {1'b1, write_i[w].tag})
             else $error("instruction %0d writes %s row %0d that instruction %0d has written",
-                        write_tag_i[w], Name, write_row_i[w],
-                        writer_q[RowBits'(write_row_i[w])][31:0]);
-          writer_q[RowBits'(write_row_i[w])] <= {1'b1, write_tag_i[w]};
+                        write_i[w].tag, Name, write_i[w].row,
+                        writer_q[RowBits'(write_i[w].row)].tag);
+          writer_q[RowBits'(write_i[w].row)] <= {1'b1, write_i[w].tag};
         end
       end
     end

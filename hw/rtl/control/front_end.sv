@@ -20,31 +20,30 @@ module front_end
   // an instruction is dispatched
   output logic         dispatch_o,
   // head of the load unit's queue
-  output logic         load_valid_o,
-  output instruction_t load_instr_o,
-  output logic [31:0]  load_tag_o,
+  output head_t        load_o,
   input  logic         load_pop_i,
   // head of the execute unit's queue
-  output logic         execute_valid_o,
-  output instruction_t execute_instr_o,
-  output logic [31:0]  execute_tag_o,
+  output head_t        execute_o,
   input  logic         execute_pop_i,
   // head of the drain unit's queue
-  output logic         drain_valid_o,
-  output instruction_t drain_instr_o,
-  output logic [31:0]  drain_tag_o,
+  output head_t        drain_o,
   input  logic         drain_pop_i
 );
 
   localparam int unsigned Units = 3; // load, execute, drain
-  localparam int unsigned EntryBits = 32 + $bits(instruction_t);
   localparam int unsigned Depths [Units] = '{LoadQueueDepth, ExecuteQueueDepth, DrainQueueDepth};
 
-  logic [31:0]                     tag_q;
-  logic [Units-1:0]                route; // one hot; none for an illegal opcode
-  logic [Units-1:0]                full, valid, pop;
-  logic [Units-1:0][EntryBits-1:0] heads;
-  header_t                         header;
+  typedef struct packed {
+    tag_t         tag;
+    instruction_t instr;
+  } entry_t;
+
+  entry_t             pushed;
+  tag_t               tag_q;
+  logic [Units-1:0]   route; // one hot; none for an illegal opcode
+  logic [Units-1:0]   full, pop;
+  head_t [Units-1:0]  heads;
+  header_t            header;
 
   assign header = header_t'(instr_i[$bits(header_t)-1:0]);
 
@@ -57,40 +56,41 @@ module front_end
     endcase
   end
 
+  assign pushed        = '{tag: tag_q, instr: instr_i};
   assign instr_ready_o = (route & full) == '0;
   assign dispatch_o    = instr_valid_i && instr_ready_o;
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) tag_q <= '0;
-    else if (dispatch_o) tag_q <= tag_q + 32'd1;
+    else if (dispatch_o) tag_q <= tag_q + 1'b1;
   end
 
   for (genvar u = 0; u < Units; u++) begin : gen_queues
     localparam int unsigned CountBits = $clog2(Depths[u] + 1);
     logic [CountBits-1:0] unused_count;
+    logic                 valid;
+    entry_t               entry;
 
     fifo #(
-      .Width(EntryBits),
-      .Depth(Depths[u])
+      .Depth  (Depths[u]),
+      .entry_t(entry_t)
     ) u_queue (
       .clk_i,
       .rst_ni,
       .push_i (dispatch_o && route[u]),
-      .data_i ({tag_q, instr_i}),
+      .data_i (pushed),
       .full_o (full[u]),
-      .valid_o(valid[u]),
-      .data_o (heads[u]),
+      .valid_o(valid),
+      .data_o (entry),
       .pop_i  (pop[u]),
       .count_o(unused_count)
     );
+
+    assign heads[u] = '{valid: valid, instr: entry.instr, tag: entry.tag};
   end
 
-  assign {drain_valid_o, execute_valid_o, load_valid_o} = valid;
+  assign {drain_o, execute_o, load_o} = heads;
   assign pop = {drain_pop_i, execute_pop_i, load_pop_i};
-
-  assign {load_tag_o, load_instr_o}       = heads[0];
-  assign {execute_tag_o, execute_instr_o} = heads[1];
-  assign {drain_tag_o, drain_instr_o}     = heads[2];
 
   logic unused_header;
   assign unused_header = ^{header.signals, header.waits};

@@ -17,7 +17,7 @@ module retire
   input  logic                push_i,
   input  logic [KindBits-1:0] kind_i,
   input  tokens_t             signals_i,
-  input  logic [31:0]         tag_i,
+  input  tag_t                tag_i,
   // events, at most one of each kind a cycle
   input  logic [Kinds-1:0]    done_i,
   // instruction that retires
@@ -33,7 +33,7 @@ module retire
   typedef struct packed {
     logic [KindBits-1:0] kind;
     tokens_t             signals;
-    logic [31:0]         tag;
+    tag_t                tag;
   } entry_t;
 
   entry_t                          pushed, head;
@@ -45,8 +45,8 @@ module retire
   assign pushed = '{kind: kind_i, signals: signals_i, tag: tag_i};
 
   fifo #(
-    .Width($bits(entry_t)),
-    .Depth(Depth)
+    .Depth  (Depth),
+    .entry_t(entry_t)
   ) u_entries (
     .clk_i,
     .rst_ni,

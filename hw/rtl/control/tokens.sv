@@ -37,15 +37,11 @@ module tokens
   output logic    all_zero_o
 );
 
-  localparam int unsigned Channels = 8;
+  localparam int unsigned CountBits = $bits(token_count_t);
 
-  typedef enum logic [2:0] {
-    LOADED, FILLED, CONSUMED, COMPUTED, DRAINED, STORED, EMPTIED, FINISHED
-  } channel_e;
-
-  logic [Channels-1:0][7:0] counts_q, signalled;
-  logic [Channels-1:0][8:0] taken;
-  logic [Channels-1:0][9:0] counts_d;
+  token_count_t [Channels-1:0]        counts_q, signalled;
+  logic [Channels-1:0][CountBits:0]   taken;    // by two ports at most
+  logic [Channels-1:0][CountBits+1:0] counts_d; // which may be too many, or below zero
 
   // -- Signals: each channel at release or at complete -------------------------------------------
 
@@ -72,12 +68,12 @@ module tokens
                                  counts_q[STORED] >= compute_waits_i[EXECUTE_WAIT_STORED];
 
   assign preload_waits_ready_o =
-    {1'b0, counts_q[LOADED]} >= 9'(preload_waits_i[EXECUTE_WAIT_LOADED]) +
-                                9'(compute_taken[EXECUTE_WAIT_LOADED]) &&
-    {1'b0, counts_q[DRAINED]} >= 9'(preload_waits_i[EXECUTE_WAIT_DRAINED]) +
-                                 9'(compute_taken[EXECUTE_WAIT_DRAINED]) &&
-    {1'b0, counts_q[STORED]} >= 9'(preload_waits_i[EXECUTE_WAIT_STORED]) +
-                                9'(compute_taken[EXECUTE_WAIT_STORED]);
+    {1'b0, counts_q[LOADED]} >= (CountBits+1)'(preload_waits_i[EXECUTE_WAIT_LOADED]) +
+                                (CountBits+1)'(compute_taken[EXECUTE_WAIT_LOADED]) &&
+    {1'b0, counts_q[DRAINED]} >= (CountBits+1)'(preload_waits_i[EXECUTE_WAIT_DRAINED]) +
+                                 (CountBits+1)'(compute_taken[EXECUTE_WAIT_DRAINED]) &&
+    {1'b0, counts_q[STORED]} >= (CountBits+1)'(preload_waits_i[EXECUTE_WAIT_STORED]) +
+                                (CountBits+1)'(compute_taken[EXECUTE_WAIT_STORED]);
 
   assign drain_waits_ready_o = counts_q[FILLED] >= drain_waits_i[DRAIN_WAIT_FILLED] &&
                                counts_q[COMPUTED] >= drain_waits_i[DRAIN_WAIT_COMPUTED];
@@ -89,28 +85,29 @@ module tokens
   assign preload_taken = preload_start_i ? preload_waits_i : '0;
   assign drain_taken   = drain_start_i ? drain_waits_i : '0;
 
-  assign taken[CONSUMED] = 9'(load_taken[LOAD_WAIT_CONSUMED]);
-  assign taken[EMPTIED]  = 9'(load_taken[LOAD_WAIT_EMPTIED]);
-  assign taken[FINISHED] = 9'(load_taken[LOAD_WAIT_FINISHED]);
-  assign taken[LOADED]   = 9'(preload_taken[EXECUTE_WAIT_LOADED]) +
-                           9'(compute_taken[EXECUTE_WAIT_LOADED]);
-  assign taken[DRAINED]  = 9'(preload_taken[EXECUTE_WAIT_DRAINED]) +
-                           9'(compute_taken[EXECUTE_WAIT_DRAINED]);
-  assign taken[STORED]   = 9'(preload_taken[EXECUTE_WAIT_STORED]) +
-                           9'(compute_taken[EXECUTE_WAIT_STORED]);
-  assign taken[FILLED]   = 9'(drain_taken[DRAIN_WAIT_FILLED]);
-  assign taken[COMPUTED] = 9'(drain_taken[DRAIN_WAIT_COMPUTED]);
+  assign taken[CONSUMED] = (CountBits+1)'(load_taken[LOAD_WAIT_CONSUMED]);
+  assign taken[EMPTIED]  = (CountBits+1)'(load_taken[LOAD_WAIT_EMPTIED]);
+  assign taken[FINISHED] = (CountBits+1)'(load_taken[LOAD_WAIT_FINISHED]);
+  assign taken[LOADED]   = (CountBits+1)'(preload_taken[EXECUTE_WAIT_LOADED]) +
+                           (CountBits+1)'(compute_taken[EXECUTE_WAIT_LOADED]);
+  assign taken[DRAINED]  = (CountBits+1)'(preload_taken[EXECUTE_WAIT_DRAINED]) +
+                           (CountBits+1)'(compute_taken[EXECUTE_WAIT_DRAINED]);
+  assign taken[STORED]   = (CountBits+1)'(preload_taken[EXECUTE_WAIT_STORED]) +
+                           (CountBits+1)'(compute_taken[EXECUTE_WAIT_STORED]);
+  assign taken[FILLED]   = (CountBits+1)'(drain_taken[DRAIN_WAIT_FILLED]);
+  assign taken[COMPUTED] = (CountBits+1)'(drain_taken[DRAIN_WAIT_COMPUTED]);
 
   for (genvar c = 0; c < Channels; c++) begin : gen_counters
-    assign counts_d[c] = 10'(counts_q[c]) + 10'(signalled[c]) - 10'(taken[c]);
+    assign counts_d[c] = (CountBits+2)'(counts_q[c]) + (CountBits+2)'(signalled[c])
+                         - (CountBits+2)'(taken[c]);
 
     always_ff @(posedge clk_i) begin
       if (!rst_ni) counts_q[c] <= '0;
-      else counts_q[c] <= counts_d[c][7:0];
+      else counts_q[c] <= counts_d[c][CountBits-1:0];
     end
 
     logic unused_carries;
-    assign unused_carries = ^counts_d[c][9:8];
+    assign unused_carries = ^counts_d[c][CountBits+1:CountBits];
   end
 
   assign all_zero_o = counts_q == '0;
@@ -132,11 +129,11 @@ module tokens
   for (genvar c = 0; c < Channels; c++) begin : gen_assertions
     localparam channel_e Channel = channel_e'(c);
     no_shortage : assert property (@(posedge clk_i) disable iff (!rst_ni)
-      9'(counts_q[c]) >= taken[c])
+      (CountBits+1)'(counts_q[c]) >= taken[c])
       else $error("%0d tokens of channel %s are taken but there are %0d", taken[c],
                   Channel.name(), counts_q[c]);
     no_overflow : assert property (@(posedge clk_i) disable iff (!rst_ni)
-      9'(counts_q[c]) >= taken[c] |-> counts_d[c] <= 10'd255)
+      (CountBits+1)'(counts_q[c]) >= taken[c] |-> counts_d[c] <= (CountBits+2)'(MaxTokens))
       else $error("the counter of channel %s overflows: %0d tokens", Channel.name(), counts_d[c]);
   end
 `endif

@@ -3,21 +3,23 @@
 // Columns count over all blocks of a row; those below `columns_i` are valid and, if causal_i, not
 // behind column diagonal_i + row_i.
 
-module column_limit #(
+module column_limit
+  import isa_pkg::*;
+#(
   parameter int unsigned Dim = 16,
   localparam int unsigned LaneBits = $clog2(Dim) + 1
 ) (
   input  logic                clk_i,
   input  logic                causal_i,
-  input  logic        [15:0]  columns_i,
-  input  logic signed [19:0]  diagonal_i,
-  input  logic        [15:0]  row_i,
-  input  logic        [11:0]  block_i,
+  input  column_count_t       columns_i,
+  input  diagonal_t           diagonal_i,
+  input  row_count_t          row_i,
+  input  block_count_t        block_i,
   output logic [LaneBits-1:0] lanes_o
 );
 
   logic signed [21:0] seen, limit_q, left;
-  logic        [11:0] block_q;
+  block_count_t       block_q;
 
   assign seen = 22'(diagonal_i) + $signed({6'b0, row_i}) + 22'sd1;
   assign left = limit_q - 22'({block_q, {(LaneBits - 1){1'b0}}});

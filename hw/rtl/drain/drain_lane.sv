@@ -7,6 +7,7 @@
 // delay.
 
 module drain_lane
+  import isa_pkg::*;
   import drain_pkg::*;
 #(
   parameter bit Normalization = 1'b1
@@ -20,8 +21,8 @@ module drain_lane
   input  logic               per_channel_i,
   input  logic signed [31:0] acc_i,
   input  logic        [63:0] parameters_i,
-  input  logic signed [23:0] multiplier_i,
-  input  logic        [5:0]  shift_i,
+  input  multiplier_t        multiplier_i,
+  input  shift_t             shift_i,
   // stage 5
   input  logic               moments_i,
   input  logic signed [20:0] offset_i,
@@ -29,10 +30,10 @@ module drain_lane
   input  logic        [16:0] reciprocal_i,
   input  logic               out_per_channel_i,
   input  logic        [63:0] out_parameters_i,
-  input  logic signed [23:0] out_multiplier_i,
-  input  logic        [5:0]  out_shift_i,
+  input  multiplier_t        out_multiplier_i,
+  input  shift_t             out_shift_i,
   // stage 9
-  input  logic        [5:0]  normalizer_shift_i,
+  input  shift_t             normalizer_shift_i,
   // results
   output logic signed [19:0] v_o,
   output logic signed [31:0] square_o,

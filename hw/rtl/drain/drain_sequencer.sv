@@ -26,7 +26,7 @@ module drain_sequencer
   output logic                ready_o,
   input  logic                start_i,
   input  mvout_t              instr_i,
-  input  logic [31:0]         tag_i,
+  input  tag_t                tag_i,
   output logic                last_o,
   output logic                last_store_o,  // with last_o: not a drain_sync
   output logic                last_scratchpad_o,
@@ -35,18 +35,18 @@ module drain_sequencer
   output logic                slot_valid_o,
   output slot_t               slot_o,
   output logic [LaneBits-1:0] lanes_o,
-  output logic [19:0]         acc_row_o,
+  output local_row_t          acc_row_o,
   output logic                p0_read_o,
-  output logic [9:0]          p0_row_o,
+  output parameter_row_t      p0_row_o,
   // segments of DRAM
   output logic                seg_valid_o,
-  output logic [39:0]         seg_addr_o,
-  output logic [27:0]         seg_beats_o,
+  output dram_address_t       seg_addr_o,
+  output beat_count_t         seg_beats_o,
   output logic                seg_last_o,
   // statistics
   output logic                center_o,
-  output logic [15:0]         columns_o,
-  output logic [23:0]         inverse_o,
+  output column_count_t       columns_o,
+  output inverse_t            inverse_o,
   input  logic                reciprocal_i
 );
 
@@ -60,7 +60,7 @@ module drain_sequencer
   // -- The instruction ----------------------------------------------------------------------------
 
   mvout_t      instr_q;
-  logic [31:0] tag_q;
+  tag_t        tag_q;
   logic        sync, row_function, maximum, word, to_scratchpad;
 
   assign sync          = instr_q.header.opcode == DRAIN_SYNC;
@@ -75,21 +75,21 @@ module drain_sequencer
   // next round of the inner loop's start.
 
   typedef struct packed {
-    logic [19:0] accumulator;
-    logic [19:0] scratchpad;
-    logic [39:0] dram;
+    local_row_t  accumulator;
+    local_row_t  scratchpad;
+    dram_address_t dram;
   } address_t;
 
   logic                busy_q;
   pass_e               pass_q;
-  logic [15:0]         inner_q;
-  logic [11:0]         outer_q;
+  row_count_t          inner_q;
+  block_count_t        outer_q;
   logic [BeatBits-1:0] beat_q;
-  logic [15:0]         row_q;        // first row of the batch
-  logic [15:0]         rows_left_q;  // from that row on
-  logic [19:0]         batch_accumulator_q;
+  row_count_t          row_q;        // first row of the batch
+  row_count_t          rows_left_q;  // from that row on
+  local_row_t          batch_accumulator_q;
   address_t            address_q, inner_address_q;
-  logic [9:0]          parameter_row_q;
+  parameter_row_t      parameter_row_q;
 
   logic [BeatBits-1:0] last_beat;
   logic                beat_end, inner_end, outer_end, batch_end, output_pass, rows_end;
@@ -118,12 +118,12 @@ module drain_sequencer
   always_comb begin
     if (row_function) begin
       step_inner = '{accumulator: instr_q.stride, scratchpad: instr_q.local_stride,
-                     dram: 40'(instr_q.dram_stride)};
-      step_outer = '{accumulator: 20'd1, scratchpad: 20'd1, dram: 40'(Dim)};
+                     dram: dram_address_t'(instr_q.dram_stride)};
+      step_outer = '{accumulator: local_row_t'(1), scratchpad: local_row_t'(1), dram: dram_address_t'(Dim)};
     end else begin
-      step_inner = '{accumulator: 20'd1, scratchpad: 20'd1, dram: '0};
+      step_inner = '{accumulator: local_row_t'(1), scratchpad: local_row_t'(1), dram: '0};
       step_outer = '{accumulator: instr_q.stride, scratchpad: instr_q.local_stride,
-                     dram: 40'(instr_q.dram_stride)};
+                     dram: dram_address_t'(instr_q.dram_stride)};
     end
     next       = sum(address_q, step_inner, output_pass);
     next_inner = sum(inner_address_q, step_outer, output_pass);
@@ -213,7 +213,7 @@ module drain_sequencer
 
   // -- Reads and segments -------------------------------------------------------------------------
 
-  logic [11:0] block;
+  block_count_t block;
 
   assign block        = row_function ? inner_q[11:0] : outer_q;
   assign slot_valid_o = issue && !sync && beat_q == '0;
@@ -245,9 +245,9 @@ module drain_sequencer
   assign seg_addr_o  = address_q.dram;
   assign seg_last_o  = outer_end && batch_end && (!row_function || inner_end);
   // Of the two shifts for a width, one is by 0.
-  assign seg_beats_o = row_function ? 28'(ByteBeats)
-    : word ? ((28'(instr_q.rows) + 28'(WordRows - 1)) >> $clog2(WordRows)) << $clog2(WordBeats)
-           : ((28'(instr_q.rows) + 28'(ByteRows - 1)) >> $clog2(ByteRows)) << $clog2(ByteBeats);
+  assign seg_beats_o = row_function ? beat_count_t'(ByteBeats)
+    : word ? ((beat_count_t'(instr_q.rows) + beat_count_t'(WordRows - 1)) >> $clog2(WordRows)) << $clog2(WordBeats)
+           : ((beat_count_t'(instr_q.rows) + beat_count_t'(ByteRows - 1)) >> $clog2(ByteRows)) << $clog2(ByteBeats);
 
   column_limit #(
     .Dim(Dim)
@@ -270,13 +270,13 @@ module drain_sequencer
 
 `ifndef SYNTHESIS
   logic        start_store;
-  logic [39:0] alignment;  // of the DRAM addresses of its segments
+  dram_address_t alignment;  // of the DRAM addresses of its segments
   assign start_store = start_i && instr_i.header.opcode == MVOUT;
   assign alignment   = is_row_function(instr_i.function_) && Dim < BusBytes
-                       ? 40'(Dim) : 40'(BusBytes);
+                       ? dram_address_t'(Dim) : dram_address_t'(BusBytes);
 
   // 2^(23 + a) / columns to the nearest, a the position of its highest bit.
-  logic [23:0] inverse_of_columns;
+  inverse_t    inverse_of_columns;
   always_comb begin
     inverse_of_columns = '0;
     if (start_store && is_centered(instr_i.function_) && instr_i.columns != '0) begin
@@ -330,7 +330,7 @@ module drain_sequencer
   alignments : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store && instr_i.destination != DESTINATION_SCRATCHPAD
     |-> instr_i.dram % alignment == '0
-        && (instr_i.blocks == 12'd1 || 40'(instr_i.dram_stride) % alignment == '0))
+        && (instr_i.blocks == 1 || dram_address_t'(instr_i.dram_stride) % alignment == '0))
     else $error("instruction %0d: DRAM address %0h or stride %0h is not aligned to %0d bytes",
                 tag_i, instr_i.dram, instr_i.dram_stride, alignment);
   scales : assert property (@(posedge clk_i) disable iff (!rst_ni)

@@ -20,10 +20,8 @@ module drain_unit
   input  logic                  clk_i,
   input  logic                  rst_ni,
   // queue head
-  input  logic                  instr_valid_i,
-  input  instruction_t          instr_i,
-  input  logic [31:0]           instr_tag_i,
-  output logic                  instr_pop_o,
+  input  head_t                 head_i,
+  output logic                  head_pop_o,
   // tokens
   output tokens_t               waits_o,
   input  logic                  waits_ready_i,
@@ -34,28 +32,20 @@ module drain_unit
   output tokens_t               complete_signals_o,
   output logic                  idle_o,
   // accumulator read, data two cycles later
-  output logic                  acc_read_o,
-  output logic [19:0]           acc_row_o,
-  output logic [31:0]           acc_tag_o,
+  output access_t               acc_read_o,
   input  logic [32*Dim-1:0]     acc_data_i,
   // parameter reads, data two cycles later
-  output logic                  p0_read_o,
-  output logic [9:0]            p0_row_o,
-  output logic [31:0]           p0_tag_o,
+  output access_t               p0_read_o,
   input  logic [64*Dim-1:0]     p0_data_i,
-  output logic                  p1_read_o,
-  output logic [9:0]            p1_row_o,
-  output logic [31:0]           p1_tag_o,
+  output access_t               p1_read_o,
   input  logic [64*Dim-1:0]     p1_data_i,
   // scratchpad write
-  output logic                  sp_write_o,
-  output logic [19:0]           sp_row_o,
+  output access_t               sp_write_o,
   output logic [8*Dim-1:0]      sp_data_o,
-  output logic [31:0]           sp_tag_o,
   // AXI4 writes
   output logic                  aw_valid_o,
   input  logic                  aw_ready_i,
-  output logic [39:0]           aw_addr_o,
+  output dram_address_t         aw_addr_o,
   output logic [7:0]            aw_len_o,
   output logic                  w_valid_o,
   input  logic                  w_ready_i,
@@ -78,13 +68,13 @@ module drain_unit
   logic    sequencer_ready, releases_full, completes_full, releases_empty;
   done_e   done_kind;
 
-  assign instr       = instr_i;
-  assign waits_o     = instr.header.waits;
-  assign start_o     = instr_valid_i && waits_ready_i && sequencer_ready
-                       && !releases_full && !completes_full;
-  assign instr_pop_o = start_o;
-  assign done_kind   = instr.header.opcode == DRAIN_SYNC ? DONE_SYNC
-                     : instr.destination == DESTINATION_SCRATCHPAD ? DONE_SCRATCHPAD : DONE_DRAM;
+  assign instr      = head_i.instr;
+  assign waits_o    = instr.header.waits;
+  assign start_o    = head_i.valid && waits_ready_i && sequencer_ready
+                      && !releases_full && !completes_full;
+  assign head_pop_o = start_o;
+  assign done_kind  = instr.header.opcode == DRAIN_SYNC ? DONE_SYNC
+                    : instr.destination == DESTINATION_SCRATCHPAD ? DONE_SCRATCHPAD : DONE_DRAM;
 
   // -- Slots --------------------------------------------------------------------------------------
 
@@ -92,11 +82,13 @@ module drain_unit
   slot_t               slot, row_slot;
   logic [LaneBits-1:0] lanes;
   logic                seg_valid, seg_last;
-  logic [39:0]         seg_addr;
-  logic [27:0]         seg_beats;
-  logic                center, reciprocal;
-  logic [15:0]         columns;
-  logic [23:0]         inverse;
+  dram_address_t       seg_addr;
+  beat_count_t         seg_beats;
+  logic                center, reciprocal, p0_read;
+  local_row_t          acc_row;
+  parameter_row_t      p0_row;
+  column_count_t       columns;
+  inverse_t            inverse;
 
   drain_sequencer #(
     .Dim(Dim),
@@ -111,7 +103,7 @@ module drain_unit
     .ready_o          (sequencer_ready),
     .start_i          (start_o),
     .instr_i          (instr),
-    .tag_i            (instr_tag_i),
+    .tag_i            (head_i.tag),
     .last_o           (last),
     .last_store_o     (last_store),
     .last_scratchpad_o(last_scratchpad),
@@ -119,9 +111,9 @@ module drain_unit
     .slot_valid_o     (slot_valid),
     .slot_o           (slot),
     .lanes_o          (lanes),
-    .acc_row_o,
-    .p0_read_o,
-    .p0_row_o,
+    .acc_row_o        (acc_row),
+    .p0_read_o        (p0_read),
+    .p0_row_o         (p0_row),
     .seg_valid_o      (seg_valid),
     .seg_addr_o       (seg_addr),
     .seg_beats_o      (seg_beats),
@@ -132,9 +124,8 @@ module drain_unit
     .reciprocal_i     (reciprocal)
   );
 
-  assign acc_read_o = slot_valid;
-  assign acc_tag_o  = slot.tag;
-  assign p0_tag_o   = slot.tag;
+  assign acc_read_o = '{valid: slot_valid, row: acc_row, tag: slot.tag};
+  assign p0_read_o  = '{valid: p0_read, row: local_row_t'(p0_row), tag: slot.tag};
 
   // -- Rows ---------------------------------------------------------------------------------------
 
@@ -153,8 +144,6 @@ module drain_unit
     .acc_data_i,
     .p0_data_i,
     .p1_read_o,
-    .p1_row_o,
-    .p1_tag_o,
     .p1_data_i,
     .center_i    (center),
     .columns_i   (columns),
@@ -172,9 +161,8 @@ module drain_unit
   end
 
   assign row_data   = row_word ? row_words : {{24 * Dim{1'b0}}, sp_data_o};
-  assign sp_write_o = row_valid && row_slot.to_scratchpad;
-  assign sp_row_o   = row_slot.scratchpad_row;
-  assign sp_tag_o   = row_slot.tag;
+  assign sp_write_o = '{valid: row_valid && row_slot.to_scratchpad, row: row_slot.scratchpad_row,
+                        tag: row_slot.tag};
 
   // -- Stores -------------------------------------------------------------------------------------
 
@@ -229,7 +217,7 @@ module drain_unit
     .push_i   (start_o),
     .kind_i   (1'b0),
     .signals_i(instr.header.signals),
-    .tag_i    (instr_tag_i),
+    .tag_i    (head_i.tag),
     .done_i   (last),
     .retire_o (release_o),
     .signals_o(release_signals_o),
@@ -246,7 +234,7 @@ module drain_unit
     .push_i   (start_o),
     .kind_i   (done_kind),
     .signals_i(instr.header.signals),
-    .tag_i    (instr_tag_i),
+    .tag_i    (head_i.tag),
     .done_i   ({last && !last_store, written_q[Latency], stored}),
     .retire_o (complete_o),
     .signals_o(complete_signals_o),
@@ -259,22 +247,17 @@ module drain_unit
 
 `ifndef SYNTHESIS
   // The parameters, as they come out of their memory.
-  typedef struct packed {
-    logic        read;
-    logic [9:0]  row;
-    logic [31:0] tag;
-  } read_t;
-  read_t              reads_q [2], reads_q2 [2];
-  logic [64*Dim-1:0]  parameters [2];
+  access_t           reads_q [2], reads_q2 [2];
+  logic [64*Dim-1:0] parameters [2];
 
   assign parameters = '{p0_data_i, p1_data_i};
 
   always_ff @(posedge clk_i) begin
-    reads_q  <= '{{p0_read_o, p0_row_o, p0_tag_o}, {p1_read_o, p1_row_o, p1_tag_o}};
+    reads_q  <= '{p0_read_o, p1_read_o};
     reads_q2 <= reads_q;
     if (rst_ni) begin
       for (int unsigned p = 0; p < 2; p++) begin
-        if (reads_q2[p].read) begin
+        if (reads_q2[p].valid) begin
           for (int unsigned j = 0; j < Dim; j++) begin
             shifts : assert (parameters[p][64*j+56+:8] < 8'd63)
               else $error("instruction %0d: shift %0d of channel %0d in parameter row %0d",
@@ -286,8 +269,8 @@ module drain_unit
   end
 
   opcode : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    instr_valid_i |-> instr.header.opcode inside {MVOUT, DRAIN_SYNC})
-    else $error("instruction %0d: opcode %0d is not the drain's", instr_tag_i, instr.header.opcode);
+    head_i.valid |-> instr.header.opcode inside {MVOUT, DRAIN_SYNC})
+    else $error("instruction %0d: opcode %0d is not the drain's", head_i.tag, instr.header.opcode);
 `endif
 
 endmodule

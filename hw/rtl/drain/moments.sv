@@ -4,16 +4,18 @@
 // sums; mean = 16 S / n, rounded, by way of the inverse of n, combinational one cycle after the
 // sums (0 without center_i). The columns stay constant meanwhile.
 
-module moments (
+module moments
+  import isa_pkg::*;
+(
   input  logic               clk_i,
   input  logic        [1:0]  valid_i,  // [1] one cycle after [0]
   input  logic signed [31:0] sum_i,
   input  logic        [45:0] squares_i,
   // of the instruction
   input  logic               center_i,
-  input  logic        [15:0] columns_i,
+  input  column_count_t      columns_i,
   input  logic        [3:0]  columns_msb_i,
-  input  logic        [23:0] inverse_i,
+  input  inverse_t           inverse_i,
   // one cycle later
   output logic signed [20:0] mean_o,
   // two cycles later

@@ -4,6 +4,7 @@
 // direct_i, factor and value are the two parts of a word that passes through.
 
 module normalizer
+  import isa_pkg::*;
   import drain_pkg::*;
 (
   input  logic               clk_i,
@@ -11,7 +12,7 @@ module normalizer
   input  logic        [1:0]  direct_i,
   input  logic signed [20:0] value_i,
   input  logic        [16:0] factor_i,
-  input  logic        [5:0]  shift_i,
+  input  shift_t             shift_i,
   output logic signed [31:0] value_o
 );
 

@@ -5,6 +5,7 @@
 // direct_i, the value is a word that passes through. A lane outside the valid columns gives 0.
 
 module output_requantizer
+  import isa_pkg::*;
   import drain_pkg::*;
 (
   input  logic               clk_i,
@@ -12,8 +13,8 @@ module output_requantizer
   // with valid_i[0]
   input  logic               per_channel_i,
   input  logic        [63:0] parameters_i,
-  input  logic signed [23:0] multiplier_i,
-  input  logic        [5:0]  shift_i,
+  input  multiplier_t        multiplier_i,
+  input  shift_t             shift_i,
   // with valid_i[3]
   input  logic        [1:0]  direct_i,
   input  logic signed [31:0] value_i,
@@ -23,8 +24,8 @@ module output_requantizer
 );
 
   typedef struct packed {
-    logic [5:0]         shift;
-    logic signed [23:0] multiplier;
+    shift_t             shift;
+    multiplier_t        multiplier;
     logic signed [31:0] offset;
   } factors_t;
 
@@ -32,7 +33,7 @@ module output_requantizer
   assign parameters = parameters_i;
 
   factors_t           factors_q, factors_q2, factors_q3;
-  logic        [5:0]  shift_q;
+  shift_t             shift_q;
   logic signed [44:0] product_q;
 
   always_ff @(posedge clk_i) begin

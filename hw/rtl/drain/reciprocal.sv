@@ -4,18 +4,19 @@
 // in cycle t + 8, in which the next one may start. The first of the 17 bits is found in cycle t.
 
 module reciprocal #(
-  parameter int unsigned SideWidth = 1
+  parameter int unsigned SideWidth = 1,
+  parameter type side_t = logic [SideWidth-1:0]
 ) (
-  input  logic                 clk_i,
-  input  logic                 rst_ni,
-  output logic                 ready_o,
-  input  logic                 start_i,
-  input  logic [15:0]          dividend_i,
-  input  logic [15:0]          divisor_i,
-  input  logic [SideWidth-1:0] side_i,
-  output logic                 valid_o,
-  output logic [16:0]          quotient_o,
-  output logic [SideWidth-1:0] side_o
+  input  logic        clk_i,
+  input  logic        rst_ni,
+  output logic        ready_o,
+  input  logic        start_i,
+  input  logic [15:0] dividend_i,
+  input  logic [15:0] divisor_i,
+  input  side_t       side_i,
+  output logic        valid_o,
+  output logic [16:0] quotient_o,
+  output side_t       side_o
 );
 
   typedef struct packed {
@@ -37,7 +38,7 @@ module reciprocal #(
   logic [2:0]           count_q;
   state_t               first, second, state_q;
   logic [15:0]          divisor_q;
-  logic [SideWidth-1:0] side_q;
+  side_t      side_q;
 
   assign first      = step({state_q.remainder, 1'b0}, state_q.quotient[15:0], divisor_q);
   assign second     = step({first.remainder, 1'b0}, first.quotient[15:0], divisor_q);

@@ -5,6 +5,7 @@
 // softmax as 20 bits; a word passes through: its bias is 0, its multiplier 1, its shift 0.
 
 module requantizer
+  import isa_pkg::*;
   import drain_pkg::*;
 (
   input  logic               clk_i,
@@ -14,8 +15,8 @@ module requantizer
   input  logic               per_channel_i,
   input  logic signed [31:0] acc_i,
   input  logic        [63:0] parameters_i,
-  input  logic signed [23:0] multiplier_i,
-  input  logic        [5:0]  shift_i,
+  input  multiplier_t        multiplier_i,
+  input  shift_t             shift_i,
   // two cycles later
   input  mode_e              mode_i,
   // three cycles later
@@ -26,8 +27,8 @@ module requantizer
   assign parameters = parameters_i;
 
   logic signed [32:0] biased_q;
-  logic signed [23:0] multiplier_q;
-  logic        [5:0]  shift_q, shift_q2;
+  multiplier_t        multiplier_q;
+  shift_t             shift_q, shift_q2;
   logic signed [56:0] product_q;
 
   always_ff @(posedge clk_i) begin

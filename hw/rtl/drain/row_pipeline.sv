@@ -6,6 +6,7 @@
 // read in cycle x+5, before the parameters may be overwritten.
 
 module row_pipeline
+  import isa_pkg::*;
   import drain_pkg::*;
 #(
   parameter int unsigned Dim = 16,
@@ -21,14 +22,12 @@ module row_pipeline
   input  logic [32*Dim-1:0]   acc_data_i,
   input  logic [64*Dim-1:0]   p0_data_i,
   // second parameter set
-  output logic                p1_read_o,
-  output logic [9:0]          p1_row_o,
-  output logic [31:0]         p1_tag_o,
+  output access_t             p1_read_o,
   input  logic [64*Dim-1:0]   p1_data_i,
   // of the instruction in the statistics passes
   input  logic                center_i,
-  input  logic [15:0]         columns_i,
-  input  logic [23:0]         inverse_i,
+  input  column_count_t       columns_i,
+  input  inverse_t            inverse_i,
   output logic                reciprocal_o,
   // rows
   output logic                row_valid_o,
@@ -72,6 +71,7 @@ module row_pipeline
 
   logic [LaneBits-1:0] lanes_q, lanes_q2;  // in cycles 3 and 4
   logic [Dim-1:0]      lane_q [5:11];
+  logic                p1_read;
 
   if (Normalization) begin : gen_lanes
     always_ff @(posedge clk_i) begin
@@ -85,12 +85,12 @@ module row_pipeline
       for (int unsigned k = 6; k < 12; k++) lane_q[k] <= lane_q[k-1];
     end
 
-    assign p1_read_o = valid_q[5] && slot_q[5].pass == PASS_OUTPUT && slot_q[5].channel_affine
-                       && !is_direct(slot_q[5].mode);
+    assign p1_read = valid_q[5] && slot_q[5].pass == PASS_OUTPUT && slot_q[5].channel_affine
+                     && !is_direct(slot_q[5].mode);
   end else begin : gen_no_lanes
-    assign lanes_q   = lanes_i;
-    assign lanes_q2  = lanes_q;
-    assign p1_read_o = 1'b0;
+    assign lanes_q  = lanes_i;
+    assign lanes_q2 = lanes_q;
+    assign p1_read  = 1'b0;
     for (genvar k = 5; k < 12; k++) begin : gen_lane
       assign lane_q[k] = '1;
     end
@@ -98,8 +98,7 @@ module row_pipeline
     assign unused_lanes = &{1'b0, lanes_q2};
   end
 
-  assign p1_row_o = slot_q[5].affine_row;
-  assign p1_tag_o = slot_q[5].tag;
+  assign p1_read_o = '{valid: p1_read, row: local_row_t'(slot_q[5].affine_row), tag: slot_q[5].tag};
 
   // -- Lanes --------------------------------------------------------------------------------------
 
@@ -108,7 +107,7 @@ module row_pipeline
   logic signed [16:0] value [Dim];
   logic signed [20:0] offset;
   logic        [16:0] reciprocal;
-  logic        [5:0]  normalizer_shift;
+  shift_t             normalizer_shift;
 
   for (genvar j = 0; j < Dim; j++) begin : gen_lane
     logic [11:5] lane;
@@ -146,7 +145,7 @@ module row_pipeline
   // -- Statistics ---------------------------------------------------------------------------------
 
   if (Normalization) begin : gen_statistics
-    logic [5:0] shift, shift_q, shift_q2;  // in cycles 7, 8 and 9
+    shift_t     shift, shift_q, shift_q2;  // in cycles 7, 8 and 9
 
     statistics #(
       .Dim(Dim)

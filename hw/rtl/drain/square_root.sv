@@ -4,17 +4,18 @@
 // cycle t + 8, in which the next one may start.
 
 module square_root #(
-  parameter int unsigned SideWidth = 1
+  parameter int unsigned SideWidth = 1,
+  parameter type side_t = logic [SideWidth-1:0]
 ) (
-  input  logic                 clk_i,
-  input  logic                 rst_ni,
-  output logic                 ready_o,
-  input  logic                 start_i,
-  input  logic [31:0]          radicand_i,
-  input  logic [SideWidth-1:0] side_i,
-  output logic                 valid_o,
-  output logic [15:0]          root_o,
-  output logic [SideWidth-1:0] side_o
+  input  logic        clk_i,
+  input  logic        rst_ni,
+  output logic        ready_o,
+  input  logic        start_i,
+  input  logic [31:0] radicand_i,
+  input  side_t       side_i,
+  output logic        valid_o,
+  output logic [15:0] root_o,
+  output side_t       side_o
 );
 
   typedef struct packed {
@@ -38,7 +39,7 @@ module square_root #(
   logic                 busy_q;
   logic [2:0]           count_q;
   state_t               state_d, state_q;
-  logic [SideWidth-1:0] side_q;
+  side_t      side_q;
 
   assign state_d = step(step(state_q));
   assign valid_o = busy_q && count_q == 3'd7;

@@ -7,7 +7,9 @@
 // softmax, 24 for the norms, if the dividers are idle; they take a row every 8 cycles, others wait.
 // reciprocal_o is raised 9 cycles before a row's factor can be read, in the order of rows.
 
-module statistics #(
+module statistics
+  import isa_pkg::*;
+#(
   parameter int unsigned Dim = 16
 ) (
   input  logic               clk_i,
@@ -29,15 +31,15 @@ module statistics #(
   input  logic signed [16:0] term_i [Dim],
   // of the instruction
   input  logic               center_i,
-  input  logic        [15:0] columns_i,
-  input  logic        [23:0] inverse_i,
+  input  column_count_t      columns_i,
+  input  inverse_t           inverse_i,
   // results
   output logic               reciprocal_o,
   input  logic        [3:0]  offset_row_i,
   output logic signed [20:0] offset_o,
   input  logic        [3:0]  factor_row_i,
   output logic        [16:0] factor_o,
-  output logic        [5:0]  shift_o
+  output shift_t             shift_o
 );
 
   typedef struct packed {
@@ -50,7 +52,7 @@ module statistics #(
   typedef struct packed {
     logic [3:0] row;
     logic       zero;
-    logic [5:0] shift;
+    shift_t     shift;
   } divide_t;
 
   typedef struct packed {
@@ -61,7 +63,7 @@ module statistics #(
 
   typedef struct packed {
     logic [16:0] factor;
-    logic [5:0]  shift;
+    shift_t      shift;
   } factor_t;
 
   logic signed [20:0] offset_q [16];
@@ -220,8 +222,6 @@ module statistics #(
 
   // -- Square roots and divisions -----------------------------------------------------------------
 
-  localparam int unsigned DivideBits = $bits(divide_t);
-
   request_t    request;
   logic        request_valid, request_full, request_pop;
   logic [4:0]  request_count;
@@ -234,8 +234,8 @@ module statistics #(
   divide_t     divide, done;
 
   fifo #(
-    .Width($bits(request_t)),
-    .Depth(16)
+    .Depth  (16),
+    .entry_t(request_t)
   ) u_requests (
     .clk_i,
     .rst_ni,
@@ -253,7 +253,7 @@ module statistics #(
   assign request_pop  = root_start || (reciprocal_o && !root_valid_q);
 
   square_root #(
-    .SideWidth(DivideBits)
+    .side_t(divide_t)
   ) u_square_root (
     .clk_i,
     .rst_ni,
@@ -278,7 +278,7 @@ module statistics #(
   assign divide   = root_valid_q ? root_divide_q : request.divide;
 
   reciprocal #(
-    .SideWidth(DivideBits)
+    .side_t(divide_t)
   ) u_reciprocal (
     .clk_i,
     .rst_ni,

@@ -8,7 +8,9 @@
 // Slots that give output may only be issued while slot_ready_o is high, which it always is with a
 // memory that answers B within DramLatencyCycles and never stalls: what was issued always fits.
 
-module store_dma #(
+module store_dma
+  import isa_pkg::*;
+#(
   parameter int unsigned Dim = 16,
   parameter int unsigned BusBytes = 16,
   parameter int unsigned DramLatencyCycles = 50
@@ -17,10 +19,10 @@ module store_dma #(
   input  logic                  rst_ni,
   // segment, in the cycle of its first slot
   input  logic                  seg_valid_i,
-  input  logic [39:0]           seg_addr_i,
-  input  logic [27:0]           seg_beats_i,
+  input  dram_address_t         seg_addr_i,
+  input  beat_count_t           seg_beats_i,
   input  logic                  seg_last_i,   // of its instruction
-  input  logic [31:0]           seg_tag_i,
+  input  tag_t                  seg_tag_i,
   // rows, 12 cycles after their slots
   input  logic                  row_valid_i,
   input  logic [32*Dim-1:0]     row_data_i,   // int8: low quarter
@@ -31,7 +33,7 @@ module store_dma #(
   // AXI write channels
   output logic                  aw_valid_o,
   input  logic                  aw_ready_i,
-  output logic [39:0]           aw_addr_o,
+  output dram_address_t         aw_addr_o,
   output logic [7:0]            aw_len_o,
   output logic                  w_valid_o,
   input  logic                  w_ready_i,
@@ -57,34 +59,41 @@ module store_dma #(
 
   // segments to bursts
 
-  logic        seg_full, run_valid, run_pop, run_ends;
-  logic [39:0] run_addr;
-  logic [27:0] run_beats;
-  logic        burst_valid, burst_ready, burst_last, burst_take;
+  logic          seg_full, run_valid, run_pop;
+  logic          burst_valid, burst_ready, burst_last, burst_take;
   logic [$clog2(SegmentDepth+1)-1:0] unused_segments;
-  logic [39:0] burst_addr;
-  logic [7:0]  burst_len;
+  dram_address_t burst_addr;
+  logic [7:0]    burst_len;
 
-  fifo #(.Width(69), .Depth(SegmentDepth)) u_segments (
+  typedef struct packed {
+    logic          last;  // of its instruction
+    dram_address_t addr;
+    beat_count_t   beats;
+  } segment_t;
+
+  segment_t segment, run;
+  assign segment = '{last: seg_last_i, addr: seg_addr_i, beats: seg_beats_i};
+
+  fifo #(.Depth(SegmentDepth), .entry_t(segment_t)) u_segments (
     .clk_i, .rst_ni,
-    .push_i(seg_valid_i), .data_i({seg_last_i, seg_addr_i, seg_beats_i}), .full_o(seg_full),
-    .valid_o(run_valid), .data_o({run_ends, run_addr, run_beats}), .pop_i(run_pop),
+    .push_i(seg_valid_i), .data_i(segment), .full_o(seg_full),
+    .valid_o(run_valid), .data_o(run), .pop_i(run_pop),
     .count_o(unused_segments)
   );
 
   burst_splitter #(.BusBytes(BusBytes)) u_splitter (
     .clk_i, .rst_ni,
-    .run_valid_i(run_valid), .run_addr_i(run_addr), .run_beats_i(run_beats), .run_pop_o(run_pop),
+    .run_valid_i(run_valid), .run_addr_i(run.addr), .run_beats_i(run.beats), .run_pop_o(run_pop),
     .burst_valid_o(burst_valid), .burst_ready_i(burst_ready), .burst_addr_o(burst_addr),
     .burst_len_o(burst_len), .burst_last_o(burst_last)
   );
 
   // AW
 
-  logic        aw_valid_q;
-  logic [39:0] aw_addr_q;
-  logic [7:0]  aw_len_q;
-  logic        lengths_full, answers_full;
+  logic          aw_valid_q;
+  dram_address_t aw_addr_q;
+  logic [7:0]    aw_len_q;
+  logic          lengths_full, answers_full;
 
   assign burst_ready = (!aw_valid_q || aw_ready_i) && !lengths_full && !answers_full;
   assign burst_take  = burst_valid && burst_ready;
@@ -106,7 +115,7 @@ module store_dma #(
 
   fifo #(.Width(1), .Depth(AnswerDepth)) u_answers (
     .clk_i, .rst_ni,
-    .push_i(burst_take), .data_i(burst_last && run_ends), .full_o(answers_full),
+    .push_i(burst_take), .data_i(burst_last && run.last), .full_o(answers_full),
     .valid_o(unused_answer_valid), .data_o(answer_ends), .pop_i(b_valid_i),
     .count_o(unused_answers)
   );
@@ -116,10 +125,14 @@ module store_dma #(
 
   // rows to beats
 
+  typedef struct packed {
+    logic [Groups-1:0]     groups;  // that hold data
+    logic [8*BusBytes-1:0] data;
+  } beat_t;
+
   logic [PositionBits-1:0] offset;
   logic                    packed_valid, beat_valid, beat_take, unused_beats_full;
-  logic [8*BusBytes-1:0]   packed_data, beat_data;
-  logic [Groups-1:0]       packed_groups, beat_groups;
+  beat_t                   packed_beat, beat;
   logic [BeatCountBits-1:0] beats;
 
   if (Groups == 1) begin : gen_no_offsets
@@ -138,13 +151,13 @@ module store_dma #(
   row_packer #(.Dim(Dim), .BusBytes(BusBytes)) u_packer (
     .clk_i, .rst_ni,
     .offset_i(offset), .row_valid_i, .row_data_i, .row_word_i, .row_last_i,
-    .beat_valid_o(packed_valid), .beat_data_o(packed_data), .beat_groups_o(packed_groups)
+    .beat_valid_o(packed_valid), .beat_data_o(packed_beat.data), .beat_groups_o(packed_beat.groups)
   );
 
-  fifo #(.Width(8 * BusBytes + Groups), .Depth(BeatDepth)) u_beats (
+  fifo #(.Depth(BeatDepth), .entry_t(beat_t)) u_beats (
     .clk_i, .rst_ni,
-    .push_i(packed_valid), .data_i({packed_groups, packed_data}), .full_o(unused_beats_full),
-    .valid_o(beat_valid), .data_o({beat_groups, beat_data}), .pop_i(beat_take), .count_o(beats)
+    .push_i(packed_valid), .data_i(packed_beat), .full_o(unused_beats_full),
+    .valid_o(beat_valid), .data_o(beat), .pop_i(beat_take), .count_o(beats)
   );
 
   assign slot_ready_o = !seg_full && beats <= BeatCountBits'(Backlog);
@@ -152,8 +165,7 @@ module store_dma #(
   // W
 
   logic                  w_valid_q, w_last_q;
-  logic [8*BusBytes-1:0] w_data_q;
-  logic [Groups-1:0]     w_groups_q;
+  beat_t                 w_beat_q;
   logic                  length_valid, at_last;
   logic [7:0]            length, index_q;  // of the burst, and of the beat in it
   logic [$clog2(BurstDepth+1)-1:0] unused_lengths;
@@ -178,12 +190,12 @@ module store_dma #(
     end
   end
   always_ff @(posedge clk_i) begin
-    if (beat_take) {w_data_q, w_groups_q, w_last_q} <= {beat_data, beat_groups, at_last};
+    if (beat_take) {w_beat_q, w_last_q} <= {beat, at_last};
   end
 
-  assign {w_valid_o, w_data_o, w_last_o} = {w_valid_q, w_data_q, w_last_q};
+  assign {w_valid_o, w_data_o, w_last_o} = {w_valid_q, w_beat_q.data, w_last_q};
   for (genvar g = 0; g < Groups; g++) begin : gen_strobe
-    assign w_strb_o[GroupBytes*g+:GroupBytes] = {GroupBytes{w_groups_q[g]}};
+    assign w_strb_o[GroupBytes*g+:GroupBytes] = {GroupBytes{w_beat_q.groups[g]}};
   end
 
   logic unused_tag;
@@ -193,15 +205,25 @@ module store_dma #(
   // The segments whose rows are still to come, and the bytes of the first of them so far.
   logic        check_valid, unused_check_full;
   logic [$clog2(SlotLatency+3)-1:0] unused_checks;
-  logic [31:0] check_tag, bytes_q, bytes;
-  logic [27:0] check_beats;
+  logic [31:0] bytes_q, bytes;
 
-  fifo #(.Width(60), .Depth(SlotLatency + 2)) u_checks (
+  typedef struct packed {
+    tag_t        tag;
+    beat_count_t beats;
+  } check_t;
+
+  check_t announced, check;
+  assign announced = '{tag: seg_tag_i, beats: seg_beats_i};
+
+  fifo #(.Depth(SlotLatency + 2), .entry_t(check_t)) u_checks (
     .clk_i, .rst_ni,
-    .push_i(seg_valid_i), .data_i({seg_tag_i, seg_beats_i}), .full_o(unused_check_full),
-    .valid_o(check_valid), .data_o({check_tag, check_beats}),
+    .push_i(seg_valid_i), .data_i(announced), .full_o(unused_check_full),
+    .valid_o(check_valid), .data_o(check),
     .pop_i(row_valid_i && row_last_i), .count_o(unused_checks)
   );
+
+  int unsigned alignment;
+  assign alignment = seg_beats_i == 1 ? GroupBytes : BusBytes;
 
   assign bytes = bytes_q + (row_word_i ? 4 * Dim : Dim);
   always_ff @(posedge clk_i) begin
@@ -216,16 +238,16 @@ module store_dma #(
       seg_valid_i |-> seg_beats_i != '0)
     else $error("instruction %0d writes a segment of no beats", seg_tag_i);
   aligned : assert property (@(posedge clk_i) disable iff (!rst_ni)
-      seg_valid_i |-> seg_addr_i % 40'(seg_beats_i == 28'd1 ? GroupBytes : BusBytes) == '0)
+      seg_valid_i |-> seg_addr_i % dram_address_t'(alignment) == '0)
     else $error("instruction %0d writes a segment of %0d beats to address %0d", seg_tag_i,
                 seg_beats_i, seg_addr_i);
   row_of_a_segment : assert property (@(posedge clk_i) disable iff (!rst_ni)
       row_valid_i |-> check_valid)
     else $error("a row comes for no segment");
   beats_as_announced : assert property (@(posedge clk_i) disable iff (!rst_ni)
-      row_valid_i && row_last_i |-> (bytes + BusBytes - 1) / BusBytes == 32'(check_beats))
-    else $error("instruction %0d announced %0d beats of a segment and writes %0d bytes", check_tag,
-                check_beats, bytes);
+      row_valid_i && row_last_i |-> (bytes + BusBytes - 1) / BusBytes == 32'(check.beats))
+    else $error("instruction %0d announced %0d beats of a segment and writes %0d bytes", check.tag,
+                check.beats, bytes);
   aw_is_stable : assert property (@(posedge clk_i) disable iff (!rst_ni)
       aw_valid_o && !aw_ready_i |=> aw_valid_o && $stable({aw_addr_o, aw_len_o}))
     else $error("AW changes before it is taken");

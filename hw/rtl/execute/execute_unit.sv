@@ -24,34 +24,23 @@ module execute_unit
   input  logic         clk_i,
   input  logic         rst_ni,
   // queue
-  input  logic         instr_valid_i,
-  input  instruction_t instr_i,
-  input  logic [31:0]  instr_tag_i,
-  output logic         instr_pop_o,
+  input  head_t        head_i,
+  output logic         head_pop_o,
   // tokens and starts; waits_o is of the preload or, with none held, of the sync in the queue
   output tokens_t      waits_o,
   input  logic         waits_ready_i,
   output tokens_t      compute_waits_o,
   input  logic         compute_waits_ready_i,
   output logic         preload_start_o,
-  output logic [31:0]  preload_tag_o,
   output logic         compute_start_o,
-  output logic [31:0]  compute_tag_o,
   output logic         sync_start_o,
   // scratchpad
-  output logic         a_read_o,
-  output logic [19:0]  a_row_o,
-  output logic [31:0]  a_tag_o,
-  output logic         b_read_o,
-  output logic [19:0]  b_row_o,
-  output logic [31:0]  b_tag_o,
+  output access_t      a_read_o,
+  output access_t      b_read_o,
   // mesh, with the data of the scratchpad; a_swap_o in the cycle before a first row
   output logic         a_valid_o,
   output logic         a_swap_o,
-  output logic [19:0]  a_acc_row_o,
-  output logic         a_accumulate_o,
-  output logic         a_last_o,
-  output logic [31:0]  a_acc_tag_o,
+  output sums_t        a_sums_o,
   output logic         b_valid_o,
   output logic         b_first_o,
   output logic         b_zero_o,
@@ -72,19 +61,19 @@ module execute_unit
   typedef enum logic [1:0] { KIND_PRELOAD, KIND_COMPUTE, KIND_SYNC } kind_e;
 
   typedef struct packed {
-    logic [31:0] tag;
+    tag_t        tag;
     tokens_t     waits;
-    logic [7:0]  rows;
-    logic [19:0] local_;
+    tile_size_t  rows;
+    local_row_t  local_;
     logic        transposed;
   } held_preload_t;
 
   typedef struct packed {
-    logic [31:0] tag;
+    tag_t        tag;
     tokens_t     waits;
-    logic [15:0] rows;
-    logic [19:0] local_;
-    logic [19:0] accumulator;
+    row_count_t  rows;
+    local_row_t  local_;
+    local_row_t  accumulator;
     logic        overwrite;
     logic        swap;
   } held_compute_t;
@@ -102,18 +91,18 @@ module execute_unit
   logic          release_empty, complete_empty;
   kind_e         kind;
 
-  assign preload = preload_t'(instr_i);
-  assign compute = compute_t'(instr_i);
+  assign preload = preload_t'(head_i.instr);
+  assign compute = compute_t'(head_i.instr);
   assign header  = preload.header;
   assign full    = release_full || complete_full;
 
-  assign preload_pop = instr_valid_i && header.opcode == PRELOAD && !full &&
+  assign preload_pop = head_i.valid && header.opcode == PRELOAD && !full &&
                        (!preload_held_q || preload_start_o);
-  assign compute_pop = instr_valid_i && header.opcode == COMPUTE && !full &&
+  assign compute_pop = head_i.valid && header.opcode == COMPUTE && !full &&
                        (!compute_held_q || compute_start_o);
-  assign sync_start_o = instr_valid_i && header.opcode == EXECUTE_SYNC && !full &&
+  assign sync_start_o = head_i.valid && header.opcode == EXECUTE_SYNC && !full &&
                         release_empty && waits_ready_i;
-  assign instr_pop_o = preload_pop || compute_pop || sync_start_o;
+  assign head_pop_o = preload_pop || compute_pop || sync_start_o;
   assign kind = preload_pop ? KIND_PRELOAD : compute_pop ? KIND_COMPUTE : KIND_SYNC;
 
   always_ff @(posedge clk_i) begin
@@ -131,7 +120,7 @@ module execute_unit
   always_ff @(posedge clk_i) begin
     if (preload_pop) begin
       preload_q <= '{
-        tag:        instr_tag_i,
+        tag:        head_i.tag,
         waits:      header.waits,
         rows:       preload.rows,
         local_:     preload.local_,
@@ -140,7 +129,7 @@ module execute_unit
     end
     if (compute_pop) begin
       compute_q <= '{
-        tag:         instr_tag_i,
+        tag:         head_i.tag,
         waits:       header.waits,
         rows:        compute.rows,
         local_:      compute.local_,
@@ -160,14 +149,12 @@ module execute_unit
   assign preload_start_o = preload_held_q && waits_ready_i && weights_ready &&
                            (!compute_held_q || !preload_last_q || compute_start_o);
 
-  assign preload_tag_o   = preload_q.tag;
-  assign compute_tag_o   = compute_q.tag;
   assign compute_waits_o = compute_held_q ? compute_q.waits : '0;
 
   always_comb begin
     waits_o = '0;
     if (preload_held_q) waits_o = preload_q.waits;
-    else if (instr_valid_i && header.opcode == EXECUTE_SYNC) waits_o = header.waits;
+    else if (head_i.valid && header.opcode == EXECUTE_SYNC) waits_o = header.waits;
   end
 
   // -- Streams -------------------------------------------------------------------------------------
@@ -187,8 +174,6 @@ module execute_unit
     .tag_i            (preload_q.tag),
     .done_o           (preload_done),
     .read_o           (b_read_o),
-    .row_o            (b_row_o),
-    .tag_o            (b_tag_o),
     .slot_valid_o     (b_valid_o),
     .slot_first_o     (b_first_o),
     .slot_zero_o      (b_zero_o),
@@ -198,24 +183,19 @@ module execute_unit
   row_stream u_rows (
     .clk_i,
     .rst_ni,
-    .ready_o         (rows_ready),
-    .start_i         (compute_start_o),
-    .rows_i          (compute_q.rows),
-    .local_i         (compute_q.local_),
-    .accumulator_i   (compute_q.accumulator),
-    .overwrite_i     (compute_q.overwrite),
-    .swap_i          (compute_q.swap),
-    .tag_i           (compute_q.tag),
-    .done_o          (compute_read),
-    .read_o          (a_read_o),
-    .row_o           (a_row_o),
-    .tag_o           (a_tag_o),
-    .row_valid_o     (a_valid_o),
-    .row_swap_o      (a_swap_o),
-    .row_acc_row_o   (a_acc_row_o),
-    .row_accumulate_o(a_accumulate_o),
-    .row_last_o      (a_last_o),
-    .row_tag_o       (a_acc_tag_o)
+    .ready_o      (rows_ready),
+    .start_i      (compute_start_o),
+    .rows_i       (compute_q.rows),
+    .local_i      (compute_q.local_),
+    .accumulator_i(compute_q.accumulator),
+    .overwrite_i  (compute_q.overwrite),
+    .swap_i       (compute_q.swap),
+    .tag_i        (compute_q.tag),
+    .done_o       (compute_read),
+    .read_o       (a_read_o),
+    .row_valid_o  (a_valid_o),
+    .row_swap_o   (a_swap_o),
+    .row_sums_o   (a_sums_o)
   );
 
   // -- Retirement ------------------------------------------------------------------------------------
@@ -231,10 +211,10 @@ module execute_unit
   ) u_release (
     .clk_i,
     .rst_ni,
-    .push_i   (instr_pop_o),
+    .push_i   (head_pop_o),
     .kind_i   (kind),
     .signals_i(header.signals),
-    .tag_i    (instr_tag_i),
+    .tag_i    (head_i.tag),
     .done_i   ({sync_done_q, compute_read, preload_done}),
     .retire_o (release_o),
     .signals_o(release_signals_o),
@@ -248,10 +228,10 @@ module execute_unit
   ) u_complete (
     .clk_i,
     .rst_ni,
-    .push_i   (instr_pop_o),
+    .push_i   (head_pop_o),
     .kind_i   (kind),
     .signals_i(header.signals),
-    .tag_i    (instr_tag_i),
+    .tag_i    (head_i.tag),
     .done_i   ({sync_done_q, acc_done_i, preload_done}),
     .retire_o (complete_o),
     .signals_o(complete_signals_o),
@@ -273,39 +253,39 @@ module execute_unit
   end
 
   opcode : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    instr_valid_i |-> header.opcode inside {PRELOAD, COMPUTE, EXECUTE_SYNC})
-    else $error("instruction %0d has opcode %0d, which is not for execute", instr_tag_i,
+    head_i.valid |-> header.opcode inside {PRELOAD, COMPUTE, EXECUTE_SYNC})
+    else $error("instruction %0d has opcode %0d, which is not for execute", head_i.tag,
                 header.opcode);
   preload_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
     preload_pop |-> preload.rows != '0 && 32'(preload.rows) <= Dim)
-    else $error("instruction %0d preloads %0d rows", instr_tag_i, preload.rows);
+    else $error("instruction %0d preloads %0d rows", head_i.tag, preload.rows);
   preload_local : assert property (@(posedge clk_i) disable iff (!rst_ni)
     preload_pop |-> 32'(preload.local_) + 32'(preload.rows) <= ScratchpadRows)
-    else $error("instruction %0d preloads %0d rows at %0d, beyond the scratchpad", instr_tag_i,
+    else $error("instruction %0d preloads %0d rows at %0d, beyond the scratchpad", head_i.tag,
                 preload.rows, preload.local_);
   weights_used : assert property (@(posedge clk_i) disable iff (!rst_ni)
     preload_pop |-> !preload_last_q)
     else $error("instruction %0d overwrites the weights of instruction %0d, which no compute used",
-                instr_tag_i, preload_q.tag);
+                head_i.tag, preload_q.tag);
   compute_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
     compute_pop |-> compute.rows != '0)
-    else $error("instruction %0d computes no rows", instr_tag_i);
+    else $error("instruction %0d computes no rows", head_i.tag);
   compute_tile : assert property (@(posedge clk_i) disable iff (!rst_ni)
     compute_pop |-> compute.depth != '0 && 32'(compute.depth) <= Dim &&
                     compute.width != '0 && 32'(compute.width) <= Dim)
-    else $error("instruction %0d uses %0d rows and %0d columns of a tile", instr_tag_i,
+    else $error("instruction %0d uses %0d rows and %0d columns of a tile", head_i.tag,
                 compute.depth, compute.width);
   compute_local : assert property (@(posedge clk_i) disable iff (!rst_ni)
     compute_pop |-> 32'(compute.local_) + 32'(compute.rows) <= ScratchpadRows)
-    else $error("instruction %0d reads %0d rows at %0d, beyond the scratchpad", instr_tag_i,
+    else $error("instruction %0d reads %0d rows at %0d, beyond the scratchpad", head_i.tag,
                 compute.rows, compute.local_);
   compute_accumulator : assert property (@(posedge clk_i) disable iff (!rst_ni)
     compute_pop |-> 32'(compute.accumulator) + 32'(compute.rows) <= AccumulatorRows)
-    else $error("instruction %0d writes %0d rows at %0d, beyond the accumulator", instr_tag_i,
+    else $error("instruction %0d writes %0d rows at %0d, beyond the accumulator", head_i.tag,
                 compute.rows, compute.accumulator);
   weights_there : assert property (@(posedge clk_i) disable iff (!rst_ni)
     compute_pop |-> preloaded_q)
-    else $error("instruction %0d computes, but no weights were preloaded", instr_tag_i);
+    else $error("instruction %0d computes, but no weights were preloaded", head_i.tag);
 `endif
 
 endmodule

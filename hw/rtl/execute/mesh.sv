@@ -1,7 +1,7 @@
 // Weight-stationary systolic array of Dim x Dim int8 multipliers.
 //
 // A rows: a row that enters in cycle t leaves as a row of int32 sums in cycle t + 2 * Dim, with what
-// came along with it (accumulator row, flags, tag). Rows may come in every cycle, or with gaps.
+// came along with it (where its sums go). Rows may come in every cycle, or with gaps.
 // Weights: a preload is Dim slots in Dim cycles on end, one row of the tile each (b_zero_i: a row of
 // zeros). The tile W (slot i is W[i], or W[:, i] if transposed) waits in shadow registers. a_swap_i,
 // in the cycle before a row of A, makes it the tile that this row and those after it are multiplied
@@ -10,7 +10,9 @@
 //
 // All control is one word that enters row 0 and moves down a row a cycle, as the wavefront does.
 
-module mesh #(
+module mesh
+  import isa_pkg::*;
+#(
   parameter int unsigned Dim = 16
 ) (
   input  logic              clk_i,
@@ -19,10 +21,7 @@ module mesh #(
   input  logic              a_valid_i,
   input  logic              a_swap_i,
   input  logic [Dim*8-1:0]  a_data_i,
-  input  logic [19:0]       a_acc_row_i,
-  input  logic              a_accumulate_i,
-  input  logic              a_last_i,
-  input  logic [31:0]       a_tag_i,
+  input  sums_t             a_sums_i,
   // weights
   input  logic              b_valid_i,
   input  logic              b_first_i,
@@ -32,15 +31,11 @@ module mesh #(
   // sums
   output logic              row_valid_o,
   output logic [Dim*32-1:0] row_data_o,
-  output logic [19:0]       row_acc_row_o,
-  output logic              row_accumulate_o,
-  output logic              row_last_o,
-  output logic [31:0]       row_tag_o
+  output sums_t             row_sums_o
 );
 
   localparam int unsigned PsumBits   = 16 + $clog2(Dim);
   localparam int unsigned ColumnBits = $clog2(Dim);
-  localparam int unsigned SideBits   = 20 + 1 + 1 + 32;
 
   // What a row does in a cycle.
   typedef struct packed {
@@ -157,18 +152,18 @@ module mesh #(
   end
 
   // what comes along with a row
-  logic [SideBits-1:0]            side;
-  logic                           side_full, side_valid;
-  logic [$clog2(2*Dim+1)-1:0]     side_count;
+  sums_t                      side;
+  logic                       side_full, side_valid;
+  logic [$clog2(2*Dim+1)-1:0] side_count;
 
   fifo #(
-    .Width(SideBits),
-    .Depth(2 * Dim)
+    .Depth  (2 * Dim),
+    .entry_t(sums_t)
   ) u_side (
     .clk_i,
     .rst_ni,
     .push_i (a_valid_i),
-    .data_i ({a_acc_row_i, a_accumulate_i, a_last_i, a_tag_i}),
+    .data_i (a_sums_i),
     .full_o (side_full),
     .valid_o(side_valid),
     .data_o (side),
@@ -177,7 +172,7 @@ module mesh #(
   );
 
   always_ff @(posedge clk_i) begin
-    if (valid_q[2*Dim-2]) {row_acc_row_o, row_accumulate_o, row_last_o, row_tag_o} <= side;
+    if (valid_q[2*Dim-2]) row_sums_o <= side;
   end
 
   logic unused_side, unused_control;

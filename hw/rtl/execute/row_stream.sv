@@ -4,43 +4,38 @@
 // later, when it comes out of the scratchpad, and told to swap its weights in the cycle before the
 // first one. It may be started when ready_o is set: when idle or in its last read.
 
-module row_stream (
+module row_stream
+  import isa_pkg::*;
+(
   input  logic        clk_i,
   input  logic        rst_ni,
   // compute
   output logic        ready_o,
   input  logic        start_i,
-  input  logic [15:0] rows_i,
-  input  logic [19:0] local_i,
-  input  logic [19:0] accumulator_i,
+  input  row_count_t  rows_i,
+  input  local_row_t  local_i,
+  input  local_row_t  accumulator_i,
   input  logic        overwrite_i,
   input  logic        swap_i,
-  input  logic [31:0] tag_i,
+  input  tag_t        tag_i,
   output logic        done_o,  // in the last read
   // scratchpad
-  output logic        read_o,
-  output logic [19:0] row_o,
-  output logic [31:0] tag_o,
+  output access_t     read_o,
   // mesh
   output logic        row_valid_o,
   output logic        row_swap_o,
-  output logic [19:0] row_acc_row_o,
-  output logic        row_accumulate_o,
-  output logic        row_last_o,
-  output logic [31:0] row_tag_o
+  output sums_t       row_sums_o
 );
 
   logic        busy_q, overwrite_q, last;
-  logic [15:0] rows_left_q;
-  logic [19:0] row_q, acc_row_q;
-  logic [31:0] tag_q;
+  row_count_t  rows_left_q;
+  local_row_t  row_q, acc_row_q;
+  tag_t        tag_q;
 
-  assign last    = rows_left_q == 16'd1;
+  assign last    = rows_left_q == 1;
   assign done_o  = busy_q && last;
   assign ready_o = !busy_q || last;
-  assign read_o  = busy_q;
-  assign row_o   = row_q;
-  assign tag_o   = tag_q;
+  assign read_o  = '{valid: busy_q, row: row_q, tag: tag_q};
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) busy_q <= 1'b0;
@@ -75,13 +70,16 @@ module row_stream (
     end
   end
 
+  sums_t sums;
+  assign sums = '{row: acc_row_q, accumulate: !overwrite_q, last: last, tag: tag_q};
+
   delay_line #(
-    .Width(20 + 1 + 1 + 32),
-    .Depth(2)
+    .Depth (2),
+    .word_t(sums_t)
   ) u_row (
     .clk_i,
-    .d_i({acc_row_q, !overwrite_q, last, tag_q}),
-    .q_o({row_acc_row_o, row_accumulate_o, row_last_o, row_tag_o})
+    .d_i(sums),
+    .q_o(row_sums_o)
   );
 
   assign row_valid_o = valid_q[1];

@@ -5,7 +5,9 @@
 // cycles later, when the row comes out of the scratchpad. It may be started when ready_o is set:
 // when idle or in its last slot.
 
-module weight_stream #(
+module weight_stream
+  import isa_pkg::*;
+#(
   parameter int unsigned Dim = 16
 ) (
   input  logic        clk_i,
@@ -13,15 +15,13 @@ module weight_stream #(
   // preload
   output logic        ready_o,
   input  logic        start_i,
-  input  logic [7:0]  rows_i,
-  input  logic [19:0] local_i,
+  input  tile_size_t  rows_i,
+  input  local_row_t  local_i,
   input  logic        transposed_i,
-  input  logic [31:0] tag_i,
+  input  tag_t        tag_i,
   output logic        done_o,  // in the last slot
   // scratchpad
-  output logic        read_o,
-  output logic [19:0] row_o,
-  output logic [31:0] tag_o,
+  output access_t     read_o,
   // mesh
   output logic        slot_valid_o,
   output logic        slot_first_o,
@@ -31,18 +31,17 @@ module weight_stream #(
 
   localparam int unsigned SlotBits = $clog2(Dim);
 
-  logic                busy_q, transposed_q, last;
+  logic                busy_q, transposed_q, last, read;
   logic [SlotBits-1:0] slot_q;
-  logic [7:0]          rows_left_q;
-  logic [19:0]         row_q;
-  logic [31:0]         tag_q;
+  tile_size_t          rows_left_q;
+  local_row_t          row_q;
+  tag_t                tag_q;
 
   assign last    = slot_q == '1;
   assign done_o  = busy_q && last;
   assign ready_o = !busy_q || last;
-  assign read_o  = busy_q && rows_left_q != '0;
-  assign row_o   = row_q;
-  assign tag_o   = tag_q;
+  assign read    = busy_q && rows_left_q != '0;
+  assign read_o  = '{valid: read, row: row_q, tag: tag_q};
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) busy_q <= 1'b0;
@@ -59,7 +58,7 @@ module weight_stream #(
       tag_q        <= tag_i;
     end else if (busy_q) begin
       slot_q <= slot_q + 1'b1;
-      if (read_o) begin
+      if (read) begin
         rows_left_q <= rows_left_q - 1'b1;
         row_q       <= row_q + 1'b1;
       end
@@ -79,7 +78,7 @@ module weight_stream #(
     .Depth(2)
   ) u_slot (
     .clk_i,
-    .d_i({slot_q == '0, !read_o, transposed_q}),
+    .d_i({slot_q == '0, !read, transposed_q}),
     .q_o({slot_first_o, slot_zero_o, slot_transposed_o})
   );
 

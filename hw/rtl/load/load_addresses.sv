@@ -22,7 +22,7 @@ module load_addresses
   // AXI read requests
   output logic         ar_valid_o,
   input  logic         ar_ready_i,
-  output logic [39:0]  ar_addr_o,
+  output dram_address_t ar_addr_o,
   output logic [7:0]   ar_len_o,
   // last slot
   output logic         release_o,
@@ -54,13 +54,13 @@ module load_addresses
 
   logic                busy_q, sync_q;
   logic [3:0]          slot_shift_q;
-  logic [31:0]         dram_stride_q;
-  logic [11:0]         blocks_left_q;   // this one included
+  dram_stride_t        dram_stride_q;
+  block_count_t        blocks_left_q;   // this one included
   logic [SlotBits-1:0] block_slots_q;
   logic [SlotBits-1:0] slots_left_q;    // of the block, this one included
   logic [SlotBits-1:0] burst_left_q;    // slots, without this one, until the next burst
-  logic [39:0]         block_address_q; // first byte of the block
-  logic [39:0]         address_q;       // first byte that no burst has requested
+  dram_address_t       block_address_q; // first byte of the block
+  dram_address_t       address_q;       // first byte that no burst has requested
 
   // -- The burst that begins in this slot --------------------------------------------------------
 
@@ -82,13 +82,13 @@ module load_addresses
   // -- Slots -------------------------------------------------------------------------------------
 
   logic        advance, last_of_block;
-  logic [39:0] next_block_address;
+  dram_address_t next_block_address;
 
   assign advance            = busy_q && (!ar_valid_o || ar_ready_i);
   assign last_of_block      = slots_left_q == SlotBits'(1);
-  assign next_block_address = block_address_q + 40'(dram_stride_q);
+  assign next_block_address = block_address_q + dram_address_t'(dram_stride_q);
 
-  assign release_o      = advance && last_of_block && blocks_left_q == 12'd1;
+  assign release_o      = advance && last_of_block && blocks_left_q == 1;
   assign release_sync_o = release_o && sync_q;
   assign ready_o        = !busy_q || release_o;
 
@@ -103,14 +103,14 @@ module load_addresses
       sync_q          <= sync;
       slot_shift_q    <= 4'(SlotShift[mvin.target]);
       dram_stride_q   <= mvin.dram_stride;
-      blocks_left_q   <= sync ? 12'd1 : mvin.blocks;
+      blocks_left_q   <= sync ? block_count_t'(1) : mvin.blocks;
       block_slots_q   <= SlotBits'(mvin.rows) << BeatShift[mvin.target];
       slots_left_q    <= sync ? SlotBits'(1) : SlotBits'(mvin.rows) << BeatShift[mvin.target];
       burst_left_q    <= '0;
       block_address_q <= mvin.dram;
       address_q       <= mvin.dram;
     end else if (advance) begin
-      if (ar_valid_o) address_q <= address_q + (40'(burst_beats) << BusBits);
+      if (ar_valid_o) address_q <= address_q + (dram_address_t'(burst_beats) << BusBits);
       burst_left_q <= (ar_valid_o ? burst_slots : burst_left_q) - 1'b1;
       slots_left_q <= slots_left_q - 1'b1;
       if (last_of_block) begin
@@ -131,7 +131,7 @@ module load_addresses
   starts_when_ready : assert property (@(posedge clk_i) disable iff (!rst_ni) start_i |-> ready_o)
     else $error("an instruction starts while another has slots left");
   aligned : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    ar_valid_o |-> ar_addr_o % 40'(BusBytes) == '0)
+    ar_valid_o |-> ar_addr_o % dram_address_t'(BusBytes) == '0)
     else $error("read request at 0x%h, which is no start of a beat", ar_addr_o);
 `endif
 

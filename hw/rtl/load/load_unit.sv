@@ -19,10 +19,8 @@ module load_unit
   input  logic                  clk_i,
   input  logic                  rst_ni,
   // queue head
-  input  logic                  instr_valid_i,
-  input  instruction_t          instr_i,
-  input  logic [31:0]           instr_tag_i,
-  output logic                  instr_pop_o,
+  input  head_t                 head_i,
+  output logic                  head_pop_o,
   // tokens
   output tokens_t               waits_o,
   input  logic                  waits_ready_i,
@@ -30,7 +28,7 @@ module load_unit
   // AXI read requests
   output logic                  ar_valid_o,
   input  logic                  ar_ready_i,
-  output logic [39:0]           ar_addr_o,
+  output dram_address_t         ar_addr_o,
   output logic [7:0]            ar_len_o,
   // AXI read data
   input  logic                  r_valid_i,
@@ -40,9 +38,9 @@ module load_unit
   // rows for all targets
   output logic                  row_valid_o,
   output target_e               row_target_o,
-  output logic [19:0]           row_o,
+  output local_row_t            row_o,
   output logic                  row_accumulate_o,
-  output logic [31:0]           row_tag_o,
+  output tag_t                  row_tag_o,
   output logic [64*Dim-1:0]     row_data_o,
   // retirement
   output logic                  release_o,
@@ -59,12 +57,12 @@ module load_unit
   logic    sync, slots_ready, full, release_sync, mvin_done;
   tokens_t signals_q;
 
-  assign mvin = mvin_t'(instr_i);
+  assign mvin = mvin_t'(head_i.instr);
   assign sync = mvin.header.opcode == LOAD_SYNC;
 
-  assign waits_o     = mvin.header.waits;
-  assign start_o     = instr_valid_i && waits_ready_i && slots_ready && !full;
-  assign instr_pop_o = start_o;
+  assign waits_o    = mvin.header.waits;
+  assign start_o    = head_i.valid && waits_ready_i && slots_ready && !full;
+  assign head_pop_o = start_o;
 
   load_addresses #(
     .Dim     (Dim),
@@ -73,7 +71,7 @@ module load_unit
     .clk_i,
     .rst_ni,
     .start_i       (start_o),
-    .instr_i,
+    .instr_i       (head_i.instr),
     .ready_o       (slots_ready),
     .ar_valid_o,
     .ar_ready_i,
@@ -90,9 +88,9 @@ module load_unit
   ) u_unpacker (
     .clk_i,
     .rst_ni,
-    .push_i(start_o && !sync),
-    .instr_i,
-    .tag_i (instr_tag_i),
+    .push_i (start_o && !sync),
+    .instr_i(head_i.instr),
+    .tag_i  (head_i.tag),
     .r_valid_i,
     .r_ready_o,
     .r_data_i,
@@ -125,7 +123,7 @@ module load_unit
     .push_i   (start_o),
     .kind_i   (sync),
     .signals_i(mvin.header.signals),
-    .tag_i    (instr_tag_i),
+    .tag_i    (head_i.tag),
     .done_i   ({release_sync, mvin_done}),
     .retire_o (complete_o),
     .signals_o(complete_signals_o),
@@ -150,20 +148,20 @@ module load_unit
 
   not_empty : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_mvin |-> mvin.rows != '0 && mvin.blocks != '0)
-    else $error("instruction %0d loads %0d rows of %0d blocks", instr_tag_i, mvin.rows,
+    else $error("instruction %0d loads %0d rows of %0d blocks", head_i.tag, mvin.rows,
                 mvin.blocks);
   beat_aligned : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    start_mvin |-> mvin.dram % 40'(BusBytes) == '0 &&
-                   (mvin.blocks == 12'd1 || mvin.dram_stride % 32'(BusBytes) == '0))
+    start_mvin |-> mvin.dram % dram_address_t'(BusBytes) == '0 &&
+                   (mvin.blocks == 1 || mvin.dram_stride % dram_stride_t'(BusBytes) == '0))
     else $error("instruction %0d: a block at 0x%h, stride 0x%h, does not begin with a beat (%0d B)",
-                instr_tag_i, mvin.dram, mvin.dram_stride, BusBytes);
+                head_i.tag, mvin.dram, mvin.dram_stride, BusBytes);
   added_to_sums : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_mvin && mvin.accumulate |-> mvin.target inside {TARGET_ACCUMULATOR,
                                                           TARGET_ACCUMULATOR_INT32})
-    else $error("instruction %0d accumulates into target %0d", instr_tag_i, mvin.target);
+    else $error("instruction %0d accumulates into target %0d", head_i.tag, mvin.target);
   in_memory : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_mvin |-> end_row <= 40'(Rows[mvin.target]))
-    else $error("instruction %0d writes rows up to %0d of target %0d, which has %0d", instr_tag_i,
+    else $error("instruction %0d writes rows up to %0d of target %0d, which has %0d", head_i.tag,
                 end_row - 1'b1, mvin.target, Rows[mvin.target]);
 `endif
 

@@ -19,7 +19,7 @@ module load_unpacker
   // mvin that starts
   input  logic                  push_i,
   input  instruction_t          instr_i,
-  input  logic [31:0]           tag_i,
+  input  tag_t                  tag_i,
   // AXI read data
   input  logic                  r_valid_i,
   output logic                  r_ready_o,
@@ -28,9 +28,9 @@ module load_unpacker
   // rows, in cycle c + 2
   output logic                  row_valid_o,
   output target_e               row_target_o,
-  output logic [19:0]           row_o,
+  output local_row_t            row_o,
   output logic                  row_accumulate_o,
-  output logic [31:0]           row_tag_o,
+  output tag_t                  row_tag_o,
   output logic [64*Dim-1:0]     row_data_o,
   // oldest instruction is written
   output logic                  done_o
@@ -57,13 +57,13 @@ module load_unpacker
 
   typedef struct packed {
     target_e     target;
-    logic [15:0] rows;
-    logic [11:0] blocks;
-    logic [19:0] first;
-    logic [19:0] stride;
-    logic [23:0] scale;
+    row_count_t  rows;
+    block_count_t blocks;
+    local_row_t  first;
+    local_row_t  stride;
+    scale_t      scale;
     logic        accumulate;
-    logic [31:0] tag;
+    tag_t        tag;
   } move_t;
 
   localparam int unsigned CountBits = $clog2(Depth + 1);
@@ -80,8 +80,8 @@ module load_unpacker
     stride: mvin.stride, scale: mvin.scale, accumulate: mvin.accumulate, tag: tag_i};
 
   fifo #(
-    .Width($bits(move_t)),
-    .Depth(Depth)
+    .Depth  (Depth),
+    .entry_t(move_t)
   ) u_moves (
     .clk_i,
     .rst_ni,
@@ -97,9 +97,9 @@ module load_unpacker
   // -- Position in the oldest one ----------------------------------------------------------------
 
   logic [PartBits-1:0] part_q;         // row of the beat, or beat of the row
-  logic [15:0]         row_q;          // of the block
-  logic [11:0]         block_q;
-  logic [19:0]         block_offset_q; // local rows from the first block to this one
+  row_count_t          row_q;          // of the block
+  block_count_t        block_q;
+  local_row_t          block_offset_q; // local rows from the first block to this one
 
   logic narrow, beat_valid, last_part, last_row, last_block, row_done;
 
@@ -135,9 +135,9 @@ module load_unpacker
   logic [64*Dim-1:0] data_q; // from the row's width up: anything
   logic              valid_q, accumulate_q;
   target_e           target_q;
-  logic [19:0]       address_q;
-  logic [23:0]       scale_q;
-  logic [31:0]       tag_q;
+  local_row_t        address_q;
+  scale_t            scale_q;
+  tag_t              tag_q;
 
   // Bit of the beat at which a row of it begins.
   logic [BeatBits-1:0] row_bit;
@@ -167,7 +167,7 @@ module load_unpacker
   always_ff @(posedge clk_i) begin
     if (row_done) begin
       target_q     <= move.target;
-      address_q    <= move.first + block_offset_q + 20'(row_q);
+      address_q    <= move.first + block_offset_q + local_row_t'(row_q);
       accumulate_q <= move.accumulate;
       scale_q      <= move.scale;
       tag_q        <= move.tag;

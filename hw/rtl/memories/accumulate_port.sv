@@ -4,40 +4,35 @@
 // the adder. Sums wrap. A row may enter in every cycle and may repeat at any distance: sums written
 // in t and t + 1, which the read did not see, are taken from registers.
 
-module accumulate_port #(
+module accumulate_port
+  import isa_pkg::*;
+#(
   parameter int unsigned Dim = 16
 ) (
   input  logic              clk_i,
   input  logic              rst_ni,
   // row
   input  logic              valid_i,
-  input  logic [19:0]       row_i,
+  input  sums_t             sums_i,
   input  logic [Dim*32-1:0] data_i,
-  input  logic              accumulate_i,
-  input  logic              last_i,
-  input  logic [31:0]       tag_i,
   // accumulator read port, data two cycles later
-  output logic              read_o,
-  output logic [19:0]       read_row_o,
-  output logic [31:0]       read_tag_o,
+  output access_t           read_o,
   input  logic [Dim*32-1:0] read_data_i,
   // accumulator write port
-  output logic              write_o,
-  output logic [19:0]       write_row_o,
+  output access_t           write_o,
   output logic [Dim*32-1:0] write_data_o,
-  output logic [31:0]       write_tag_o,
-  // the row written is one that entered with last_i
+  // the row written is the last of its instruction
   output logic              last_o
 );
 
   typedef struct packed {
-    logic        valid;
-    logic        accumulate;
-    logic        last;
-    logic        repeats_1;  // the row is the one that entered a cycle before, or two before
-    logic        repeats_2;
-    logic [19:0] row;
-    logic [31:0] tag;
+    logic       valid;
+    logic       accumulate;
+    logic       last;
+    logic       repeats_1;  // the row is the one that entered a cycle before, or two before
+    logic       repeats_2;
+    local_row_t row;
+    tag_t       tag;
   } stage_t;
 
   stage_t            in, stage_1_q, stage_2_q;
@@ -47,18 +42,16 @@ module accumulate_port #(
 
   assign in = '{
     valid:      valid_i,
-    accumulate: valid_i && accumulate_i,
-    last:       valid_i && last_i,
-    repeats_1:  valid_i && accumulate_i && stage_1_q.valid && stage_1_q.row == row_i,
-    repeats_2:  valid_i && accumulate_i && stage_2_q.valid && stage_2_q.row == row_i,
-    row:        row_i,
-    tag:        tag_i
+    accumulate: valid_i && sums_i.accumulate,
+    last:       valid_i && sums_i.last,
+    repeats_1:  valid_i && sums_i.accumulate && stage_1_q.valid && stage_1_q.row == sums_i.row,
+    repeats_2:  valid_i && sums_i.accumulate && stage_2_q.valid && stage_2_q.row == sums_i.row,
+    row:        sums_i.row,
+    tag:        sums_i.tag
   };
   assign keep_1 = stage_1_q.repeats_1 || in.repeats_2;
 
-  assign read_o     = in.accumulate;
-  assign read_row_o = row_i;
-  assign read_tag_o = tag_i;
+  assign read_o = '{valid: in.accumulate, row: in.row, tag: in.tag};
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
@@ -94,9 +87,7 @@ module accumulate_port #(
     end
   end
 
-  assign write_o     = stage_2_q.valid;
-  assign write_row_o = stage_2_q.row;
-  assign write_tag_o = stage_2_q.tag;
-  assign last_o      = stage_2_q.last;
+  assign write_o = '{valid: stage_2_q.valid, row: stage_2_q.row, tag: stage_2_q.tag};
+  assign last_o  = stage_2_q.last;
 
 endmodule

@@ -5,7 +5,9 @@
 // The mesh and load ports are those of an accumulate_port each, which writes a row two cycles after
 // it read it and bypasses what it wrote in between.
 
-module accumulator #(
+module accumulator
+  import isa_pkg::*;
+#(
   parameter int unsigned Dim = 16,
   parameter int unsigned Banks = 2,
   parameter int unsigned BankRows = 1024
@@ -13,26 +15,16 @@ module accumulator #(
   input  logic              clk_i,
   input  logic              rst_ni,
   // read ports
-  input  logic              mesh_read_i,
-  input  logic [19:0]       mesh_read_row_i,
-  input  logic [31:0]       mesh_read_tag_i,
+  input  access_t           mesh_read_i,
   output logic [32*Dim-1:0] mesh_read_data_o,
-  input  logic              load_read_i,
-  input  logic [19:0]       load_read_row_i,
-  input  logic [31:0]       load_read_tag_i,
+  input  access_t           load_read_i,
   output logic [32*Dim-1:0] load_read_data_o,
-  input  logic              drain_read_i,
-  input  logic [19:0]       drain_read_row_i,
-  input  logic [31:0]       drain_read_tag_i,
+  input  access_t           drain_read_i,
   output logic [32*Dim-1:0] drain_read_data_o,
   // write ports
-  input  logic              mesh_write_i,
-  input  logic [19:0]       mesh_write_row_i,
-  input  logic [31:0]       mesh_write_tag_i,
+  input  access_t           mesh_write_i,
   input  logic [32*Dim-1:0] mesh_write_data_i,
-  input  logic              load_write_i,
-  input  logic [19:0]       load_write_row_i,
-  input  logic [31:0]       load_write_tag_i,
+  input  access_t           load_write_i,
   input  logic [32*Dim-1:0] load_write_data_i
 );
 
@@ -45,12 +37,8 @@ module accumulator #(
   ) u_memory (
     .clk_i, .rst_ni,
     .read_i({drain_read_i, load_read_i, mesh_read_i}),
-    .read_row_i({drain_read_row_i, load_read_row_i, mesh_read_row_i}),
-    .read_tag_i({drain_read_tag_i, load_read_tag_i, mesh_read_tag_i}),
     .read_data_o(read_data),
     .write_i({load_write_i, mesh_write_i}),
-    .write_row_i({load_write_row_i, mesh_write_row_i}),
-    .write_tag_i({load_write_tag_i, mesh_write_tag_i}),
     .write_data_i(write_data)
   );
 

@@ -3,13 +3,15 @@
 // Combinational. Bank b holds the rows b * BankRows to (b + 1) * BankRows - 1; where BankRows is
 // no power of two, the quotient comes bit by bit from comparisons against constants.
 
-module bank_select #(
+module bank_select
+  import isa_pkg::*;
+#(
   parameter int unsigned Banks = 4,
   parameter int unsigned BankRows = 1024,
   localparam int unsigned BankBits = Banks > 1 ? $clog2(Banks) : 1,
   localparam int unsigned LocalBits = BankRows > 1 ? $clog2(BankRows) : 1
 ) (
-  input  logic [19:0]          row_i,
+  input  local_row_t           row_i,
   output logic [BankBits-1:0]  bank_o,
   output logic [LocalBits-1:0] local_o
 );

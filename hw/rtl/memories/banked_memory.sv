@@ -8,7 +8,9 @@
 // The first Updates write ports write back rows that the read port of the same number has read two
 // cycles before, with rows between the two bypassed. What accesses must keep is in checks/.
 
-module banked_memory #(
+module banked_memory
+  import isa_pkg::*;
+#(
   parameter string Name = "memory",
   parameter int unsigned Width = 128,
   parameter int unsigned Banks = 4,
@@ -17,18 +19,14 @@ module banked_memory #(
   parameter int unsigned Writes = 1,
   parameter int unsigned Updates = 0
 ) (
-  input  logic                    clk_i,
-  input  logic                    rst_ni,
+  input  logic                 clk_i,
+  input  logic                 rst_ni,
   // read ports
-  input  logic [Reads-1:0]        read_i,
-  input  logic [Reads-1:0][19:0]  read_row_i,
-  input  logic [Reads-1:0][31:0]  read_tag_i,
-  output logic [Width-1:0]        read_data_o [Reads],
+  input  access_t [Reads-1:0]  read_i,
+  output logic [Width-1:0]     read_data_o [Reads],
   // write ports
-  input  logic [Writes-1:0]       write_i,
-  input  logic [Writes-1:0][19:0] write_row_i,
-  input  logic [Writes-1:0][31:0] write_tag_i,
-  input  logic [Width-1:0]        write_data_i [Writes]
+  input  access_t [Writes-1:0] write_i,
+  input  logic [Width-1:0]     write_data_i [Writes]
 );
 
   localparam int unsigned BankBits = Banks > 1 ? $clog2(Banks) : 1;
@@ -41,12 +39,12 @@ module banked_memory #(
 
   for (genvar p = 0; p < Reads; p++) begin : gen_read_select
     bank_select #(.Banks(Banks), .BankRows(BankRows)) u_select (
-      .row_i(read_row_i[p]), .bank_o(read_bank[p]), .local_o(read_local[p])
+      .row_i(read_i[p].row), .bank_o(read_bank[p]), .local_o(read_local[p])
     );
   end
   for (genvar p = 0; p < Writes; p++) begin : gen_write_select
     bank_select #(.Banks(Banks), .BankRows(BankRows)) u_select (
-      .row_i(write_row_i[p]), .bank_o(write_bank[p]), .local_o(write_local[p])
+      .row_i(write_i[p].row), .bank_o(write_bank[p]), .local_o(write_local[p])
     );
   end
 
@@ -63,7 +61,7 @@ module banked_memory #(
       read    = 1'b0;
       read_at = '0;
       for (int unsigned p = 0; p < Reads; p++) begin
-        if (read_i[p] && read_bank[p] == BankBits'(b)) begin
+        if (read_i[p].valid && read_bank[p] == BankBits'(b)) begin
           read    = 1'b1;
           read_at = read_local[p];
         end
@@ -74,7 +72,7 @@ module banked_memory #(
       write    = 1'b0;
       write_at = write_local[0];
       for (int unsigned p = 0; p < Writes; p++) begin
-        if (write_i[p] && write_bank[p] == BankBits'(b)) begin
+        if (write_i[p].valid && write_bank[p] == BankBits'(b)) begin
           write    = 1'b1;
           write_at = write_local[p];
         end
@@ -85,7 +83,7 @@ module banked_memory #(
       assign write_data = write_data_i[0];
     end else begin : gen_two_writers
       assign write_data =
-        write_i[1] && write_bank[1] == BankBits'(b) ? write_data_i[1] : write_data_i[0];
+        write_i[1].valid && write_bank[1] == BankBits'(b) ? write_data_i[1] : write_data_i[0];
     end
 
     sram_1r1w #(.Width(Width), .Rows(BankRows)) u_sram (
@@ -99,17 +97,13 @@ module banked_memory #(
 
   logic [Reads-1:0] read_q;
 
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) read_q <= '0;
-    else read_q <= read_i;
-  end
-
   for (genvar p = 0; p < Reads; p++) begin : gen_output
     logic [BankBits-1:0] bank_q;
     logic [Width-1:0]    data_q;
 
     always_ff @(posedge clk_i) begin
-      if (read_i[p]) bank_q <= read_bank[p];
+      read_q[p] <= rst_ni && read_i[p].valid;
+      if (read_i[p].valid) bank_q <= read_bank[p];
       if (read_q[p]) data_q <= bank_data[bank_q];
     end
     assign read_data_o[p] = data_q;
@@ -120,6 +114,6 @@ module banked_memory #(
   end
 
   logic unused_tags;
-  assign unused_tags = ^{read_tag_i, write_tag_i};
+  assign unused_tags = ^{read_i, write_i};
 
 endmodule

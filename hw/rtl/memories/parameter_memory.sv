@@ -3,38 +3,30 @@
 // A read presented in cycle t gives its data in cycle t + 2; a write is seen by reads presented
 // from the next cycle on. The two read ports are independent: each has a copy of the memory.
 
-module parameter_memory #(
+module parameter_memory
+  import isa_pkg::*;
+#(
   parameter int unsigned Dim = 16,
   parameter int unsigned Rows = 64
 ) (
   input  logic              clk_i,
   input  logic              rst_ni,
   // read ports
-  input  logic              p0_read_i,
-  input  logic [9:0]        p0_read_row_i,
-  input  logic [31:0]       p0_read_tag_i,
+  input  access_t           p0_read_i,
   output logic [64*Dim-1:0] p0_read_data_o,
-  input  logic              p1_read_i,
-  input  logic [9:0]        p1_read_row_i,
-  input  logic [31:0]       p1_read_tag_i,
+  input  access_t           p1_read_i,
   output logic [64*Dim-1:0] p1_read_data_o,
   // write port
-  input  logic              load_write_i,
-  input  logic [19:0]       load_write_row_i,
-  input  logic [31:0]       load_write_tag_i,
+  input  access_t           load_write_i,
   input  logic [64*Dim-1:0] load_write_data_i
 );
 
   localparam int unsigned RowBits = Rows > 1 ? $clog2(Rows) : 1;
 
-  logic [1:0]             read;
-  logic [1:0][9:0]        read_row;
-  logic [1:0][31:0]       read_tag;
-  logic [64*Dim-1:0]      read_data [2];
+  access_t [1:0]     read;
+  logic [64*Dim-1:0] read_data [2];
 
-  assign read     = {p1_read_i, p0_read_i};
-  assign read_row = {p1_read_row_i, p0_read_row_i};
-  assign read_tag = {p1_read_tag_i, p0_read_tag_i};
+  assign read = {p1_read_i, p0_read_i};
 
   for (genvar p = 0; p < 2; p++) begin : gen_port
     logic              read_q;
@@ -42,13 +34,13 @@ module parameter_memory #(
 
     sram_1r1w #(.Width(64 * Dim), .Rows(Rows)) u_copy (
       .clk_i,
-      .read_i(read[p]), .read_row_i(RowBits'(read_row[p])), .read_data_o(copy_data),
-      .write_i(load_write_i), .write_row_i(RowBits'(load_write_row_i)),
+      .read_i(read[p].valid), .read_row_i(RowBits'(read[p].row)), .read_data_o(copy_data),
+      .write_i(load_write_i.valid), .write_row_i(RowBits'(load_write_i.row)),
       .write_data_i(load_write_data_i)
     );
 
     always_ff @(posedge clk_i) begin
-      read_q <= rst_ni && read[p];
+      read_q <= rst_ni && read[p].valid;
       if (read_q) data_q <= copy_data;
     end
     assign read_data[p] = data_q;
@@ -58,6 +50,6 @@ module parameter_memory #(
   assign p1_read_data_o = read_data[1];
 
   logic unused_bits;
-  assign unused_bits = ^{read_tag, load_write_tag_i, load_write_row_i, read_row};
+  assign unused_bits = ^{read, load_write_i};
 
 endmodule

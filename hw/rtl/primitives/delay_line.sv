@@ -1,12 +1,13 @@
-// Delays a word by Depth cycles; a wire when Depth is 0. Not reset.
+// Delays a word of Width bits, or of another type, by Depth cycles; a wire when Depth is 0. Not reset.
 
 module delay_line #(
   parameter int unsigned Width = 1,
-  parameter int unsigned Depth = 1
+  parameter int unsigned Depth = 1,
+  parameter type word_t = logic [Width-1:0]
 ) (
-  input  logic             clk_i,
-  input  logic [Width-1:0] d_i,
-  output logic [Width-1:0] q_o
+  input  logic  clk_i,
+  input  word_t d_i,
+  output word_t q_o
 );
 
   if (Depth == 0) begin : gen_wire
@@ -14,7 +15,7 @@ module delay_line #(
     assign unused_clk = clk_i;
     assign q_o = d_i;
   end else begin : gen_registers
-    logic [Depth-1:0][Width-1:0] stages_q;
+    word_t [Depth-1:0] stages_q;
     always_ff @(posedge clk_i) begin
       stages_q[0] <= d_i;
       for (int unsigned i = 1; i < Depth; i++) stages_q[i] <= stages_q[i-1];

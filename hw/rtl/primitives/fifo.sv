@@ -1,21 +1,23 @@
 // First-in first-out queue. What is pushed in one cycle is visible in the next.
 //
-// A full queue takes nothing, even when it is popped in the same cycle.
+// A full queue takes nothing, even when it is popped in the same cycle. Entries are words of Width
+// bits, or of another type.
 
 module fifo #(
   parameter int unsigned Width = 8,
   parameter int unsigned Depth = 4,
+  parameter type entry_t = logic [Width-1:0],
   localparam int unsigned CountBits = $clog2(Depth + 1)
 ) (
   input  logic                 clk_i,
   input  logic                 rst_ni,
   // input
   input  logic                 push_i,
-  input  logic [Width-1:0]     data_i,
+  input  entry_t               data_i,
   output logic                 full_o,
   // output
   output logic                 valid_o,
-  output logic [Width-1:0]     data_o,
+  output entry_t               data_o,
   input  logic                 pop_i,
   output logic [CountBits-1:0] count_o
 );
@@ -23,7 +25,7 @@ module fifo #(
   localparam int unsigned PointerBits = Depth > 1 ? $clog2(Depth) : 1;
   localparam logic [PointerBits-1:0] Last = PointerBits'(Depth - 1);
 
-  logic [Width-1:0]       entries [Depth];
+  entry_t                 entries [Depth];
   logic [PointerBits-1:0] read_q, write_q;
   logic [CountBits-1:0]   count_q;
 

@@ -6,7 +6,9 @@
 // w + LatencyCycles. With +backpressure=N every channel stalls in N of 1000 cycles, at random
 // (+verilator+seed). Bursts are INCR, of whole beats but for the strobes; W follows its AW.
 
-module axi_memory #(
+module axi_memory
+  import isa_pkg::*;
+#(
   parameter int unsigned BusBytes      = 16,
   parameter int unsigned LatencyCycles = 50
 ) (
@@ -15,7 +17,7 @@ module axi_memory #(
   // write address
   input  logic                  aw_valid_i,
   output logic                  aw_ready_o,
-  input  logic [39:0]           aw_addr_i,
+  input  dram_address_t         aw_addr_i,
   input  logic [7:0]            aw_len_i,
   input  logic [2:0]            aw_size_i,
   input  logic [1:0]            aw_burst_i,
@@ -32,7 +34,7 @@ module axi_memory #(
   // read address
   input  logic                  ar_valid_i,
   output logic                  ar_ready_o,
-  input  logic [39:0]           ar_addr_i,
+  input  dram_address_t         ar_addr_i,
   input  logic [7:0]            ar_len_i,
   input  logic [2:0]            ar_size_i,
   input  logic [1:0]            ar_burst_i,
@@ -53,11 +55,11 @@ module axi_memory #(
 
   localparam int unsigned Depth     = 2 * LatencyCycles + 64;  // requests under way
   localparam int unsigned IndexBits = $clog2(Depth);
-  localparam logic [39:0] BeatMask  = ~40'(BusBytes - 1);
+  localparam dram_address_t BeatMask = ~40'(BusBytes - 1);
   typedef logic [IndexBits-1:0] index_t;
   typedef struct packed {
-    logic [39:0] addr;  // of the next beat
-    logic [8:0]  beats;
+    dram_address_t addr;  // of the next beat
+    logic [8:0]    beats;
   } burst_t;
 
   function automatic index_t next(index_t index);
@@ -196,15 +198,15 @@ module axi_memory #(
 
   localparam logic [2:0] Size = 3'($clog2(BusBytes));
 
-  function automatic logic [39:0] last_beat(logic [39:0] addr, logic [7:0] len);
+  function automatic dram_address_t last_beat(dram_address_t addr, logic [7:0] len);
     return (addr & BeatMask) + 40'(len) * 40'(BusBytes);
   endfunction
 
-  function automatic logic in_page(logic [39:0] addr, logic [7:0] len);
+  function automatic logic in_page(dram_address_t addr, logic [7:0] len);
     return addr >> 12 == last_beat(addr, len) >> 12;
   endfunction
 
-  function automatic logic in_memory(logic [39:0] addr, logic [7:0] len);
+  function automatic logic in_memory(dram_address_t addr, logic [7:0] len);
     return longint'(last_beat(addr, len)) + longint'(BusBytes) <= size;
   endfunction
 

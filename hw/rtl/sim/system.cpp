@@ -1,9 +1,9 @@
 // The C++ side of axi_memory.sv and system.sv: memory, program, trace and results are files.
 //
 // Plusargs: +memory=FILE (mapped, read and written in place), +program=FILE (instructions of twelve
-// little-endian uint32 words; one of zeros ends a kernel), +trace=FILE (uint64 records, cycle << 13
-// | events, only for cycles with events), +results=FILE (lines of text: `kernel CYCLES` in order,
-// then `counter INDEX VALUE`).
+// little-endian uint32 words; one of zeros ends a kernel), +trace=FILE (records of a uint64 cycle and
+// the uint32 pulses of trace_t in it, only for cycles with pulses), +results=FILE (lines of text:
+// `kernel CYCLES` in order, then `counter INDEX VALUE`).
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -22,7 +22,6 @@
 namespace {
 
 constexpr int kWordBytes = 48;
-constexpr int kEventBits = 13;
 
 [[noreturn]] void fail(const std::string& what) {
     std::fflush(stdout);
@@ -120,10 +119,11 @@ int program_next(svBitVecVal* word) {
     return std::memcmp(word, zeros, kWordBytes) == 0 ? 2 : 1;
 }
 
-void trace_events(long long cycle, int events) {
-    const std::uint64_t record =
-        static_cast<std::uint64_t>(cycle) << kEventBits | static_cast<std::uint64_t>(events);
-    if (trace_file && std::fwrite(&record, sizeof record, 1, trace_file) != 1) {
+void trace_events(long long cycle, int pulses) {
+    std::uint8_t record[sizeof cycle + sizeof pulses];
+    std::memcpy(record, &cycle, sizeof cycle);
+    std::memcpy(record + sizeof cycle, &pulses, sizeof pulses);
+    if (trace_file && std::fwrite(record, sizeof record, 1, trace_file) != 1) {
         fail("cannot write the trace");
     }
 }

@@ -5,7 +5,10 @@
 // last kernel has ended and the counters are read. Plusargs: see system.cpp and axi_memory.sv, and
 // +watchdog=N, the cycles without an event after which the machine counts as stuck.
 
-module system #(
+module system
+  import isa_pkg::*;
+  import trace_pkg::*;
+#(
   parameter int unsigned Dim                = 16,
   parameter int unsigned ScratchpadBytes    = 65536,
   parameter int unsigned ScratchpadBanks    = 16,
@@ -26,13 +29,12 @@ module system #(
 
   import "DPI-C" function void simulation_open();
   import "DPI-C" function void simulation_close();
-  import "DPI-C" function int program_next(output bit [383:0] word);
-  import "DPI-C" function void trace_events(input longint cycle, input int events);
+  import "DPI-C" function int program_next(output bit [$bits(instruction_t)-1:0] word);
+  import "DPI-C" function void trace_events(input longint cycle, input int pulses);
   import "DPI-C" function void kernel_done(input longint cycles);
   import "DPI-C" function void counter_read(input int index, input longint value);
 
   localparam int END = 0, INSTRUCTION = 1;  // of program_next; anything else ends a kernel
-  localparam int unsigned Counters = 32;
 
   initial simulation_open();
   final simulation_close();
@@ -41,7 +43,7 @@ module system #(
 
   logic                  aw_valid, aw_ready, w_valid, w_ready, w_last, b_valid, b_ready;
   logic                  ar_valid, ar_ready, r_valid, r_ready, r_last;
-  logic [39:0]           aw_addr, ar_addr;
+  dram_address_t         aw_addr, ar_addr;
   logic [7:0]            aw_len, ar_len;
   logic [2:0]            aw_size, ar_size;
   logic [1:0]            aw_burst, ar_burst, b_resp, r_resp;
@@ -49,10 +51,11 @@ module system #(
   logic [BusBytes-1:0]   w_strb;
 
   logic        instr_valid_q, instr_ready, idle, no_tokens;
-  bit [383:0]  instr_q;
-  logic [12:0] events;
   logic [4:0]  counter_select_q;
   logic [47:0] counter_value;
+  trace_t      trace;
+
+  bit [$bits(instruction_t)-1:0] instr_q;
 
   machine #(
     .Dim, .ScratchpadBytes, .ScratchpadBanks, .AccumulatorBytes, .AccumulatorBanks,
@@ -89,7 +92,7 @@ module system #(
     .m_axi_rdata_i    (r_data),
     .m_axi_rresp_i    (r_resp),
     .m_axi_rlast_i    (r_last),
-    .events_o         (events),
+    .trace_o          (trace),
     .idle_o           (idle),
     .no_tokens_o      (no_tokens),
     .counter_select_i (counter_select_q),
@@ -150,7 +153,7 @@ module system #(
       unique case (state_q)
         FEED:
           if (!instr_valid_q || instr_ready) begin
-            automatic bit [383:0] word;
+            automatic bit [$bits(instruction_t)-1:0] word;
             automatic int kind = program_next(word);
             instr_q       <= word;
             instr_valid_q <= kind == INSTRUCTION;
@@ -179,18 +182,18 @@ module system #(
 
   kernel_tokens : assert property (@(posedge clk_i) disable iff (!rst_ni)
     state_q == DRAIN_KERNEL && idle && idle_q |-> no_tokens)
-    else $error("instruction %0d has signalled tokens that nothing waits for", u_machine.leftover());
+    else $error("instruction %0d has signalled tokens that nothing waits for", u_machine.u_checks.leftover());
 
   // -- Tracer -------------------------------------------------------------------------------------------
 
   longint cycle_q, first_q, last_q, quiet_q;
   logic   started_q;
   longint watchdog;
-  int     trace;
+  int     traced;
 
   initial begin
     if ($value$plusargs("watchdog=%d", watchdog) == 0) watchdog = 100000 + longint'(DramLatencyCycles);
-    trace = $test$plusargs("trace=");
+    traced = $test$plusargs("trace=");
   end
 
   always_ff @(posedge clk_i) begin
@@ -201,14 +204,16 @@ module system #(
       started_q <= 1'b0;
     end else begin
       quiet_q <= quiet_q + 1;
-      if (events != '0) begin
+      if (trace != '0) begin
         quiet_q <= 0;
-        if (trace != 0) trace_events(cycle_q, int'(events));
-        if (events[0] && !started_q) begin
+        if (traced != 0) trace_events(cycle_q, int'(trace));
+        if (trace.dispatch && !started_q) begin
           started_q <= 1'b1;
           first_q   <= cycle_q;
         end
-        if (events[11:9] != '0) last_q <= cycle_q;
+        if (trace.load_complete || trace.execute_complete || trace.drain_complete) begin
+          last_q <= cycle_q;
+        end
       end
       if (state_q == DRAIN_KERNEL && idle && idle_q) started_q <= 1'b0;
     end

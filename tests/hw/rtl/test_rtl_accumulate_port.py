@@ -9,6 +9,8 @@ import pytest
 from cocotb.triggers import FallingEdge, Timer
 from rtl_bench import run_bench, start_clock_and_reset
 
+from codesign.hw.machine.quantities import ACCESS, SUMS
+
 CYCLES = 1500
 ROWS = 3
 
@@ -39,10 +41,8 @@ async def adds_in_order(dut: Any) -> None:
         )
         data = rng.integers(0, 1 << 32, dim, np.uint32)
         dut.valid_i.value = valid
-        dut.row_i.value = row
-        dut.accumulate_i.value = accumulate
-        dut.last_i.value = last
-        dut.tag_i.value = cycle
+        sums_of = {"row": row, "accumulate": accumulate, "last": last, "tag": cycle}
+        dut.sums_i.value = SUMS.pack(sums_of)
         dut.data_i.value = int.from_bytes(data.tobytes(), "little")
         junk = rng.bytes(4 * dim)
         dut.read_data_i.value = int.from_bytes(reads.pop(cycle, junk), "little")
@@ -50,15 +50,16 @@ async def adds_in_order(dut: Any) -> None:
             sums[row] = sums[row] + data if accumulate else data
             expected[cycle + 2] = (row, sums[row].tobytes(), cycle, last)
         await Timer(100, "ps")
-        assert dut.read_o.value == (valid and accumulate)
+        read, write = (ACCESS.unpack(int(port.value)) for port in (dut.read_o, dut.write_o))
+        assert read["valid"] == (valid and accumulate)
         if valid and accumulate:
-            assert (int(dut.read_row_o.value), int(dut.read_tag_o.value)) == (row, cycle)
+            assert (read["row"], read["tag"]) == (row, cycle)
             reads[cycle + 2] = memory[row].tobytes()  # before this cycle's write
-        assert dut.write_o.value == (cycle in expected)
+        assert write["valid"] == (cycle in expected)
         assert dut.last_o.value == (cycle in expected and expected[cycle][3])
         if cycle in expected:
             at, written, tag, _ = expected.pop(cycle)
-            assert (int(dut.write_row_o.value), int(dut.write_tag_o.value)) == (at, tag)
+            assert (write["row"], write["tag"]) == (at, tag)
             assert int(dut.write_data_o.value) == int.from_bytes(written, "little"), f"{cycle}"
             memory[at] = np.frombuffer(written, np.uint32)
         await FallingEdge(dut.clk_i)

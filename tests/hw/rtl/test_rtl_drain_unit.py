@@ -23,6 +23,7 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import encode
 from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, ROW_FUNCTIONS
 from codesign.hw.machine.program import Issued
+from codesign.hw.machine.quantities import ACCESS, HEAD
 from codesign.hw.views import timing
 
 ACCUMULATOR_ROWS, SCRATCHPAD_ROWS, PARAMETER_ROWS = 400, 300, 24
@@ -217,8 +218,8 @@ class Reader:
     """A memory's read port: the row that was asked for comes two cycles later."""
 
     def __init__(self, dut: Any, name: str, rows: list[int]) -> None:
-        self.read, self.row = getattr(dut, f"{name}_read_o"), getattr(dut, f"{name}_row_o")
-        self.data, self.rows = getattr(dut, f"{name}_data_i"), rows
+        self.read, self.data = getattr(dut, f"{name}_read_o"), getattr(dut, f"{name}_data_i")
+        self.rows = rows
         self.pipeline: deque[int | None] = deque([None, None])
 
     def drive(self) -> None:
@@ -226,10 +227,11 @@ class Reader:
         if row is not None:
             self.data.value = self.rows[row]
 
-    def sample(self) -> bool:
-        reads = bool(self.read.value)
-        self.pipeline.append(int(self.row.value) if reads else None)
-        return reads
+    def sample(self) -> int | None:
+        """The instruction that reads in this cycle, if one does."""
+        read = ACCESS.unpack(int(self.read.value))
+        self.pipeline.append(read["row"] if read["valid"] else None)
+        return read["tag"] if read["valid"] else None
 
 
 def as_words(rows: Ints, kind: str) -> list[int]:
@@ -276,7 +278,7 @@ class Bench:
         self.last_p1: dict[int, int] = {}
 
     async def reset(self) -> None:
-        for port in ("instr_valid_i", "waits_ready_i", "aw_ready_i", "w_ready_i", "b_valid_i"):
+        for port in ("head_i", "waits_ready_i", "aw_ready_i", "w_ready_i", "b_valid_i"):
             getattr(self.dut, port).value = 0
         self.dut.rst_ni.set(Immediate(0))  # what the first value of the clock meets
         await start_clock_and_reset(self.dut, 3)
@@ -286,10 +288,9 @@ class Bench:
         dut, could, cycle, head = self.dut, [], 0, 0
         words = [encode(issued) for issued in program]
         while len(self.completes) < len(program):
-            dut.instr_valid_i.value = head < len(program)
             dut.waits_ready_i.value = tokens = ready()
-            if head < len(program):
-                dut.instr_i.value, dut.instr_tag_i.value = words[head], head
+            left = {"valid": 1, "instr": words[head], "tag": head} if head < len(program) else {}
+            dut.head_i.value = HEAD.pack(left)
             self.acc.drive()
             self.p0.drive()
             self.p1.drive()
@@ -297,7 +298,7 @@ class Bench:
             await ReadOnly()
             could.append(tokens and head < len(program))
             if dut.start_o.value:
-                assert dut.instr_pop_o.value and could[-1]
+                assert dut.head_pop_o.value and could[-1]
                 self.starts.append(cycle)
                 head += 1
             for events, name in ((self.releases, "release"), (self.completes, "complete")):
@@ -305,12 +306,13 @@ class Bench:
                     events.append((cycle, int(getattr(dut, f"{name}_signals_o").value)))
             self.acc.sample()
             self.p0.sample()
-            if self.p1.sample():
-                self.last_p1[int(dut.p1_tag_o.value)] = cycle
+            if (tag := self.p1.sample()) is not None:
+                self.last_p1[tag] = cycle
             self.memory.sample(dut, cycle)
-            if dut.sp_write_o.value:
+            write = ACCESS.unpack(int(dut.sp_write_o.value))
+            if write["valid"]:
                 data = int(dut.sp_data_o.value).to_bytes(self.config.dim, "little")
-                self.scratchpad[int(dut.sp_row_o.value)] = np.frombuffer(data, np.int8)
+                self.scratchpad[write["row"]] = np.frombuffer(data, np.int8)
             await FallingEdge(dut.clk_i)
             cycle += 1
             assert cycle < 200_000, "the unit hangs"

@@ -16,6 +16,7 @@ from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.hw.machine.encoding import SIGNALS, WAITS, encode
 from codesign.hw.machine.program import Issued
+from codesign.hw.machine.quantities import ACCESS, HEAD, SUMS
 
 INSTRUCTIONS = 300
 FIRST_TAG = 1000
@@ -138,15 +139,17 @@ def streams(dim: int, steps: list[Step]) -> dict[str, dict[int, Any]]:
             for i in range(v["rows"]):
                 last = i == v["rows"] - 1
                 seen["a"][first + i] = (v["local"] + i, tag)
-                beside = (v["accumulator"] + i, not v["overwrite"], last, tag)
-                seen["a_mesh"][first + 2 + i] = beside
+                seen["a_mesh"][first + 2 + i] = {
+                    "row": v["accumulator"] + i,
+                    "accumulate": not v["overwrite"],
+                    "last": last,
+                    "tag": tag,
+                }
     return seen
 
 
 PORTS = {
-    "a": ("a_read_o", ("a_row_o", "a_tag_o")),
-    "b": ("b_read_o", ("b_row_o", "b_tag_o")),
-    "a_mesh": ("a_valid_o", ("a_acc_row_o", "a_accumulate_o", "a_last_o", "a_acc_tag_o")),
+    "a_mesh": ("a_valid_o", ()),
     "b_mesh": ("b_valid_o", ("b_first_o", "b_zero_o", "b_transposed_o")),
     "swap": ("a_swap_o", ()),
 }
@@ -154,8 +157,7 @@ PORTS = {
 
 async def reset(dut: Any) -> None:
     """Reset with an empty queue and no tokens."""
-    for port in (dut.instr_valid_i, dut.instr_i, dut.instr_tag_i, dut.acc_done_i):
-        port.value = 0
+    dut.head_i.value = dut.acc_done_i.value = 0
     dut.waits_ready_i.value = dut.compute_waits_ready_i.value = 0
     dut.rst_ni.value = 0
     await Timer(1, "ps")
@@ -189,14 +191,12 @@ async def follows_the_recurrence(dut: Any) -> None:
     completes = {step.complete: packed(step.issued.signals, SIGNAL_NAMES) for step in steps}
     tokens = [0, 0, 0]
     arrivals = [Counter(times) for times in made.arrivals]
-    written = {cycle + 2 * dim + 2 for cycle, row in seen["a_mesh"].items() if row[2]}
+    written = {cycle + 2 * dim + 2 for cycle, row in seen["a_mesh"].items() if row["last"]}
     head = 0
     for cycle in range(steps[-1].complete + 3):
         valid = head < len(steps) and steps[head].dispatch < cycle
-        dut.instr_valid_i.value = valid
-        if valid:
-            dut.instr_i.value = encode(steps[head].issued)
-            dut.instr_tag_i.value = FIRST_TAG + head
+        word = encode(steps[head].issued) if valid else 0
+        dut.head_i.value = HEAD.pack({"valid": valid, "instr": word, "tag": FIRST_TAG + head})
         dut.acc_done_i.value = cycle in written
         await Timer(SETTLE_PS, "ps")
         needs = counts(dut.compute_waits_o.value)
@@ -212,20 +212,27 @@ async def follows_the_recurrence(dut: Any) -> None:
 
         where = f"cycle {cycle}, instruction {FIRST_TAG + head} at the head"
         check_starts(dut, starts, cycle, where)
-        assert dut.instr_pop_o.value == (cycle in pops), f"pop: {where}"
+        assert dut.head_pop_o.value == (cycle in pops), f"pop: {where}"
         assert dut.release_o.value == (cycle in releases), f"release: {where}"
         assert dut.release_signals_o.value == releases.get(cycle, 0), where
         assert dut.complete_o.value == (cycle in completes), f"complete: {where}"
         assert dut.complete_signals_o.value == completes.get(cycle, 0), where
         taken = head and cycle <= steps[head - 1].complete
         assert dut.idle_o.value == (not taken), f"idle: {where}"
+        for name in ("a", "b"):
+            read = ACCESS.unpack(int(getattr(dut, f"{name}_read_o").value))
+            assert read["valid"] == (cycle in seen[name]), f"{name}: {where}"
+            if cycle in seen[name]:
+                assert (read["row"], read["tag"]) == seen[name][cycle], f"{name}: {where}"
+        if cycle in seen["a_mesh"]:
+            assert SUMS.unpack(int(dut.a_sums_o.value)) == seen["a_mesh"][cycle], where
         for name, (enable, values) in PORTS.items():
             assert getattr(dut, enable).value == (cycle in seen[name]), f"{name}: {where}"
-            if cycle in seen[name]:
+            if cycle in seen[name] and values:
                 got = tuple(int(getattr(dut, value).value) for value in values)
                 assert got == seen[name][cycle], f"{name}: {where}"
 
-        head += int(dut.instr_pop_o.value)
+        head += int(dut.head_pop_o.value)
         for channel, times in enumerate(arrivals):
             tokens[channel] += times[cycle]
         await FallingEdge(dut.clk_i)
@@ -272,12 +279,10 @@ async def misuse(dut: Any) -> None:
     """Feeds the unit one of MISUSES."""
     await reset(dut)
     dut.waits_ready_i.value = dut.compute_waits_ready_i.value = 1
-    dut.instr_valid_i.value = 1
     for tag, issued in enumerate(MISUSES[os.environ["MISUSE"]][0], FIRST_TAG):
-        dut.instr_i.value = encode(issued)
-        dut.instr_tag_i.value = tag
+        dut.head_i.value = HEAD.pack({"valid": 1, "instr": encode(issued), "tag": tag})
         await Timer(SETTLE_PS, "ps")
-        while dut.instr_pop_o.value == 0:
+        while dut.head_pop_o.value == 0:
             await FallingEdge(dut.clk_i)
             await Timer(SETTLE_PS, "ps")
         await FallingEdge(dut.clk_i)

@@ -11,6 +11,7 @@ from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.hw.machine.encoding import INSTRUCTION_BITS, OPCODE_BITS
 from codesign.hw.machine.isa import OPERATIONS, UNITS
+from codesign.hw.machine.quantities import HEAD
 
 INSTRUCTIONS = 600
 DEPTHS = {"load": 2, "execute": 5, "drain": 3}
@@ -45,10 +46,10 @@ async def dispatches(dut: Any) -> None:
         dut.instr_i.value = word
         pops = {}
         for name, queue in queues.items():
-            assert getattr(dut, f"{name}_valid_o").value == bool(queue)
+            seen = HEAD.unpack(int(getattr(dut, f"{name}_o").value))
+            assert seen["valid"] == bool(queue)
             if queue:
-                assert getattr(dut, f"{name}_tag_o").value == queue[0][0]
-                assert getattr(dut, f"{name}_instr_o").value == queue[0][1]
+                assert (seen["tag"], seen["instr"]) == queue[0]
             pops[name] = bool(queue) and random.random() < eager[name]
             getattr(dut, f"{name}_pop_i").value = pops[name]
         ready = bool(unit) and len(queues[unit]) < DEPTHS[unit]

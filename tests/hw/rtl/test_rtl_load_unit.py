@@ -19,6 +19,7 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import SIGNALS, WAITS, encode
 from codesign.hw.machine.isa import TARGETS
 from codesign.hw.machine.program import Issued
+from codesign.hw.machine.quantities import HEAD
 from codesign.hw.views.timing import LOAD_LATENCY, mvin_cycles, row_bytes
 
 INSTRUCTIONS = 60
@@ -151,8 +152,13 @@ def word(counts: tuple[tuple[str, int], ...]) -> int:
     return sum(count << (8 * i) for i, (_, count) in enumerate(counts))
 
 
+def head(load: Issued | None, tag: int) -> int:
+    """The head of a queue, empty where there is no load."""
+    return HEAD.pack({"valid": 1, "instr": encode(load), "tag": tag} if load else {})
+
+
 async def reset(dut: Any) -> None:
-    for name in ("instr_valid_i", "instr_i", "instr_tag_i", "waits_ready_i"):
+    for name in ("head_i", "waits_ready_i"):
         getattr(dut, name).value = 0
     for name in ("ar_ready_i", "r_valid_i", "r_data_i", "r_last_i"):
         getattr(dut, name).value = 0
@@ -207,10 +213,7 @@ async def keeps_time(dut: Any) -> None:
             load = random_load(config)
             if eager == 1.0 and load.op == "mvin" and random.random() < 0.8:  # many in flight
                 load.values.update(rows=1, blocks=1)  # type: ignore[attr-defined]
-        dut.instr_valid_i.value = load is not None
-        if load is not None:
-            dut.instr_i.value = encode(load)
-            dut.instr_tag_i.value = tag
+        dut.head_i.value = head(load, tag)
         ready = random.random() < 0.7 if eager < 1 else True
         dut.waits_ready_i.value = ready
         dram.drive(dut, cycle)
@@ -221,7 +224,7 @@ async def keeps_time(dut: Any) -> None:
             assert dut.waits_o.value == word(load.waits)
         starts = load is not None and ready and cycle >= free
         assert dut.start_o.value == starts, f"cycle {cycle}, instruction {tag}"
-        assert dut.instr_pop_o.value == starts
+        assert dut.head_pop_o.value == starts
         if starts and load is not None:
             if load.op == "mvin":
                 v = load.values
@@ -267,10 +270,7 @@ async def keeps_order(dut: Any) -> None:
             dram.ready, dram.valid = random.choice(
                 [(1, 1), (0.3, 1), (1, 0.3), (0.5, 0.5), (1, 0.02)]
             )
-        dut.instr_valid_i.value = tag < INSTRUCTIONS
-        if tag < INSTRUCTIONS:
-            dut.instr_i.value = encode(loads[tag])
-            dut.instr_tag_i.value = tag
+        dut.head_i.value = head(loads[tag] if tag < INSTRUCTIONS else None, tag)
         dut.waits_ready_i.value = 1
         dram.drive(dut, cycle)
         await ReadOnly()
@@ -319,9 +319,7 @@ async def starts_one(dut: Any) -> None:
         (),
     )
     await reset(dut)
-    dut.instr_valid_i.value = 1
-    dut.instr_i.value = encode(load)
-    dut.instr_tag_i.value = 77
+    dut.head_i.value = head(load, 77)
     dut.waits_ready_i.value = 1
     for _ in range(3):
         await FallingEdge(dut.clk_i)

@@ -11,75 +11,63 @@ import pytest
 from cocotb.triggers import FallingEdge, Timer
 from rtl_bench import run_bench, start_clock_and_reset
 
+from codesign.hw.machine.quantities import ACCESS
+
 CYCLES = 1500
 
 
 @dataclass(frozen=True)
 class Memory:
-    """The ports of a memory: prefixes of their signals, with where `_row` and so on attach.
+    """The ports of a memory; `read_data` and `write_data` follow their names.
 
     The reads of the first `updates` read ports are judged two cycles later (accumulate ports).
     """
 
     reads: tuple[str, ...]
     writes: tuple[str, ...]
-    read_stem: str
-    write_stem: str
     word_bits: int  # of one lane
     updates: int = 0
     banked: bool = True
 
-    def read_signals(self, dut: Any, port: str) -> tuple[Any, Any, Any, Any]:
-        """Handles of a read port's enable, row, tag and data."""
-        stem = self.read_stem.format(port)
-        names = (f"{port}_read_i", f"{stem}_row_i", f"{stem}_tag_i", f"{stem}_data_o")
-        enable, row, tag, data = (getattr(dut, name) for name in names)
-        return enable, row, tag, data
-
-    def write_signals(self, dut: Any, port: str) -> tuple[Any, Any, Any, Any]:
-        """Handles of a write port's enable, row, tag and data."""
-        stem = self.write_stem.format(port)
-        names = (f"{port}_write_i", f"{stem}_row_i", f"{stem}_tag_i", f"{stem}_data_i")
-        enable, row, tag, data = (getattr(dut, name) for name in names)
-        return enable, row, tag, data
-
 
 MEMORIES = {
-    "scratchpad": Memory(("a", "b"), ("load", "drain"), "{}", "{}", 8),
-    "accumulator": Memory(
-        ("mesh", "load", "drain"), ("mesh", "load"), "{}_read", "{}_write", 32, updates=2
-    ),
-    "parameter_memory": Memory(("p0", "p1"), ("load",), "{}_read", "{}_write", 64, banked=False),
+    "scratchpad": Memory(("a", "b"), ("load", "drain"), 8),
+    "accumulator": Memory(("mesh", "load", "drain"), ("mesh", "load"), 32, updates=2),
+    "parameter_memory": Memory(("p0", "p1"), ("load",), 64, banked=False),
 }
+
+
+def access(dut: Any, port: str, valid: bool, row: int = 0, tag: int = 0) -> None:
+    """Drive the access of a port such as `load_write`."""
+    word = ACCESS.pack({"valid": valid, "row": row, "tag": tag})
+    getattr(dut, f"{port}_i").value = word
 
 
 async def reset(dut: Any, memory: Memory) -> None:
     """Drive every port idle and reset."""
     dut.rst_ni.value = 0
     for port in memory.reads:
-        for signal in memory.read_signals(dut, port)[:3]:
-            signal.value = 0
+        access(dut, f"{port}_read", False)
     for port in memory.writes:
-        for signal in memory.write_signals(dut, port):
-            signal.value = 0
+        access(dut, f"{port}_write", False)
+        getattr(dut, f"{port}_write_data_i").value = 0
     await Timer(1, "ns")  # all this before the first edge
     await start_clock_and_reset(dut)
 
 
-async def write(dut: Any, memory: Memory, port: str, row: int, tag: int, word: int = 0) -> None:
+async def write(dut: Any, port: str, row: int, tag: int, word: int = 0) -> None:
     """One write, by itself in its cycle."""
-    enable, at, by, data = memory.write_signals(dut, port)
-    enable.value, at.value, by.value, data.value = 1, row, tag, word
+    access(dut, f"{port}_write", True, row, tag)
+    getattr(dut, f"{port}_write_data_i").value = word
     await FallingEdge(dut.clk_i)
-    enable.value = 0
+    access(dut, f"{port}_write", False)
 
 
-async def read(dut: Any, memory: Memory, port: str, row: int, tag: int) -> None:
+async def read(dut: Any, port: str, row: int, tag: int) -> None:
     """One read, by itself in its cycle."""
-    enable, at, by, _ = memory.read_signals(dut, port)
-    enable.value, at.value, by.value = 1, row, tag
+    access(dut, f"{port}_read", True, row, tag)
     await FallingEdge(dut.clk_i)
-    enable.value = 0
+    access(dut, f"{port}_read", False)
 
 
 @cocotb.test()
@@ -92,7 +80,7 @@ async def reads_and_writes_agree_with_a_list(dut: Any) -> None:
     await reset(dut, memory)
     model = [random.getrandbits(width) for _ in range(rows)]
     for row, word in enumerate(model):
-        await write(dut, memory, memory.writes[row % len(memory.writes)], row, 0, word)
+        await write(dut, memory.writes[row % len(memory.writes)], row, 0, word)
     expected: list[dict[str, int]] = [{}, {}]  # data to appear in two cycles and in one
     shown: dict[str, int] = {}
     guarded: set[int] = set()  # rows that an accumulate port has read in the cycle before
@@ -102,16 +90,16 @@ async def reads_and_writes_agree_with_a_list(dut: Any) -> None:
             eager = random.choice([0.1, 0.5, 1.0])
         shown |= expected.pop()
         for port, data in shown.items():
-            assert memory.read_signals(dut, port)[3].value == data, f"{port} in cycle {cycle}"
+            seen = getattr(dut, f"{port}_read_data_o").value
+            assert seen == data, f"{port} in cycle {cycle}"
         few = random.sample(range(rows), 4)
         new: dict[str, int] = {}
         taken: set[int] = set()
         now_guarded: set[int] = set()
         for port in memory.reads:
-            enable, at, by, _ = memory.read_signals(dut, port)
             row = random.choice(few)
             active = random.random() < eager and not (memory.banked and row // bank_rows in taken)
-            enable.value, at.value, by.value = active, row, cycle
+            access(dut, f"{port}_read", active, row, cycle)
             if active:
                 taken.add(row // bank_rows)
                 new[port] = model[row]
@@ -119,11 +107,11 @@ async def reads_and_writes_agree_with_a_list(dut: Any) -> None:
                     now_guarded.add(row)
         taken.clear()
         for port in memory.writes:
-            enable, at, by, data = memory.write_signals(dut, port)
             row, word = random.choice(few), random.getrandbits(width)
             active = random.random() < eager and row not in guarded
             active = active and not (memory.banked and row // bank_rows in taken)
-            enable.value, at.value, by.value, data.value = active, row, cycle, word
+            access(dut, f"{port}_write", active, row, cycle)
+            getattr(dut, f"{port}_write_data_i").value = word
             if active:
                 taken.add(row // bank_rows)
                 model[row] = word
@@ -140,33 +128,30 @@ async def breaks_a_rule(dut: Any) -> None:
     first, last = memory.reads[0], memory.reads[-1]
     await reset(dut, memory)
     if os.environ["FAULT"] != "never written":
-        await write(dut, memory, memory.writes[0], 5, 1)
+        await write(dut, memory.writes[0], 5, 1)
     match os.environ["FAULT"]:
         case "never written":
-            await read(dut, memory, last, 5, 12)
+            await read(dut, last, 5, 12)
         case "overwritten":
-            await write(dut, memory, memory.writes[-1], 5, 17)
-            await read(dut, memory, last, 5, 12)
+            await write(dut, memory.writes[-1], 5, 17)
+            await read(dut, last, 5, 12)
         case "written":
-            await write(dut, memory, memory.writes[-1], 5, 17)
-            await write(dut, memory, memory.writes[0], 5, 12)
+            await write(dut, memory.writes[-1], 5, 17)
+            await write(dut, memory.writes[0], 5, 12)
         case "read":
-            await read(dut, memory, last, 5, 17)
-            await write(dut, memory, memory.writes[-1], 5, 12)
+            await read(dut, last, 5, 17)
+            await write(dut, memory.writes[-1], 5, 12)
         case "read in the same cycle":
-            enable, at, by, _ = memory.read_signals(dut, last)
-            enable.value, at.value, by.value = 1, 5, 17
-            await write(dut, memory, memory.writes[-1], 5, 12)
+            access(dut, f"{last}_read", True, 5, 17)
+            await write(dut, memory.writes[-1], 5, 12)
         case "one bank read":
-            enable, at, by, _ = memory.read_signals(dut, first)
-            enable.value, at.value, by.value = 1, 5, 12
-            await read(dut, memory, last, 5, 17)
+            access(dut, f"{first}_read", True, 5, 12)
+            await read(dut, last, 5, 17)
         case "one bank written":
-            enable, at, by, _ = memory.write_signals(dut, memory.writes[0])
-            enable.value, at.value, by.value = 1, 4, 12
-            await write(dut, memory, memory.writes[1], 5, 17)
+            access(dut, f"{memory.writes[0]}_write", True, 4, 12)
+            await write(dut, memory.writes[1], 5, 17)
         case "out of range":
-            await read(dut, memory, last, int(os.environ["BANKS"]) * bank_rows, 12)
+            await read(dut, last, int(os.environ["BANKS"]) * bank_rows, 12)
         case fault:
             raise ValueError(fault)
     await FallingEdge(dut.clk_i)
@@ -178,15 +163,12 @@ async def accumulate_ports_bypass_without_errors(dut: Any) -> None:
     """Rows that follow each other through the mesh port: the reads come before the writes."""
     memory = MEMORIES["accumulator"]
     await reset(dut, memory)
-    enable, at, by, _ = memory.read_signals(dut, "mesh")
-    write_enable, write_at, write_by, _ = memory.write_signals(dut, "mesh")
     for cycle in range(12):  # instruction 0 overwrites row 5, 1 to 9 add to it
-        enable.value, at.value, by.value = 1 <= cycle < 10, 5, cycle
-        write_enable.value, write_at.value = 2 <= cycle < 12, 5
-        write_by.value = max(0, cycle - 2)
+        access(dut, "mesh_read", 1 <= cycle < 10, 5, cycle)
+        access(dut, "mesh_write", 2 <= cycle < 12, 5, max(0, cycle - 2))
         await FallingEdge(dut.clk_i)
-    write_enable.value = 0
-    await read(dut, memory, "drain", 5, 10)
+    access(dut, "mesh_write", False)
+    await read(dut, "drain", 5, 10)
     await FallingEdge(dut.clk_i)
 
 
@@ -195,9 +177,9 @@ async def an_update_misses_a_write(dut: Any) -> None:
     """The load unit writes, late, a row that the mesh is adding to."""
     memory = MEMORIES["accumulator"]
     await reset(dut, memory)
-    await write(dut, memory, "mesh", 5, 1)
-    await read(dut, memory, "mesh", 5, 17)
-    await write(dut, memory, "load", 5, 12)
+    await write(dut, "mesh", 5, 1)
+    await read(dut, "mesh", 5, 17)
+    await write(dut, "load", 5, 12)
     await FallingEdge(dut.clk_i)
 
 

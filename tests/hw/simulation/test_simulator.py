@@ -7,6 +7,7 @@ import pytest
 
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.events import COUNTERS
 from codesign.hw.machine.isa import OPERATION
 from codesign.hw.machine.program import Affine, Body, Instruction, Kernel, Program
 from codesign.hw.simulation.simulator import Simulation, build, simulate
@@ -76,7 +77,7 @@ def test_times_are_those_of_the_machine() -> None:
     assert [(s.issued.op, s.start) for s in last.steps] == [("preload", 1), ("compute", 10)]
     assert last.cycles == 18
     assert simulation.cycles == first.cycles + last.cycles
-    assert simulation.counters == tuple(5 + 1000 * index for index in range(32))
+    assert simulation.counters == tuple(5 + 1000 * index for index in range(len(COUNTERS)))
 
 
 def test_a_program_keeps_the_names_of_its_kernels() -> None:
@@ -101,7 +102,7 @@ def test_a_failed_assertion_names_the_instruction_and_its_kernel() -> None:
     program = Program("p", (Kernel("a", (SYNC,)), Kernel("b", (SYNC, PRELOAD, wrong, SYNC))))
     words = (
         r"^preload at site 2 \(instruction 2 of b\) is one that preload at site 1 "
-        r"\(instruction 1 of b\) would not follow \(machine\.sv:\d+\)$"
+        r"\(instruction 1 of b\) would not follow \(machine_checks\.sv:\d+\)$"
     )
     with pytest.raises(ProgramError, match=words):
         run(program, memory())

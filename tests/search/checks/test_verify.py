@@ -26,7 +26,7 @@ from codesign.hw.machine.arithmetic import Bytes, unpack_parameters
 from codesign.hw.machine.config import PRESETS, HardwareConfig, to_toml
 from codesign.hw.machine.events import EVENT_INDEX
 from codesign.hw.simulation import simulator, verilator
-from codesign.hw.simulation.agreement import COUNTERS
+from codesign.hw.simulation.agreement import COUNTED
 from codesign.hw.simulation.simulator import KernelRun, Simulation
 from codesign.hw.simulation.verilator import SimulatorError
 from codesign.hw.views.functional import Machine
@@ -267,7 +267,7 @@ def ideal(program: Any, config: HardwareConfig, dram: Bytes, **options: Any) -> 
     machine = Machine(config, dram.copy())
     machine.run(own.body)
     counters = [0] * 32
-    for event, counter in COUNTERS.items():
+    for event, counter in COUNTED.items():
         unit = config.bus_bytes if event.startswith("dram") else 1
         unit = config.macs_per_cycle if event == "pe_active" else unit
         counters[counter] = int(timing.events[EVENT_INDEX[event]]) // unit

@@ -1,7 +1,10 @@
 // machine.sv with its AXI port under the names that cocotbext-axi looks for, IDs added (always 0).
 // What a memory model does not see is asserted here: an offer that is not taken stays as it is.
 
-module axi_names #(
+module axi_names
+  import isa_pkg::*;
+  import trace_pkg::*;
+#(
   parameter int unsigned Dim                = 16,
   parameter int unsigned ScratchpadBytes    = 65536,
   parameter int unsigned ScratchpadBanks    = 16,
@@ -19,7 +22,7 @@ module axi_names #(
   input  logic                  rst_ni,
   // host
   input  logic                  instr_valid_i,
-  input  logic [383:0]          instr_i,
+  input  instruction_t          instr_i,
   output logic                  instr_ready_o,
   output logic                  idle_o,
   output logic                  no_tokens_o,
@@ -27,7 +30,7 @@ module axi_names #(
   output logic                  m_axi_arvalid,
   input  logic                  m_axi_arready,
   output logic                  m_axi_arid,
-  output logic [39:0]           m_axi_araddr,
+  output dram_address_t         m_axi_araddr,
   output logic [7:0]            m_axi_arlen,
   output logic [2:0]            m_axi_arsize,
   output logic [1:0]            m_axi_arburst,
@@ -41,7 +44,7 @@ module axi_names #(
   output logic                  m_axi_awvalid,
   input  logic                  m_axi_awready,
   output logic                  m_axi_awid,
-  output logic [39:0]           m_axi_awaddr,
+  output dram_address_t         m_axi_awaddr,
   output logic [7:0]            m_axi_awlen,
   output logic [2:0]            m_axi_awsize,
   output logic [1:0]            m_axi_awburst,
@@ -56,7 +59,7 @@ module axi_names #(
   input  logic [1:0]            m_axi_bresp
 );
 
-  logic [12:0] unused_events;
+  trace_t      unused_trace;
   logic [47:0] unused_counter;
   logic        unused_ids;
 
@@ -97,7 +100,7 @@ module axi_names #(
     .m_axi_bvalid_i  (m_axi_bvalid),
     .m_axi_bready_o  (m_axi_bready),
     .m_axi_bresp_i   (m_axi_bresp),
-    .events_o        (unused_events),
+    .trace_o         (unused_trace),
     .counter_select_i('0),
     .counter_value_o (unused_counter)
   );

@@ -25,10 +25,11 @@ from codesign.compiler.kernels.mapspace import (
 )
 from codesign.compiler.kernels.matmul_kernel import matmul_kernel
 from codesign.compiler.kernels.matmul_shape import SLOTS, MatmulMapping, MatmulProblem, MatmulShape
-from codesign.hw.machine.config import ADDRESS_BITS, HardwareConfig
+from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
 from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.isa import DESTINATION_BYTES, PARAMETER_BYTES
+from codesign.hw.machine.limits import ADDRESS_BITS
 from codesign.hw.machine.program import Body
 from codesign.hw.views import timing
 

@@ -13,17 +13,23 @@ from typing import Any
 import tomli_w
 
 from codesign.hw.errors import ConfigError
+from codesign.hw.machine.limits import (
+    ADDRESS_BITS,
+    BANKS,
+    BUS_BYTES,
+    DIM,
+    LATENCY_CYCLES,
+    PARAMETER_ADDRESS_BITS,
+    QUEUE_DEPTH,
+)
 from codesign.hw.machine.memories import ACCUMULATOR, MEMORIES, PARAMETERS, Memory
 from codesign.hw.platform.text import said
 from codesign.hw.platform.toml_file import load_toml
 from codesign.hw.sizes import parse_size
 
 TECHNOLOGY_NODES_NM = (22, 32, 45)
-ADDRESS_BITS = 20  # of a local row
 LARGEST = 1 << 62  # of any number here
 LONGEST_NAME = 200
-PARAMETER_ADDRESS_BITS = 10  # of a row of the parameter memory
-MAX_QUEUE_DEPTH = 256  # instructions of one unit
 
 
 def _power_of_two(value: int) -> bool:
@@ -104,13 +110,13 @@ class HardwareConfig:
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if type(f.default) is int}
         if any(type(value) is not int or abs(value) > LARGEST for value in numbers.values()):
             return
-        if not (_power_of_two(self.dim) and 4 <= self.dim <= 128):
-            yield f"dim is {self.dim} but must be a power of two from 4 to 128"
+        if not (_power_of_two(self.dim) and self.dim in DIM):
+            yield f"dim is {self.dim} but must be a power of two {DIM}"
             return
         for memory in MEMORIES:
             if memory is not PARAMETERS:  # whose addresses are shorter
                 yield from self._memory_violations(memory)
-        widest = min(128, self.dim * self.dim)
+        widest = min(BUS_BYTES.most, self.dim * self.dim)
         if not (_power_of_two(self.bus_bytes) and self.bus_bytes <= widest):
             yield f"bus_bytes is {self.bus_bytes} but must be a power of two from 1 to {widest}"
         most = self.dim << PARAMETER_ADDRESS_BITS
@@ -121,10 +127,11 @@ class HardwareConfig:
             )
         for unit in ("load", "execute", "drain"):
             depth = numbers[f"{unit}_queue_depth"]
-            if not 2 <= depth <= MAX_QUEUE_DEPTH:
-                yield f"{unit}_queue_depth is {depth} but must be from 2 to {MAX_QUEUE_DEPTH}"
-        if not 1 <= self.dram_latency_cycles <= 10_000:
-            yield f"dram_latency_cycles is {self.dram_latency_cycles} but must be from 1 to 10000"
+            if depth not in QUEUE_DEPTH:
+                yield f"{unit}_queue_depth is {depth} but must be {QUEUE_DEPTH}"
+        if self.dram_latency_cycles not in LATENCY_CYCLES:
+            cycles = self.dram_latency_cycles
+            yield f"dram_latency_cycles is {cycles} but must be {LATENCY_CYCLES}"
         if self.clock_hz <= 0:
             yield f"clock_hz is {self.clock_hz} but must be positive"
         if self.technology_nm not in TECHNOLOGY_NODES_NM:
@@ -134,8 +141,8 @@ class HardwareConfig:
         size, banks = memory.size_bytes(self), memory.bank_count(self)
         if size == 0 and not memory.addressed:
             return
-        if memory.banks is not None and not (_power_of_two(banks) and 2 <= banks <= 64):
-            yield f"{memory.banks} is {banks} but must be a power of two from 2 to 64"
+        if memory.banks is not None and not (_power_of_two(banks) and banks in BANKS):
+            yield f"{memory.banks} is {banks} but must be a power of two {BANKS}"
             return
         row_bytes = memory.word_bytes * self.dim
         granule = banks * row_bytes

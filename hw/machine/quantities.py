@@ -7,7 +7,7 @@ Fields of instructions (`isa.py`) are of these kinds, and so are the ports betwe
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from codesign.hw.machine.config import ADDRESS_BITS, PARAMETER_ADDRESS_BITS
+from codesign.hw.machine.limits import ADDRESS_BITS, PARAMETER_ADDRESS_BITS
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,12 @@ SUMS = Payload(
     (("tag", TAG), ("last", FLAG), ("accumulate", FLAG), ("row", LOCAL_ROW)),
     "where a row of sums goes: added or written, and whether it is the last of its instruction",
 )
-PAYLOADS = (HEAD, ACCESS, SUMS)
+WEIGHTS = Payload(
+    "weights",
+    (("first", FLAG), ("zero", FLAG), ("transposed", FLAG)),
+    "a row of a weight tile on its way into the mesh: the first, one of zeros, of the transpose",
+)
+PAYLOADS = (HEAD, ACCESS, SUMS, WEIGHTS)
 
 
 def declarations() -> Iterator[str]:

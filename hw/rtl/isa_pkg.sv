@@ -42,6 +42,13 @@ package isa_pkg;
     tag_t tag;
   } sums_t;
 
+  // A row of a weight tile on its way into the mesh: the first, one of zeros, of the transpose.
+  typedef struct packed {
+    logic transposed;
+    logic zero;
+    logic first;
+  } weights_t;
+
   typedef enum logic [2:0] {
     ILLEGAL = 3'd0,
     MVIN = 3'd1,

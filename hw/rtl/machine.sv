@@ -6,6 +6,7 @@
 
 module machine
   import isa_pkg::*;
+  import limits_pkg::*;
   import trace_pkg::*;
 #(
   parameter int unsigned Dim               = 16,
@@ -62,6 +63,22 @@ module machine
   input  logic [4:0]            counter_select_i,
   output logic [47:0]           counter_value_o
 );
+
+  if (!is_memory(ScratchpadBytes, ScratchpadBanks, Dim, Dim)) begin : gen_refuse_scratchpad
+    $error("ScratchpadBytes=%0d, ScratchpadBanks=%0d: no memory for Dim=%0d", ScratchpadBytes,
+           ScratchpadBanks, Dim);
+  end
+  if (!is_memory(AccumulatorBytes, AccumulatorBanks, 4 * Dim, Dim)) begin : gen_refuse_accumulator
+    $error("AccumulatorBytes=%0d, AccumulatorBanks=%0d: no memory for Dim=%0d", AccumulatorBytes,
+           AccumulatorBanks, Dim);
+  end
+  if (ParameterChannels % Dim != 0 || ParameterChannels == 0
+      || ParameterChannels / Dim > MostParameterRows) begin : gen_refuse_parameter_channels
+    $error("ParameterChannels=%0d are no rows of Dim", ParameterChannels);
+  end
+  if (Normalization > 1) begin : gen_refuse_normalization
+    $error("Normalization=%0d is neither 0 nor 1", Normalization);
+  end
 
   localparam int unsigned ScratchpadRows  = ScratchpadBytes / Dim;
   localparam int unsigned AccumulatorRows = AccumulatorBytes / (4 * Dim);
@@ -128,12 +145,10 @@ module machine
 
   // -- Load --------------------------------------------------------------------------------------
 
-  logic              load_row_valid, load_row_accumulate;
+  logic              load_row_valid, load_idle;
   target_e           load_row_target;
-  local_row_t        load_row;
-  tag_t              load_row_tag;
+  sums_t             load_row;
   logic [64*Dim-1:0] load_row_data;
-  logic              load_idle;
 
   load_unit #(
     .Dim(Dim),
@@ -160,9 +175,7 @@ module machine
     .r_last_i          (m_axi_rlast_i),
     .row_valid_o       (load_row_valid),
     .row_target_o      (load_row_target),
-    .row_o             (load_row),
-    .row_accumulate_o  (load_row_accumulate),
-    .row_tag_o         (load_row_tag),
+    .row_sums_o        (load_row),
     .row_data_o        (load_row_data),
     .release_o         (load_release),
     .release_signals_o (load_release_signals),
@@ -176,23 +189,21 @@ module machine
 
   // Rows by their target.
   access_t scratchpad_fill, parameter_fill;
-  sums_t   accumulator_fill;
   logic    fills_accumulator;
 
   assign scratchpad_fill   = '{valid: load_row_valid && load_row_target == TARGET_SCRATCHPAD,
-                               row: load_row, tag: load_row_tag};
+                               row: load_row.row, tag: load_row.tag};
   assign parameter_fill    = '{valid: load_row_valid && load_row_target == TARGET_PARAMETERS,
-                               row: load_row, tag: load_row_tag};
+                               row: load_row.row, tag: load_row.tag};
   assign fills_accumulator = load_row_valid && load_row_target inside {TARGET_ACCUMULATOR,
                                                                        TARGET_ACCUMULATOR_INT32};
-  assign accumulator_fill  = '{row: load_row, accumulate: load_row_accumulate, last: 1'b0,
-                               tag: load_row_tag};
 
   // -- Execute -----------------------------------------------------------------------------------
 
   access_t           a_read, b_read;
   logic [8*Dim-1:0]  a_data, b_data;
-  logic              a_valid, a_swap, b_valid, b_first, b_zero, b_transposed;
+  logic              a_valid, a_swap, b_valid;
+  weights_t          b_slot;
   sums_t             a_sums, sums;
   logic              sum_valid, sum_done, execute_idle;
   logic [32*Dim-1:0] sum_data;
@@ -219,9 +230,7 @@ module machine
     .a_swap_o             (a_swap),
     .a_sums_o             (a_sums),
     .b_valid_o            (b_valid),
-    .b_first_o            (b_first),
-    .b_zero_o             (b_zero),
-    .b_transposed_o       (b_transposed),
+    .b_slot_o             (b_slot),
     .acc_done_i           (sum_done),
     .release_o            (execute_release),
     .release_signals_o    (execute_release_signals),
@@ -230,23 +239,19 @@ module machine
     .idle_o               (execute_idle)
   );
 
-  mesh #(
-    .Dim(Dim)
-  ) u_mesh (
+  mesh #(.Dim(Dim)) u_mesh (
     .clk_i,
     .rst_ni,
-    .a_valid_i     (a_valid),
-    .a_swap_i      (a_swap),
-    .a_data_i      (a_data),
-    .a_sums_i      (a_sums),
-    .b_valid_i     (b_valid),
-    .b_first_i     (b_first),
-    .b_zero_i      (b_zero),
-    .b_transposed_i(b_transposed),
-    .b_data_i      (b_data),
-    .row_valid_o   (sum_valid),
-    .row_data_o    (sum_data),
-    .row_sums_o    (sums)
+    .a_valid_i  (a_valid),
+    .a_swap_i   (a_swap),
+    .a_data_i   (a_data),
+    .a_sums_i   (a_sums),
+    .b_valid_i  (b_valid),
+    .b_slot_i   (b_slot),
+    .b_data_i   (b_data),
+    .row_valid_o(sum_valid),
+    .row_data_o (sum_data),
+    .row_sums_o (sums)
   );
 
   // -- Accumulator -------------------------------------------------------------------------------
@@ -255,9 +260,7 @@ module machine
   logic [32*Dim-1:0] mesh_read_data, mesh_write_data, fill_read_data, fill_write_data, acc_data;
   logic              unused_fill_last;
 
-  accumulate_port #(
-    .Dim(Dim)
-  ) u_mesh_sums (
+  accumulate_port #(.Dim(Dim)) u_mesh_sums (
     .clk_i,
     .rst_ni,
     .valid_i     (sum_valid),
@@ -270,13 +273,11 @@ module machine
     .last_o      (sum_done)
   );
 
-  accumulate_port #(
-    .Dim(Dim)
-  ) u_load_sums (
+  accumulate_port #(.Dim(Dim)) u_load_sums (
     .clk_i,
     .rst_ni,
     .valid_i     (fills_accumulator),
-    .sums_i      (accumulator_fill),
+    .sums_i      (load_row),
     .data_i      (load_row_data[32*Dim-1:0]),
     .read_o      (fill_read),
     .read_data_i (fill_read_data),
@@ -420,7 +421,7 @@ module machine
     accumulator_read:  {acc_read.valid, fill_read.valid, mesh_read.valid},
     accumulator_write: {fill_write.valid, mesh_write.valid},
     mesh_row:          a_valid,
-    weight_row:        b_valid && !b_zero,
+    weight_row:        b_valid && !b_slot.zero,
     load_busy:         !load_idle,
     execute_busy:      !execute_idle,
     drain_busy:        !drain_idle,

@@ -20,11 +20,10 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import LANES, encode_all
 from codesign.hw.machine.events import PULSES
 from codesign.hw.machine.isa import OPERATION
+from codesign.hw.machine.limits import RTL_DIM
 from codesign.hw.machine.program import Body, Issued, Kernel, Program, unroll
 from codesign.hw.simulation import sources, verilator
 from codesign.hw.simulation.verilator import SimulatorError
-
-LARGEST_DIM = 32  # of the RTL
 
 # A record of the trace: a cycle, and the pulses in it as a word of trace_t (system.cpp).
 _RECORD = np.dtype([("cycle", "<u8"), ("pulses", "<u4")])
@@ -140,8 +139,8 @@ def build(
 
     `on_build` is called before it is built.
     """
-    if config.dim > LARGEST_DIM:
-        raise SimulatorError(f"the RTL goes up to dim {LARGEST_DIM}, not {config.dim}")
+    if config.dim not in RTL_DIM:
+        raise SimulatorError(f"the RTL goes up to dim {RTL_DIM.most}, not {config.dim}")
     around = [sources.SIMULATION / name for name in ("system.cpp", "main.cpp")]
     return verilator.build(
         "system",

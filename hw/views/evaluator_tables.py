@@ -6,7 +6,6 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from codesign.hw.machine.config import MAX_QUEUE_DEPTH
 from codesign.hw.machine.events import TIMED_EVENTS
 from codesign.hw.machine.functions import (
     DIVIDE_INTERVAL,
@@ -24,6 +23,7 @@ from codesign.hw.machine.isa import (
     UNITS,
     Operation,
 )
+from codesign.hw.machine.limits import QUEUE_DEPTH
 from codesign.hw.machine.program import NO_UPPER_BOUND
 from codesign.hw.views import timing
 
@@ -115,7 +115,7 @@ def _constants() -> str:
     numbers = {
         "channels": len(CHANNELS),
         "max_tokens": MAX_TOKENS,
-        "max_queue": MAX_QUEUE_DEPTH,
+        "max_queue": QUEUE_DEPTH.most,
         "max_loops": MAX_LOOPS,
         "max_stages": MAX_STAGES,
         "values": VALUES,

@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from codesign.hw.machine import encoding, events, functions
+from codesign.hw.machine import encoding, events, functions, limits
 from codesign.hw.platform.files import write_atomic
 from codesign.hw.views import evaluator_tables
 
@@ -16,6 +16,7 @@ GENERATED: dict[Path, Callable[[], str]] = {
     _HW / "rtl" / "isa_pkg.sv": encoding.package,
     _HW / "rtl" / "functions_pkg.sv": functions.package,
     _HW / "rtl" / "trace_pkg.sv": events.package,
+    _HW / "rtl" / "limits_pkg.sv": limits.package,
     _HW / "views" / "evaluator" / "machine_tables.h": evaluator_tables.header,
 }
 

@@ -19,6 +19,7 @@ from codesign.compiler.plan.lower import Plan, lower
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.limits import RTL_DIM
 from codesign.hw.platform.processes import cores
 from codesign.hw.simulation import simulator, sources, verilator
 from codesign.hw.simulation.agreement import Disagreement
@@ -141,10 +142,10 @@ def compile_point(
     Without `quality` its perplexity is taken as it stands.
     """
     config = run.machine(point)
-    if config.dim > simulator.LARGEST_DIM:
+    if config.dim not in RTL_DIM:
         raise SimulatorError(
             f"point {point.point} has a mesh of {config.dim} but the RTL goes up to "
-            f"{simulator.LARGEST_DIM}: choose others with --points"
+            f"{RTL_DIM.most}: choose others with --points"
         )
     table = cost_table(config, run.tables)
     plan = lower(graph(run.space.transformer, run.shape(point)), config, run.objective, table)

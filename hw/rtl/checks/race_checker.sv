@@ -24,6 +24,19 @@ module race_checker
   input access_t [Writes-1:0] write_i
 );
 
+  if (Rows < 1) begin : gen_refuse_rows
+    $error("Rows=%0d is below 1", Rows);
+  end
+  if (Reads < 1) begin : gen_refuse_reads
+    $error("Reads=%0d is below 1", Reads);
+  end
+  if (Writes < 1) begin : gen_refuse_writes
+    $error("Writes=%0d is below 1", Writes);
+  end
+  if (Updates > Reads || Updates > Writes) begin : gen_refuse_updates
+    $error("Updates=%0d is more than there are ports", Updates);
+  end
+
   localparam int unsigned RowBits = Rows > 1 ? $clog2(Rows) : 1;
 
   // Who accessed a row last; 0 for nobody, so that stamps compare as tags do.

@@ -19,6 +19,10 @@ module counters
   input  counted_t         counted_i
 );
 
+  if (Width < 2) begin : gen_refuse_width
+    $error("Width=%0d is below 2", Width);
+  end
+
   increments_t      add;
   logic [Width-1:0] counts_q [Counters];
 

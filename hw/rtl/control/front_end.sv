@@ -6,6 +6,7 @@
 
 module front_end
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned LoadQueueDepth    = 8,
   parameter int unsigned ExecuteQueueDepth = 8,
@@ -29,6 +30,16 @@ module front_end
   output head_t        drain_o,
   input  logic         drain_pop_i
 );
+
+  if (!is_queue_depth(LoadQueueDepth)) begin : gen_refuse_load_queue_depth
+    $error("LoadQueueDepth=%0d is no depth of a queue", LoadQueueDepth);
+  end
+  if (!is_queue_depth(ExecuteQueueDepth)) begin : gen_refuse_execute_queue_depth
+    $error("ExecuteQueueDepth=%0d is no depth of a queue", ExecuteQueueDepth);
+  end
+  if (!is_queue_depth(DrainQueueDepth)) begin : gen_refuse_drain_queue_depth
+    $error("DrainQueueDepth=%0d is no depth of a queue", DrainQueueDepth);
+  end
 
   localparam int unsigned Units = 3; // load, execute, drain
   localparam int unsigned Depths [Units] = '{LoadQueueDepth, ExecuteQueueDepth, DrainQueueDepth};

@@ -28,6 +28,13 @@ module retire
   output logic                full_o
 );
 
+  if (Depth < 1) begin : gen_refuse_depth
+    $error("Depth=%0d is below 1", Depth);
+  end
+  if (Kinds < 1) begin : gen_refuse_kinds
+    $error("Kinds=%0d is below 1", Kinds);
+  end
+
   localparam int unsigned CountBits = $clog2(Depth + 1);
 
   typedef struct packed {

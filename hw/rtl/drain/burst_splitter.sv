@@ -5,6 +5,7 @@
 
 module burst_splitter
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned BusBytes = 16
 ) (
@@ -22,6 +23,10 @@ module burst_splitter
   output logic [7:0]  burst_len_o,   // beats - 1
   output logic        burst_last_o   // of the run
 );
+
+  if (!is_bus(BusBytes)) begin : gen_refuse_bus_bytes
+    $error("BusBytes=%0d is no width of a bus", BusBytes);
+  end
 
   localparam int unsigned BusBits = $clog2(BusBytes);
   localparam int unsigned WithinBeat = BusBytes - 1;  // the bits of an address

@@ -10,6 +10,7 @@
 
 module drain_sequencer
   import isa_pkg::*;
+  import limits_pkg::*;
   import drain_pkg::*;
 #(
   parameter int unsigned Dim = 16,
@@ -49,6 +50,22 @@ module drain_sequencer
   output inverse_t            inverse_o,
   input  logic                reciprocal_i
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
+  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
+    $error("BusBytes=%0d is no width of a bus", BusBytes);
+  end
+  if (AccumulatorRows < 1 || AccumulatorRows > MostRows) begin : gen_refuse_accumulator_rows
+    $error("AccumulatorRows=%0d is no number of rows", AccumulatorRows);
+  end
+  if (ScratchpadRows < 1 || ScratchpadRows > MostRows) begin : gen_refuse_scratchpad_rows
+    $error("ScratchpadRows=%0d is no number of rows", ScratchpadRows);
+  end
+  if (ParameterRows < 1 || ParameterRows > MostParameterRows) begin : gen_refuse_parameter_rows
+    $error("ParameterRows=%0d is no number of rows", ParameterRows);
+  end
 
   // Beats of a row, and rows of a beat, of int8 and of int32.
   localparam int unsigned ByteBeats = Dim > BusBytes ? Dim / BusBytes : 1;

@@ -1,6 +1,8 @@
 // The largest of a row's valid lanes, two cycles later; the lowest number if none is valid.
 
-module lane_maximum #(
+module lane_maximum
+  import limits_pkg::*;
+#(
   parameter int unsigned Dim = 16
 ) (
   input  logic               clk_i,
@@ -9,6 +11,10 @@ module lane_maximum #(
   input  logic signed [19:0] v_i [Dim],
   output logic signed [19:0] maximum_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
 
   localparam logic signed [19:0] Lowest = 20'sh80000;
   localparam int unsigned Group = 4;

@@ -1,6 +1,8 @@
 // The sum of a row's lanes, two cycles later.
 
-module lane_sum #(
+module lane_sum
+  import limits_pkg::*;
+#(
   parameter int unsigned Dim = 16,
   parameter int unsigned Width = 17,
   localparam int unsigned SumWidth = Width + $clog2(Dim)
@@ -10,6 +12,13 @@ module lane_sum #(
   input  logic signed [Width-1:0]    term_i [Dim],
   output logic signed [SumWidth-1:0] sum_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
+  if (Width < 1) begin : gen_refuse_width
+    $error("Width=%0d is below 1", Width);
+  end
 
   localparam int unsigned Group = 4;
   localparam int unsigned Groups = Dim / Group;

@@ -19,6 +19,10 @@ module reciprocal #(
   output side_t       side_o
 );
 
+  if (SideWidth < 1) begin : gen_refuse_side_width
+    $error("SideWidth=%0d is below 1", SideWidth);
+  end
+
   typedef struct packed {
     logic [15:0] remainder;
     logic [16:0] quotient;

@@ -5,7 +5,9 @@
 // the next row must come no earlier than t + k. The last row of a segment completes its beat. Lanes
 // are written in groups of min(Dim, BusBytes) bytes, and a row never begins within a group.
 
-module row_packer #(
+module row_packer
+  import limits_pkg::*;
+#(
   parameter int unsigned Dim = 16,
   parameter int unsigned BusBytes = 16,
   localparam int unsigned GroupBytes = Dim < BusBytes ? Dim : BusBytes,
@@ -25,6 +27,13 @@ module row_packer #(
   output logic [8*BusBytes-1:0]   beat_data_o,
   output logic [Groups-1:0]       beat_groups_o  // groups that hold data
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
+  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
+    $error("BusBytes=%0d is no width of a bus", BusBytes);
+  end
 
   localparam int unsigned WordBeats = 4 * Dim > BusBytes ? 4 * Dim / BusBytes : 1;
   localparam int unsigned ByteBeats = Dim > BusBytes ? Dim / BusBytes : 1;

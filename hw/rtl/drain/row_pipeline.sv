@@ -7,6 +7,7 @@
 
 module row_pipeline
   import isa_pkg::*;
+  import limits_pkg::*;
   import drain_pkg::*;
 #(
   parameter int unsigned Dim = 16,
@@ -34,6 +35,10 @@ module row_pipeline
   output slot_t               row_slot_o,
   output logic [32*Dim-1:0]   row_data_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
 
   // -- Control: word k belongs to the row that was read k cycles ago ------------------------------
 

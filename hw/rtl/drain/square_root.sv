@@ -18,6 +18,10 @@ module square_root #(
   output side_t       side_o
 );
 
+  if (SideWidth < 1) begin : gen_refuse_side_width
+    $error("SideWidth=%0d is below 1", SideWidth);
+  end
+
   typedef struct packed {
     logic [31:0] radicand;   // its digits that are still to come
     logic [17:0] remainder;

@@ -9,6 +9,7 @@
 
 module statistics
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -41,6 +42,10 @@ module statistics
   output logic        [16:0] factor_o,
   output shift_t             shift_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
 
   typedef struct packed {
     logic       first;

@@ -16,6 +16,7 @@
 
 module execute_unit
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim             = 16,
   parameter int unsigned ScratchpadRows  = 1 << 20,
@@ -42,9 +43,7 @@ module execute_unit
   output logic         a_swap_o,
   output sums_t        a_sums_o,
   output logic         b_valid_o,
-  output logic         b_first_o,
-  output logic         b_zero_o,
-  output logic         b_transposed_o,
+  output weights_t     b_slot_o,
   // accumulator: the last row of a compute is written
   input  logic         acc_done_i,
   // retirement
@@ -54,6 +53,16 @@ module execute_unit
   output tokens_t      complete_signals_o,
   output logic         idle_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
+  if (ScratchpadRows < 1 || ScratchpadRows > MostRows) begin : gen_refuse_scratchpad_rows
+    $error("ScratchpadRows=%0d is no number of rows", ScratchpadRows);
+  end
+  if (AccumulatorRows < 1 || AccumulatorRows > MostRows) begin : gen_refuse_accumulator_rows
+    $error("AccumulatorRows=%0d is no number of rows", AccumulatorRows);
+  end
 
   localparam int unsigned CompleteDepth = 2 * Dim + 16;
   localparam int unsigned ReleaseDepth  = 16;
@@ -166,18 +175,16 @@ module execute_unit
   ) u_weights (
     .clk_i,
     .rst_ni,
-    .ready_o          (weights_ready),
-    .start_i          (preload_start_o),
-    .rows_i           (preload_q.rows),
-    .local_i          (preload_q.local_),
-    .transposed_i     (preload_q.transposed),
-    .tag_i            (preload_q.tag),
-    .done_o           (preload_done),
-    .read_o           (b_read_o),
-    .slot_valid_o     (b_valid_o),
-    .slot_first_o     (b_first_o),
-    .slot_zero_o      (b_zero_o),
-    .slot_transposed_o(b_transposed_o)
+    .ready_o     (weights_ready),
+    .start_i     (preload_start_o),
+    .rows_i      (preload_q.rows),
+    .local_i     (preload_q.local_),
+    .transposed_i(preload_q.transposed),
+    .tag_i       (preload_q.tag),
+    .done_o      (preload_done),
+    .read_o      (b_read_o),
+    .slot_valid_o(b_valid_o),
+    .slot_o      (b_slot_o)
   );
 
   row_stream u_rows (

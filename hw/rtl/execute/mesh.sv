@@ -2,7 +2,7 @@
 //
 // A rows: a row that enters in cycle t leaves as a row of int32 sums in cycle t + 2 * Dim, with what
 // came along with it (where its sums go). Rows may come in every cycle, or with gaps.
-// Weights: a preload is Dim slots in Dim cycles on end, one row of the tile each (b_zero_i: a row of
+// Weights: a preload is Dim slots in Dim cycles on end, one row of the tile each (zero: a row of
 // zeros). The tile W (slot i is W[i], or W[:, i] if transposed) waits in shadow registers. a_swap_i,
 // in the cycle before a row of A, makes it the tile that this row and those after it are multiplied
 // by; it may come from the cycle of the last slot on. The next preload may begin in the cycle after
@@ -12,6 +12,7 @@
 
 module mesh
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -24,15 +25,17 @@ module mesh
   input  sums_t             a_sums_i,
   // weights
   input  logic              b_valid_i,
-  input  logic              b_first_i,
-  input  logic              b_zero_i,
-  input  logic              b_transposed_i,
+  input  weights_t          b_slot_i,
   input  logic [Dim*8-1:0]  b_data_i,
   // sums
   output logic              row_valid_o,
   output logic [Dim*32-1:0] row_data_o,
   output sums_t             row_sums_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
 
   localparam int unsigned PsumBits   = 16 + $clog2(Dim);
   localparam int unsigned ColumnBits = $clog2(Dim);
@@ -57,8 +60,8 @@ module mesh
   // control
   assign control.enable          = a_valid_i || |valid_q[Dim-2:0];
   assign control.load            = b_valid_i;
-  assign control.load_transposed = b_transposed_i;
-  assign control.load_column     = b_first_i ? '0 : load_column_q;
+  assign control.load_transposed = b_slot_i.transposed;
+  assign control.load_column     = b_slot_i.first ? '0 : load_column_q;
   assign control.swap            = a_swap_i || swapping_q;
   assign control.swap_column     = a_swap_i ? '0 : swap_column_q;
 
@@ -103,7 +106,7 @@ module mesh
   ) u_skew_b (
     .clk_i,
     .enable_i(b_valid_i || b_valid_q != '0),
-    .data_i  (b_zero_i ? '0 : b_data_i),
+    .data_i  (b_slot_i.zero ? '0 : b_data_i),
     .data_o  (b)
   );
 
@@ -181,7 +184,7 @@ module mesh
 
 `ifndef SYNTHESIS
   whole_tile : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    b_valid_i && !b_first_i |-> b_valid_q[0])
+    b_valid_i && !b_slot_i.first |-> b_valid_q[0])
     else $error("a slot of a preload follows a gap");
   swaps_apart : assert property (@(posedge clk_i) disable iff (!rst_ni)
     a_swap_i |-> !swapping_q)

@@ -6,7 +6,9 @@
 // at psum_o in the next cycle. One PE a cycle takes a new shadow weight (load_i), and one makes its
 // shadow weight the active one (swap_i), which counts from the next cycle on. Not reset.
 
-module mesh_row #(
+module mesh_row
+  import limits_pkg::*;
+#(
   parameter int unsigned Dim = 16,
   localparam int unsigned PsumBits   = 16 + $clog2(Dim),
   localparam int unsigned ColumnBits = $clog2(Dim)
@@ -26,6 +28,10 @@ module mesh_row #(
   input  logic                    swap_i,
   input  logic [ColumnBits-1:0]   swap_column_i
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
 
   logic [Dim*8-1:0]        a, a_q, shadow_q, active_q;
   logic [Dim*PsumBits-1:0] psum_q;

@@ -13,6 +13,13 @@ module skew #(
   output logic [Lanes*Width-1:0] data_o
 );
 
+  if (Width < 1) begin : gen_refuse_width
+    $error("Width=%0d is below 1", Width);
+  end
+  if (Lanes < 1) begin : gen_refuse_lanes
+    $error("Lanes=%0d is below 1", Lanes);
+  end
+
   for (genvar i = 0; i < Lanes; i++) begin : gen_lanes
     localparam int unsigned Depth = Reverse ? Lanes - 1 - i : i;
 

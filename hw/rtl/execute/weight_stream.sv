@@ -7,6 +7,7 @@
 
 module weight_stream
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -24,10 +25,12 @@ module weight_stream
   output access_t     read_o,
   // mesh
   output logic        slot_valid_o,
-  output logic        slot_first_o,
-  output logic        slot_zero_o,
-  output logic        slot_transposed_o
+  output weights_t    slot_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
 
   localparam int unsigned SlotBits = $clog2(Dim);
 
@@ -73,13 +76,16 @@ module weight_stream
     else valid_q <= {valid_q[0], busy_q};
   end
 
+  weights_t slot;
+  assign slot = '{first: slot_q == '0, zero: !read, transposed: transposed_q};
+
   delay_line #(
-    .Width(3),
-    .Depth(2)
+    .Depth (2),
+    .word_t(weights_t)
   ) u_slot (
     .clk_i,
-    .d_i({slot_q == '0, !read, transposed_q}),
-    .q_o({slot_first_o, slot_zero_o, slot_transposed_o})
+    .d_i(slot),
+    .q_o(slot_o)
   );
 
   assign slot_valid_o = valid_q[1];

@@ -9,6 +9,7 @@
 
 module load_addresses
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim      = 16,
   parameter int unsigned BusBytes = 16
@@ -28,6 +29,13 @@ module load_addresses
   output logic         release_o,
   output logic         release_sync_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
+  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
+    $error("BusBytes=%0d is no width of a bus", BusBytes);
+  end
 
   localparam int unsigned BusBits   = $clog2(BusBytes);
   localparam int unsigned PageBeats = 4096 / BusBytes;

@@ -8,6 +8,7 @@
 
 module load_unit
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim               = 16,
   parameter int unsigned BusBytes          = 16,
@@ -38,9 +39,7 @@ module load_unit
   // rows for all targets
   output logic                  row_valid_o,
   output target_e               row_target_o,
-  output local_row_t            row_o,
-  output logic                  row_accumulate_o,
-  output tag_t                  row_tag_o,
+  output sums_t                 row_sums_o,
   output logic [64*Dim-1:0]     row_data_o,
   // retirement
   output logic                  release_o,
@@ -49,6 +48,25 @@ module load_unit
   output tokens_t               complete_signals_o,
   output logic                  idle_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
+  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
+    $error("BusBytes=%0d is no width of a bus", BusBytes);
+  end
+  if (!is_latency(DramLatencyCycles)) begin : gen_refuse_dram_latency_cycles
+    $error("DramLatencyCycles=%0d is no latency of DRAM", DramLatencyCycles);
+  end
+  if (ScratchpadRows < 1 || ScratchpadRows > MostRows) begin : gen_refuse_scratchpad_rows
+    $error("ScratchpadRows=%0d is no number of rows", ScratchpadRows);
+  end
+  if (AccumulatorRows < 1 || AccumulatorRows > MostRows) begin : gen_refuse_accumulator_rows
+    $error("AccumulatorRows=%0d is no number of rows", AccumulatorRows);
+  end
+  if (ParameterRows < 1 || ParameterRows > MostParameterRows) begin : gen_refuse_parameter_rows
+    $error("ParameterRows=%0d is no number of rows", ParameterRows);
+  end
 
   // At one slot an instruction, DramLatencyCycles + 5 are in flight.
   localparam int unsigned InFlight = DramLatencyCycles + 8;
@@ -97,9 +115,7 @@ module load_unit
     .r_last_i,
     .row_valid_o,
     .row_target_o,
-    .row_o,
-    .row_accumulate_o,
-    .row_tag_o,
+    .row_sums_o,
     .row_data_o,
     .done_o(mvin_done)
   );

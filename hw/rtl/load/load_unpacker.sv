@@ -9,6 +9,7 @@
 
 module load_unpacker
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim      = 16,
   parameter int unsigned BusBytes = 16,
@@ -28,13 +29,21 @@ module load_unpacker
   // rows, in cycle c + 2
   output logic                  row_valid_o,
   output target_e               row_target_o,
-  output local_row_t            row_o,
-  output logic                  row_accumulate_o,
-  output tag_t                  row_tag_o,
+  output sums_t                 row_sums_o,
   output logic [64*Dim-1:0]     row_data_o,
   // oldest instruction is written
   output logic                  done_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
+  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
+    $error("BusBytes=%0d is no width of a bus", BusBytes);
+  end
+  if (Depth < 1) begin : gen_refuse_depth
+    $error("Depth=%0d is below 1", Depth);
+  end
 
   // By target: bytes of a row, and how many parts make a beat (rows) or a row (beats).
   localparam int unsigned RowBytes [4] = '{Dim, Dim, 4 * Dim, 8 * Dim};
@@ -183,11 +192,9 @@ module load_unpacker
 
   always_ff @(posedge clk_i) begin
     if (valid_q) begin
-      row_target_o     <= target_q;
-      row_o            <= address_q;
-      row_accumulate_o <= accumulate_q;
-      row_tag_o        <= tag_q;
-      row_data_o       <= data_q;
+      row_target_o <= target_q;
+      row_sums_o   <= '{row: address_q, accumulate: accumulate_q, last: 1'b0, tag: tag_q};
+      row_data_o   <= data_q;
       if (target_q == TARGET_ACCUMULATOR) begin
         for (int unsigned i = 0; i < Dim; i++) begin
           row_data_o[32*i +: 32] <= 32'($signed(data_q[8*i +: 8])) * 32'(scale_q);

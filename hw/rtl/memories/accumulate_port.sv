@@ -6,6 +6,7 @@
 
 module accumulate_port
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -24,6 +25,10 @@ module accumulate_port
   // the row written is the last of its instruction
   output logic              last_o
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
 
   typedef struct packed {
     logic       valid;

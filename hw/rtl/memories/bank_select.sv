@@ -5,6 +5,7 @@
 
 module bank_select
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Banks = 4,
   parameter int unsigned BankRows = 1024,
@@ -15,6 +16,13 @@ module bank_select
   output logic [BankBits-1:0]  bank_o,
   output logic [LocalBits-1:0] local_o
 );
+
+  if (!is_power_of_two(Banks)) begin : gen_refuse_banks
+    $error("Banks=%0d is no power of two", Banks);
+  end
+  if (BankRows < 1 || Banks * BankRows > MostRows) begin : gen_refuse_bank_rows
+    $error("BankRows=%0d is no number of rows of a bank", BankRows);
+  end
 
   if (BankRows == 1 << LocalBits) begin : gen_slice
     assign bank_o  = BankBits'(row_i >> LocalBits);

@@ -10,6 +10,7 @@
 
 module banked_memory
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter string Name = "memory",
   parameter int unsigned Width = 128,
@@ -28,6 +29,25 @@ module banked_memory
   input  access_t [Writes-1:0] write_i,
   input  logic [Width-1:0]     write_data_i [Writes]
 );
+
+  if (Width < 1) begin : gen_refuse_width
+    $error("Width=%0d is below 1", Width);
+  end
+  if (!is_power_of_two(Banks)) begin : gen_refuse_banks
+    $error("Banks=%0d is no power of two", Banks);
+  end
+  if (BankRows < 1 || Banks * BankRows > MostRows) begin : gen_refuse_bank_rows
+    $error("BankRows=%0d is no number of rows of a bank", BankRows);
+  end
+  if (Reads < 1) begin : gen_refuse_reads
+    $error("Reads=%0d is below 1", Reads);
+  end
+  if (Writes < 1 || Writes > 2) begin : gen_refuse_writes
+    $error("Writes=%0d is no number of write ports", Writes);
+  end
+  if (Updates > Reads || Updates > Writes) begin : gen_refuse_updates
+    $error("Updates=%0d is more than there are ports", Updates);
+  end
 
   localparam int unsigned BankBits = Banks > 1 ? $clog2(Banks) : 1;
   localparam int unsigned LocalBits = BankRows > 1 ? $clog2(BankRows) : 1;
@@ -107,10 +127,6 @@ module banked_memory
       if (read_q[p]) data_q <= bank_data[bank_q];
     end
     assign read_data_o[p] = data_q;
-  end
-
-  if (Writes > 2) begin : gen_bad_writes
-    $error("Writes=%0d: there are at most two write ports", Writes);
   end
 
   logic unused_tags;

@@ -5,6 +5,7 @@
 
 module parameter_memory
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter int unsigned Rows = 64
@@ -20,6 +21,13 @@ module parameter_memory
   input  access_t           load_write_i,
   input  logic [64*Dim-1:0] load_write_data_i
 );
+
+  if (!is_dim(Dim)) begin : gen_refuse_dim
+    $error("Dim=%0d is no size of a mesh", Dim);
+  end
+  if (Rows < 1 || Rows > MostParameterRows) begin : gen_refuse_rows
+    $error("Rows=%0d is no number of rows", Rows);
+  end
 
   localparam int unsigned RowBits = Rows > 1 ? $clog2(Rows) : 1;
 

@@ -20,6 +20,13 @@ module sram_1r1w #(
   input  logic [Width-1:0]   write_data_i
 );
 
+  if (Width < 1) begin : gen_refuse_width
+    $error("Width=%0d is below 1", Width);
+  end
+  if (Rows < 1) begin : gen_refuse_rows
+    $error("Rows=%0d is below 1", Rows);
+  end
+
   logic [Width-1:0] rows [Rows];
   logic [Width-1:0] read_data_q;
 

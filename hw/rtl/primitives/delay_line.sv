@@ -10,6 +10,10 @@ module delay_line #(
   output word_t q_o
 );
 
+  if (Width < 1) begin : gen_refuse_width
+    $error("Width=%0d is below 1", Width);
+  end
+
   if (Depth == 0) begin : gen_wire
     logic unused_clk;
     assign unused_clk = clk_i;

@@ -8,6 +8,7 @@
 
 module axi_memory
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned BusBytes      = 16,
   parameter int unsigned LatencyCycles = 50
@@ -45,6 +46,13 @@ module axi_memory
   output logic [1:0]            r_resp_o,
   output logic                  r_last_o
 );
+
+  if (!is_bus(BusBytes)) begin : gen_refuse_bus_bytes
+    $error("BusBytes=%0d is no width of a bus", BusBytes);
+  end
+  if (!is_latency(LatencyCycles)) begin : gen_refuse_latency_cycles
+    $error("LatencyCycles=%0d is no latency", LatencyCycles);
+  end
 
   import "DPI-C" function longint memory_size();
   import "DPI-C" function void memory_read(

@@ -16,7 +16,7 @@ from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.hw.machine.encoding import SIGNALS, WAITS, encode
 from codesign.hw.machine.program import Issued
-from codesign.hw.machine.quantities import ACCESS, HEAD, SUMS
+from codesign.hw.machine.quantities import ACCESS, HEAD, SUMS, WEIGHTS
 
 INSTRUCTIONS = 300
 FIRST_TAG = 1000
@@ -131,7 +131,11 @@ def streams(dim: int, steps: list[Step]) -> dict[str, dict[int, Any]]:
             for i in range(dim):
                 if i < v["rows"]:
                     seen["b"][first + i] = (v["local"] + i, tag)
-                seen["b_mesh"][first + 2 + i] = (i == 0, i >= v["rows"], v["transposed"])
+                seen["b_mesh"][first + 2 + i] = {
+                    "first": i == 0,
+                    "zero": i >= v["rows"],
+                    "transposed": v["transposed"],
+                }
         elif step.issued.op == "compute":
             if swap:
                 seen["swap"][first + 1] = ()
@@ -146,13 +150,6 @@ def streams(dim: int, steps: list[Step]) -> dict[str, dict[int, Any]]:
                     "tag": tag,
                 }
     return seen
-
-
-PORTS = {
-    "a_mesh": ("a_valid_o", ()),
-    "b_mesh": ("b_valid_o", ("b_first_o", "b_zero_o", "b_transposed_o")),
-    "swap": ("a_swap_o", ()),
-}
 
 
 async def reset(dut: Any) -> None:
@@ -224,13 +221,12 @@ async def follows_the_recurrence(dut: Any) -> None:
             assert read["valid"] == (cycle in seen[name]), f"{name}: {where}"
             if cycle in seen[name]:
                 assert (read["row"], read["tag"]) == seen[name][cycle], f"{name}: {where}"
-        if cycle in seen["a_mesh"]:
-            assert SUMS.unpack(int(dut.a_sums_o.value)) == seen["a_mesh"][cycle], where
-        for name, (enable, values) in PORTS.items():
-            assert getattr(dut, enable).value == (cycle in seen[name]), f"{name}: {where}"
-            if cycle in seen[name] and values:
-                got = tuple(int(getattr(dut, value).value) for value in values)
-                assert got == seen[name][cycle], f"{name}: {where}"
+        for name, port, payload in (("a", "sums", SUMS), ("b", "slot", WEIGHTS)):
+            beside = seen[f"{name}_mesh"].get(cycle)
+            assert getattr(dut, f"{name}_valid_o").value == (beside is not None), where
+            shown = payload.unpack(int(getattr(dut, f"{name}_{port}_o").value))
+            assert beside in (None, shown), f"{name}: {where}"
+        assert dut.a_swap_o.value == (cycle in seen["swap"]), f"swap: {where}"
 
         head += int(dut.head_pop_o.value)
         for channel, times in enumerate(arrivals):

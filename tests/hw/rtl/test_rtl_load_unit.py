@@ -19,7 +19,7 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import SIGNALS, WAITS, encode
 from codesign.hw.machine.isa import TARGETS
 from codesign.hw.machine.program import Issued
-from codesign.hw.machine.quantities import HEAD
+from codesign.hw.machine.quantities import HEAD, SUMS
 from codesign.hw.views.timing import LOAD_LATENCY, mvin_cycles, row_bytes
 
 INSTRUCTIONS = 60
@@ -174,12 +174,13 @@ def take_row(dut: Any) -> Row | None:
     lanes = {"scratchpad": 1, "parameters": 8}.get(TARGETS[target], 4)
     size = lanes * int(os.environ["DIM"])
     data = int(dut.row_data_o.value) & ((1 << (8 * size)) - 1)
+    sums = SUMS.unpack(int(dut.row_sums_o.value))
     return Row(
         target,
-        int(dut.row_o.value),
+        sums["row"],
         data.to_bytes(size, "little"),
-        bool(dut.row_accumulate_o.value),
-        int(dut.row_tag_o.value),
+        bool(sums["accumulate"]),
+        sums["tag"],
     )
 
 

@@ -12,7 +12,7 @@ import pytest
 from cocotb.triggers import FallingEdge, Timer
 from rtl_bench import run_bench, start_clock_and_reset
 
-from codesign.hw.machine.quantities import SUMS
+from codesign.hw.machine.quantities import SUMS, WEIGHTS
 
 TILES = 60
 Int8s = npt.NDArray[np.int8]
@@ -96,7 +96,7 @@ def side(cycle: int) -> dict[str, int]:
 
 async def reset(dut: Any) -> None:
     """Reset with all inputs idle."""
-    for port in ("a_valid", "a_swap", "b_valid", "b_first", "b_zero", "b_transposed"):
+    for port in ("a_valid", "a_swap", "b_valid", "b_slot"):
         getattr(dut, f"{port}_i").value = 0
     dut.rst_ni.value = 0
     await Timer(1, "ps")
@@ -113,9 +113,7 @@ async def sums_of_every_row(dut: Any) -> None:
     for cycle in range(s.end):
         slot = s.slots.get(cycle)
         dut.b_valid_i.value = slot is not None
-        for name in ("first", "zero", "transposed"):
-            value = slot[name] if slot else name == "zero" and rng.integers(2)
-            getattr(dut, f"b_{name}_i").value = int(value)
+        dut.b_slot_i.value = WEIGHTS.pack(slot or {"zero": int(rng.integers(2))})
         dut.b_data_i.value = word(s.slot_data.get(cycle, random_bytes(rng, dim)))
         dut.a_valid_i.value = cycle in s.rows
         dut.a_swap_i.value = cycle in s.swaps
@@ -133,7 +131,7 @@ async def sums_of_every_row(dut: Any) -> None:
 async def tile_with_a_gap(dut: Any) -> None:
     await reset(dut)
     for valid, first in ((1, 1), (0, 0), (1, 0), (0, 0)):
-        dut.b_valid_i.value, dut.b_first_i.value = valid, first
+        dut.b_valid_i.value, dut.b_slot_i.value = valid, WEIGHTS.pack({"first": first})
         await FallingEdge(dut.clk_i)
 
 

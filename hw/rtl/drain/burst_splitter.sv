@@ -9,19 +9,19 @@ module burst_splitter
 #(
   parameter int unsigned BusBytes = 16
 ) (
-  input  logic        clk_i,
-  input  logic        rst_ni,
+  input  logic          clk_i,
+  input  logic          rst_ni,
   // run: held until it is popped
-  input  logic        run_valid_i,
+  input  logic          run_valid_i,
   input  dram_address_t run_addr_i,
-  input  beat_count_t run_beats_i,
-  output logic        run_pop_o,
+  input  beat_count_t   run_beats_i,
+  output logic          run_pop_o,
   // burst
-  output logic        burst_valid_o,
-  input  logic        burst_ready_i,
+  output logic          burst_valid_o,
+  input  logic          burst_ready_i,
   output dram_address_t burst_addr_o,
-  output logic [7:0]  burst_len_o,   // beats - 1
-  output logic        burst_last_o   // of the run
+  output logic [7:0]    burst_len_o,   // beats - 1
+  output logic          burst_last_o   // of the run
 );
 
   if (!is_bus(BusBytes)) begin : gen_refuse_bus_bytes
@@ -39,10 +39,10 @@ module burst_splitter
   logic [BlockBits-1:0] block_q;  // where the next one begins, in greatest lengths
   beat_count_t          left_q;   // beats from there on
 
-  dram_address_t         addr;
-  beat_count_t           left;
-  logic [LengthBits:0]   room;
-  logic                  take;
+  dram_address_t       addr;
+  beat_count_t         left;
+  logic [LengthBits:0] room;
+  logic                take;
 
   assign addr = begun_q ? {block_q, {(AddressBits - BlockBits){1'b0}}} : run_addr_i;
   assign left = begun_q ? left_q : run_beats_i;

@@ -92,8 +92,8 @@ module drain_sequencer
   // next round of the inner loop's start.
 
   typedef struct packed {
-    local_row_t  accumulator;
-    local_row_t  scratchpad;
+    local_row_t    accumulator;
+    local_row_t    scratchpad;
     dram_address_t dram;
   } address_t;
 
@@ -286,14 +286,14 @@ module drain_sequencer
   assign unused_instr = &{1'b0, instr_q};
 
 `ifndef SYNTHESIS
-  logic        start_store;
+  logic          start_store;
   dram_address_t alignment;  // of the DRAM addresses of its segments
   assign start_store = start_i && instr_i.header.opcode == MVOUT;
   assign alignment   = is_row_function(instr_i.function_) && Dim < BusBytes
                        ? dram_address_t'(Dim) : dram_address_t'(BusBytes);
 
   // 2^(23 + a) / columns to the nearest, a the position of its highest bit.
-  inverse_t    inverse_of_columns;
+  inverse_t inverse_of_columns;
   always_comb begin
     inverse_of_columns = '0;
     if (start_store && is_centered(instr_i.function_) && instr_i.columns != '0) begin

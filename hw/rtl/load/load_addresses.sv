@@ -14,20 +14,20 @@ module load_addresses
   parameter int unsigned Dim      = 16,
   parameter int unsigned BusBytes = 16
 ) (
-  input  logic         clk_i,
-  input  logic         rst_ni,
+  input  logic          clk_i,
+  input  logic          rst_ni,
   // instruction
-  input  logic         start_i,
-  input  instruction_t instr_i,
-  output logic         ready_o,
+  input  logic          start_i,
+  input  instruction_t  instr_i,
+  output logic          ready_o,
   // AXI read requests
-  output logic         ar_valid_o,
-  input  logic         ar_ready_i,
+  output logic          ar_valid_o,
+  input  logic          ar_ready_i,
   output dram_address_t ar_addr_o,
-  output logic [7:0]   ar_len_o,
+  output logic [7:0]    ar_len_o,
   // last slot
-  output logic         release_o,
-  output logic         release_sync_o
+  output logic          release_o,
+  output logic          release_sync_o
 );
 
   if (!is_dim(Dim)) begin : gen_refuse_dim
@@ -89,7 +89,7 @@ module load_addresses
 
   // -- Slots -------------------------------------------------------------------------------------
 
-  logic        advance, last_of_block;
+  logic          advance, last_of_block;
   dram_address_t next_block_address;
 
   assign advance            = busy_q && (!ar_valid_o || ar_ready_i);

@@ -65,14 +65,14 @@ module load_unpacker
   // -- Instructions in flight --------------------------------------------------------------------
 
   typedef struct packed {
-    target_e     target;
-    row_count_t  rows;
+    target_e      target;
+    row_count_t   rows;
     block_count_t blocks;
-    local_row_t  first;
-    local_row_t  stride;
-    scale_t      scale;
-    logic        accumulate;
-    tag_t        tag;
+    local_row_t   first;
+    local_row_t   stride;
+    scale_t       scale;
+    logic         accumulate;
+    tag_t         tag;
   } move_t;
 
   localparam int unsigned CountBits = $clog2(Depth + 1);

@@ -162,13 +162,10 @@ async def reset(dut: Any) -> None:
 
 
 def check_starts(dut: Any, starts: dict[str, dict[int, int]], cycle: int, where: str) -> None:
-    """What starts in a cycle is what should, by the tags of each operation by cycle."""
+    """What starts in a cycle is what should, by the starts of each operation."""
     for op, port in (("preload", "preload"), ("compute", "compute"), ("execute_sync", "sync")):
         started = getattr(dut, f"{port}_start_o").value == 1
         assert started == (cycle in starts[op]), f"start of {op}: {where}"
-        if started and port != "sync":
-            tag = int(getattr(dut, f"{port}_tag_o").value)
-            assert tag == starts[op][cycle], where
 
 
 @cocotb.test()

@@ -4,7 +4,6 @@ package drain_pkg;
 
   import isa_pkg::*;
   import functions_pkg::*;
-  export functions_pkg::*;
 
   // A row read of the accumulator: what the stages behind it need to know.
   typedef struct packed {

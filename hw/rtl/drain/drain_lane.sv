@@ -9,6 +9,7 @@
 module drain_lane
   import isa_pkg::*;
   import drain_pkg::*;
+  import functions_pkg::*;
 #(
   parameter bit Normalization = 1'b1
 ) (

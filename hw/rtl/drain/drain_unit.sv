@@ -9,6 +9,7 @@ module drain_unit
   import isa_pkg::*;
   import limits_pkg::*;
   import drain_pkg::*;
+  import functions_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter int unsigned BusBytes = 16,

@@ -12,6 +12,7 @@
 
 module nonlinear
   import drain_pkg::*;
+  import functions_pkg::*;
 (
   input  logic               clk_i,
   input  logic        [2:0]  valid_i,

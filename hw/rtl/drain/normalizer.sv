@@ -6,6 +6,7 @@
 module normalizer
   import isa_pkg::*;
   import drain_pkg::*;
+  import functions_pkg::*;
 (
   input  logic               clk_i,
   input  logic        [1:0]  valid_i,

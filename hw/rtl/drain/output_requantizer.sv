@@ -7,6 +7,7 @@
 module output_requantizer
   import isa_pkg::*;
   import drain_pkg::*;
+  import functions_pkg::*;
 (
   input  logic               clk_i,
   input  logic        [4:0]  valid_i,

@@ -7,6 +7,7 @@
 module requantizer
   import isa_pkg::*;
   import drain_pkg::*;
+  import functions_pkg::*;
 (
   input  logic               clk_i,
   input  logic        [2:0]  valid_i,

@@ -9,6 +9,7 @@ module row_pipeline
   import isa_pkg::*;
   import limits_pkg::*;
   import drain_pkg::*;
+  import functions_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter bit Normalization = 1'b1,

@@ -13,7 +13,7 @@ from typing import Any
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import LARGEST as LARGEST_OF_MACHINE
 from codesign.hw.platform.text import said
-from codesign.models.zoo.axes import LARGEST_CHOICE, MOST_LAYERS, Axis, depth_axis
+from codesign.models.zoo.axes import LARGEST_CHOICE, MOST_LAYERS, Axis, depth_axis, wrong_axes
 from codesign.models.zoo.families import SEARCHED
 from codesign.models.zoo.model_config import ModelConfig
 
@@ -165,6 +165,7 @@ class Networks:
 
     def violations(self) -> Iterator[str]:
         """What of these choices no space can have."""
+        yield from wrong_axes(self.axes, self.kind.layer_parts())
         for name, values in self.choices:
             scope = next(axis.scope for axis in self.axes if axis.name == name)
             yield from bad_choices(

@@ -19,7 +19,7 @@ from codesign.hw.errors import CodesignError
 from codesign.models.quality import perplexities, predictor
 from codesign.models.quality.perplexities import Measured
 from codesign.models.quality.predictor import Predictor
-from codesign.search.space.networks import Shape
+from codesign.search.space.networks import DEFAULT_FAMILY, Shape
 from codesign.search.space.space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -128,6 +128,11 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
     """
     if path is None:
         return ScalingLaw()
+    if space.transformer.family != DEFAULT_FAMILY:
+        raise QualityError(
+            f"{path} is a table of networks of the family {DEFAULT_FAMILY}, the space is of "
+            f"{space.transformer.family}: drop --quality"
+        )
     table = perplexities.read(path)
     rows = [*dict.fromkeys(table.rows)]
     if len(rows) < predictor.FEWEST_ROWS:

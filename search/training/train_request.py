@@ -15,6 +15,7 @@ from codesign.hw.platform.installation import install_command
 from codesign.models.supernet.space import Space
 from codesign.models.text.tokens import Tokenization, Tokens, built_in, read
 from codesign.search.runs import output
+from codesign.search.space.networks import DEFAULT_FAMILY, SpaceError
 from codesign.search.space.space import SearchSpace, small_space
 from codesign.search.space.space_file import read_space
 
@@ -100,6 +101,7 @@ def prepare(request: TrainRequest) -> Prepared:
 
     text = _text(request)
     space = _space(request.space)
+    trained_space(space, 1)  # before anything of the family is replaced
     space = replace(space, transformer=space.transformer.changed(vocab_size=len(text.vocabulary)))
     epochs, rate, subnets = DEFAULTS.get(request.space, DEFAULTS[SURVEY])
     training = Training(
@@ -123,6 +125,10 @@ def prepare(request: TrainRequest) -> Prepared:
 def trained_space(space: SearchSpace, positions: int) -> Space:
     """The space of decoders that a supernet of these is trained for; raises ModelError."""
     t = space.transformer
+    if t.family != DEFAULT_FAMILY:
+        raise SpaceError(
+            f"networks of the family {t.family} cannot be trained: name a space of {DEFAULT_FAMILY}"
+        )
     choices = {name: tuple(sorted(values)) for name, values in t.choices}
     return Space(vocab_size=dict(t.options)["vocab_size"], max_positions=positions, **choices)
 

@@ -165,3 +165,19 @@ def test_the_product_does_not_know_it(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "no family is called 'glu': choose lm" in done.stderr
+
+
+def test_training_and_measured_tables_are_of_another_family(tree: Tree) -> None:
+    said = tree.python(
+        "from codesign.hw.errors import CodesignError\n"
+        "from pathlib import Path\n"
+        "from codesign.search.space.networks import networks\n"
+        "from codesign.search.space.quality import load_quality\n"
+        "from codesign.search.space.space import SearchSpace\n"
+        "from codesign.search.training.train_request import trained_space\n"
+        "space = SearchSpace(networks('glu'))\n"
+        "for use in (lambda: trained_space(space, 8), lambda: load_quality(Path('t.csv'), space)):\n"
+        "    try:\n        use()\n    except CodesignError as error:\n        print(error)\n"
+    ).splitlines()
+    assert said[0].startswith("networks of the family glu cannot be trained")
+    assert said[1].startswith("t.csv is a table of networks of the family lm")

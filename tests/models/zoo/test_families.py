@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from codesign.hw.errors import ModelError
+from codesign.models.zoo.axes import Axis, depth_axis, wrong_axes
 from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.decoder import DecoderConfig, lm
-from codesign.models.zoo.families import FAMILIES, family
+from codesign.models.zoo.families import FAMILIES, SEARCHED, family
+from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.resnet import ResnetConfig
 from codesign.models.zoo.t5 import T5Config
 from codesign.models.zoo.vit import VitConfig
@@ -121,6 +123,32 @@ def test_unknown_family_suggests_the_nearest() -> None:
 
 def test_names_in_the_registry_are_the_configurations_own() -> None:
     assert all(name == config.name for name, config in FAMILIES.items())
+
+
+@pytest.mark.parametrize("kind", SEARCHED.values(), ids=lambda kind: str(kind.family))
+def test_axes_are_fields_of_the_networks_that_they_make(kind: type[ModelConfig]) -> None:
+    axes = kind.axes()
+    assert list(wrong_axes(axes, kind.layer_parts())) == []
+    depth = depth_axis(axes)
+    layers = 2 if depth else 1
+    values: dict[str, int | tuple[int, ...]] = {
+        axis.name: (axis.choices[0], axis.choices[-1]) if axis.scope == "layer" else axis.choices[0]
+        for axis in axes
+    }
+    if depth:
+        values[depth.name] = layers
+    config = kind.point(values, 16, kind.options())
+    assert {axis.name: getattr(config, axis.name) for axis in axes} == values
+
+
+def test_axes_that_contradict_are_named() -> None:
+    width, deep = Axis("width", (8,), "", "layer"), Axis("layers", (1,), "", "depth")
+    assert [*wrong_axes((width,), (("width",),))] == [
+        "width is chosen in each layer but no axis is the depth"
+    ]
+    assert [*wrong_axes((deep, deep), ())] == ["it has several depth axes"]
+    assert "do not share out" in " ".join(wrong_axes((deep, width), ()))
+    assert [*wrong_axes((deep, width), (("width",),))] == []
 
 
 def test_random_weights_depend_on_seed_and_name_alone() -> None:

@@ -2,7 +2,9 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -10,11 +12,15 @@ from joint_space import SMALL, problem
 
 from codesign.compiler.plan.pricing import Workload
 from codesign.hw.machine.config import HardwareConfig
+from codesign.models.zoo.axes import Parts, Values
+from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.families import SEARCHED
 from codesign.search.joint.blocks import blocks, graph
 from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.price_store import PriceStore
 from codesign.search.joint.pricing_pool import ProcessPool
 from codesign.search.pricing.evaluate import evaluate
+from codesign.search.space.networks import networks
 from codesign.search.space.space import Genes, SearchSpace
 
 
@@ -29,6 +35,38 @@ def test_networks_are_the_sum_of_their_layers() -> None:
         added = blocks(narrow.transformer, (480,), config).network([*zip(heads, d_ff, strict=True)])
         whole = Workload.of(graph(narrow.transformer, shape), config)
         assert added == Counter(dict(zip(whole.shapes, whole.counts.tolist(), strict=True)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Coupled(DecoderConfig):
+    """FFNs that are wider where there are more heads, as one part of a layer."""
+
+    family: ClassVar[str] = "coupled"
+
+    @classmethod
+    def layer_parts(cls) -> Parts:
+        return (("heads", "d_ff"),)
+
+    @classmethod
+    def point(cls, values: Values, seq: int, options: Mapping[str, Any]) -> DecoderConfig:
+        known: Any = values
+        wider = [f + 8 * h for h, f in zip(known["heads"], known["d_ff"], strict=True)]
+        return DecoderConfig.point({**known, "d_ff": tuple(wider)}, seq, options)
+
+
+def test_parts_of_a_layer_are_tried_instead_of_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SEARCHED, "coupled", Coupled)
+    t = networks("coupled", layers=(1, 2), d_model=(48,), heads=(4, 8, 12), d_ff=(64, 128, 192),
+                 sequence=8, vocab_size=100)  # fmt: skip
+    config = HardwareConfig(dim=8)
+    shape = t.shape((48,), [(8, 128), (12, 192), (8, 64), (12, 64)])
+    whole = Workload.of(graph(t, shape), config)
+    assert blocks(t, (48,), config).network([(1, 1), (2, 2), (1, 0), (2, 0)]) == Counter(
+        dict(zip(whole.shapes, whole.counts.tolist(), strict=True))
+    )
+    monkeypatch.setattr(Coupled, "layer_parts", DecoderConfig.layer_parts)
+    with pytest.raises(AssertionError, match="family coupled is no sum of its layers"):
+        blocks(t.changed(sequence=16), (48,), config)
 
 
 def _equal(space: SearchSpace, genes: Genes) -> int:

@@ -32,6 +32,9 @@ module banked_memory_checks
 
   localparam int unsigned Rows = Banks * BankRows;
 
+  logic unused_banks;  // of one port alone
+  assign unused_banks = ^{read_bank_i, write_bank_i};
+
   for (genvar p = 0; p < Reads; p++) begin : gen_read
     row_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)
         read_i[p].valid |-> 32'(read_i[p].row) < Rows)

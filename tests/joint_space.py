@@ -3,7 +3,7 @@
 from codesign.hw.machine.config import HardwareConfig
 from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.price_store import PriceStore
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.space.networks import networks
 from codesign.search.space.quality import ScalingLaw
 from codesign.search.space.space import Constraints, SearchSpace
@@ -30,6 +30,8 @@ SMALL = SearchSpace(
 )
 
 
-def problem(space: SearchSpace = SMALL, store: PriceStore | None = None) -> Problem:
+def problem(space: SearchSpace = SMALL, store: PriceStore | None = None) -> SearchProblem:
     """The space with the proxy, its prices kept in memory."""
-    return Problem(space, NetworkTables(space, store=store), ScalingLaw(), ("perplexity", "edp"))
+    return SearchProblem(
+        space, NetworkTables(space, store=store), ScalingLaw(), ("perplexity", "edp")
+    )

@@ -13,7 +13,7 @@ from machine_model import (
     plane_bytes,
 )
 
-from codesign.compiler.kernels.mapspace import OBJECTIVES, Prices, Space, best_mapping
+from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES, Mapspace, Prices, best_mapping
 from codesign.compiler.kernels.row_kernel import (
     RowProblem,
 )
@@ -31,8 +31,8 @@ from codesign.hw.machine.program import (
     take,
     unroll,
 )
-from codesign.hw.views.fast_timing import evaluate, evaluate_batch
-from codesign.hw.views.timing import Step, evaluate_unrolled
+from codesign.hw.views.fast_timing import evaluate_batch, time_kernel
+from codesign.hw.views.timing import TimedStep, evaluate_unrolled
 
 Int8 = npt.NDArray[np.int8]
 LAYOUT_GAP = 256
@@ -119,10 +119,10 @@ def assert_written_once(machine: Machine, out: int, matrices: int, rows: int, co
     np.testing.assert_array_equal(machine.written, expected)
 
 
-def assert_timing_agrees(body: Body, config: HardwareConfig) -> tuple[Step, ...]:
+def assert_timing_agrees(body: Body, config: HardwareConfig) -> tuple[TimedStep, ...]:
     """The rolled evaluator gives the recurrence's cycles and events; returns the steps."""
     reference = evaluate_unrolled(body, config, trace=True)
-    quick = evaluate(body, config)
+    quick = time_kernel(body, config)
     assert quick.cycles == reference.cycles
     assert dict(zip(EVENTS, quick.events, strict=True)) == dict(
         zip(EVENTS, reference.events, strict=True)
@@ -146,7 +146,7 @@ def assert_fields_fit(body: Body) -> None:
 def assert_space_is_sound(spaces: Sequence[Any], config: HardwareConfig) -> None:
     """Bounds hold for every mapping, and `best_mapping` finds what brute force finds."""
     prices = Prices.of(cost_table(config))
-    every: list[tuple[Space, Any, Any]] = []
+    every: list[tuple[Mapspace, Any, Any]] = []
     for space in spaces:
         if not len(space):
             continue
@@ -156,7 +156,7 @@ def assert_space_is_sound(spaces: Sequence[Any], config: HardwareConfig) -> None
         above = (bound_events > timing.events).any(axis=0)
         assert not above.any(), [n for n, bad in zip(EVENTS, above, strict=True) if bad]
         every.append((space, timing.cycles, timing.events))
-    for objective in OBJECTIVES:
+    for objective in MAPPING_OBJECTIVES:
         choice = best_mapping(list(spaces), config, prices, objective)
         if not every:
             assert choice is None
@@ -174,7 +174,7 @@ def assert_space_is_sound(spaces: Sequence[Any], config: HardwareConfig) -> None
         np.testing.assert_array_equal(single.events, choice.events)
 
 
-def _one(space: Space, index: int) -> Body:
+def _one(space: Mapspace, index: int) -> Body:
     return take(space.kernel(np.array([index])), 0)
 
 

@@ -21,7 +21,7 @@ from codesign.compiler.kernels.matmul_space import matmul_spaces
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, TARGETS
 from codesign.hw.machine.program import Body, Issued, unroll
-from codesign.hw.views.timing import Step
+from codesign.hw.views.timing import TimedStep
 
 Bytes = npt.NDArray[np.uint8]
 Int8 = npt.NDArray[np.int8]
@@ -215,7 +215,9 @@ def _block_rows(values: Mapping[str, int], first: int, stride: int) -> Rows:
 # -- What may collide ----------------------------------------------------------------------------------
 
 
-def check_hazards(steps: tuple[Step, ...], config: HardwareConfig, parameter_sets: int = 0) -> None:
+def check_hazards(
+    steps: tuple[TimedStep, ...], config: HardwareConfig, parameter_sets: int = 0
+) -> None:
     """Raise Fault where two instructions would need one row, or one bank's port, at the same time.
 
     Windows are conservative: a mvin may write from its start to its completion, a compute may
@@ -251,9 +253,11 @@ class _Hazards:
         }
         # When the mesh last began to stream into each accumulator row: start + offset of the row.
         self.streamed = np.full(config.accumulator_rows, -(1 << 40))
-        self.uses: dict[tuple[str, bool, int], list[tuple[int, int, str, Step]]] = defaultdict(list)
+        self.uses: dict[tuple[str, bool, int], list[tuple[int, int, str, TimedStep]]] = defaultdict(
+            list
+        )
 
-    def note(self, step: Step, access: Access) -> None:
+    def note(self, step: TimedStep, access: Access) -> None:
         unit = {"load": "load", "drain": "drain"}.get(access.port, "execute")
         begin, end = _window(step, access)
         for other in self.units:
@@ -271,7 +275,7 @@ class _Hazards:
                 use = (begin, end, access.port, step)
                 self.uses[access.memory, access.write, int(bank)].append(use)
 
-    def _after(self, step: Step, access: Access, other: str, begin: int) -> None:
+    def _after(self, step: TimedStep, access: Access, other: str, begin: int) -> None:
         """What `other` did to these rows earlier in program order must be over by `begin`."""
         rows = access.rows
         if (self.last[access.memory, True, other][rows] > begin).any():
@@ -283,7 +287,7 @@ class _Hazards:
     def check_ports(self) -> None:
         """No bank's read or write port serves two streams at the same time."""
         for (memory, write, bank), uses in self.uses.items():
-            busy: dict[str, tuple[int, Step]] = {}
+            busy: dict[str, tuple[int, TimedStep]] = {}
             for begin, end, port, step in sorted(uses, key=lambda use: use[:2]):
                 for other, (until, holder) in busy.items():
                     if other != port and begin < until:
@@ -293,7 +297,7 @@ class _Hazards:
                     busy[port] = (end, step)
 
 
-def _window(step: Step, access: Access) -> tuple[int, int]:
+def _window(step: TimedStep, access: Access) -> tuple[int, int]:
     """Cycles [begin, end) in which an access can happen."""
     if access.port == "execute":
         return step.start + 1, step.complete

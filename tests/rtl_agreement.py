@@ -20,7 +20,7 @@ from codesign.hw.machine.arithmetic import pack_parameters
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import ROW_FUNCTIONS
 from codesign.hw.machine.program import Body
-from codesign.hw.simulation.simulator import Simulation, simulate
+from codesign.hw.simulation.simulator import Simulation, run_rtl
 from codesign.hw.views.functional import Machine
 from codesign.hw.views.timing import evaluate_unrolled
 
@@ -71,7 +71,7 @@ def check_agreement(
     machine = Machine(config, dram.copy())
     for body in bodies:
         machine.run(body)
-    result = simulate(bodies, config, dram, seed=seed, backpressure=backpressure)
+    result = run_rtl(bodies, config, dram, seed=seed, backpressure=backpressure)
     different = np.flatnonzero(result.memory != machine.dram)
     assert not len(different), f"{len(different)} bytes of DRAM differ, first {different[:8]}"
     if backpressure:

@@ -86,7 +86,7 @@ def test_the_verification_prints_what_was_priced(
     command, lines = _verification()
     terminal(120)
     monkeypatch.setattr(verify._Checker, "run", agree)
-    monkeypatch.setattr(verify, "build", lambda *arguments: None)
+    monkeypatch.setattr(verify, "build_rtl", lambda *arguments: None)
     assert main(command) == 0
     assert _printed(capsys) == lines
 

@@ -179,7 +179,7 @@ def leave_pending(emitter: Emitter, function: str, name: str, other: str, output
     emitter.views[output] = replace(view, pending=left)
 
 
-def convolution(emitter: Emitter, node: Node) -> None:
+def convolution_matmul(emitter: Emitter, node: Node) -> None:
     """Conv as its im2col matmul: rows are output pixels, columns output channels.
 
     Only a kernel of one pixel at every pixel finds its rows where the operator before left them;

@@ -29,7 +29,7 @@ from codesign.compiler.importer.layout import (
 )
 from codesign.compiler.importer.matmul import (
     bias,
-    convolution,
+    convolution_matmul,
     einsum,
     gemm,
     leave_pending,
@@ -302,7 +302,7 @@ def _fused_activation(emitter: Emitter, node: Node) -> None:
 
 
 def fused_conv(emitter: Emitter, node: Node) -> None:
-    convolution(emitter, node)
+    convolution_matmul(emitter, node)
     _fused_activation(emitter, node)
 
 
@@ -339,7 +339,7 @@ _HANDLERS: dict[str, Handler] = {
     "CastLike": cast,
     "Clip": clip,
     "Concat": concat,
-    "Conv": convolution,
+    "Conv": convolution_matmul,
     "DepthToSpace": depth_to_space,
     "Div": scale,
     "DynamicQuantizeMatMul": matmul,

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.compiler.kernels.blocks import matrix_bytes
-from codesign.compiler.kernels.mapspace import Choice, Ints, Prices, Space, best_mapping
+from codesign.compiler.kernels.mapspace import Choice, Ints, Mapspace, Prices, best_mapping
 from codesign.compiler.kernels.numbers import StepNumbers
 from codesign.compiler.kernels.random_numbers import Draw
 from codesign.hw.machine.arithmetic import Bytes
@@ -123,7 +123,7 @@ class Kind(ABC, Generic[P]):
         """The numbers of rows and columns along which timing may take time."""
 
     @abstractmethod
-    def spaces(self, problem: P, config: HardwareConfig) -> Sequence[Space]:
+    def spaces(self, problem: P, config: HardwareConfig) -> Sequence[Mapspace]:
         """The stated mapspace of a problem."""
 
     def best(

@@ -8,7 +8,7 @@ import numpy as np
 
 from codesign.compiler.kernels.attention_kind import AttentionKind
 from codesign.compiler.kernels.kernel_kind import Drain, Kind, Operand, Problem
-from codesign.compiler.kernels.mapspace import Choice, Ints, Prices, Space
+from codesign.compiler.kernels.mapspace import Choice, Ints, Mapspace, Prices
 from codesign.compiler.kernels.matmul_kind import MatmulKind
 from codesign.compiler.kernels.matmul_space import roomy
 from codesign.compiler.kernels.numbers import StepNumbers
@@ -61,7 +61,7 @@ def _floor(problem: Problem, config: HardwareConfig) -> tuple[int, Ints] | None:
     return least, np.min([events.min(axis=0) for _, events in floors], axis=0)
 
 
-def spaces(problem: Problem, config: HardwareConfig) -> list[Space]:
+def spaces(problem: Problem, config: HardwareConfig) -> list[Mapspace]:
     """The stated mapspace of a problem. Raises MappingError where counts could wrap."""
     _check_counts(problem, config)
     return list(kind_of(problem).spaces(problem, config))

@@ -23,7 +23,7 @@ from codesign.hw.views.fast_timing import evaluate_batch, machine_words
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
-OBJECTIVES = ("cycles", "energy", "edp")
+MAPPING_OBJECTIVES = ("cycles", "energy", "edp")
 FIRST_BATCH = 16
 ROUNDING = 1e-9  # relative, far beyond what sums of some twenty terms lose
 MOST_TIMED = 200_000  # exact timings kept in memory, some 300 bytes each
@@ -73,7 +73,7 @@ def _prices(table: CostTable) -> Prices:
     return Prices(event_j, float(table.standby_w[nominal]) / table.clock_hz, table.clock_hz)
 
 
-class Space(Protocol):
+class Mapspace(Protocol):
     """A stated, finite set of mappings of one kernel."""
 
     def __len__(self) -> int:
@@ -119,7 +119,7 @@ class Choice:
 
 
 def best_mapping(
-    spaces: Sequence[Space], config: HardwareConfig, prices: Prices, objective: str
+    spaces: Sequence[Mapspace], config: HardwareConfig, prices: Prices, objective: str
 ) -> Choice | None:
     """The mapping of all spaces with the lowest objective; None when none is feasible.
 
@@ -156,7 +156,9 @@ def best_mapping(
     return Choice(spaces[s].mapping(i), least, counts, best[0], True, done, size)
 
 
-def _bounds(spaces: Sequence[Space], prices: Prices, objective: str) -> tuple[Ints, Ints, Floats]:
+def _bounds(
+    spaces: Sequence[Mapspace], prices: Prices, objective: str
+) -> tuple[Ints, Ints, Floats]:
     """Space and index of every candidate, and its bound."""
     filled = [(s, space) for s, space in enumerate(spaces) if len(space)]
     if not filled:
@@ -186,7 +188,7 @@ _timings: dict[tuple[Any, ...], dict[bytes, Ints]] = {}
 _timings_kept = 0
 
 
-def _timed(space: Space, chosen: Ints, config: HardwareConfig) -> tuple[Ints, Ints]:
+def _timed(space: Mapspace, chosen: Ints, config: HardwareConfig) -> tuple[Ints, Ints]:
     """Exact cycles [n] and events [n, len(EVENTS)] of the chosen mappings."""
     global _timings_kept
     if _timings_kept > MOST_TIMED:

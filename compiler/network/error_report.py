@@ -159,7 +159,7 @@ def _measure(
     exact = {name: matrices[name].of(value) for name, value in floats.items() if name in scales}
     fed = {name: _fed(name, exact, quantized) for name in work.inputs if name in backend.known}
     mask = backend.masks.get(index, Mask())
-    results = integers.evaluate(step, work, network.plan.config, matrices, fed, mask)
+    results = integers.integer_outputs(step, work, network.plan.config, matrices, fed, mask)
     rebuilt = {name: quantized.values(name, value) for name, value in results.items()}
     for name, value in rebuilt.items():
         rows = shown.get(len(value), np.ones(len(value), np.bool_))

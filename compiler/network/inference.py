@@ -28,7 +28,7 @@ from codesign.compiler.numerics.quantized import (
     ResidualError,
     mask_of,
 )
-from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_model
+from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_float_model
 from codesign.compiler.onnx.load import Dimensions, input_shapes
 from codesign.compiler.onnx.precision import in_float32
 from codesign.compiler.placement.clamps import lost_clamps
@@ -98,7 +98,7 @@ def compile_network(
     """
     name = source.stem if isinstance(source, Path) else None
     shapes = Dimensions(batch, seq, dict(dims or {}))
-    file = in_float32(load_model(source))
+    file = in_float32(load_float_model(source))
     file = without_branches(file, input_shapes(file, shapes))
 
     every, whole = _in_float(file, shapes, None)
@@ -248,7 +248,9 @@ class Integers:
         n = self.network
         step, work = n.quantized.steps[index], n.plan.steps[index].work
         mask = self.masks.get(index, Mask())
-        self.known |= integers.evaluate(step, work, n.plan.config, n.matrices, self.known, mask)
+        self.known |= integers.integer_outputs(
+            step, work, n.plan.config, n.matrices, self.known, mask
+        )
 
 
 BACKENDS: Mapping[str, Callable[[Network], Backend]] = {

@@ -61,7 +61,7 @@ class Rtl(Functional):
         super().step(index)
         began = time.perf_counter()
         try:
-            found = simulator.simulate(
+            found = simulator.run_rtl(
                 Program(kernel.name, (Kernel(kernel.name, kernel.body),)),
                 self.config,
                 self.memory,

@@ -25,7 +25,7 @@ PROGRAM = (
     "`kernels` says: 48 bytes each, a little-endian word of 384 bits whose fields are those of "
     "rtl/isa_pkg.sv and hw/machine/encoding.py (docs/machine.md). A kernel of no instructions is the host's."
 )
-RECORDS = (
+RECORDS_NOTE = (
     "A mask over keys lies in the memory map's `region` as a record of 8 bytes a key: int32 offset, "
     "int24 multiplier, uint8 shift, little endian, zeros behind the last key. weights.bin holds the "
     "mask that hides nothing, offset 0; a host writes round(added / unit) of each key that it hides, "

@@ -33,7 +33,7 @@ class Reader:
 
 
 @dataclass(frozen=True)
-class Readers:
+class ScaleReaders:
     """What the scales of an activation act on.
 
     `finest`: [k], the least scales. `squares`: [k], E[x_j^2]. `direct`: what a unit of s_j^2 / 12
@@ -46,7 +46,7 @@ class Readers:
     readers: Sequence[Reader] = field(default_factory=tuple)
 
 
-def least_error(on: Readers, start: Floats | None = None) -> Floats:
+def least_error(on: ScaleReaders, start: Floats | None = None) -> Floats:
     """The scales [k] of least expected error, none below `finest`."""
     # All is relative to the largest scale and to the largest weights, so that float32 reaches.
     top = float(on.finest.max())
@@ -89,7 +89,7 @@ def _columns(weights: npt.NDArray[np.float32], power: Floats) -> tuple[Floats, f
     return terms @ (units / total), float(units.sum())
 
 
-def expected_error(on: Readers, scales: Floats) -> float:
+def expected_error(on: ScaleReaders, scales: Floats) -> float:
     """The variance that rounding adds to all readers, each relative to its reader's energy."""
     error = float((on.direct * scales**2).sum())
     for reader in on.readers:

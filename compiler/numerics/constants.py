@@ -23,7 +23,7 @@ class Linear:
 
 
 @dataclass(frozen=True)
-class Affine:
+class NormConstants:
     """A norm's gamma and beta, [columns]."""
 
     gamma: Floats
@@ -49,7 +49,7 @@ class Constants:
     """
 
     linear: Mapping[str, Linear] = field(default_factory=dict)
-    affine: Mapping[str, Affine] = field(default_factory=dict)
+    affine: Mapping[str, NormConstants] = field(default_factory=dict)
     scores: Mapping[str, Scores] = field(default_factory=dict)  # by the softmax
     operand: Mapping[str, Floats] = field(default_factory=dict)  # matrices added by a sum
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)

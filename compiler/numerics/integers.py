@@ -30,7 +30,7 @@ from codesign.hw.machine.functions import FUNCTION
 Tensors = Mapping[str, Int8]  # int8 matrices [rows, heads * columns]
 
 
-def evaluate(
+def integer_outputs(
     step: QuantizedStep,
     work: Work,
     config: HardwareConfig,

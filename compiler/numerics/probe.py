@@ -23,7 +23,7 @@ from codesign.compiler.graph import (
     Softmax,
 )
 from codesign.compiler.numerics.calibrate import CalibrationError
-from codesign.compiler.numerics.constants import Affine, Constants, Floats, Linear, Scores
+from codesign.compiler.numerics.constants import Constants, Floats, Linear, NormConstants, Scores
 from codesign.compiler.numerics.masks import HIDDEN, take_apart
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part
@@ -166,13 +166,13 @@ class _Prober:
                 return row
         raise _unlike(op, "a product of consecutive rows")
 
-    def affine(self, op: LayerNorm) -> Affine:
+    def affine(self, op: LayerNorm) -> NormConstants:
         """Gamma and beta, by a row whose normalized values are known, and its opposite."""
         (x,) = op.inputs
         if self.random(x).shape[1] != op.cols:
             raise _unlike(op, "a norm of whole rows")
         if op.cols == 1 and not op.rms:  # nothing but beta, whatever comes in
-            return Affine(np.zeros(1), self.ask(op, {x: self.random(x)})[0])
+            return NormConstants(np.zeros(1), self.ask(op, {x: self.random(x)})[0])
         places = np.arange(op.cols)
         # Each of them is away from their mean, which is near 0.
         away = np.where(places % 2, -1.0, 1.0) * (2 + places % 3)
@@ -183,9 +183,9 @@ class _Prober:
         expected = _normalized(sample, op.rms) * gamma + beta
         kind = "an RMSNorm" if op.rms else "a LayerNorm"
         self._check(op, self.ask(op, {x: sample}), expected, kind)
-        return Affine(gamma, beta)
+        return NormConstants(gamma, beta)
 
-    def unfit_norm(self, op: LayerNorm, affine: Affine) -> str:
+    def unfit_norm(self, op: LayerNorm, affine: NormConstants) -> str:
         """Why the machine's norm is not this one on real data: it has no epsilon, and 16 bits."""
         (x,) = op.inputs
         real = self.matrices[x].of(self.normed[x].astype(np.float64))

@@ -12,7 +12,12 @@ import numpy as np
 from codesign.compiler.graph import Graph, Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.kernels import kinds
 from codesign.compiler.numerics.calibrate import LEVELS, METHODS, CalibrationError, Method, Observed
-from codesign.compiler.numerics.channel_scales import Reader, Readers, expected_error, least_error
+from codesign.compiler.numerics.channel_scales import (
+    Reader,
+    ScaleReaders,
+    expected_error,
+    least_error,
+)
 from codesign.compiler.numerics.constants import Constants, Floats
 from codesign.compiler.numerics.options import Options
 from codesign.compiler.numerics.quantized import LOW_STEPS
@@ -151,7 +156,7 @@ class TensorScales:
         means, squares = self.observed.means[tensor], self.observed.squares[tensor]
         deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
         finest = np.maximum(finest, (np.abs(means) + BULK * deviations) / LEVELS)
-        on = Readers(finest, squares, np.zeros_like(finest))
+        on = ScaleReaders(finest, squares, np.zeros_like(finest))
         readers = [
             _reader(self.constants.linear[name].weights, 1 / self._energy(op.output))
             for work in self.works

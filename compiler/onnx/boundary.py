@@ -16,7 +16,7 @@ from codesign.compiler.onnx.shapes import Shape, UnknownShape
 from codesign.hw.errors import CodesignError, ModelError
 from codesign.hw.platform import text
 
-REMEDY = "the file is damaged or has a form unknown here: export it again (--debug shows more)"
+FILE_REMEDY = "the file is damaged or has a form unknown here: export it again (--debug shows more)"
 # What Python raises where a file holds something else than is expected: its words are of our code.
 _SURPRISES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
 _LONGEST_FORM = 160  # characters of what a node holds
@@ -26,7 +26,7 @@ _MOST_ENCLOSING = 6  # nodes that are named around one in a branch
 class Unreadable(ModelError):
     """A place of a model (a file, a node) that has no meaning, or that no step of the import foresees."""
 
-    def __init__(self, place: str, reason: str, remedy: str = REMEDY) -> None:
+    def __init__(self, place: str, reason: str, remedy: str = FILE_REMEDY) -> None:
         self.place, self.reason, self.remedy = place, reason, remedy
         super().__init__(f"{place} cannot be read ({reason}): {remedy}")
 
@@ -46,7 +46,7 @@ def reading(place: str) -> Iterator[None]:
     except CodesignError:
         raise
     except Exception as error:
-        raise Unreadable(place, reason(error)) from error
+        raise Unreadable(place, file_reason(error)) from error
 
 
 def require_element_type(place: str, number: int) -> None:
@@ -67,10 +67,10 @@ def reading_node(place: str, held: Callable[[], str]) -> Iterator[None]:
         raise
     except _SURPRISES as error:
         if isinstance(error, UnicodeDecodeError):
-            raise Unreadable(place, reason(error)) from error
+            raise Unreadable(place, file_reason(error)) from error
         raise Unreadable(place, held()) from error
     except Exception as error:
-        raise Unreadable(place, reason(error)) from error
+        raise Unreadable(place, file_reason(error)) from error
 
 
 def node_place(op_type: str, name: str, enclosing: Sequence[str] = ()) -> str:
@@ -99,7 +99,7 @@ def held_by(op_type: str, shapes: Iterable[Shape], attributes: Mapping[str, Any]
     return text.printable(f"no form of {op_type} that is known has its {words or 'outputs'}")
 
 
-def reason(error: BaseException) -> str:
+def file_reason(error: BaseException) -> str:
     """What an exception says, in a part of a line."""
     if isinstance(error, UnicodeDecodeError):
         return "a name is not UTF-8"

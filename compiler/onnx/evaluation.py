@@ -45,7 +45,7 @@ _ELEMENTWISE: dict[str, Callable[..., Array]] = {
 }
 
 
-def evaluate(
+def node_outputs(
     node: Node, proto: onnx.NodeProto | None, values: Mapping[str, Array | None], opset: int
 ) -> list[Array]:
     """Return the outputs of one node on numpy arrays, [] when ONNX has no reference for it.

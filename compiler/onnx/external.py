@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import onnx
 from onnx import TensorProto
 
-from codesign.compiler.onnx.boundary import REMEDY, Unreadable, require_element_type
+from codesign.compiler.onnx.boundary import FILE_REMEDY, Unreadable, require_element_type
 from codesign.hw.platform.text import printable, reason, short
 
 _REMEDY = "put the whole file that the model was saved with beside it, or export the model again"
@@ -59,7 +59,7 @@ def load_tensor(tensor: TensorProto, folder: Path) -> None:
 def require_whole(tensor: TensorProto) -> None:
     """Raise Unreadable where the bytes that a tensor has with it are not as many as it takes."""
     if tensor.HasField("raw_data"):
-        _require_bytes(tensor, len(tensor.raw_data), "its weights are", REMEDY)
+        _require_bytes(tensor, len(tensor.raw_data), "its weights are", FILE_REMEDY)
 
 
 def _require_size(

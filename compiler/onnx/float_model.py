@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from codesign.compiler.onnx.boundary import reading, reason
+from codesign.compiler.onnx.boundary import file_reason, reading
 from codesign.compiler.onnx.external import load_external
 from codesign.compiler.onnx.load import inlined, load_file, read_model
 from codesign.compiler.onnx.precision import OTHER_FLOATS
@@ -29,7 +29,7 @@ Feeds = Mapping[str, Array]
 LONGEST_REASON = 240  # characters of what onnxruntime says
 
 
-def load_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
+def load_float_model(source: Path | onnx.ModelProto) -> onnx.ModelProto:
     """The model with its weights. Raises ModelError for a file that cannot be read."""
     if isinstance(source, Path):
         with reading(str(source)):
@@ -43,7 +43,7 @@ class FloatModel:
     """An ONNX model with its weights. Raises ModelError for one that cannot be read."""
 
     def __init__(self, source: Path | onnx.ModelProto) -> None:
-        source = load_model(source)
+        source = load_float_model(source)
         self.proto = inlined(source, "the model")
         graph = self.proto.graph
         self.nodes = tuple(graph.node)
@@ -239,7 +239,7 @@ def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:
         import onnxruntime
     except Exception as error:  # what is installed and broken may raise anything
         missing = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
-        why = "" if missing else f", which cannot be imported ({reason(error)})"
+        why = "" if missing else f", which cannot be imported ({file_reason(error)})"
         raise ModelError(
             f"running a float model needs onnxruntime{why}: {install_command('run')}"
         ) from error
@@ -264,5 +264,5 @@ def _reason(error: Exception) -> str:
         r"\[ONNXRuntimeError\] : \d+ : \w+ : (Non-zero .* while running )?", str(error)
     )
     if status is None:
-        return reason(error)
+        return file_reason(error)
     return printable(" ".join(str(error)[status.end() :].split())[:LONGEST_REASON])

@@ -21,7 +21,7 @@ from codesign.compiler.onnx.boundary import (
     reading_node,
     require_element_type,
 )
-from codesign.compiler.onnx.evaluation import evaluate, splat
+from codesign.compiler.onnx.evaluation import node_outputs, splat
 from codesign.compiler.onnx.external import require_whole
 from codesign.compiler.onnx.forms import fault
 from codesign.compiler.onnx.limits import MOST_WORK, affordable, cost
@@ -349,7 +349,7 @@ class _Folder:
                 "its file asks for more work on constants than docs/limits.md allows"
             )
         values = {n: t.value for n in node.inputs if n and (t := self.graph.tensors[n])}
-        computed = evaluate(node, proto, values, self.graph.opset)
+        computed = node_outputs(node, proto, values, self.graph.opset)
         for name, value in zip(node.outputs, computed, strict=False):
             if name:
                 self.value(name, np.asarray(value), root, parts)

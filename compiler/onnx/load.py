@@ -14,7 +14,7 @@ import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from codesign.compiler.onnx.boundary import Unreadable, reading, reason, require_element_type
+from codesign.compiler.onnx.boundary import Unreadable, file_reason, reading, require_element_type
 from codesign.compiler.onnx.external import load_tensor
 from codesign.compiler.onnx.limits import require_limits
 from codesign.compiler.onnx.names import make_printable
@@ -86,7 +86,9 @@ def inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
     try:
         return onnx.inliner.inline_local_functions(model, convert_version=True)
     except (RuntimeError, onnx.checker.ValidationError) as error:
-        raise ModelError(f"{where}: its functions cannot be inlined ({reason(error)})") from error
+        raise ModelError(
+            f"{where}: its functions cannot be inlined ({file_reason(error)})"
+        ) from error
 
 
 def _skeleton(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from codesign.compiler.onnx.boundary import node_place, reading_node
-from codesign.compiler.onnx.evaluation import evaluate
+from codesign.compiler.onnx.evaluation import node_outputs
 from codesign.compiler.onnx.nodes import OnnxGraph
 from codesign.compiler.onnx.shapes import Node, Origin
 
@@ -325,7 +325,7 @@ def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array 
             values[node.outputs[0]] = values[node.inputs[0]]
             continue
         needed = {name: values[name] for name in node.inputs if name}
-        results = evaluate(node, None, needed, graph.opset)
+        results = node_outputs(node, None, needed, graph.opset)
         if not results:
             return None
         values[node.outputs[0]] = results[0]

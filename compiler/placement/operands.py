@@ -30,7 +30,7 @@ MOVES = frozenset(
 PRODUCTS = frozenset({"FusedMatMul", "MatMul"})
 
 
-def operands(model: FloatModel, op: Operator) -> tuple[tuple[str, ...], bool] | None:
+def file_operands(model: FloatModel, op: Operator) -> tuple[tuple[str, ...], bool] | None:
     """The operands of `op` as the file's own node reads them, and whether the second is transposed.
 
     None where the file has no such node, or several.

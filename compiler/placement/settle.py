@@ -19,7 +19,7 @@ from codesign.compiler.numerics.constants import Constants
 from codesign.compiler.numerics.matrices import Matrices, not_in_patches
 from codesign.compiler.numerics.probe import probe
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
-from codesign.compiler.placement.operands import only_moved, operands
+from codesign.compiler.placement.operands import file_operands, only_moved
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedi
 def remedy(model: FloatModel, op: Operator, reason: str, remedies: Remedies) -> None:
     """The next remedy for an operator that no kernel computes as it is."""
     if op.output not in remedies.rearranged | remedies.as_matrix:
-        found = operands(model, op)
+        found = file_operands(model, op)
         if found is not None and found[0] != op.inputs[: len(found[0])]:
             remedies.rearranged.add(op.output)
             return
@@ -180,7 +180,7 @@ def _remedied(
     model: FloatModel, op: Operator, remedies: Remedies, on_chip: Collection[str]
 ) -> Iterator[Operator]:
     """An operator with what the host does for it beforehand; kernels write the tensors `on_chip`."""
-    if op.output in remedies.rearranged and (found := operands(model, op)) is not None:
+    if op.output in remedies.rearranged and (found := file_operands(model, op)) is not None:
         tensors, transposed = found
         for tensor, source in zip(tensors, op.inputs, strict=False):
             if tensor != source:

@@ -10,7 +10,7 @@ from typing import Any
 
 from codesign.compiler.graph import Add, Graph, LayerNorm, Matmul
 from codesign.compiler.kernels.kinds import describe
-from codesign.compiler.kernels.mapspace import OBJECTIVES, Ints
+from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES, Ints
 from codesign.compiler.plan.fusion import fuse
 from codesign.compiler.plan.pricing import GroupShape, PriceTables, price_tables
 from codesign.compiler.plan.work import Group, Work
@@ -86,8 +86,10 @@ def lower(
     in `moved` have a zero point; the host computes what is named in `by_host`.
     Raises MappingError naming the operator that fits no tile of the machine.
     """
-    if objective not in OBJECTIVES:
-        raise MappingError(f"unknown objective {objective!r}: choose {', '.join(OBJECTIVES)}")
+    if objective not in MAPPING_OBJECTIVES:
+        raise MappingError(
+            f"unknown objective {objective!r}: choose {', '.join(MAPPING_OBJECTIVES)}"
+        )
     tables = price_tables(config, objective, table)
     groups = fuse(graph, config, accurate, moved, by_host)
     steps = [step for group in groups for step in _steps(group, tables, accurate, apart)]

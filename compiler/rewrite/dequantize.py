@@ -31,7 +31,7 @@ from codesign.compiler.rewrite.codes import (
     integer_range,
     unsupported,
 )
-from codesign.compiler.rewrite.file_clamps import ActivationCodes, Clamp, Readers
+from codesign.compiler.rewrite.file_clamps import ActivationCodes, Clamp, TensorReaders
 from codesign.compiler.rewrite.given_scales import Codes
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -81,7 +81,7 @@ class _Rewriter:
     ) -> None:
         self.model, self.meanings = model, meanings
         self.codes, self.tensors = meanings.codes, meanings.tensors
-        self.readers = Readers(model.graph)
+        self.readers = TensorReaders(model.graph)
         self.outputs = {value.name for value in model.graph.output}
         self.activations = ActivationCodes(clipped)
         self.names: dict[str, str] = {}

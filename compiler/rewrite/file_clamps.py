@@ -101,7 +101,7 @@ class ActivationCodes:
             )
 
 
-class Readers:
+class TensorReaders:
     """Who reads the float tensors of a quantized graph."""
 
     def __init__(self, graph: onnx.GraphProto) -> None:

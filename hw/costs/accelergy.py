@@ -114,7 +114,7 @@ def load_art(path: Path) -> AreaOverrides:
 def _art(path: Path) -> AreaOverrides:
     mm2: dict[str, float] = {}
     body = _body(path, "ART")
-    for table, component, instances in _tables(path, "ART", body, area.COMPONENTS):
+    for table, component, instances in _tables(path, "ART", body, area.AREA_COMPONENTS):
         _, um2 = _entry(path, component, {"name": component, **table}, "area")
         mm2[component] = mm2.get(component, 0.0) + instances * um2 * 1e-6
     return AreaOverrides(str(path), tuple(mm2.items()), _machine(path, body))
@@ -150,13 +150,13 @@ def dump_art(breakdown: AreaBreakdown, config: HardwareConfig) -> str:
     return _document("ART", tables, config)
 
 
-def machine_of(config: HardwareConfig) -> tuple[tuple[str, int], ...]:
+def cost_fields(config: HardwareConfig) -> tuple[tuple[str, int], ...]:
     """Return the fields of a machine that its costs depend on."""
     return tuple((name, int(getattr(config, name))) for name in MACHINE_FIELDS)
 
 
 def _document(kind: str, tables: list[dict[str, Any]], config: HardwareConfig) -> str:
-    body = {"version": VERSION, "machine": dict(machine_of(config)), "tables": tables}
+    body = {"version": VERSION, "machine": dict(cost_fields(config)), "tables": tables}
     return str(yaml.safe_dump({kind: body}, sort_keys=False))
 
 

@@ -22,7 +22,7 @@ from codesign.hw.errors import TableError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.memories import COUNTED, present
 
-COMPONENTS = ("mesh", *(m.component for m in COUNTED), "nonlinear", "requantize", "control")
+AREA_COMPONENTS = ("mesh", *(m.component for m in COUNTED), "nonlinear", "requantize", "control")
 CALIBRATIONS = ("none", "22ffl")
 
 LOW_TABLE, NOMINAL_TABLE = "horowitz45", "aladdin40"
@@ -61,7 +61,7 @@ class Unit:
 
 
 @dataclass(frozen=True)
-class Operator:
+class OperatorArea:
     """One entry of an operator table at its own node and supply."""
 
     energy_pj: float
@@ -76,7 +76,7 @@ class OperatorTable:
     name: str
     node_nm: int
     supply_v: float
-    entries: Mapping[tuple[str, int], Operator]
+    entries: Mapping[tuple[str, int], OperatorArea]
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class AreaOverrides:
     @property
     def missing(self) -> tuple[str, ...]:
         """Components that keep their shipped area."""
-        return tuple(name for name in COMPONENTS if name not in dict(self.mm2))
+        return tuple(name for name in AREA_COMPONENTS if name not in dict(self.mm2))
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def area_mm2(
         raise TableError(f"no area table is called {tables!r}: choose default or timeloop-pat")
     if calibration not in CALIBRATIONS:
         raise TableError(f"no calibration is called {calibration!r}: choose none or 22ffl")
-    areas = {component: _logic_area(config, component) for component in COMPONENTS}
+    areas = {component: _logic_area(config, component) for component in AREA_COMPONENTS}
     for memory in present(config):
         component = memory.component
         areas[component] = _add(areas[component], macros(memory, config).area_mm2)
@@ -163,7 +163,7 @@ def operator_table(name: str) -> OperatorTable:
     if not rows:
         raise TableError(f"no operator table is called {name!r}: look into tables/logic.csv")
     entries = {
-        (row["operator"], int(row["bits"])): Operator(
+        (row["operator"], int(row["bits"])): OperatorArea(
             float(row["energy_pj"]), float(row["area_um2"]), float(row["leakage_uw"] or "nan")
         )
         for row in rows
@@ -172,7 +172,7 @@ def operator_table(name: str) -> OperatorTable:
 
 
 def operator_value(
-    table: OperatorTable, operator: str, bits: int, value: Callable[[Operator], float]
+    table: OperatorTable, operator: str, bits: int, value: Callable[[OperatorArea], float]
 ) -> float:
     """Return `value` of an operator of `bits` bits at the table's own node and supply.
 

@@ -34,8 +34,8 @@ _COLUMNS = ("read_pj", "write_pj", "leakage_mw", "area_mm2", "cycle_ns")
 _READ, _WRITE, _, _AREA, _CYCLE = range(len(_COLUMNS))
 _LEVELLED = (_READ, _WRITE, _AREA)  # costs that never fall with size or row width
 
-Point = tuple[float, ...]  # values of _COLUMNS
-_Grid = dict[int, dict[float, Point]]  # row_bits -> size_kb -> values
+_Point = tuple[float, ...]  # values of _COLUMNS
+_Grid = dict[int, dict[float, _Point]]  # row_bits -> size_kb -> values
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,7 @@ def silicon_factor() -> float:
 
 
 @cache
-def levelled(technology_nm: int, ports: Ports) -> Mapping[int, Mapping[float, Point]]:
+def levelled(technology_nm: int, ports: Ports) -> Mapping[int, Mapping[float, _Point]]:
     """Return CACTI's macros by row bits and KB, without the jumps of its optimiser.
 
     For energy x delay^2 CACTI picks organisations that differ from one macro to the next, so that
@@ -266,7 +266,7 @@ def levelled(technology_nm: int, ports: Ports) -> Mapping[int, Mapping[float, Po
     return macros
 
 
-def _least(point: Point, stand_in: Point) -> Point:
+def _least(point: _Point, stand_in: _Point) -> _Point:
     """Return `point` with the lesser of each levelled cost."""
     costs = list(point)
     for column in _LEVELLED:
@@ -274,7 +274,7 @@ def _least(point: Point, stand_in: Point) -> Point:
     return tuple(costs)
 
 
-def cacti(technology_nm: int, ports: Ports) -> Mapping[int, Mapping[float, Point]]:
+def cacti(technology_nm: int, ports: Ports) -> Mapping[int, Mapping[float, _Point]]:
     """Return CACTI's own macros by row bits and KB, to the digits kept; raises TableError."""
     try:
         return _profiles()[_GRIDS[ports], technology_nm]
@@ -286,7 +286,7 @@ def cacti(technology_nm: int, ports: Ports) -> Mapping[int, Mapping[float, Point
         ) from None
 
 
-def _interpolate(by_size: Mapping[float, Point], size_kb: float) -> tuple[Point, str]:
+def _interpolate(by_size: Mapping[float, _Point], size_kb: float) -> tuple[_Point, str]:
     """Return the values of _COLUMNS at a size on or between grid points, and which of the two.
 
     The cycle time is that of the slower neighbour: interpolated, it can be wrong by half.

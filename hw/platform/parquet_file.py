@@ -17,7 +17,7 @@ MOST_RECORDS = 1 << 20  # rows that are read as records, which take kilobytes ea
 MOST_NUMBERS = 1 << 25  # and as columns of numbers
 
 
-class Table:
+class ParquetTable:
     """A Parquet file: its columns by name, and `metadata` of its schema.
 
     Raises OSError, or ValueError saying why it is no table.

@@ -13,8 +13,8 @@ from codesign.hw.errors import CodesignError
 from codesign.hw.machine.arithmetic import Bytes
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import COUNTERS, EVENT_INDEX
-from codesign.hw.simulation.simulator import Observed, Simulation
-from codesign.hw.views.timing import Step, Timing
+from codesign.hw.simulation.simulator import IssuedInstruction, Simulation
+from codesign.hw.views.timing import TimedStep, Timing
 
 # Events, and the numbers of their counters in the RTL.
 COUNTED = {counter.event: number for number, counter in enumerate(COUNTERS) if counter.event}
@@ -76,5 +76,5 @@ def _counts(rtl: Simulation, timing: Timing, config: HardwareConfig) -> Iterator
             yield f"{seen:,} {event} on the RTL, {said:,} by the timing model"
 
 
-def _times(step: Step | Observed) -> tuple[int, int, int, int]:
+def _times(step: TimedStep | IssuedInstruction) -> tuple[int, int, int, int]:
     return step.dispatch, step.start, step.release, step.complete

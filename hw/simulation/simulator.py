@@ -1,6 +1,6 @@
 """Running Programs on the RTL: what the machine does, cycle for cycle and bit for bit.
 
-`simulate` builds `rtl/sim/system.sv` for a HardwareConfig with Verilator (once; see `verilator.py`),
+`run_rtl` builds `rtl/sim/system.sv` for a HardwareConfig with Verilator (once; see `verilator.py`),
 runs it in a process of its own on a copy of DRAM, and gives back the memory, the cycles of every
 kernel, the times of every instruction and the counters.
 """
@@ -32,8 +32,8 @@ WATCHDOG_CYCLES = 100_000  # without a pulse, beyond what the longest instructio
 
 
 @dataclass(frozen=True)
-class Observed:
-    """One issued instruction and when the RTL did it, in cycles: as `timing.Step`, less `free`."""
+class IssuedInstruction:
+    """One issued instruction and when the RTL did it, in cycles: as `timing.TimedStep`, less `free`."""
 
     issued: Issued
     dispatch: int
@@ -48,7 +48,7 @@ class KernelRun:
 
     name: str
     cycles: int
-    steps: tuple[Observed, ...]
+    steps: tuple[IssuedInstruction, ...]
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Simulation:
         return sum(kernel.cycles for kernel in self.kernels)
 
 
-def simulate(
+def run_rtl(
     program: Program | Sequence[Body],
     config: HardwareConfig,
     dram: npt.NDArray[np.uint8] | Path,
@@ -93,7 +93,7 @@ def simulate(
     """
     if not 0 <= backpressure < 1:
         raise ValueError(f"backpressure is {backpressure} but must be from 0 to below 1")
-    executable = build(config, waves=waves, coverage=coverage is not None, folders=folders)
+    executable = built_rtl(config, waves=waves, coverage=coverage is not None, folders=folders)
     kernels = program.kernels if isinstance(program, Program) else _kernels(program)
     issued = [list(unroll(kernel.body)) for kernel in kernels]
     with tempfile.TemporaryDirectory(prefix="codesign-rtl-") as temporary:
@@ -127,7 +127,7 @@ def simulate(
     return Simulation(memory, tuple(KernelRun(k.name, c, s) for k, c, s in runs), counters)
 
 
-def build(
+def built_rtl(
     config: HardwareConfig,
     *,
     waves: Path | None = None,
@@ -297,7 +297,7 @@ def _results(path: Path) -> tuple[list[int], tuple[int, ...]]:
     return cycles, tuple(counters)
 
 
-def _steps(path: Path, issued: Sequence[Sequence[Issued]]) -> list[tuple[Observed, ...]]:
+def _steps(path: Path, issued: Sequence[Sequence[Issued]]) -> list[tuple[IssuedInstruction, ...]]:
     """The times of every instruction, in cycles since its kernel's first dispatch."""
     records = np.fromfile(path, dtype=_RECORD)
     cycle = records["cycle"].astype(np.int64)
@@ -331,10 +331,12 @@ def _matched(cycles: npt.NDArray[np.int64], count: int, name: str) -> npt.NDArra
 
 def _relative(
     times: npt.NDArray[np.int64], issued: Sequence[Sequence[Issued]]
-) -> Iterator[tuple[Observed, ...]]:
+) -> Iterator[tuple[IssuedInstruction, ...]]:
     at = 0
     for kernel in issued:
         own = times[at : at + len(kernel)]
         own = own - own[:1, :1]
-        yield tuple(Observed(one, *row) for one, row in zip(kernel, own.tolist(), strict=True))
+        yield tuple(
+            IssuedInstruction(one, *row) for one, row in zip(kernel, own.tolist(), strict=True)
+        )
         at += len(kernel)

@@ -70,7 +70,7 @@ def sources_of(top: str, folders: Sequence[Path] = (RTL,), *, checks: bool = Tru
     return [files[name] for name in [*packages, *sorted(found.keys() - set(packages))]]
 
 
-def digest() -> bytes:
+def sources_digest() -> bytes:
     """A checksum of all that simulations are built from: every file below RTL."""
     whole = hashlib.sha256()
     for path in sorted(path for path in RTL.rglob("*") if path.is_file()):

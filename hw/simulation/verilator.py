@@ -66,7 +66,7 @@ class Verilator:
 
 
 @functools.cache
-def find() -> Verilator:
+def find_verilator() -> Verilator:
     """The Verilator to use. Raises SimulatorError when there is none, or no tools to build with."""
     for tool, package in (("make", "make"), ("perl", "perl")):
         if shutil.which(tool) is None:
@@ -138,7 +138,7 @@ def build(
     names anything else that the executable depends on; `optimize` is the C++ compiler's, for the
     code that runs every cycle. Raises SimulatorError with the tools' words.
     """
-    verilator = find()
+    verilator = find_verilator()
     arguments = [f"-G{p}={v}" for p, v in (parameters or {}).items()]
     arguments += ["--top-module", top, *flags]
     recipe = hashlib.sha256()

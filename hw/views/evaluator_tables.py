@@ -47,7 +47,7 @@ FAILURES = {
 }
 
 
-def digest() -> int:
+def tables_digest() -> int:
     """A number of 64 bits that changes with the tables."""
     content = hashlib.blake2b(_tables().encode(), digest_size=8).digest()
     return int.from_bytes(content, "little")
@@ -67,7 +67,7 @@ namespace {{
 
 using Word = std::int64_t;
 
-constexpr std::uint64_t kTablesDigest = {digest():#018x};
+constexpr std::uint64_t kTablesDigest = {tables_digest():#018x};
 
 {_tables()}
 }}  // namespace

@@ -81,7 +81,7 @@ def _library() -> ctypes.CDLL:
     known = getattr(library, "codesign_tables_digest", None)
     if known is not None:
         known.restype = ctypes.c_uint64
-    if known is None or known() != evaluator_tables.digest():
+    if known is None or known() != evaluator_tables.tables_digest():
         raise ImportError(
             "the compiled timing evaluator knows other tables of the machine: run pip install again"
         )
@@ -250,7 +250,7 @@ def evaluate_batch(body: Body, config: HardwareConfig, *, skip: bool = True) -> 
     return _run(encode(body), body, config, skip, None)[0]
 
 
-def evaluate(body: Body, config: HardwareConfig) -> Timing:
+def time_kernel(body: Body, config: HardwareConfig) -> Timing:
     """Time one kernel. Raises ProgramError as `timing.evaluate_unrolled` does."""
     result = evaluate_batch(body, config)
     return Timing(int(result.cycles[0]), result.events[0])

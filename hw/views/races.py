@@ -37,7 +37,7 @@ from codesign.hw.machine.program import Body
 from codesign.hw.views.timing import (
     DRAIN_LATENCY,
     LOAD_LATENCY,
-    Step,
+    TimedStep,
     ceil_div,
     evaluate_unrolled,
     row_bytes,
@@ -108,7 +108,7 @@ def check_races(body: Body, config: HardwareConfig) -> None:
         events.check_order()
 
 
-def _check_tokens(channel: Channel, steps: tuple[Step, ...]) -> None:
+def _check_tokens(channel: Channel, steps: tuple[TimedStep, ...]) -> None:
     """The counter of a channel holds MAX_TOKENS at most, and none when all is done."""
     signals = [
         (step.complete if channel.at == "complete" else step.release, index, count)
@@ -141,7 +141,7 @@ def _check_tokens(channel: Channel, steps: tuple[Step, ...]) -> None:
         )
 
 
-def _who(steps: tuple[Step, ...], index: int) -> str:
+def _who(steps: tuple[TimedStep, ...], index: int) -> str:
     issued = steps[index].issued
     return f"{issued.op} at site {issued.site} (instruction {index})"
 
@@ -149,7 +149,7 @@ def _who(steps: tuple[Step, ...], index: int) -> str:
 # -- What happens when ---------------------------------------------------------------------------------
 
 
-def accesses(step: Step, config: HardwareConfig) -> Iterator[Run]:
+def accesses(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
     """Every access of the local memories by an instruction that starts in `step.start`."""
     match step.issued.op:
         case "mvin":
@@ -163,7 +163,7 @@ def accesses(step: Step, config: HardwareConfig) -> Iterator[Run]:
             yield from _mvout(step, config)
 
 
-def _mvin(step: Step, config: HardwareConfig) -> Iterator[Run]:
+def _mvin(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
     values, get = step.issued.values, step.issued.addresses.get
     rows, target = values["rows"], TARGETS[values["target"]]
     memory = "accumulator" if target == "accumulator_int32" else target
@@ -181,7 +181,7 @@ def _mvin(step: Step, config: HardwareConfig) -> Iterator[Run]:
         yield Run(memory, True, "load", row, cycle + write, rows, 1, spacing)
 
 
-def _compute(step: Step, config: HardwareConfig) -> Iterator[Run]:
+def _compute(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
     rows, get = step.issued.values["rows"], step.issued.addresses.get
     begin = step.start + FIRST_SLOT
     yield Run("scratchpad", False, "compute", get("local", 0), begin, rows)
@@ -191,7 +191,7 @@ def _compute(step: Step, config: HardwareConfig) -> Iterator[Run]:
     yield Run("accumulator", True, "mesh", get("accumulator", 0), sums + ADD_LATENCY, rows)
 
 
-def _mvout(step: Step, config: HardwareConfig) -> Iterator[Run]:
+def _mvout(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
     values, get, flag = step.issued.values, step.issued.addresses.get, step.issued.flags.get
     function = DRAIN_FUNCTIONS[values["function"]]
     destination = DESTINATIONS[values["destination"]]
@@ -270,7 +270,9 @@ def _batch(
 class _Events:
     """All accesses of one memory, as arrays: row, cycle, instruction, write and port."""
 
-    def __init__(self, memory: str, runs: list[tuple[int, Run]], steps: tuple[Step, ...]) -> None:
+    def __init__(
+        self, memory: str, runs: list[tuple[int, Run]], steps: tuple[TimedStep, ...]
+    ) -> None:
         self.memory, self.steps = memory, steps
         self.ports = sorted({run.port for _, run in runs})
         number = {port: i for i, port in enumerate(self.ports)}

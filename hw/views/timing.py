@@ -55,7 +55,7 @@ DRAIN_LATENCY = 16  # accumulator read, nonlinear unit, requantizer, write
 
 
 @dataclass(frozen=True)
-class Step:
+class TimedStep:
     """One issued instruction and when it happened, in cycles.
 
     It occupies its port until `free`; from `release` on its sources may be overwritten, from
@@ -76,7 +76,7 @@ class Timing:
 
     cycles: int
     events: npt.NDArray[np.int64]  # [len(EVENTS)]
-    steps: tuple[Step, ...] = ()
+    steps: tuple[TimedStep, ...] = ()
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -216,7 +216,7 @@ class _Machine:
         self.compute_start = -1
         self.weights_pending = False
 
-    def issue(self, issued: Issued) -> Step:
+    def issue(self, issued: Issued) -> TimedStep:
         unit_name = OPERATION[issued.op].unit
         unit = self.units[unit_name]
         self.clock += 1
@@ -233,7 +233,7 @@ class _Machine:
         unit.release = max(unit.release + 1, free)
         unit.complete = max(unit.complete + 1, complete)
         self._signal(issued, unit)
-        return Step(issued, self.clock, start, free, unit.release, unit.complete)
+        return TimedStep(issued, self.clock, start, free, unit.release, unit.complete)
 
     def _wait(self, issued: Issued) -> int:
         bound = -1
@@ -310,7 +310,7 @@ def evaluate_unrolled(body: Body, config: HardwareConfig, *, trace: bool = False
     """
     machine = _Machine(config)
     events = np.zeros(len(EVENTS), dtype=np.int64)
-    steps: list[Step] = []
+    steps: list[TimedStep] = []
     for issued in unroll(body):
         step = machine.issue(issued)
         for name, count in count_events(config, issued).items():

@@ -17,7 +17,7 @@ from typing import Any
 
 from codesign.hw.errors import ModelError
 from codesign.hw.platform.files import write_atomic
-from codesign.hw.platform.parquet_file import Table
+from codesign.hw.platform.parquet_file import ParquetTable
 from codesign.models.zoo.decoder import DecoderConfig
 
 COLUMNS = ("layers", "d_model", "heads", "d_ff", "perplexity")
@@ -54,7 +54,7 @@ def measured(config: DecoderConfig, perplexity: float) -> Measured:
     return Measured(config.layers, config.d_model, config.heads, config.d_ff, perplexity)
 
 
-def write(table: Perplexities, path: Path) -> None:
+def write_perplexities(table: Perplexities, path: Path) -> None:
     """Write `table` as Parquet or, when `path` ends in .csv, as CSV, whole or not at all.
 
     Raises ModelError when that is not writable.
@@ -66,7 +66,7 @@ def write(table: Perplexities, path: Path) -> None:
         raise ModelError(f"cannot write {path}: {error.strerror}; choose another place") from error
 
 
-def read(path: Path) -> Perplexities:
+def read_perplexities(path: Path) -> Perplexities:
     """Return the table in a Parquet or .csv file.
 
     Raises ModelError naming what is wrong in it and where: the line of a CSV file, the row of a
@@ -109,7 +109,7 @@ def _from_csv(path: Path) -> _Content:
 
 
 def _from_parquet(path: Path) -> _Content:
-    table = Table(path)
+    table = ParquetTable(path)
     rows = table.records(COLUMNS)
     metadata = _metadata(table.metadata.get(METADATA, b"{}"), path)
     return table.columns, [(f"row {i}", row) for i, row in enumerate(rows, 1)], metadata

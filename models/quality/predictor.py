@@ -59,7 +59,7 @@ class Predictor:
         )
 
 
-def fit(rows: Sequence[Measured], seed: int = 0) -> Predictor:
+def fit_predictor(rows: Sequence[Measured], seed: int = 0) -> Predictor:
     """Return the predictor of a table of `FEWEST_ROWS` or more; `seed` draws the rows held out.
 
     Every row is used in the end, also those that judged. Raises ModelError when there are too few.

@@ -15,7 +15,7 @@ from codesign.hw.platform import processes
 from codesign.models.quality.perplexities import Measured
 from codesign.models.supernet.compute import CPU, Compute
 from codesign.models.supernet.schedule import Training
-from codesign.models.supernet.space import Single, Space
+from codesign.models.supernet.space import Single, SubnetSpace
 from codesign.models.supernet.supernet import perplexity, train
 from codesign.models.text.tokens import Tokens
 from codesign.models.zoo.decoder import DecoderConfig, lm
@@ -32,9 +32,9 @@ class Compared:
     alone: float
 
 
-def compare(
+def compare_alone(
     text: Tokens,
-    space: Space,
+    space: SubnetSpace,
     training: Training,
     rows: Sequence[Measured],
     out: Path,
@@ -68,7 +68,7 @@ def kendall_tau(pairs: Sequence[Compared]) -> float | None:
     return float(kendalltau(*orders).statistic)
 
 
-def decoder(space: Space, row: Measured) -> DecoderConfig:
+def decoder(space: SubnetSpace, row: Measured) -> DecoderConfig:
     """Return the decoder that a row of a space's table is of."""
     return lm(
         layers=row.layers,
@@ -82,7 +82,7 @@ def decoder(space: Space, row: Measured) -> DecoderConfig:
 
 def _alone(
     text: Tokens,
-    space: Space,
+    space: SubnetSpace,
     training: Training,
     out: Path,
     compute: Compute,

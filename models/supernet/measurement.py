@@ -18,18 +18,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from codesign.hw.errors import ModelError
-from codesign.models.quality.perplexities import Measured, Perplexities, measured, read, write
-from codesign.models.quality.predictor import FEWEST_ROWS, Predictor, fit
+from codesign.models.quality.perplexities import (
+    Measured,
+    Perplexities,
+    measured,
+    read_perplexities,
+    write_perplexities,
+)
+from codesign.models.quality.predictor import FEWEST_ROWS, Predictor, fit_predictor
 from codesign.models.supernet.compute import CPU, Compute
 from codesign.models.supernet.schedule import Training, windows
-from codesign.models.supernet.space import Space
+from codesign.models.supernet.space import SubnetSpace
 from codesign.models.supernet.supernet import measure, train
 from codesign.models.text.tokens import Tokens
 from codesign.models.zoo.decoder import DecoderConfig
 
 if TYPE_CHECKING:
-    from codesign.models.supernet.training_loop import Progress
-    from codesign.models.supernet.training_state import Step
+    from codesign.models.supernet.training_loop import TrainingProgress
+    from codesign.models.supernet.training_state import TrainingStep
 
 TABLE = "perplexities"  # .parquet, .csv
 SAVE_SECONDS = 30.0
@@ -42,21 +48,21 @@ class Measurement:
 
     table: Perplexities
     predictor: Predictor | None
-    log: "Sequence[Step]"  # of the whole training
+    log: "Sequence[TrainingStep]"  # of the whole training
     training_seconds: float  # of this call: none for what was resumed
     measuring_seconds: float
 
 
 def train_and_measure(
     text: Tokens,
-    space: Space,
+    space: SubnetSpace,
     training: Training,
     out: Path,
     *,
     decoders: int = 1000,
     resume: bool = False,
     compute: Compute = CPU,
-    on_training: Callable[["Progress"], None] | None = None,
+    on_training: Callable[["TrainingProgress"], None] | None = None,
     before_save: Callable[[], None] | None = None,
     on_measured: Callable[[int, Measured], None] | None = None,
 ) -> Measurement:
@@ -75,7 +81,7 @@ def train_and_measure(
         resume=resume, compute=compute, report=on_training, before_save=before_save,
     )  # fmt: skip
     path = out / f"{TABLE}.parquet"
-    metadata = describe(text, space, training)
+    metadata = table_document(text, space, training)
     trained = saved = time.monotonic()
     try:
         for row in measure(
@@ -89,18 +95,18 @@ def train_and_measure(
             if on_measured:
                 on_measured(len(rows), row)
             if time.monotonic() - saved > SAVE_SECONDS:
-                write(Perplexities(tuple(rows), metadata), path)
+                write_perplexities(Perplexities(tuple(rows), metadata), path)
                 saved = time.monotonic()
     finally:
         table = Perplexities(tuple(rows), metadata)
-        write(table, path)
-        write(table, path.with_suffix(".csv"))
+        write_perplexities(table, path)
+        write_perplexities(table, path.with_suffix(".csv"))
     ended = time.monotonic()
-    predictor = fit(rows, training.seed) if len(rows) >= FEWEST_ROWS else None
+    predictor = fit_predictor(rows, training.seed) if len(rows) >= FEWEST_ROWS else None
     return Measurement(table, predictor, net.log, trained - start, ended - trained)
 
 
-def kept(text: Tokens, space: Space, training: Training, out: Path) -> tuple[Measured, ...]:
+def kept(text: Tokens, space: SubnetSpace, training: Training, out: Path) -> tuple[Measured, ...]:
     """Return the rows that a measurement in `out` has already, for another to go on from.
 
     Raises ModelError when they are damaged, or not the first that this one chooses.
@@ -110,10 +116,10 @@ def kept(text: Tokens, space: Space, training: Training, out: Path) -> tuple[Mea
         return ()
     remedy = "delete it, and it is measured again"
     try:
-        before = read(path)
+        before = read_perplexities(path)
     except ModelError as error:
         raise ModelError(f"what is measured already is damaged ({error}): {remedy}") from error
-    metadata = describe(text, space, training)
+    metadata = table_document(text, space, training)
     differ = [name for name in metadata if before.metadata.get(name) != metadata[name]]
     if differ:
         raise ModelError(
@@ -127,7 +133,7 @@ def kept(text: Tokens, space: Space, training: Training, out: Path) -> tuple[Mea
     return before.rows
 
 
-def describe(text: Tokens, space: Space, training: Training) -> dict[str, Any]:
+def table_document(text: Tokens, space: SubnetSpace, training: Training) -> dict[str, Any]:
     """Return what a table is of, as JSON holds it."""
     return {
         "seed": training.seed,
@@ -149,7 +155,7 @@ def describe(text: Tokens, space: Space, training: Training) -> dict[str, Any]:
     }
 
 
-def _chosen(space: Space, count: int, seed: int) -> Iterator[DecoderConfig]:
+def _chosen(space: SubnetSpace, count: int, seed: int) -> Iterator[DecoderConfig]:
     """The extremes, then random decoders: the first of a longer list are those of a shorter one."""
     extremes = dict.fromkeys((space.largest, space.smallest))
     others = (c for c in space.sample(space.size(), seed + SAMPLE_SEED) if c not in extremes)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.errors import ModelError
-from codesign.models.supernet.space import Single, Space
+from codesign.models.supernet.space import Single, SubnetSpace
 from codesign.models.zoo.decoder import DecoderConfig
 
 Ids = npt.NDArray[np.int64]
@@ -48,7 +48,7 @@ def windows(tokens: Ids, seq: int, offset: int = 0) -> Ids:
     return rows
 
 
-def sandwich(space: Space | Single, training: Training, step: int) -> Sequence[DecoderConfig]:
+def sandwich(space: SubnetSpace | Single, training: Training, step: int) -> Sequence[DecoderConfig]:
     """Return the different decoders of a step: the largest, the smallest, two random ones."""
     rng = np.random.default_rng([training.seed, 1, step])
     random = [space.draw(rng) for _ in range(RANDOM_SUBNETS)]

@@ -14,7 +14,7 @@ from codesign.models.zoo.decoder import DecoderConfig, lm
 
 
 @dataclass(frozen=True)
-class Space:
+class SubnetSpace:
     """Choices in rising order; heads and d_ff are chosen layer by layer, d_model once."""
 
     vocab_size: int
@@ -121,7 +121,7 @@ class Single:
 
 # Trains on the built-in corpus in minutes, on one core; small enough that width and heads tell by
 # then, for a larger one ranks by how fast it learns.
-SMALL = Space(
+SMALL = SubnetSpace(
     vocab_size=len(VOCABULARY),
     max_positions=64,
     layers=(1, 2),

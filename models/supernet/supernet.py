@@ -23,12 +23,12 @@ from codesign.models.quality.perplexities import Measured, measured
 from codesign.models.supernet import elastic, torch_file
 from codesign.models.supernet.compute import CPU, Compute
 from codesign.models.supernet.schedule import Ids, Training, windows
-from codesign.models.supernet.space import Single, Space
+from codesign.models.supernet.space import Single, SubnetSpace
 from codesign.models.zoo.decoder import DecoderConfig
 
 if TYPE_CHECKING:
-    from codesign.models.supernet.training_loop import Progress
-    from codesign.models.supernet.training_state import Step
+    from codesign.models.supernet.training_loop import TrainingProgress
+    from codesign.models.supernet.training_state import TrainingStep
 
 CHECKPOINT, LOG = "supernet.pt", "training.csv"
 MOST_NATS = 700.0  # a token, whose exp is still a number
@@ -38,9 +38,9 @@ MOST_NATS = 700.0  # a token, whose exp is still a number
 class Supernet:
     """Trained weights of a space, and the steps that trained them."""
 
-    space: Space | Single
+    space: SubnetSpace | Single
     weights: elastic.Tensors
-    log: Sequence[Step] = ()
+    log: Sequence[TrainingStep] = ()
 
     def subnet(self, config: DecoderConfig) -> elastic.Tensors:
         """Return the weights of a decoder; raises ModelError when the largest does not hold it."""
@@ -49,13 +49,13 @@ class Supernet:
 
 def train(
     tokens: Ids,
-    space: Space | Single,
+    space: SubnetSpace | Single,
     training: Training,
     out: Path,
     *,
     resume: bool = False,
     compute: Compute = CPU,
-    report: Callable[[Progress], None] | None = None,
+    report: Callable[[TrainingProgress], None] | None = None,
     before_save: Callable[[], None] | None = None,
 ) -> Supernet:
     """Train on int64[n] tokens and return the supernet; it is saved in the folder `out`.
@@ -76,7 +76,7 @@ def train(
     _check(tokens, space, training, path, resume, compute.ranks)
     before = path if resume and path.exists() else None
     checksum = zlib.crc32(tokens.tobytes())
-    job = training_loop.Job(space, training, tokens, checksum, before, compute)
+    job = training_loop.TrainingJob(space, training, tokens, checksum, before, compute)
     with (
         _memory(training.batch, training.seq),
         together(compute.ranks, compute.device, training_loop.follow, job) as rank,
@@ -97,15 +97,15 @@ def train(
 def load(out: Path, *, device: str = "cpu") -> Supernet:
     """Return the supernet that `train` saved in `out`, with its space; raises ModelError when there
     is none."""
-    from codesign.models.supernet.training_state import Step
+    from codesign.models.supernet.training_state import TrainingStep
 
     path = out / CHECKPOINT
-    saved = torch_file.load(path)
-    with torch_file.refuse_damage(path):
+    saved = torch_file.load_torch(path)
+    with torch_file.refuse_torch_damage(path):
         only = saved["space"].get("only")
-        space = Single(DecoderConfig(**only)) if only else Space(**saved["space"])
+        space = Single(DecoderConfig(**only)) if only else SubnetSpace(**saved["space"])
         weights = {name: value.to(device) for name, value in saved["weights"].items()}
-        return Supernet(space, weights, [Step(*row) for row in saved["log"]])
+        return Supernet(space, weights, [TrainingStep(*row) for row in saved["log"]])
 
 
 def perplexity(
@@ -144,7 +144,12 @@ def measure(
 
 
 def _check(
-    tokens: Ids, space: Space | Single, training: Training, path: Path, resume: bool, ranks: int
+    tokens: Ids,
+    space: SubnetSpace | Single,
+    training: Training,
+    path: Path,
+    resume: bool,
+    ranks: int,
 ) -> None:
     if training.seq > space.max_positions:
         raise ModelError(

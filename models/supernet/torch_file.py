@@ -17,7 +17,7 @@ HEADER = b"codesign torch 1\n"  # then the digest, then what torch.save writes
 DIGEST_BYTES = hashlib.sha256().digest_size
 
 
-def save(content: Mapping[str, Any], path: Path) -> None:
+def save_torch(content: Mapping[str, Any], path: Path) -> None:
     """Write tensors and plain values, whole or not at all; raises ModelError when that fails."""
     import torch
 
@@ -30,7 +30,7 @@ def save(content: Mapping[str, Any], path: Path) -> None:
         raise ModelError(f"cannot write {path}: {error.strerror}; choose another folder") from error
 
 
-def load(path: Path) -> Any:
+def load_torch(path: Path) -> Any:
     """Return what `save` wrote, on the CPU; raises ModelError for any byte that is not its."""
     import torch
 
@@ -40,14 +40,14 @@ def load(path: Path) -> Any:
         raise ModelError(f"cannot read {path}: {error.strerror}; train a supernet first") from error
     start = len(HEADER) + DIGEST_BYTES
     body = memoryview(data)[start:]
-    with refuse_damage(path):
+    with refuse_torch_damage(path):
         if data[:start] != HEADER + hashlib.sha256(body).digest():
             raise ValueError("other bytes than were written")
         return torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
 
 
 @contextmanager
-def refuse_damage(path: Path) -> Iterator[None]:
+def refuse_torch_damage(path: Path) -> Iterator[None]:
     """Whatever fails in the block is the fault of the file; a ModelError says so already."""
     try:
         yield

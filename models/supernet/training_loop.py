@@ -18,18 +18,18 @@ from codesign.models.supernet.compute import Compute
 from codesign.models.supernet.ranks import Rank
 from codesign.models.supernet.sandwich import Layer, Sandwich
 from codesign.models.supernet.schedule import Ids, Training
-from codesign.models.supernet.space import Single, Space
-from codesign.models.supernet.training_state import State, Step
+from codesign.models.supernet.space import Single, SubnetSpace
+from codesign.models.supernet.training_state import State, TrainingStep
 from codesign.models.zoo.decoder import DecoderConfig
 
 LARGEST_GRADIENT = 1.0
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What to train: a space, on int64[n] tokens with a checksum, from `checkpoint` on if any."""
 
-    space: Space | Single
+    space: SubnetSpace | Single
     training: Training
     tokens: Ids
     checksum: int
@@ -38,7 +38,7 @@ class Job:
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """Where training is: after `epoch` epochs and `step` of `steps` steps of the next one."""
 
     epoch: int
@@ -48,7 +48,7 @@ class Progress:
     seconds: float  # since training began or was resumed
 
 
-def begin(job: Job, rank: Rank) -> State:
+def begin(job: TrainingJob, rank: Rank) -> State:
     """Return the state that a training begins with; raises ModelError for a bad checkpoint."""
     state = State(job.space, job.training, job.checksum, rank.device(job.compute.device))
     if job.checkpoint is not None:
@@ -56,7 +56,7 @@ def begin(job: Job, rank: Rank) -> State:
     return state
 
 
-def steps(job: Job, state: State, rank: Rank) -> Iterator[Progress]:
+def steps(job: TrainingJob, state: State, rank: Rank) -> Iterator[TrainingProgress]:
     """Train what is left, yielding after each step; `state` is that of a whole epoch at its last.
 
     Raises ModelError when the training diverges.
@@ -92,10 +92,10 @@ def steps(job: Job, state: State, rank: Rank) -> Iterator[Progress]:
             state.log.append(_logged(epoch, step, rate, losses))
             state.epoch = epoch + last
             seconds = time.monotonic() - start
-            yield Progress(epoch, step + 1, count, total / (step + 1), seconds)
+            yield TrainingProgress(epoch, step + 1, count, total / (step + 1), seconds)
 
 
-def follow(rank: Rank, job: Job) -> None:
+def follow(rank: Rank, job: TrainingJob) -> None:
     """Train as a rank whose result nobody asks for."""
     for _ in steps(job, begin(job, rank), rank):
         pass
@@ -129,7 +129,7 @@ def _step(
     return found
 
 
-def _logged(epoch: int, step: int, rate: float, losses: Sequence[float]) -> Step:
+def _logged(epoch: int, step: int, rate: float, losses: Sequence[float]) -> TrainingStep:
     smallest = losses[1] if len(losses) > 1 else None
     random = sum(losses[2:]) / len(losses[2:]) if len(losses) > 2 else None
-    return Step(epoch + 1, step + 1, rate, losses[0], smallest, random)
+    return TrainingStep(epoch + 1, step + 1, rate, losses[0], smallest, random)

@@ -17,13 +17,13 @@ from codesign.hw.errors import ModelError
 from codesign.hw.platform.files import write_atomic
 from codesign.models.supernet import elastic, torch_file
 from codesign.models.supernet.schedule import Training
-from codesign.models.supernet.space import Single, Space
+from codesign.models.supernet.space import Single, SubnetSpace
 
 BETAS = (0.9, 0.95)
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One step of training: a row of the log. Losses are nats a token, of the largest on the text and of
     the others on what they learn; None where there are no others."""
 
@@ -38,13 +38,15 @@ class Step:
 class State:
     """What training changes: weights, moments of AdamW, epochs done, steps logged."""
 
-    def __init__(self, space: Space | Single, training: Training, text: int, device: str) -> None:
+    def __init__(
+        self, space: SubnetSpace | Single, training: Training, text: int, device: str
+    ) -> None:
         """`text` is a checksum of the tokens; training begins with random weights."""
         self.device = device
         self.of = {"space": asdict(space), "training": asdict(training), "text": {"crc32": text}}
         self.space, self.training = space, training
         self.epoch = 0
-        self.log: list[Step] = []
+        self.log: list[TrainingStep] = []
         self.weights = {
             name: nn.Parameter(value.detach().to(device))
             for name, value in elastic.initial(space.largest, training.seed).items()
@@ -66,18 +68,18 @@ class State:
             "optimizer": self.optimizer.state_dict(),
             "log": [astuple(step) for step in self.log],
         }
-        torch_file.save(content, path)
+        torch_file.save_torch(content, path)
 
     def load(self, path: Path) -> None:
         """Go on from what `save` wrote; raises ModelError when it is of another training."""
-        saved = torch_file.load(path)
-        with torch_file.refuse_damage(path):
+        saved = torch_file.load_torch(path)
+        with torch_file.refuse_torch_damage(path):
             for what, given in self.of.items():
                 _same(what, saved[what], given, path)
             self.epoch = saved["epoch"]
             if type(self.epoch) is not int or not 1 <= self.epoch <= self.training.epochs:
                 raise ValueError(f"epoch {self.epoch}")
-            self.log = [Step(*row) for row in saved["log"]]
+            self.log = [TrainingStep(*row) for row in saved["log"]]
             with torch.no_grad():
                 for name, value in self.weights.items():
                     value.copy_(_shaped(saved["weights"][name], value))
@@ -100,11 +102,11 @@ def _shaped(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def write_log(log: Sequence[Step], path: Path) -> None:
+def write_log(log: Sequence[TrainingStep], path: Path) -> None:
     """Write steps as CSV, whole or not at all; raises ModelError when that fails."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(field.name for field in fields(Step))
+    writer.writerow(field.name for field in fields(TrainingStep))
     writer.writerows(map(astuple, log))
     try:
         write_atomic(path, text.getvalue().encode())

@@ -41,7 +41,7 @@ class Tokens:
         return float((self.train == index).mean()), float((self.validation == index).mean())
 
 
-def built_in(tokens: int = 400_000, validation: int = 20_000, seed: int = 1) -> Tokens:
+def built_in_tokens(tokens: int = 400_000, validation: int = 20_000, seed: int = 1) -> Tokens:
     """Return at least so many tokens of the built-in corpus; other text validates than trains."""
     return Tokens(
         corpus.generate(tokens, seed).ids,
@@ -51,7 +51,7 @@ def built_in(tokens: int = 400_000, validation: int = 20_000, seed: int = 1) -> 
     )
 
 
-def read(
+def read_tokens(
     path: Path,
     tokenization: Tokenization,
     *,

@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from codesign.models.zoo import parameters, text_graphs
-from codesign.models.zoo.model_config import TextConfig, check, heads_divide, require_positions
+from codesign.models.zoo.model_config import (
+    TextConfig,
+    check_config,
+    heads_divide,
+    require_positions,
+)
 from codesign.models.zoo.parameters import Entry
 
 if TYPE_CHECKING:
@@ -30,7 +35,7 @@ class BertConfig(TextConfig):
     family: ClassVar[str] = "bert"
 
     def __post_init__(self) -> None:
-        check(self, heads_divide(self.d_model, self.heads))
+        check_config(self, heads_divide(self.d_model, self.heads))
 
     @property
     def head_dim(self) -> int:

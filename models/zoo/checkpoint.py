@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError, UnsupportedError
 from codesign.hw.platform.installation import install_command
-from codesign.models.zoo.checkpoint_layouts import LAYOUTS, Fields, Layout
+from codesign.models.zoo.checkpoint_layouts import LAYOUTS, Layout, LayoutFields
 from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.weights import parameter_shapes
 
@@ -75,7 +75,7 @@ def _configuration(folder: Path) -> tuple[Layout, ModelConfig]:
     return layout, layout.config(folder.resolve().name, sizes, fields)
 
 
-def _fields(path: Path) -> Fields:
+def _fields(path: Path) -> LayoutFields:
     try:
         found: Any = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:

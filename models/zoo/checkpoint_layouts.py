@@ -14,7 +14,7 @@ from codesign.models.zoo.llama import LlamaConfig, llama
 from codesign.models.zoo.model_config import ModelConfig
 
 EPSILON = 1e-12  # of the LayerNorms that `export` writes for BERT
-Fields = Mapping[str, Any]
+LayoutFields = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,8 @@ class Layout:
     """
 
     sizes: Mapping[str, str]
-    violations: Callable[[Fields], Iterator[str]]
-    config: Callable[[str, Mapping[str, int], Fields], ModelConfig]
+    violations: Callable[[LayoutFields], Iterator[str]]
+    config: Callable[[str, Mapping[str, int], LayoutFields], ModelConfig]
     outer: Mapping[str, str]
     layers: str
     layer: Mapping[str, str]
@@ -52,7 +52,7 @@ class Layout:
         return 1 + max((int(match[1]) for match in found if match), default=-1)
 
 
-def other_values(fields: Fields, wanted: Fields) -> Iterator[str]:
+def other_values(fields: LayoutFields, wanted: LayoutFields) -> Iterator[str]:
     """The fields that have another value than the only one that is supported; absent means that."""
     for field, value in wanted.items():
         if fields.get(field, value) != value:
@@ -62,7 +62,7 @@ def other_values(fields: Fields, wanted: Fields) -> Iterator[str]:
 # -- BERT ----------------------------------------------------------------------------------------------
 
 
-def _bert_violations(fields: Fields) -> Iterator[str]:
+def _bert_violations(fields: LayoutFields) -> Iterator[str]:
     wanted = {"hidden_act": "gelu", "position_embedding_type": "absolute"}
     yield from other_values(fields, {**wanted, "layer_norm_eps": EPSILON, "is_decoder": False})
 
@@ -104,7 +104,7 @@ _BERT = Layout(
 # -- LLaMA and its kin ---------------------------------------------------------------------------------
 
 
-def _llama_violations(fields: Fields) -> Iterator[str]:
+def _llama_violations(fields: LayoutFields) -> Iterator[str]:
     yield from other_values(
         fields, {"hidden_act": "silu", "attention_bias": False, "mlp_bias": False}
     )
@@ -137,14 +137,14 @@ def _whole(value: object) -> bool:
     return type(value) is int and value > 0
 
 
-def _option(fields: Fields, field: str) -> Any:
+def _option(fields: LayoutFields, field: str) -> Any:
     """A field, or what transformers takes where it is absent."""
     nested = fields.get("rope_parameters")
     inner = nested if isinstance(nested, dict) else {}
     return fields.get(field, inner.get(field, {"rms_norm_eps": 1e-6, "rope_theta": 10_000}[field]))
 
 
-def _llama_config(name: str, sizes: Mapping[str, int], fields: Fields) -> LlamaConfig:
+def _llama_config(name: str, sizes: Mapping[str, int], fields: LayoutFields) -> LlamaConfig:
     return llama(
         name,
         **dict[str, Any](sizes),

@@ -14,7 +14,7 @@ from codesign.models.zoo import parameters, text_graphs
 from codesign.models.zoo.axes import Axis, Parts, Values
 from codesign.models.zoo.model_config import (
     TextConfig,
-    check,
+    check_config,
     is_size,
     not_sizes,
     require_positions,
@@ -49,7 +49,7 @@ class DecoderConfig(TextConfig):
     family: ClassVar[str] = "lm"
 
     def __post_init__(self) -> None:
-        check(self, self._violations())
+        check_config(self, self._violations())
 
     @property
     def layers(self) -> int:

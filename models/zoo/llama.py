@@ -16,7 +16,7 @@ from codesign.hw.errors import ModelError
 from codesign.models.zoo import parameters, text_graphs
 from codesign.models.zoo.model_config import (
     TextConfig,
-    check,
+    check_config,
     heads_divide,
     is_size,
     require_positions,
@@ -55,7 +55,7 @@ class LlamaConfig(TextConfig):
     family: ClassVar[str] = "llama"
 
     def __post_init__(self) -> None:
-        check(self, self._violations(), besides=("epsilon", "past"))
+        check_config(self, self._violations(), besides=("epsilon", "past"))
 
     @classmethod
     def sizes(cls) -> tuple["LlamaConfig", ...]:

@@ -148,7 +148,9 @@ def _inner_weights(config: ModelConfig) -> int:
 # -- Checks of configurations --------------------------------------------------------------------------
 
 
-def check(config: Any, violations: Iterable[str] = (), besides: Collection[str] = ()) -> None:
+def check_config(
+    config: Any, violations: Iterable[str] = (), besides: Collection[str] = ()
+) -> None:
     """Raise ModelError where a number of a configuration is no size, or with what else is wrong.
 
     The fields `besides` are no sizes.

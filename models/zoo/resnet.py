@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from codesign.models.zoo import parameters
-from codesign.models.zoo.model_config import ModelConfig, check
+from codesign.models.zoo.model_config import ModelConfig, check_config
 from codesign.models.zoo.parameters import Entry, Shape
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class ResnetConfig(ModelConfig):
     family: ClassVar[str] = "resnet"
 
     def __post_init__(self) -> None:
-        check(self, () if self.blocks else ("blocks names no stage",))
+        check_config(self, () if self.blocks else ("blocks names no stage",))
 
     @classmethod
     def sizes(cls) -> tuple["ResnetConfig", ...]:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.models.zoo import parameters, text_graphs
-from codesign.models.zoo.model_config import TextConfig, check, is_size
+from codesign.models.zoo.model_config import TextConfig, check_config, is_size
 from codesign.models.zoo.parameters import Entry, Shape
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class T5Config(TextConfig):
     family: ClassVar[str] = "t5"
 
     def __post_init__(self) -> None:
-        check(self, self._violations())
+        check_config(self, self._violations())
 
     @property
     def head_dim(self) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from codesign.models.zoo import parameters
-from codesign.models.zoo.model_config import ModelConfig, check, heads_divide, is_size
+from codesign.models.zoo.model_config import ModelConfig, check_config, heads_divide, is_size
 from codesign.models.zoo.parameters import Entry
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class VitConfig(ModelConfig):
     family: ClassVar[str] = "vit"
 
     def __post_init__(self) -> None:
-        check(self, self._violations())
+        check_config(self, self._violations())
 
     @property
     def head_dim(self) -> int:

@@ -30,14 +30,14 @@ from codesign.search.inputs.sources import Model
 from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.price_store import PriceStore, cache_folder
 from codesign.search.joint.pricing_pool import pool_of
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.results import Results, collect
 from codesign.search.joint.search import Settings, search
 from codesign.search.pricing import breakdown
 from codesign.search.pricing import sweep as sweeping
 from codesign.search.pricing.breakdown import KernelRow
 from codesign.search.pricing.evaluate import Result, evaluate
-from codesign.search.pricing.sweep import Job, Row
+from codesign.search.pricing.sweep import Row, SweepJob
 from codesign.search.runs.output import arrow_table
 from codesign.search.space.quality import load_quality
 from codesign.search.space.space import SearchSpace
@@ -121,7 +121,9 @@ def sweep(
         raise ConfigError([f"a machine has no axis {unknown[0]!r}: choose {known}"])
     points = grid.points(base, values)
     tables = sources.load_tables(str(energy_table))
-    job = Job(_model(model).graph, objective, tables, sources.load_area_tables(str(area_table)))
+    job = SweepJob(
+        _model(model).graph, objective, tables, sources.load_area_tables(str(area_table))
+    )
     rows: list[Row] = []
     sweeping.sweep(job, points, base, workers, rows.append)
     return sorted(rows, key=lambda row: row.index)
@@ -157,7 +159,7 @@ def joint_search(
     store = PriceStore(cache_folder(), lambda message: None)
     with pool_of(workers, None) as pool:
         priced = NetworkTables(space, "edp", tables, areas, store, pool)
-        problem = Problem(space, priced, judged, asked.minimize)
+        problem = SearchProblem(space, priced, judged, asked.minimize)
         try:
             done = search(problem, asked.within(space.size), None)
             return collect(problem, done, points)
@@ -220,9 +222,9 @@ def verify(
     all agrees, in every byte, cycle and count. Raises SimulatorError where RTL cannot run.
     """
     plan = lower(_model(model).graph, config, objective, cost_table(config))
-    options = checks.Options(backend, kernel, seed)
+    options = checks.CheckOptions(backend, kernel, seed)
     chosen = checks.select(checks.distinct(plan), options)
-    checks.build(config, options, lambda message: None)
+    checks.build_rtl(config, options, lambda message: None)
     return [checks.check(one, config, options).check for one in chosen]
 
 

@@ -17,12 +17,12 @@ from codesign.hw.platform import processes
 from codesign.hw.simulation import simulator
 from codesign.hw.simulation.verilator import SimulatorError
 from codesign.search.checks import verify
-from codesign.search.checks.verify import Distinct, Options
+from codesign.search.checks.verify import CheckOptions, Distinct
 from codesign.search.terminal.messages import say
 
 
 @dataclass(frozen=True)
-class KernelCheck:
+class KernelVerdict:
     """What came of one kernel; `key` names everything that it depends on. A line of the journal."""
 
     key: str
@@ -39,7 +39,7 @@ class KernelCheck:
 
 
 @dataclass(frozen=True)
-class Job:
+class KernelJob:
     """A kernel to run on a machine."""
 
     key: str
@@ -48,24 +48,27 @@ class Job:
 
 
 def run_jobs(
-    jobs: Sequence[Job], workers: int, options: Options, keep: Callable[[Job, KernelCheck], None]
+    jobs: Sequence[KernelJob],
+    workers: int,
+    options: CheckOptions,
+    keep: Callable[[KernelJob, KernelVerdict], None],
 ) -> None:
     """Run kernels in `workers` processes, machine after machine, the longest first.
 
     Each machine's RTL is built once. Raises SimulatorError when it cannot be, or a worker is lost.
     """
-    machines: dict[str, list[Job]] = {}
+    machines: dict[str, list[KernelJob]] = {}
     for job in sorted(jobs, key=cycles_of, reverse=True):
         machines.setdefault(machine_of(job), []).append(job)
     if workers == 1 or len(jobs) == 1:
         for group in machines.values():
-            verify.build(group[0].config, options, say)
+            verify.build_rtl(group[0].config, options, say)
             for job in group:
                 keep(job, check_kernel(job, options))
         return
-    unbuilt, ready = list(machines.values()), list[Job]()
+    unbuilt, ready = list(machines.values()), list[KernelJob]()
     with _executor(workers) as pool:
-        running: dict[Future[Any], Job | list[Job]] = {}
+        running: dict[Future[Any], KernelJob | list[KernelJob]] = {}
         while unbuilt or ready or running:
             while len(running) < workers and (ready or unbuilt):
                 if ready:
@@ -73,20 +76,20 @@ def run_jobs(
                     running[pool.submit(check_kernel, job, options)] = job
                 else:
                     group = unbuilt.pop(0)
-                    running[pool.submit(verify.build, group[0].config, options, say)] = group
+                    running[pool.submit(verify.build_rtl, group[0].config, options, say)] = group
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 done = running.pop(future)
                 found = future.result()
-                if isinstance(done, Job):
+                if isinstance(done, KernelJob):
                     keep(done, found)
                 else:
                     ready += done
 
 
-def check_kernel(job: Job, options: Options) -> KernelCheck:
+def check_kernel(job: KernelJob, options: CheckOptions) -> KernelVerdict:
     """Run one kernel on the RTL; a difference is part of what is returned."""
     check = verify.check(job.kernel, job.config, options).check
-    return KernelCheck(
+    return KernelVerdict(
         key=job.key,
         hardware=job.config.name,
         name=check.name,
@@ -101,12 +104,12 @@ def check_kernel(job: Job, options: Options) -> KernelCheck:
     )
 
 
-def cycles_of(job: Job) -> int:
+def cycles_of(job: KernelJob) -> int:
     step = job.kernel.steps[0]
     return step.cycles - step.host_cycles
 
 
-def machine_of(job: Job) -> str:
+def machine_of(job: KernelJob) -> str:
     return str(sorted(simulator.parameters(job.config).items()))
 
 

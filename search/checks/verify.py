@@ -34,7 +34,7 @@ MOST_NAMED = 8  # kernels, in a message
 
 
 @dataclass(frozen=True)
-class Options:
+class CheckOptions:
     """How to check: on which view of the machine, which kernels, and with which random operands."""
 
     backend: str  # functional, rtl
@@ -135,7 +135,7 @@ def distinct(plan: Plan) -> list[Distinct]:
     return [Distinct(index, tuple(steps)) for index, steps in enumerate(alike.values())]
 
 
-def select(found: Sequence[Distinct], options: Options) -> list[Distinct]:
+def select(found: Sequence[Distinct], options: CheckOptions) -> list[Distinct]:
     """Those with the name that `options` give, or else with it in their names.
 
     Braces, as in printed names, stand for any number. Raises CodesignError when there is none, when
@@ -163,20 +163,22 @@ def select(found: Sequence[Distinct], options: Options) -> list[Distinct]:
     return chosen
 
 
-def build(config: HardwareConfig, options: Options, announce: Callable[[str], None]) -> None:
+def build_rtl(
+    config: HardwareConfig, options: CheckOptions, announce: Callable[[str], None]
+) -> None:
     """Make sure that the RTL can run; `announce` gets a line when it has to be built first.
 
     Raises SimulatorError when it cannot be built here.
     """
     if options.backend == "rtl":
         line = f"building the RTL of machine {config.name}, about a minute, kept for next time"
-        simulator.build(config, waves=options.waves, on_build=lambda: announce(line))
+        simulator.built_rtl(config, waves=options.waves, on_build=lambda: announce(line))
 
 
 def check_all(
     chosen: Iterable[Distinct],
     config: HardwareConfig,
-    options: Options,
+    options: CheckOptions,
     keep: Callable[[Checked], None],
 ) -> None:
     """Check kernel after kernel and hand each to `keep` as it finishes."""
@@ -184,7 +186,7 @@ def check_all(
         keep(check(kernel, config, options))
 
 
-def check(kernel: Distinct, config: HardwareConfig, options: Options) -> Checked:
+def check(kernel: Distinct, config: HardwareConfig, options: CheckOptions) -> Checked:
     """Run one kernel. What goes wrong with it is a difference, not an exception.
 
     Raises SimulatorError when it is the simulator that cannot run here.
@@ -197,7 +199,7 @@ def check(kernel: Distinct, config: HardwareConfig, options: Options) -> Checked
     return checker.result()
 
 
-def summary(checks: Sequence[Check], plan: Plan, options: Options) -> Summary:
+def summary(checks: Sequence[Check], plan: Plan, options: CheckOptions) -> Summary:
     """Add the checks up."""
     ran = [check for check in checks if not check.on_host]
     count = sum(check.count for check in checks)
@@ -227,7 +229,7 @@ def require_agreement(checks: Sequence[Check], total: Summary) -> None:
 class _Checker:
     """Runs one kernel on every view of the machine and notes what differs."""
 
-    def __init__(self, kernel: Distinct, config: HardwareConfig, options: Options) -> None:
+    def __init__(self, kernel: Distinct, config: HardwareConfig, options: CheckOptions) -> None:
         self.kernel, self.config, self.options = kernel, config, options
         self.step = kernel.steps[0]
         self.found: dict[str, int] = {}  # fields of Check
@@ -272,7 +274,7 @@ class _Checker:
 
     def _check_price(self, timing: Timing) -> None:
         """What was printed, the fast evaluator and the definition of timing say the same."""
-        fast = fast_timing.evaluate(self.body, self.config)
+        fast = fast_timing.time_kernel(self.body, self.config)
         priced = self.step.cycles - self.step.host_cycles
         if not priced == fast.cycles == timing.cycles:
             self.differs(
@@ -301,7 +303,7 @@ class _Checker:
     def _rtl(self, timing: Timing, memory: Bytes) -> None:
         name = self.step.name
         began = time.perf_counter()
-        simulation = simulator.simulate(
+        simulation = simulator.run_rtl(
             Program(name, (Kernel(name, self.body),)),
             self.config,
             self.operands.dram,

@@ -128,9 +128,9 @@ def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None
     if backend == "timing":
         run_simulate(request)
         return
-    from codesign.search.checks.verify import Options
+    from codesign.search.checks.verify import CheckOptions
 
-    run_check(request, Options(backend, kernel, seed or 0, waves))
+    run_check(request, CheckOptions(backend, kernel, seed or 0, waves))
 
 
 @cli.command()
@@ -170,10 +170,12 @@ def run(command: str, /, backend: str, report: bool, texts: tuple[str, ...], fil
     that ship with codesign where there is a tokenizer, else on random inputs. Built-in models have
     random weights. With --backend rtl every kernel must agree with the models of the machine.
     """
-    from codesign.search.commands.run import Options, run_network
+    from codesign.search.commands.run import RunOptions, run_network
 
     quantization = _quantization(options)
-    run_network(_request(command, **options), Options(backend, report, texts, files, quantization))
+    run_network(
+        _request(command, **options), RunOptions(backend, report, texts, files, quantization)
+    )
 
 
 @cli.command("compile")

@@ -8,13 +8,13 @@ import click
 from click.shell_completion import CompletionItem
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 
 
-def reader(read: Callable[[str], Value]) -> Callable[[str], Value]:
+def reader(read: Callable[[str], _Value]) -> Callable[[str], _Value]:
     """Make click say what is wrong with a value instead of repeating it."""
 
-    def convert(text: str) -> Value:
+    def convert(text: str) -> _Value:
         try:
             return read(text)
         except ValueError as error:

@@ -14,10 +14,10 @@ from codesign.search.terminal.messages import say, say_where
 from codesign.search.terminal.progress import progress
 
 if TYPE_CHECKING:
-    from codesign.search.checks.verify import Checked, Distinct, Options
+    from codesign.search.checks.verify import Checked, CheckOptions, Distinct
 
 
-def run_check(request: Request, options: "Options") -> None:
+def run_check(request: Request, options: "CheckOptions") -> None:
     """Hold every kernel of one inference against the functional model or the RTL.
 
     Raises Disagreement when they differ. Its KeyboardInterrupt comes after the kernels that were
@@ -37,7 +37,7 @@ def run_check(request: Request, options: "Options") -> None:
     asked = {"backend": options.backend, "kernel": options.kernel, "seed": options.seed}
     run = prepared.describe("verify", **asked)
     with optional_directory(request.out, run) as kept:
-        verify.build(config, options, say)
+        verify.build_rtl(config, options, say)
         results, interrupted = _checked(chosen, config, options)
         checks = [result.check for result in results]
         if kept is not None and checks:
@@ -59,7 +59,7 @@ def run_check(request: Request, options: "Options") -> None:
 
 
 def _checked(
-    chosen: "Sequence[Distinct]", config: HardwareConfig, options: "Options"
+    chosen: "Sequence[Distinct]", config: HardwareConfig, options: "CheckOptions"
 ) -> "tuple[list[Checked], bool]":
     """The checked kernels, and whether an interrupt has kept the others from being checked."""
     from codesign.search.checks import verify

@@ -90,7 +90,7 @@ def _quantized(prepared: Prepared, quantization: "Quantization") -> "Network":
 
     try:
         opened = network.open_model(prepared, quantization)
-        return network.quantize(opened, prepared, quantization)
+        return network.compile_calibrated(opened, prepared, quantization)
     except CodesignError as error:
         raise CodesignError(f"{error}; --no-weights writes the Program alone") from error
 
@@ -109,7 +109,7 @@ def _write_image(directory: RunDirectory, compiled: "Network") -> None:
     document = {
         "layout": tensor_map.LAYOUT,
         "program": tensor_map.PROGRAM,
-        "records": tensor_map.RECORDS,
+        "records": tensor_map.RECORDS_NOTE,
         "dim": compiled.plan.config.dim,
         "kernels": kernels,
         "tensors": [asdict(one) for one in tensor_map.tensor_map(compiled)],

@@ -20,9 +20,9 @@ from codesign.models.zoo.families import FAMILIES
 from codesign.search.commands.request import Prepared
 from codesign.search.inputs import samples, sources
 from codesign.search.inputs.batch import Batch
-from codesign.search.inputs.batch import find as find_batch
+from codesign.search.inputs.batch import batch_axes as find_batch
 from codesign.search.inputs.samples import Input
-from codesign.search.inputs.tokens import Tokenizer, find
+from codesign.search.inputs.tokens import Tokenizer, tokenizer_file
 from codesign.search.terminal.messages import say
 
 
@@ -68,7 +68,9 @@ def open_model(prepared: Prepared, options: Quantization) -> OpenModel:
         batch = None if model.batch != 1 else 1
         source = export(config, batch=batch, seq=model.seq or 1, seed=options.seed)
         say(f"{name} is built in: its weights are random, of seed {options.seed}")
-    place = options.tokenizer or (None if built_in else find(Path(name).absolute().parent))
+    place = options.tokenizer or (
+        None if built_in else tokenizer_file(Path(name).absolute().parent)
+    )
     tokenizer = None if place is None else Tokenizer(place)
     original = FloatModel(source)
     named = dict(prepared.request.dimensions)
@@ -99,7 +101,7 @@ def one_by_one(opened: OpenModel, prepared: Prepared, batches: Sequence[Feeds]) 
     return replace(opened, inputs=single, batch=batch)
 
 
-def quantize(opened: OpenModel, prepared: Prepared, options: Quantization) -> Network:
+def compile_calibrated(opened: OpenModel, prepared: Prepared, options: Quantization) -> Network:
     """Calibrate on what the options say, say on which data, and compile."""
     data = samples.calibration(
         options.calibration, opened.inputs, opened.tokenizer, options.samples, options.seed

@@ -76,7 +76,7 @@ class Prepared:
         run_inputs = {
             "action": action,
             "model": self.request.model,
-            "graph": sources.digest(self.model.graph),
+            "graph": sources.graph_digest(self.model.graph),
             "seq": self.model.seq,
             "batch": self.model.batch,
             "hardware": asdict(self.base),

@@ -43,7 +43,7 @@ EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """What to run, and on which view of the machine; without texts and files one random input."""
 
     backend: str  # functional, rtl, integers
@@ -77,7 +77,7 @@ class RtlKernel:
 
 
 @dataclass
-class Results:
+class RunResults:
     """What a run has come to so far."""
 
     shown: list[Sample] = field(default_factory=list)  # each text by itself
@@ -92,7 +92,7 @@ class Results:
     disagreement: Disagreement | None = None
 
 
-def run_network(request: Request, options: Options) -> None:
+def run_network(request: Request, options: RunOptions) -> None:
     """Quantize a model, run every input, and print, keep and compare the outputs.
 
     Raises Disagreement, after what was found is printed, where the RTL differs.
@@ -112,8 +112,8 @@ def run_network(request: Request, options: Options) -> None:
     with optional_directory(request.out, run) as kept:
         if options.backend == "rtl":
             line = f"building the RTL of machine {config.name}, about a minute, kept for next time"
-            simulator.build(config, on_build=lambda: say(line))
-        compiled = network.quantize(opened, prepared, options.quantization)
+            simulator.built_rtl(config, on_build=lambda: say(line))
+        compiled = network.compile_calibrated(opened, prepared, options.quantization)
         results = _run_all(compiled, opened, given, options)
         _say_beyond_calibration(results)
         if options.report:
@@ -127,7 +127,7 @@ def run_network(request: Request, options: Options) -> None:
         raise results.disagreement
 
 
-def _samples(opened: OpenModel, options: Options) -> list[Sample]:
+def _samples(opened: OpenModel, options: RunOptions) -> list[Sample]:
     """The inputs to run, checked."""
     if options.texts and opened.tokenizer is None:
         raise TextError("no tokenizer lies beside the model: give --tokenizer FILE, or --input")
@@ -154,12 +154,12 @@ def _programs(opened: OpenModel, one: Sample) -> list[Feeds]:
 
 
 def _run_all(
-    compiled: Network, opened: OpenModel, given: Sequence[Sample], options: Options
-) -> Results:
+    compiled: Network, opened: OpenModel, given: Sequence[Sample], options: RunOptions
+) -> RunResults:
     """Every sample on the backend and in float; ends with the first kernel that differs."""
     # Other methods than minmax clip what they choose to.
     tops = covered(compiled) if options.quantization.choices.method == "minmax" else {}
-    results = Results(calibrated=len(tops))
+    results = RunResults(calibrated=len(tops))
     kernels = sum(step.work.problem is not None for step in compiled.plan.steps)
     reference = opened.original.part((), opened.original.outputs)
     programs = [_programs(opened, one) for one in given]
@@ -190,7 +190,7 @@ def _run_all(
     return results
 
 
-def _say_beyond_calibration(results: Results) -> None:
+def _say_beyond_calibration(results: RunResults) -> None:
     """Say what was clipped since calibration has seen nothing like it."""
     if results.saturated:
         (name, sample), count = next(iter(results.saturated.items())), len(results.saturated)
@@ -214,7 +214,7 @@ def _keep_shown(
     found: Sequence[dict[str, Array]],
     wanted: dict[str, Array],
     batch: Batch | None,
-    results: Results,
+    results: RunResults,
 ) -> None:
     """What came of a sample, `found` by run: texts each by itself, else the whole batch."""
     if not one.texts:
@@ -243,7 +243,11 @@ def _require_finite(one: Sample, outputs: Mapping[str, Array]) -> None:
 
 
 def _backend(
-    compiled: Network, options: Options, number: int, results: Results, advance: Callable[[], None]
+    compiled: Network,
+    options: RunOptions,
+    number: int,
+    results: RunResults,
+    advance: Callable[[], None],
 ) -> Backend:
     def keep(check: KernelCheck) -> None:
         results.checks.append((number, check))
@@ -279,7 +283,7 @@ def _pooled(one: Sample, outputs: Mapping[str, Array]) -> dict[str, Array]:
     return found
 
 
-def _compare(number: int, one: Sample, results: Results) -> list[Comparison]:
+def _compare(number: int, one: Sample, results: RunResults) -> list[Comparison]:
     """Every output of a sample, where it was run to its end."""
     if number >= len(results.outputs):
         return []
@@ -319,7 +323,7 @@ def similarities(outputs: Sequence[Mapping[str, Array]]) -> Array | None:
     return embeddings @ embeddings.T
 
 
-def _keep(kept: output.RunDirectory, rows: Sequence[Comparison], results: Results) -> None:
+def _keep(kept: output.RunDirectory, rows: Sequence[Comparison], results: RunResults) -> None:
     arrays: dict[str, Array] = {}
     for prefix, outputs in (("", results.outputs), ("float.", results.floats)):
         if outputs:
@@ -335,7 +339,7 @@ def _keep(kept: output.RunDirectory, rows: Sequence[Comparison], results: Result
     kept.log(f"ran {len(results.outputs)} inputs in {results.seconds:.1f} s")
 
 
-def _rtl_kernels(results: Results) -> list[RtlKernel]:
+def _rtl_kernels(results: RunResults) -> list[RtlKernel]:
     return [
         RtlKernel(
             number,
@@ -356,7 +360,7 @@ def _show(
     prepared: Prepared,
     run: Mapping[str, Any],
     rows: Sequence[Comparison],
-    results: Results,
+    results: RunResults,
     compiled: Network,
 ) -> None:
     """Print what came out: one JSON document, or tables."""

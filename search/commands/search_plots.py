@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.search.joint.objectives import OBJECTIVES
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.results import Results
-from codesign.search.joint.search_state import Progress
+from codesign.search.joint.search_state import SearchProgress
 from codesign.search.pricing.plots import figure_style
 from codesign.search.space.space import Genes
 from codesign.search.terminal.figures import count_text, prefix
@@ -19,7 +19,7 @@ _WIDE = 20.0  # highest over lowest value of an axis whose ticks are at 1, 2 and
 
 
 def search_plots(
-    problem: Problem, done: Progress, results: Results, genes: Genes
+    problem: SearchProblem, done: SearchProgress, results: Results, genes: Genes
 ) -> dict[str, bytes]:
     """front.png and convergence.png; `genes` is everything evaluated."""
     with figure_style():
@@ -29,7 +29,7 @@ def search_plots(
         }
 
 
-def _front(problem: Problem, done: Progress, results: Results, genes: Genes) -> Any:
+def _front(problem: SearchProblem, done: SearchProgress, results: Results, genes: Genes) -> Any:
     from matplotlib.figure import Figure
 
     names = problem.minimize[:2]
@@ -65,7 +65,7 @@ def _front(problem: Problem, done: Progress, results: Results, genes: Genes) -> 
     return figure
 
 
-def _convergence(problem: Problem, done: Progress) -> Any:
+def _convergence(problem: SearchProblem, done: SearchProgress) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 4), layout="constrained")
@@ -80,7 +80,7 @@ def _convergence(problem: Problem, done: Progress) -> Any:
     return figure
 
 
-def _axis(problem: Problem, name: str, values: list[float]) -> tuple[str, float]:
+def _axis(problem: SearchProblem, name: str, values: list[float]) -> tuple[str, float]:
     """Title of an objective's axis, and what its SI values are multiplied by: the report's units."""
     objective = OBJECTIVES[name]
     if objective.formula is None:

@@ -20,7 +20,7 @@ from codesign.search.inputs import sources
 from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.price_store import PriceStore, cache_folder
 from codesign.search.joint.pricing_pool import Pool, pool_of
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.results import (
     Results,
     baseline_document,
@@ -40,7 +40,7 @@ from codesign.search.joint.search_records import (
     SPACE_FILE,
     SPENDING,
 )
-from codesign.search.joint.search_state import Checkpoint, Progress, request_digest
+from codesign.search.joint.search_state import Checkpoint, SearchProgress, request_digest
 from codesign.search.runs import output
 from codesign.search.runs.files import RUN_FILE
 from codesign.search.runs.output import OutputError, RunDirectory
@@ -175,7 +175,7 @@ def _settings(request: SearchRequest, space: SearchSpace) -> Settings:
 
 def _searched(
     prepared: _Prepared, directory: RunDirectory, checkpoint: Checkpoint, pool: Pool
-) -> tuple[Results, Progress]:
+) -> tuple[Results, SearchProgress]:
     request = prepared.request
     store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
     with stages() as show:
@@ -183,7 +183,7 @@ def _searched(
         listener = _listener(show, prepared.settings.budget, kept)
         problem = _problem(prepared, store, pool)
 
-        def generation(done: Progress) -> None:
+        def generation(done: SearchProgress) -> None:
             if len(store) - store.saved > 5000:
                 store.save()
             listener.generation(done)
@@ -211,8 +211,8 @@ def _searched(
 
 
 def _finish(
-    problem: Problem,
-    done: Progress,
+    problem: SearchProblem,
+    done: SearchProgress,
     directory: RunDirectory,
     checkpoint: Checkpoint,
     points: int,
@@ -242,7 +242,7 @@ def _finish(
     return results
 
 
-def _problem(prepared: _Prepared, store: PriceStore, pool: Pool) -> Problem:
+def _problem(prepared: _Prepared, store: PriceStore, pool: Pool) -> SearchProblem:
     tables = NetworkTables(
         prepared.space,
         prepared.request.objective,
@@ -251,7 +251,7 @@ def _problem(prepared: _Prepared, store: PriceStore, pool: Pool) -> Problem:
         store,
         pool,
     )
-    return Problem(prepared.space, tables, prepared.quality, prepared.settings.minimize)
+    return SearchProblem(prepared.space, tables, prepared.quality, prepared.settings.minimize)
 
 
 # -- Where the run is kept -----------------------------------------------------------------------------
@@ -340,7 +340,7 @@ def _listener(show: Show, budget: int, kept: int) -> Listener:
     def pricing(done: int, total: int) -> None:
         show("candidates", evaluated, budget, f"mapping kernels {done:,} of {total:,}", False)
 
-    def generation(done: Progress) -> None:
+    def generation(done: SearchProgress) -> None:
         nonlocal evaluated
         evaluated = done.evaluated
         show("candidates", evaluated, budget, _front_said(done))
@@ -348,11 +348,11 @@ def _listener(show: Show, budget: int, kept: int) -> Listener:
     return Listener(pricing, generation)
 
 
-def _front_said(done: Progress) -> str:
+def _front_said(done: SearchProgress) -> str:
     return f"front of {len(done.archive.genes):,}, generation {len(done.generations):,}"
 
 
-def _print(prepared: _Prepared, done: Progress, results: Results) -> None:
+def _print(prepared: _Prepared, done: SearchProgress, results: Results) -> None:
     from codesign.search.commands.search_tables import front_table, improvement_lines
     from codesign.search.terminal import tables
 
@@ -364,7 +364,7 @@ def _print(prepared: _Prepared, done: Progress, results: Results) -> None:
 
 
 def _document(
-    run: Mapping[str, Any], out: Path, done: Progress, results: Results
+    run: Mapping[str, Any], out: Path, done: SearchProgress, results: Results
 ) -> dict[str, Any]:
     return {
         **run,

@@ -10,13 +10,13 @@ from codesign.search.joint.objectives import COSTS, Objective
 from codesign.search.joint.published import PUBLISHED_SOURCE
 from codesign.search.joint.results import Results
 from codesign.search.joint.search_records import Baseline, FrontPoint
-from codesign.search.joint.search_state import Progress
+from codesign.search.joint.search_state import SearchProgress
 from codesign.search.terminal.figures import prefix, significant, times_less
 from codesign.search.terminal.tables import plain_table
 
 
 def front_table(
-    results: Results, done: Progress, minimize: Sequence[str], label: str, width: int
+    results: Results, done: SearchProgress, minimize: Sequence[str], label: str, width: int
 ) -> RenderableType:
     """The front, best quality first, with units in its headers.
 

@@ -13,7 +13,7 @@ from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.price_store import PriceStore, cache_folder
 from codesign.search.joint.pricing_pool import pool_of
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.joint.search import Listener
 from codesign.search.joint.search_records import (
@@ -23,7 +23,7 @@ from codesign.search.joint.search_records import (
     TWO_STAGE_FILE,
 )
 from codesign.search.joint.search_state import LOSSES, Checkpoint, request_digest
-from codesign.search.joint.two_stage import Strategy, compare
+from codesign.search.joint.two_stage import Strategy, compare_strategies
 from codesign.search.report.strategies import gain, strategy_rows
 from codesign.search.runs import output
 from codesign.search.runs.records import REMEDY, RunError
@@ -57,9 +57,9 @@ def run_two_stage(request: StudyRequest) -> None:
         output.run_directory(run.path, run.run) as directory,
     ):
         tables = NetworkTables(run.space, run.objective, run.tables, run.area_tables, store, pool)
-        problem = Problem(run.space, tables, quality, run.settings.minimize)
+        problem = SearchProblem(run.space, tables, quality, run.settings.minimize)
         try:
-            strategies = compare(problem, run.settings, joint, Listener(), say)
+            strategies = compare_strategies(problem, run.settings, joint, Listener(), say)
         finally:
             store.save()
         document = _document(run, strategies, _references(joint.reference))
@@ -122,7 +122,7 @@ def _beaten(one: Strategy, by: Strategy) -> int:
     return int(np.count_nonzero(np.any(dominates, axis=1)))
 
 
-def _fronts(problem: Problem, strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
+def _fronts(problem: SearchProblem, strategies: Sequence[Strategy]) -> list[dict[str, Any]]:
     """The points of all fronts: strategy, objectives, Transformer, machine."""
     space = problem.space
     columns = [OBJECTIVES[name].column for name in problem.minimize]

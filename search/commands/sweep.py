@@ -6,7 +6,7 @@ from pathlib import Path
 from codesign.hw.errors import CodesignError
 from codesign.search.commands.request import Prepared, Request, prepare, say_costs
 from codesign.search.pricing import machine_tables
-from codesign.search.pricing.sweep import FailedMachines, Job, Row, best, sweep
+from codesign.search.pricing.sweep import FailedMachines, Row, SweepJob, best, sweep
 from codesign.search.runs import output
 from codesign.search.runs.files import JOURNAL_FILE
 from codesign.search.runs.output import RunDirectory
@@ -67,7 +67,7 @@ def _sweep_rows(
     waiting: list[Row] = []  # nothing is kept before one machine has run the model
     total = len(prepared.points)
     graph, objective = prepared.model.graph, prepared.request.objective
-    job = Job(graph, objective, prepared.tables, prepared.area_tables)
+    job = SweepJob(graph, objective, prepared.tables, prepared.area_tables)
     with progress(total, len(rows)) as advance:
 
         def take(row: Row) -> None:

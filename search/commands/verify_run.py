@@ -26,13 +26,13 @@ from codesign.hw.simulation.agreement import Disagreement
 from codesign.hw.simulation.verilator import SimulatorError
 from codesign.search.checks import verify
 from codesign.search.checks.kernel_pool import (
-    Job,
-    KernelCheck,
+    KernelJob,
+    KernelVerdict,
     cycles_of,
     machine_of,
     run_jobs,
 )
-from codesign.search.checks.verify import Distinct, Options
+from codesign.search.checks.verify import CheckOptions, Distinct
 from codesign.search.joint.blocks import graph
 from codesign.search.joint.finished_run import FinishedRun, open_run
 from codesign.search.joint.front import thinned
@@ -55,7 +55,7 @@ class Compiled:
     """A point with its kernels on the accelerator, and what does not match its row in the front."""
 
     point: FrontPoint
-    jobs: tuple[Job, ...]
+    jobs: tuple[KernelJob, ...]
     plan: Plan
     difference: str
 
@@ -81,11 +81,11 @@ def run_verify(request: VerifyRequest) -> None:
     points = chosen_points(run, request.points)
     unknown = request.quality is None and not run.judged_by["is_proxy"]
     quality = None if unknown else run.quality(request.quality)
-    verilator.find()  # before anything is compiled
+    verilator.find_verilator()  # before anything is compiled
     workers = cores() if request.workers is None else request.workers
     with output.run_directory(run.path, run.run) as directory:
         compiled = [compile_point(run, point, request.seed, quality) for point in points]
-        checks = _checked(compiled, directory, workers, Options("rtl", seed=request.seed))
+        checks = _checked(compiled, directory, workers, CheckOptions("rtl", seed=request.seed))
         results = [judge(one, checks) for one in compiled]
         directory.write_records(VERIFICATION, results)
         _rewrite_report(directory)
@@ -155,7 +155,7 @@ def compile_point(
         if kernel.problem is not None:
             key = _key(kernel, config, seed)
             # Operands depend on the kernel alone, not on its place in a network.
-            jobs.append(Job(key, replace(kernel, index=int(key[:8], 16)), config))
+            jobs.append(KernelJob(key, replace(kernel, index=int(key[:8], 16)), config))
     return Compiled(point, tuple(jobs), plan, difference)
 
 
@@ -185,13 +185,13 @@ def _shown(value: Any) -> str:
 
 def _key(kernel: Distinct, config: HardwareConfig, seed: int) -> str:
     """The digest of a kernel, its machine, the operands' seed and the code on both sides."""
-    digest = hashlib.blake2b(code_digest() + sources.digest(), digest_size=16)
+    digest = hashlib.blake2b(code_digest() + sources.sources_digest(), digest_size=16)
     parameters = sorted(simulator.parameters(config).items())
     digest.update(f"{parameters} {kernel.problem} {kernel.steps[0].mapping} {seed}".encode())
     return digest.hexdigest()
 
 
-def judge(compiled: Compiled, checks: Mapping[str, KernelCheck]) -> PointCheck:
+def judge(compiled: Compiled, checks: Mapping[str, KernelVerdict]) -> PointCheck:
     """Add up the kernels of a point."""
     point, plan = compiled.point, compiled.plan
     host = sum(step.host_cycles for step in plan.steps)
@@ -241,10 +241,10 @@ def require_agreement(results: Sequence[PointCheck]) -> None:
 
 
 def _checked(
-    compiled: Sequence[Compiled], directory: RunDirectory, workers: int, options: Options
-) -> dict[str, KernelCheck]:
+    compiled: Sequence[Compiled], directory: RunDirectory, workers: int, options: CheckOptions
+) -> dict[str, KernelVerdict]:
     """The checks of all kernels: from the journal, and the others as they are made."""
-    kept = directory.journal(KernelCheck, "their kernels run again", JOURNAL)
+    kept = directory.journal(KernelVerdict, "their kernels run again", JOURNAL)
     checks = {check.key: check for check in kept}
     jobs = {job.key: job for one in compiled for job in one.jobs}
     todo = [job for key, job in jobs.items() if key not in checks]
@@ -257,7 +257,7 @@ def _checked(
     ahead, done_cycles = sum(map(cycles_of, todo)), 0
     with stages() as show:
 
-        def keep(job: Job, check: KernelCheck) -> None:
+        def keep(job: KernelJob, check: KernelVerdict) -> None:
             nonlocal done_cycles
             directory.append(check, JOURNAL)
             checks[job.key] = check
@@ -286,7 +286,7 @@ def _rewrite_report(directory: RunDirectory) -> None:
         directory.write_text(REPORT_FILE, report_html(directory.path))
 
 
-def _summary(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> dict[str, int]:
+def _summary(results: Sequence[PointCheck], checks: Sequence[KernelVerdict]) -> dict[str, int]:
     return {
         "points": len(results),
         "verified": sum(one.verified for one in results),
@@ -297,7 +297,7 @@ def _summary(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> di
     }
 
 
-def _print(results: Sequence[PointCheck], checks: Sequence[KernelCheck]) -> None:
+def _print(results: Sequence[PointCheck], checks: Sequence[KernelVerdict]) -> None:
     from codesign.search.terminal import tables
 
     def number(value: int | None) -> str:

@@ -50,7 +50,7 @@ class Batch:
         return found
 
 
-def find(
+def batch_axes(
     model: FloatModel, whole: Sequence[Input], single: Sequence[Input], batches: Sequence[Feeds]
 ) -> Batch | None:
     """The axes of a batch whose samples do not depend on one another; None where they do.

@@ -110,7 +110,7 @@ def load_area_tables(name: str) -> str | AreaOverrides:
     return load_art(_table_file(name, "area", "ART", (DEFAULT_AREAS,)))
 
 
-def digest(graph: Graph) -> str:
+def graph_digest(graph: Graph) -> str:
     """Return a short fingerprint of everything in `graph` that costs depend on."""
     text = "\n".join(map(repr, graph.operators()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]

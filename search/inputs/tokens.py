@@ -38,7 +38,7 @@ class Tokenizer:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = find(path) if path.is_dir() else path
+        self.path = tokenizer_file(path) if path.is_dir() else path
         if self.path is None:
             raise TextError(f"{path} has neither {TOKENIZER_FILE} nor {VOCABULARY_FILE}")
         self._tokenizer = _read(self.path)
@@ -86,7 +86,7 @@ def require_text(inputs: Sequence[str]) -> None:
         )
 
 
-def find(folder: Path) -> Path | None:
+def tokenizer_file(folder: Path) -> Path | None:
     """The tokenizer's file in a folder, if there is one."""
     names = (TOKENIZER_FILE, VOCABULARY_FILE)
     return next((folder / name for name in names if (folder / name).is_file()), None)

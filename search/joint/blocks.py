@@ -24,7 +24,7 @@ from codesign.compiler.graph import Graph
 from codesign.compiler.plan.fusion import fuse
 from codesign.compiler.plan.pricing import GroupShape
 from codesign.hw.machine.config import HardwareConfig
-from codesign.search.space.networks import Networks, Shape
+from codesign.search.space.networks import Networks, NetworkShape
 
 Ints = npt.NDArray[np.int64]
 Places = tuple[int, ...]  # of the values of one layer, in their choices
@@ -62,7 +62,7 @@ def blocks(networks: Networks, values: tuple[int, ...], config: HardwareConfig) 
 
 
 @lru_cache(maxsize=1024)
-def graph(networks: Networks, shape: Shape) -> Graph:
+def graph(networks: Networks, shape: NetworkShape) -> Graph:
     """The operator graph of a network, by way of its ONNX file."""
     from codesign.compiler.importer.import_onnx import import_onnx  # onnx is slow to load
     from codesign.models.zoo.export import export

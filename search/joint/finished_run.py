@@ -36,7 +36,7 @@ from codesign.search.runs.records import (
     read_record,
     read_records,
 )
-from codesign.search.space.networks import DEFAULT_FAMILY, Shape, SpaceError
+from codesign.search.space.networks import DEFAULT_FAMILY, NetworkShape, SpaceError
 from codesign.search.space.quality import Quality, load_quality
 from codesign.search.space.space import Genes, SearchSpace
 from codesign.search.space.space_file import space_of
@@ -84,7 +84,7 @@ class FinishedRun(RunFiles):
         except SpaceError as error:
             raise self._not_of_the_space(point, str(error)) from error
 
-    def shape(self, point: FrontPoint) -> Shape:
+    def shape(self, point: FrontPoint) -> NetworkShape:
         """The network of a point."""
         return self.space.transformer.told(vars(point))
 

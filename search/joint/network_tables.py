@@ -59,7 +59,7 @@ class Costs:
 
 
 @dataclass(frozen=True, eq=False)
-class Machine:
+class PricedMachine:
     """One machine of the space; `config` is None where none can be built."""
 
     config: HardwareConfig | None
@@ -85,29 +85,29 @@ class NetworkTables:
         self.store = PriceStore(None, lambda message: None) if store is None else store
         self.pool: Pool = pool or LocalPool()
         self.priced = 0  # groups mapped and priced by this process and its workers
-        self._machines: dict[int, Machine] = {}
+        self._machines: dict[int, PricedMachine] = {}
         self._layers: dict[int, _LayerRows] = {}
 
     # -- Machines ----------------------------------------------------------------------------------
 
-    def machine(self, number: int) -> Machine:
+    def machine(self, number: int) -> PricedMachine:
         """One machine of the space with its costs, remembered."""
         found = self._machines.get(number)
         if found is None:
             found = self._machines[number] = self._make_machine(number)
         return found
 
-    def _make_machine(self, number: int) -> Machine:
+    def _make_machine(self, number: int) -> PricedMachine:
         limits = self.space.constraints
         try:
             config = self.space.machine(number)
         except ConfigError:
-            return Machine(None, None, np.nan, (1.0, 0.0))
+            return PricedMachine(None, None, np.nan, (1.0, 0.0))
         slow = len(timing_warnings(config)) if limits.sram_timing else 0
         area = float(area_mm2(config, self.area_tables).total[NOMINAL])
         limit = np.inf if limits.area_mm2 is None else limits.area_mm2
         excess = max(0.0, area / limit - 1)
-        return Machine(config, cost_table(config, self.tables), area, (float(slow), excess))
+        return PricedMachine(config, cost_table(config, self.tables), area, (float(slow), excess))
 
     # -- Costs -------------------------------------------------------------------------------------
 
@@ -153,7 +153,7 @@ class NetworkTables:
         return Costs(np.zeros(n, np.int64), column(), column(), column(), column(), column(), zeros)
 
     def _price_chunk(
-        self, costs: Costs, machine: Machine, number: int, rows: Ints, layers: Places
+        self, costs: Costs, machine: PricedMachine, number: int, rows: Ints, layers: Places
     ) -> None:
         assert machine.config is not None and machine.table is not None
         total = self._layers[number].total(layers)
@@ -213,7 +213,7 @@ class NetworkTables:
         own = math.prod(len(values) for _, values in self.space.transformer.of_network)
         return own * 2 * self._width
 
-    def _blocks(self, network: int, machine: Machine) -> Blocks:
+    def _blocks(self, network: int, machine: PricedMachine) -> Blocks:
         assert machine.config is not None
         own = self.space.transformer.of_network
         at = np.unravel_index(network, [len(values) for _, values in own]) if own else ()

@@ -17,7 +17,7 @@ INFEASIBLE = 1e30  # objective of what breaks a constraint: never compared
 
 
 @dataclass(frozen=True)
-class Problem:
+class SearchProblem:
     """A space with what prices and judges its candidates."""
 
     space: SearchSpace

@@ -21,26 +21,26 @@ from codesign.search.joint.blocks import graph
 from codesign.search.joint.front import non_dominated, thinned
 from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.objectives import COSTS, OBJECTIVES, Objective, costs_of
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.joint.search_records import (
     ENERGIES,
     HEAT_AXES,
     Baseline,
+    EnergyRank,
     FrontPoint,
     HeatCell,
     Improvement,
-    Rank,
     Spending,
     baseline_type,
     front_point_type,
     heat_cell_type,
 )
-from codesign.search.joint.search_state import LOSSES, Progress
+from codesign.search.joint.search_state import LOSSES, SearchProgress
 from codesign.search.joint.winners import winners
 from codesign.search.pricing.evaluate import KernelResult, Result, cost_columns, evaluate
 from codesign.search.pricing.sweep import MACHINE_FIELDS
-from codesign.search.space.networks import Shape
+from codesign.search.space.networks import NetworkShape
 from codesign.search.space.quality import Quality
 from codesign.search.space.space import Genes, SearchSpace
 
@@ -65,13 +65,13 @@ class Results:
     genes: Genes
     spending: list[Spending]
     heatmap: list[HeatCell]
-    robustness: list[Rank]
+    robustness: list[EnergyRank]
     baseline: Baseline
 
 
 def collect(
-    problem: Problem,
-    done: Progress,
+    problem: SearchProblem,
+    done: SearchProgress,
     most: int,
     pricing: Callable[[int, int], None] = lambda done, total: None,
 ) -> Results:
@@ -99,7 +99,7 @@ def collect(
     )
 
 
-def evaluated_table(problem: Problem, genes: Genes) -> Any:
+def evaluated_table(problem: SearchProblem, genes: Genes) -> Any:
     """Every candidate that was evaluated: its genes' values, objectives and whether it is feasible."""
     import pyarrow as pa
 
@@ -125,7 +125,7 @@ def evaluated_table(problem: Problem, genes: Genes) -> Any:
     return pa.table(columns)
 
 
-def _full(problem: Problem, genes: Any) -> Result:
+def _full(problem: SearchProblem, genes: Any) -> Result:
     """Compile and price one candidate; it must cost what bulk evaluation says."""
     space, tables = problem.space, problem.tables
     number = int(space.machine_numbers(genes[None])[0])
@@ -149,7 +149,12 @@ def _full(problem: Problem, genes: Any) -> Result:
 
 
 def front_point(
-    space: SearchSpace, shape: Shape, number: int, perplexity: float, is_proxy: bool, result: Result
+    space: SearchSpace,
+    shape: NetworkShape,
+    number: int,
+    perplexity: float,
+    is_proxy: bool,
+    result: Result,
 ) -> FrontPoint:
     """The row of a front that a Transformer of the space has by its `result` on a machine."""
     config = result.config
@@ -203,7 +208,7 @@ def kernel_kind(kernel: KernelResult, names: Mapping[str, str]) -> str:
 
 
 def _heatmap(
-    problem: Problem,
+    problem: SearchProblem,
     genes: Genes,
     front: Sequence[FrontPoint],
     most: int,
@@ -266,7 +271,7 @@ def _variants(space: SearchSpace, genes: Any, places: Sequence[int | None]) -> I
 # -- Robustness and baseline -------------------------------------------------------------------------
 
 
-def _robustness(front: Sequence[FrontPoint], minimize: Sequence[str]) -> list[Rank]:
+def _robustness(front: Sequence[FrontPoint], minimize: Sequence[str]) -> list[EnergyRank]:
     """The ranking of the points by EDP under each energy table, and who stays on the front."""
     ranks = []
     for table in ENERGIES:
@@ -278,7 +283,7 @@ def _robustness(front: Sequence[FrontPoint], minimize: Sequence[str]) -> list[Ra
         place = np.empty(len(front), dtype=int)
         place[np.argsort(edp, kind="stable")] = np.arange(1, len(front) + 1)
         ranks += [
-            Rank(p.point, table, energy[k], edp[k], int(place[k]), bool(stays[k]))
+            EnergyRank(p.point, table, energy[k], edp[k], int(place[k]), bool(stays[k]))
             for k, p in enumerate(front)
         ]
     return ranks
@@ -292,7 +297,7 @@ def _under(
     return [objective.of(point) for point in priced]
 
 
-def _baseline(problem: Problem, done: Progress) -> Baseline:
+def _baseline(problem: SearchProblem, done: SearchProgress) -> Baseline:
     space, tables = problem.space, problem.tables
     shape = space.largest
     config: HardwareConfig = preset(BASELINE_MACHINE)

@@ -16,8 +16,8 @@ from codesign.hw.errors import CodesignError
 from codesign.search.joint.front import Archive
 from codesign.search.joint.misses import Misses
 from codesign.search.joint.objectives import OBJECTIVES
-from codesign.search.joint.problem import Problem
-from codesign.search.joint.search_state import Checkpoint, Progress
+from codesign.search.joint.problem import SearchProblem
+from codesign.search.joint.search_state import Checkpoint, SearchProgress
 from codesign.search.space.space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -80,18 +80,18 @@ class Listener:
     """Whom a search tells how far it is: groups being priced, and generations done."""
 
     pricing: Callable[[int, int], None] = lambda done, total: None
-    generation: Callable[[Progress], None] = lambda progress: None
+    generation: Callable[[SearchProgress], None] = lambda progress: None
 
 
 def search(
-    problem: Problem,
+    problem: SearchProblem,
     settings: Settings,
     checkpoint: Checkpoint | None,
     *,
     resume: bool = False,
     start: Genes | None = None,
     listener: Listener | None = None,
-) -> Progress:
+) -> SearchProgress:
     """Search until the budget of distinct candidates is spent, or none are left.
 
     `start` are candidates to begin with. Raises CodesignError when the first generations have no
@@ -103,7 +103,7 @@ def search(
     space = problem.space
     baseline = float(problem.quality.perplexity(space, space.corners()[1:])[0])
     empty = np.empty((0, len(space.cardinalities)), dtype=np.uint8)
-    done, past, state = Progress(Archive(empty)), empty, None
+    done, past, state = SearchProgress(Archive(empty)), empty, None
     if resume and checkpoint is not None and checkpoint.exists:
         past, done, state = checkpoint.load()
     elif checkpoint is not None:
@@ -145,7 +145,7 @@ Generations = Generator[Asked, Told, None]
 
 
 def _evolve(
-    problem: Problem,
+    problem: SearchProblem,
     settings: Settings,
     start: Genes | None,
     past: Genes,
@@ -181,7 +181,7 @@ def _first_generation(space: SearchSpace, settings: Settings, start: Genes | Non
     return distinct
 
 
-def _enumerate(problem: Problem, settings: Settings, skip: int) -> Generations:
+def _enumerate(problem: SearchProblem, settings: Settings, skip: int) -> Generations:
     """Chunks of a random or exhaustive search, without the first `skip` candidates."""
     from codesign.search.joint.nsga2 import every_candidate, random_search
 

@@ -102,7 +102,7 @@ class HeatCell:
 
 
 @dataclass(frozen=True)
-class Rank:
+class EnergyRank:
     """A point's place by EDP under one energy table, 1 the least, and whether it is dominated there."""
 
     point: int

@@ -20,9 +20,9 @@ from codesign.hw.platform.npz_file import read_arrays
 from codesign.search.joint.front import Archive, hypervolume
 from codesign.search.joint.network_tables import Costs
 from codesign.search.joint.objectives import OBJECTIVES
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.published import PUBLISHED
-from codesign.search.runs.output import OutputError, write_atomic
+from codesign.search.runs.output import OutputError, write_file
 from codesign.search.space.space import Genes
 
 Floats = npt.NDArray[np.float64]
@@ -32,7 +32,7 @@ LOSSES = tuple(PUBLISHED)  # of perplexity, at which improvements are quoted
 
 
 @dataclass
-class Progress:
+class SearchProgress:
     """Everything a search has done so far."""
 
     archive: Archive
@@ -42,7 +42,7 @@ class Progress:
     generations: list[dict[str, Any]] = field(default_factory=list)
     best_edp: list[float] = field(default_factory=lambda: [np.inf] * len(LOSSES))
 
-    def add(self, problem: Problem, genes: Genes, costs: Costs, objectives: Floats,
+    def add(self, problem: SearchProblem, genes: Genes, costs: Costs, objectives: Floats,
             baseline: float) -> None:  # fmt: skip
         """Take one generation. `baseline` is the perplexity that losses are counted from."""
         good = np.flatnonzero(costs.feasible)
@@ -102,10 +102,10 @@ class Checkpoint:
             state.unlink(missing_ok=True)  # first: it is never without its candidates
         except OSError as error:
             raise OutputError(f"cannot write {state}: {error.strerror}") from error
-        write_atomic(self.folder / CANDIDATES_FILE, b"")
+        write_file(self.folder / CANDIDATES_FILE, b"")
         self.evaluated, self._digest = 0, hashlib.sha256()
 
-    def append(self, genes: Genes, done: Progress, state: dict[str, Any]) -> None:
+    def append(self, genes: Genes, done: SearchProgress, state: dict[str, Any]) -> None:
         """Keep one generation and the state after it. Raises OutputError, with the last one kept."""
         path = self.folder / CANDIDATES_FILE
         content = np.ascontiguousarray(genes).tobytes()
@@ -134,10 +134,10 @@ class Checkpoint:
         arrays["digest"] = np.array(_digest_of(arrays))
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
-        write_atomic(self.folder / CHECKPOINT_FILE, buffer.getvalue())
+        write_file(self.folder / CHECKPOINT_FILE, buffer.getvalue())
         self.evaluated = done.evaluated
 
-    def load(self) -> tuple[Genes, Progress, dict[str, Any]]:
+    def load(self) -> tuple[Genes, SearchProgress, dict[str, Any]]:
         """Everything evaluated, the progress and the state.
 
         Raises OutputError where it is damaged or of another request.
@@ -158,7 +158,7 @@ class Checkpoint:
             self._digest = hashlib.sha256(genes.tobytes())
             if str(arrays["candidates"]) != self._digest.hexdigest():
                 raise ValueError(f"{CANDIDATES_FILE} has other candidates than it was written with")
-            done = Progress(
+            done = SearchProgress(
                 Archive(arrays["front_genes"], arrays["front_objectives"]),
                 evaluated,
                 feasible,

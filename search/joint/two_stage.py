@@ -14,10 +14,10 @@ import numpy.typing as npt
 from codesign.hw.machine.config import preset
 from codesign.search.joint.front import Archive, hypervolume, thinned
 from codesign.search.joint.network_tables import NetworkTables
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.results import BASELINE_MACHINE
 from codesign.search.joint.search import Listener, Settings, search
-from codesign.search.joint.search_state import LOSSES, Progress
+from codesign.search.joint.search_state import LOSSES, SearchProgress
 from codesign.search.space.space import Constraints, Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -53,10 +53,10 @@ def fixed_space(space: SearchSpace) -> SearchSpace:
     return replace(space, axes=axes, constraints=Constraints(None, None, False))
 
 
-def compare(
-    problem: Problem,
+def compare_strategies(
+    problem: SearchProblem,
     settings: Settings,
-    joint: Progress,
+    joint: SearchProgress,
     listener: Listener | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> list[Strategy]:
@@ -137,7 +137,13 @@ def _on_machines(space: SearchSpace, winners: Genes, each: int, seed: int) -> Ge
 
 
 def _second_stage(
-    problem: Problem, joint: Progress, name: str, genes: Genes, winners: int, each: int, spent: int
+    problem: SearchProblem,
+    joint: SearchProgress,
+    name: str,
+    genes: Genes,
+    winners: int,
+    each: int,
+    spent: int,
 ) -> Strategy:
     costs, objectives = problem.evaluate(genes)
     good = np.flatnonzero(costs.feasible)

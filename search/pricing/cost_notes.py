@@ -6,7 +6,7 @@ the shipped ones in a user's table, and memories too small for any macro that is
 
 from collections.abc import Iterator, Sequence
 
-from codesign.hw.costs.accelergy import machine_of
+from codesign.hw.costs.accelergy import cost_fields
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.costs.sram import macros
@@ -35,7 +35,7 @@ def _of_a_table(
     if len(configs) > 1:
         yield f"{table.source}: every machine of the grid gets the same {quantity}"
     else:
-        here = dict(machine_of(configs[0]))
+        here = dict(cost_fields(configs[0]))
         other = [f"{name} {value}, not {here[name]}" for name, value in table.machine
                  if value != here[name]]  # fmt: skip
         if other:

@@ -83,7 +83,7 @@ MACHINE_FIELDS = tuple(
 
 
 @dataclass(frozen=True)
-class Job:
+class SweepJob:
     """What every machine of a sweep is asked: the network, the objective and the tables."""
 
     graph: Graph
@@ -93,7 +93,11 @@ class Job:
 
 
 def sweep(
-    job: Job, points: Sequence[Point], base: HardwareConfig, jobs: int, keep: Callable[[Row], None]
+    job: SweepJob,
+    points: Sequence[Point],
+    base: HardwareConfig,
+    jobs: int,
+    keep: Callable[[Row], None],
 ) -> None:
     """Evaluate `job` on every point and hand each row to `keep` as it finishes.
 
@@ -109,7 +113,7 @@ def sweep(
         keep(row)
 
 
-def evaluate_point(job: Job, point: Point, base: HardwareConfig) -> Row:
+def evaluate_point(job: SweepJob, point: Point, base: HardwareConfig) -> Row:
     """Return the row of one point; a machine or mapping that cannot be is a row that says so.
 
     So is an exception that only a bug can raise: the other machines do not go down with it.
@@ -173,10 +177,10 @@ def pareto(rows: Iterable[Row], x: str = "latency_s", y: str = "energy_j") -> li
 
 
 # What a worker process evaluates, set once when it starts.
-_worker_job: tuple[Job, HardwareConfig] | None = None
+_worker_job: tuple[SweepJob, HardwareConfig] | None = None
 
 
-def _start_worker(job: Job, base: HardwareConfig) -> None:
+def _start_worker(job: SweepJob, base: HardwareConfig) -> None:
     global _worker_job
     _worker_job = job, base
 
@@ -188,7 +192,7 @@ def _work(point: Point) -> Row:
 
 
 def _in_parallel(
-    job: Job, points: Sequence[Point], base: HardwareConfig, jobs: int
+    job: SweepJob, points: Sequence[Point], base: HardwareConfig, jobs: int
 ) -> Iterator[Row]:
     with workers(jobs, _start_worker, (job, base)) as pool:
         for future in as_completed([pool.submit(_work, point) for point in points]):

@@ -13,7 +13,7 @@ from typing import Any
 
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.program import Body, Program, instructions
-from codesign.hw.views.fast_timing import TraceRow, encode, evaluate, trace
+from codesign.hw.views.fast_timing import TraceRow, encode, time_kernel, trace
 
 INSTRUCTIONS_PER_KERNEL = 1000
 LARGEST_TRACE = 100_000  # instructions of one kernel that are looked at
@@ -99,7 +99,7 @@ def _event(span: Span, now: int, config: HardwareConfig) -> Event:
 def _spans(body: Body, config: HardwareConfig, limit: int) -> _Spans:
     if not body:
         return _Spans(0, (), ())
-    cycles = evaluate(body, config).cycles
+    cycles = time_kernel(body, config).cycles
     rows = trace(body, config, LARGEST_TRACE)
     ops = [instruction.op for instruction in instructions(body)]
     detailed = [

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from codesign.hw.sizes import format_size
 from codesign.search.joint.objectives import COSTS
 from codesign.search.joint.search_records import ENERGIES, HEAT_AXES
-from codesign.search.report.content import Metric, Table, scaled, words
-from codesign.search.report.data import Record, SearchRun, kept_order, winners
+from codesign.search.report.content import Metric, ReportTable, scaled, words
+from codesign.search.report.data import JsonObject, SearchRun, kept_order, winners_by_role
 from codesign.search.terminal.figures import prefix, significant
 
 _MOST_PARTS = 8  # colours of a stacked bar
@@ -14,18 +14,18 @@ _AT_LOSS = "edp_js_at_"  # least EDP at a loss of perplexity, a column of the ge
 _POWERS = {2: "²", 3: "³"}
 
 
-def curves(run: SearchRun, axes: Mapping[str, Metric]) -> list[Record]:
+def curves(run: SearchRun, axes: Mapping[str, Metric]) -> list[JsonObject]:
     """Return the charts of convergence: hypervolume, and the best of each objective so far."""
     rows = run.generations
     if len(rows) < 2:
         return []
     x = [row["evaluations"] for row in rows]
 
-    def series(name: str, key: str, factor: float = 1.0) -> Record:
+    def series(name: str, key: str, factor: float = 1.0) -> JsonObject:
         raw = [row[key] for row in rows]
         return {"name": name, "values": [None if v is None else factor * v for v in raw]}
 
-    def chart(title: str, unit: str, *drawn: Record) -> Record:
+    def chart(title: str, unit: str, *drawn: JsonObject) -> JsonObject:
         return {"title": title, "unit": unit, "x": x, "series": list(drawn)}
 
     known, edp, found = rows[0].keys(), axes["edp_js"], []
@@ -49,7 +49,7 @@ def curves(run: SearchRun, axes: Mapping[str, Metric]) -> list[Record]:
     return found
 
 
-def two_stage(run: SearchRun, over: Sequence[str]) -> Record | None:
+def two_stage_fronts(run: SearchRun, over: Sequence[str]) -> JsonObject | None:
     """Return the fronts of joint search and of two stages over two objectives: points by search."""
     rows = run.two_stage_fronts
     if not rows or any(key not in rows[0] for key in over):
@@ -65,7 +65,7 @@ def two_stage(run: SearchRun, over: Sequence[str]) -> Record | None:
     return {"x": over[0], "y": over[1], "series": series}
 
 
-def generations_table(run: SearchRun, charts: Sequence[Record]) -> Table | None:
+def generations_table(run: SearchRun, charts: Sequence[JsonObject]) -> ReportTable | None:
     """Return the numbers of the convergence charts, at most some 20 generations."""
     if not charts:
         return None
@@ -78,14 +78,14 @@ def generations_table(run: SearchRun, charts: Sequence[Record]) -> Table | None:
         row = run.generations[i]
         cells = [s["values"][i] for c in charts for s in c["series"]]
         rows.append([str(row["generation"]), f"{row['evaluations']:,}", *map(_number, cells)])
-    return Table("Convergence by generation", tuple(columns), rows)
+    return ReportTable("Convergence by generation", tuple(columns), rows)
 
 
-def heatmaps(run: SearchRun) -> list[Record]:
+def heatmaps(run: SearchRun) -> list[JsonObject]:
     """Return the machines around each winner: role, point, cells without those of equal machines."""
     costs = [key for key, cost in COSTS.items() if cost.mapped]
     roles: dict[int, str] = {}
-    for role, p in winners(run).items():
+    for role, p in winners_by_role(run).items():
         known = roles.get(p.point)
         roles[p.point] = f"{known}, {role}" if known else role
     found = []
@@ -107,8 +107,8 @@ def mapped(axes: Mapping[str, Metric]) -> list[str]:
 
 
 def heatmap_table(
-    run: SearchRun, maps: Sequence[Record], axes: Mapping[str, Metric]
-) -> Table | None:
+    run: SearchRun, maps: Sequence[JsonObject], axes: Mapping[str, Metric]
+) -> ReportTable | None:
     """Return the ten best machines of every heat map by EDP."""
     if not maps:
         return None
@@ -124,10 +124,10 @@ def heatmap_table(
                 format_size(cell["scratchpad_bytes"]), format_size(cell["accumulator_bytes"]),
                 str(cell["bus_bytes"]), *(scaled(cell.get(k), axes[k]) for k in costs),
             ])  # fmt: skip
-    return Table("The ten machines of least EDP for each winner", tuple(columns), rows)
+    return ReportTable("The ten machines of least EDP for each winner", tuple(columns), rows)
 
 
-def spending(run: SearchRun, axes: Mapping[str, Metric]) -> list[Record]:
+def spending(run: SearchRun, axes: Mapping[str, Metric]) -> list[JsonObject]:
     """Return cycles by kind of kernel, energy by kind, energy by component: names, a list a point.
 
     The rarest parts become "other" where there are more than the colours of a chart.
@@ -155,11 +155,11 @@ def spending(run: SearchRun, axes: Mapping[str, Metric]) -> list[Record]:
     ]
 
 
-def spending_table(run: SearchRun, parts: Sequence[Record]) -> Table | None:
+def spending_table(run: SearchRun, parts: Sequence[JsonObject]) -> ReportTable | None:
     """Return what the winners spend, a part a row."""
     if not parts:
         return None
-    points = {p.point: role for role, p in reversed(winners(run).items())}
+    points = {p.point: role for role, p in reversed(winners_by_role(run).items())}
     shown = [p for p in points if str(p) in parts[0]["points"]]
     columns = [("what", ""), ("part", ""), ("unit", "")]
     columns += [(f"point {p} ({points[p]})", "") for p in shown]
@@ -168,10 +168,10 @@ def spending_table(run: SearchRun, parts: Sequence[Record]) -> Table | None:
         for part in parts
         for i, name in enumerate(part["names"])
     ]
-    return Table("What the winners spend", tuple(columns), rows)
+    return ReportTable("What the winners spend", tuple(columns), rows)
 
 
-def robustness(run: SearchRun) -> Record | None:
+def robustness(run: SearchRun) -> JsonObject | None:
     """Return each point's rank by EDP under each energy table, and whether it stays on the front."""
     known = {p.point: p for p in run.front}
     rows = [row for row in run.robustness if row.point in known]
@@ -192,7 +192,7 @@ def robustness(run: SearchRun) -> Record | None:
     return {"tables": tables, "lines": sorted(lines, key=lambda line: line["ranks"])}
 
 
-def robustness_text(found: Record) -> list[str]:
+def robustness_text(found: JsonObject) -> list[str]:
     """Return what the ranks say, a sentence a table."""
     tables, lines = found["tables"], found["lines"]
     middle = tables.index("nominal") if "nominal" in tables else 0
@@ -205,7 +205,7 @@ def robustness_text(found: Record) -> list[str]:
     return said
 
 
-def robustness_table(found: Record) -> Table:
+def robustness_table(found: JsonObject) -> ReportTable:
     """Return the ranks, a point a row."""
     columns = [("point", "")]
     for name in found["tables"]:
@@ -214,7 +214,7 @@ def robustness_table(found: Record) -> Table:
         [str(line["point"]), *(cell for rank, on in zip(line["ranks"], line["onFront"], strict=True) for cell in (str(rank), "yes" if on else "no"))]
         for line in found["lines"]
     ]  # fmt: skip
-    return Table("Rank by EDP under each energy table", tuple(columns), rows)
+    return ReportTable("Rank by EDP under each energy table", tuple(columns), rows)
 
 
 def _ranked(*amounts: Mapping[tuple[int, str], float]) -> list[str]:
@@ -228,7 +228,7 @@ def _ranked(*amounts: Mapping[tuple[int, str], float]) -> list[str]:
 
 def _parts(
     what: tuple[str, str], unit: str, amounts: Mapping[tuple[int, str], float], names: Sequence[str]
-) -> Record:
+) -> JsonObject:
     """`what` is spent and on what: ("energy", "component"); `names` are all that it is spent on."""
     of, by = what
     kept = list(names) if len(names) <= _MOST_PARTS else list(names[: _MOST_PARTS - 1])

@@ -14,7 +14,7 @@ from codesign.models.zoo.axes import Axis
 from codesign.search.joint.objectives import COSTS, OBJECTIVES
 from codesign.search.joint.published import PUBLISHED_SOURCE
 from codesign.search.joint.search_records import FrontPoint
-from codesign.search.report.data import SearchRun, winners
+from codesign.search.report.data import SearchRun, winners_by_role
 from codesign.search.report.strategies import strategy_rows
 from codesign.search.terminal.figures import count_text, prefix, significant, times_less
 
@@ -49,7 +49,7 @@ class Metric:
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """Text in rows; `values` are the numbers that columns are sorted by, where they are.
 
     `groups` says which columns belong together, a name a column; "" is on its own.
@@ -96,7 +96,7 @@ def architecture(point: FrontPoint) -> str:
     return ", ".join(axis.phrase.format(_alike(point.on(axis))) for axis in point.axes)
 
 
-def machine(point: FrontPoint) -> str:
+def machine_text(point: FrontPoint) -> str:
     """Return the machine of a point in one line."""
     held = [(m.label, getattr(point, m.size, 0)) for m in SHOWN]
     sizes = [f"{label} {format_size(size)}" for label, size in held if size]
@@ -120,16 +120,16 @@ def verified_text(run: SearchRun) -> str:
     )
 
 
-def two_stage_table(run: SearchRun) -> Table | None:
+def two_stage_table(run: SearchRun) -> ReportTable | None:
     """Return the joint search beside two stages, or None where they were not compared."""
     if not run.two_stage:
         return None
 
     headers, rows = strategy_rows(run.two_stage)
-    return Table("Joint search and two stages", tuple(headers), rows)
+    return ReportTable("Joint search and two stages", tuple(headers), rows)
 
 
-def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
+def report_front(run: SearchRun, axes: Mapping[str, Metric]) -> ReportTable:
     """Return the front, a point a row, the better quality first.
 
     Quality and EDP come first, then what was chosen, then the other costs.
@@ -160,7 +160,7 @@ def front_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
                 lambda p: float(checked[p.point] == "yes"),
             )
         )  # fmt: skip
-    return Table(
+    return ReportTable(
         "The Pareto front",
         tuple((c.name, c.unit) for c in columns),
         [[c.text(p) for c in columns] for p in run.front],
@@ -204,24 +204,24 @@ def _machine_columns(run: SearchRun) -> list[_Column]:
     ]
 
 
-def winners_table(run: SearchRun, axes: Mapping[str, Metric]) -> Table:
+def winners_table(run: SearchRun, axes: Mapping[str, Metric]) -> ReportTable:
     """Return the winners, a role a row: what they cost and what they are."""
     quality, edp = axes["perplexity"], axes["edp_js"]
     rows = [
         [role, str(p.point), scaled(p.perplexity, quality), scaled(p.edp_js, edp),
-         architecture(p), machine(p)]
-        for role, p in winners(run).items()
+         architecture(p), machine_text(p)]
+        for role, p in winners_by_role(run).items()
     ]  # fmt: skip
     columns = (
         ("winner", ""), ("point", ""), (quality.label, ""), (edp.label, edp.unit),
         ("Transformer", ""), ("machine", ""),
     )  # fmt: skip
-    return Table("Winners that the sections below look into", columns, rows)
+    return ReportTable("Winners that the sections below look into", columns, rows)
 
 
 def headlines(run: SearchRun, axes: Mapping[str, Metric]) -> list[tuple[str, str, str]]:
     """Return the figures at the top: what, how much, and a remark."""
-    roles = winners(run)
+    roles = winners_by_role(run)
     least, best = roles["least EDP"], roles["best quality"]
     edp, quality = axes["edp_js"], axes["perplexity"]
     found = []
@@ -243,7 +243,7 @@ def headlines(run: SearchRun, axes: Mapping[str, Metric]) -> list[tuple[str, str
     return found
 
 
-def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> Table | None:
+def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> ReportTable | None:
     """Return the gain in EDP over the baseline at losses of quality, or None without a baseline.
 
     The search counts every candidate that it evaluated; the point is empty where the thinned front
@@ -269,10 +269,10 @@ def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> Table | None:
         (f"{run.quality_label} given up", ""), ("EDP improvement", "times"), ("EDP", edp.unit),
         ("point", ""), (quality.label, ""), (f"published, {PUBLISHED_SOURCE}", "times"),
     )  # fmt: skip
-    return Table("EDP improvement over the baseline", columns, rows)
+    return ReportTable("EDP improvement over the baseline", columns, rows)
 
 
-def thinned(table: Table) -> bool:
+def best_is_left_out(table: ReportTable) -> bool:
     """Return whether an improvement of the table is of a candidate that no point shows."""
     names = [name for name, _ in table.columns]
     point, edp = names.index("point"), names.index("EDP")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from codesign.hw.platform.files import refuse_damage
-from codesign.hw.platform.parquet_file import Table
+from codesign.hw.platform.parquet_file import ParquetTable
 from codesign.search.joint.finished_run import RunFiles, read_baseline, read_run
 from codesign.search.joint.objectives import COSTS
 from codesign.search.joint.search_records import (
@@ -26,11 +26,11 @@ from codesign.search.joint.search_records import (
     TWO_STAGE_FILE,
     VERIFICATION,
     Baseline,
+    EnergyRank,
     FrontPoint,
     Generation,
     HeatCell,
     PointCheck,
-    Rank,
     Spending,
     StrategyPoint,
     heat_cell_type,
@@ -45,7 +45,7 @@ from codesign.search.runs.records import (
     read_records,
 )
 
-Record = dict[str, Any]
+JsonObject = dict[str, Any]
 
 CLOUD_POINTS = 4000  # candidates drawn behind the front
 _CLOUD_SEED = 0
@@ -63,14 +63,14 @@ class SearchRun(RunFiles):
     cloud: dict[str, list[float]]
     evaluated: int | None
     feasible: int | None
-    generations: list[Record]
+    generations: list[JsonObject]
     spending: list[Spending]
     heatmap: list[HeatCell]
-    robustness: list[Rank]
+    robustness: list[EnergyRank]
     baseline: Baseline | None
     verification: list[PointCheck]
-    two_stage: Record
-    two_stage_fronts: list[Record]
+    two_stage: JsonObject
+    two_stage_fronts: list[JsonObject]
 
     @property
     def is_proxy(self) -> bool:
@@ -80,7 +80,7 @@ class SearchRun(RunFiles):
         )
 
     @property
-    def quality(self) -> Record:
+    def quality(self) -> JsonObject:
         """Where the perplexities come from: source, label, is_proxy."""
         return dict(self.inputs.get("quality") or {})
 
@@ -106,7 +106,7 @@ def read_search(path: Path) -> SearchRun:
         generations=read_numbers(path / f"{GENERATIONS}.parquet", Generation) or [],
         spending=read_records(path / f"{SPENDING}.parquet", Spending) or [],
         heatmap=read_records(path / f"{HEATMAP}.parquet", heat_cell_type()) or [],
-        robustness=read_records(path / f"{ROBUSTNESS}.parquet", Rank) or [],
+        robustness=read_records(path / f"{ROBUSTNESS}.parquet", EnergyRank) or [],
         baseline=read_baseline(path),
         verification=read_records(path / f"{VERIFICATION}.parquet", PointCheck) or [],
         two_stage=read_document(path / TWO_STAGE_FILE) or {},
@@ -114,7 +114,7 @@ def read_search(path: Path) -> SearchRun:
     )
 
 
-def winners(run: SearchRun) -> dict[str, FrontPoint]:
+def winners_by_role(run: SearchRun) -> dict[str, FrontPoint]:
     """The points of the front that the report looks into, by role; one point may have two.
 
     Where the run has heat maps, they say whom the search has looked into.
@@ -139,7 +139,7 @@ def _cloud(file: Path) -> tuple[dict[str, list[float]], int | None, int | None]:
     if not file.exists():
         return {}, None, None
     with refuse_damage(file, RunError, REMEDY):
-        table = Table(file)
+        table = ParquetTable(file)
         columns = table.numbers(("perplexity", *COSTS, "feasible"))
     feasible = np.flatnonzero(columns.pop("feasible", np.ones(table.rows, dtype=bool)))
     rng = np.random.default_rng(_CLOUD_SEED)

@@ -21,9 +21,9 @@ from codesign.search.joint.published import PUBLISHED_SOURCE
 from codesign.search.joint.search_records import FrontPoint
 from codesign.search.joint.winners import KNEE, LEAST_EDP
 from codesign.search.report import charts, content
-from codesign.search.report.data import Record, SearchRun, read_search, winners
+from codesign.search.report.data import JsonObject, SearchRun, read_search, winners_by_role
 from codesign.search.report.story import story
-from codesign.search.runs.output import print_json, write_atomic
+from codesign.search.runs.output import print_json, write_file
 from codesign.search.runs.records import REMEDY, RunError
 from codesign.search.terminal.messages import say
 
@@ -66,7 +66,7 @@ def _rendered(run: Path, template: str) -> str:
 def write_report(run: Path, out: Path | None = None, form: str = "html") -> Path:
     """Write the report ("html" or "md") as `out`, by default into the run, and return its path."""
     path = out or run / f"report.{form}"
-    write_atomic(path, (report_html(run) if form == "html" else report_markdown(run)).encode())
+    write_file(path, (report_html(run) if form == "html" else report_markdown(run)).encode())
     return path
 
 
@@ -94,9 +94,9 @@ def _said(run: SearchRun) -> dict[str, Any]:
         "headlines": content.headlines(run, axes),
         "story": story(run, axes, parts, ranks),
         "winners": content.winners_table(run, axes),
-        "front": content.front_table(run, axes),
+        "front": content.report_front(run, axes),
         "improvements": improvements,
-        "thinned": improvements is not None and content.thinned(improvements),
+        "thinned": improvements is not None and content.best_is_left_out(improvements),
         "baseline": content.baseline_text(run, axes),
         "published_source": PUBLISHED_SOURCE,
         "verified": content.verified_text(run),
@@ -117,13 +117,13 @@ def _said(run: SearchRun) -> dict[str, Any]:
 def _data(
     run: SearchRun,
     axes: dict[str, content.Metric],
-    drawn: list[Record],
-    maps: list[Record],
-    parts: list[Record],
-    ranks: Record | None,
-) -> Record:
+    drawn: list[JsonObject],
+    maps: list[JsonObject],
+    parts: list[JsonObject],
+    ranks: JsonObject | None,
+) -> JsonObject:
     """What the script of the page draws."""
-    roles = {role: point.point for role, point in winners(run).items()}
+    roles = {role: point.point for role, point in winners_by_role(run).items()}
     base = {key: v for key in axes if (v := getattr(run.baseline, key, None)) is not None}
     return {
         "metrics": {
@@ -145,7 +145,7 @@ def _data(
             if axis.scope == "layer"
         },
         "curves": drawn,
-        "twoStage": charts.two_stage(run, content.start_axes(run, axes)),
+        "twoStage": charts.two_stage_fronts(run, content.start_axes(run, axes)),
         "heatmaps": maps,
         "heatMetrics": charts.mapped(axes),
         "spending": parts,
@@ -153,7 +153,7 @@ def _data(
     }
 
 
-def _drawn(point: FrontPoint) -> Record:
+def _drawn(point: FrontPoint) -> JsonObject:
     """What the script draws of a point: its lists as numbers, and every objective."""
     values = {
         axis.name: point.on(axis) if axis.scope == "layer" else point.on(axis)[0]
@@ -163,7 +163,7 @@ def _drawn(point: FrontPoint) -> Record:
     return {"point": point.point, **values, **costs}
 
 
-def _network(run: SearchRun) -> Record:
+def _network(run: SearchRun) -> JsonObject:
     """How the script tells networks: JavaScript between backquotes, and whether it draws them."""
 
     def words(axes: Iterable[Axis]) -> str:
@@ -182,7 +182,7 @@ def _network(run: SearchRun) -> Record:
     }
 
 
-def _embedded(document: Record) -> str:
+def _embedded(document: JsonObject) -> str:
     """JSON that may stand within a script element: no text of it can end the element."""
     text = json.dumps(document, allow_nan=False, separators=(",", ":"), ensure_ascii=False)
     for character in "<>&\u2028\u2029":

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from codesign.search.joint.search_records import FrontPoint
 from codesign.search.joint.winners import KNEE, LEAST_EDP
-from codesign.search.report.content import Metric, architecture, machine, scaled
-from codesign.search.report.data import Record, SearchRun, winners
+from codesign.search.report.content import Metric, architecture, machine_text, scaled
+from codesign.search.report.data import JsonObject, SearchRun, winners_by_role
 from codesign.search.terminal.figures import significant
 
 _LIMITS = {"area_mm2": "area", "power_w": "power"}
@@ -14,7 +14,10 @@ _MOST_NAMED = 2  # parts of a point's cycles or energy that are named
 
 
 def story(
-    run: SearchRun, axes: Mapping[str, Metric], parts: Sequence[Record], ranks: Record | None
+    run: SearchRun,
+    axes: Mapping[str, Metric],
+    parts: Sequence[JsonObject],
+    ranks: JsonObject | None,
 ) -> list[tuple[str, str]]:
     """Return question and answer of all that the run can answer.
 
@@ -34,7 +37,7 @@ def story(
 
 def _hero(run: SearchRun) -> tuple[str, FrontPoint]:
     """The winner that is told about: the knee, or on a front without one the least EDP."""
-    found = winners(run)
+    found = winners_by_role(run)
     role = KNEE if KNEE in found else LEAST_EDP
     return role, found[role]
 
@@ -48,7 +51,7 @@ def _won(run: SearchRun, axes: Mapping[str, Metric], role: str, point: FrontPoin
 
 
 def _machines(run: SearchRun) -> str:
-    used = Counter(machine(p) for p in run.front)
+    used = Counter(machine_text(p) for p in run.front)
     name, points = used.most_common(1)[0]
     if len(run.front) == 1:
         return f"{name}."
@@ -94,7 +97,7 @@ def _meshes(run: SearchRun, role: str, point: FrontPoint) -> str:
     return f"Least EDP of the {role}’s Transformer on other meshes, over its own: {_and(others)}."
 
 
-def _cost(parts: Sequence[Record], role: str, point: FrontPoint) -> str:
+def _cost(parts: Sequence[JsonObject], role: str, point: FrontPoint) -> str:
     """The largest parts of the cycles and of the energy."""
     said = []
     for part in parts:
@@ -108,7 +111,7 @@ def _cost(parts: Sequence[Record], role: str, point: FrontPoint) -> str:
     return f"At the {role}: {'; '.join(said)}." if said else ""
 
 
-def _robust(ranks: Record | None) -> str:
+def _robust(ranks: JsonObject | None) -> str:
     if ranks is None:
         return ""
     lines, tables = ranks["lines"], ranks["tables"]

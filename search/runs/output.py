@@ -70,16 +70,16 @@ class RunDirectory:
             say(f"warning: {path}: {lines} damaged or edited and left out: {again}")
         sound = journal_text(found).encode()
         if sound != content:
-            write_atomic(path, sound)
+            write_file(path, sound)
         return found
 
     def write_text(self, name: str, text: str) -> None:
         """Write one text file."""
-        write_atomic(self._place(name), text.encode())
+        write_file(self._place(name), text.encode())
 
     def write_bytes(self, name: str, content: bytes) -> None:
         """Write one binary file."""
-        write_atomic(self._place(name), content)
+        write_file(self._place(name), content)
 
     def write_records(self, stem: str, records: Sequence[Any]) -> None:
         """Write dataclass instances of one kind as STEM.parquet and STEM.csv."""
@@ -113,7 +113,7 @@ class RunDirectory:
             raise ValueError(f"{name} is not listed in run_files.py")
         described = self.path / RUN_FILE
         if name != RUN_FILE and not described.exists():
-            write_atomic(described, json_text(self.run).encode())
+            write_file(described, json_text(self.run).encode())
         return self.path / name
 
 
@@ -178,7 +178,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{p: metadata.version(p) for p in packages}}
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
     """Write `content` to `path`, whole or not at all; raises OutputError."""
     try:
         files.write_atomic(path, content)

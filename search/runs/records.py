@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 from codesign.hw.errors import CodesignError
 from codesign.hw.platform.files import refuse_damage
-from codesign.hw.platform.parquet_file import Table
+from codesign.hw.platform.parquet_file import ParquetTable
 from codesign.hw.platform.text import said
 
 Record = TypeVar("Record")
@@ -80,7 +80,7 @@ def _rows(file: Path, kind: type) -> list[dict[str, Any]] | None:
     if not file.exists():
         return None
     with refuse_damage(file, RunError, REMEDY):
-        table = Table(file)
+        table = ParquetTable(file)
         needed = [field.name for field in fields(kind) if field.default is MISSING]
         missing = [name for name in needed if name not in table.columns]
         if missing:

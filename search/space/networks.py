@@ -31,13 +31,13 @@ class SpaceError(CodesignError):
 
 
 @dataclass(frozen=True)
-class Shape:
+class NetworkShape:
     """One network of a space: its value on every axis, in their order; of a layer axis one a layer."""
 
     values: tuple[tuple[str, int | tuple[int, ...]], ...]
 
     @classmethod
-    def of(cls, **values: int | tuple[int, ...]) -> "Shape":
+    def of(cls, **values: int | tuple[int, ...]) -> "NetworkShape":
         """The shape with these values, which are in the order of the axes."""
         return cls(tuple(values.items()))
 
@@ -112,7 +112,7 @@ class Networks:
             (choices if name in choices else options)[name] = value
         return replace(self, choices=tuple(choices.items()), options=tuple(options.items()), **own)
 
-    def shape(self, network: Sequence[int], layers: Sequence[Sequence[int]]) -> Shape:
+    def shape(self, network: Sequence[int], layers: Sequence[Sequence[int]]) -> NetworkShape:
         """The shape with values of the network's own axes, and of the layer axes in each layer."""
         own = iter(network)
         each = iter(zip(*layers, strict=True)) if self.of_layer else iter(())
@@ -122,9 +122,9 @@ class Networks:
                 values.append((axis.name, len(layers)))
             else:
                 values.append((axis.name, next(own) if axis.scope == "network" else next(each)))
-        return Shape(tuple(values))
+        return NetworkShape(tuple(values))
 
-    def told(self, row: Mapping[str, Any]) -> Shape:
+    def told(self, row: Mapping[str, Any]) -> NetworkShape:
         """The shape that the columns of a table tell: numbers, in each layer with commas between.
 
         Raises KeyError or ValueError for what is not there or no number.
@@ -136,18 +136,18 @@ class Networks:
                 known[axis.name] = len(next(iter(layered.values())))
             elif axis.scope != "layer":
                 known[axis.name] = int(row[axis.name])
-        return Shape(tuple((axis.name, known[axis.name]) for axis in self.axes))
+        return NetworkShape(tuple((axis.name, known[axis.name]) for axis in self.axes))
 
-    def config(self, shape: Shape) -> ModelConfig:
+    def config(self, shape: NetworkShape) -> ModelConfig:
         """The network of a shape as `models` builds it."""
         return self.kind.point(dict(shape.values), self.sequence, dict(self.options))
 
-    def name(self, shape: Shape) -> str:
+    def name(self, shape: NetworkShape) -> str:
         """A network in one line: 6L-768d-h12,6,...-f1280,..."""
         return "-".join(axis.short.format(_each(shape[axis.name])) for axis in self.axes)
 
     @property
-    def largest(self) -> Shape:
+    def largest(self) -> NetworkShape:
         """The largest network: what improvements are measured against."""
         layer = [max(values) for _, values in self.of_layer]
         return self.shape(

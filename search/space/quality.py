@@ -19,7 +19,7 @@ from codesign.hw.errors import CodesignError
 from codesign.models.quality import perplexities, predictor
 from codesign.models.quality.perplexities import Measured
 from codesign.models.quality.predictor import Predictor
-from codesign.search.space.networks import DEFAULT_FAMILY, Shape
+from codesign.search.space.networks import DEFAULT_FAMILY, NetworkShape
 from codesign.search.space.space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -90,7 +90,7 @@ class MeasuredSubnets:
     source: str
     label: str
     fingerprint: str
-    measured: Mapping[Shape, float]
+    measured: Mapping[NetworkShape, float]
     fitted: Predictor
     is_proxy: bool = False
 
@@ -133,7 +133,7 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
             f"{path} is a table of networks of the family {DEFAULT_FAMILY}, the space is of "
             f"{space.transformer.family}: drop --quality"
         )
-    table = perplexities.read(path)
+    table = perplexities.read_perplexities(path)
     rows = [*dict.fromkeys(table.rows)]
     if len(rows) < predictor.FEWEST_ROWS:
         raise QualityError(
@@ -147,7 +147,7 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
         )
     text = _mapping(table.metadata.get("text")).get("name")
     seed = table.metadata.get("seed")
-    fitted = predictor.fit(rows, seed if isinstance(seed, int) else 0)
+    fitted = predictor.fit_predictor(rows, seed if isinstance(seed, int) else 0)
     how = "; ".join([f", between them {fitted.describe()}", *_notes(rows, table.metadata, space)])
     content = f"{rows} {text} {how}"
     return MeasuredSubnets(
@@ -159,8 +159,8 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
     )
 
 
-def _shape(row: Measured) -> Shape:
-    return Shape.of(layers=row.layers, d_model=row.d_model, heads=row.heads, d_ff=row.d_ff)
+def _shape(row: Measured) -> NetworkShape:
+    return NetworkShape.of(layers=row.layers, d_model=row.d_model, heads=row.heads, d_ff=row.d_ff)
 
 
 def _beyond(rows: Sequence[Measured], space: SearchSpace) -> Iterator[str]:

@@ -22,7 +22,7 @@ from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.machine.memories import MEMORIES, SHOWN
 from codesign.models.supernet.space import SMALL
 from codesign.models.zoo.model_config import ModelConfig
-from codesign.search.space.networks import Networks, Shape, SpaceError, bad_choices, networks
+from codesign.search.space.networks import Networks, NetworkShape, SpaceError, bad_choices, networks
 
 Genes = npt.NDArray[np.uint8]  # [n, genes]
 Ints = npt.NDArray[np.int64]
@@ -40,7 +40,7 @@ DEFAULT_AXES: Mapping[str, tuple[int, ...]] = {
     "bus_bytes": (8, 16, 32, 64),
 }
 _MAY_BE_NONE = {memory.size for memory in MEMORIES if not memory.addressed}
-MACHINE_FIELDS = tuple(f.name for f in fields(HardwareConfig) if type(f.default) is int)
+AXIS_FIELDS = tuple(f.name for f in fields(HardwareConfig) if type(f.default) is int)
 
 
 MOST_LIMIT = 1e30  # of a constraint
@@ -156,7 +156,7 @@ class SearchSpace:
         own = int(getattr(self.base, name)) or 1  # a memory that the base has not: least is nearest
         return min(range(len(values)), key=lambda i: (abs(math.log((values[i] or 1) / own)), i))
 
-    def genes(self, machine: Mapping[str, int], shape: Shape) -> Genes:
+    def genes(self, machine: Mapping[str, int], shape: NetworkShape) -> Genes:
         """The candidate [genes] of a machine's fields and a network.
 
         Raises SpaceError naming what the space does not have.
@@ -204,28 +204,28 @@ class SearchSpace:
             values[name] = choices[place]
         return replace(self.base, name=machine_name(self.base, values), **values)  # type: ignore[arg-type]
 
-    def shape(self, genes: Genes) -> Shape:
+    def shape(self, genes: Genes) -> NetworkShape:
         """The network of one candidate [genes]."""
         return next(iter(self.shapes(genes[None])))
 
-    def shapes(self, genes: Genes) -> Iterator[Shape]:
+    def shapes(self, genes: Genes) -> Iterator[NetworkShape]:
         """The network of each candidate [n, genes]."""
         depth = self.depth(genes).tolist()
         columns = {name: values.tolist() for name, values in self.all_values(genes).items()}
         for row, deep in enumerate(depth):
-            yield Shape(
+            yield NetworkShape(
                 tuple(
                     (name, tuple(of[row][:deep]) if isinstance(of[row], list) else of[row])
                     for name, of in columns.items()
                 )
             )
 
-    def network(self, shape: Shape) -> ModelConfig:
+    def network(self, shape: NetworkShape) -> ModelConfig:
         """A network as `models` builds it."""
         return self.transformer.config(shape)
 
     @property
-    def largest(self) -> Shape:
+    def largest(self) -> NetworkShape:
         """The largest network of the space: what improvements are measured against."""
         return self.transformer.largest
 

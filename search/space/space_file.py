@@ -22,8 +22,8 @@ from codesign.search.space.networks import (
     networks,
 )
 from codesign.search.space.space import (
+    AXIS_FIELDS,
     DEFAULT_AXES,
-    MACHINE_FIELDS,
     Constraints,
     SearchSpace,
 )
@@ -64,9 +64,9 @@ def space_of(document: Mapping[str, Any]) -> SearchSpace:
         )
     for name in list(machine):
         if isinstance(machine[name], list) or (
-            name in MACHINE_FIELDS and isinstance(machine[name], str) and ":" in machine[name]
+            name in AXIS_FIELDS and isinstance(machine[name], str) and ":" in machine[name]
         ):
-            if name not in MACHINE_FIELDS:
+            if name not in AXIS_FIELDS:
                 raise SpaceError(f"hardware.{name} cannot be a list: it takes one value")
             axes[name] = _choices(name, machine.pop(name))
         elif name in axes:  # a single value: nothing to choose

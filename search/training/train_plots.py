@@ -9,13 +9,13 @@ import numpy as np
 from codesign.search.pricing.plots import figure_style
 
 if TYPE_CHECKING:
-    from codesign.models.supernet.training_state import Step
+    from codesign.models.supernet.training_state import TrainingStep
 
 _KINDS = {"smallest": "#D55E00", "random": "#B8BFC6", "largest": "#0072B2"}  # the last is on top
 _NAMES = {"smallest": "smallest", "random": "random ones", "largest": "largest"}
 
 
-def training_plot(log: "Sequence[Step]", distil: bool) -> bytes:
+def training_plot(log: "Sequence[TrainingStep]", distil: bool) -> bytes:
     """Losses and the learning rate over epochs; `distil`: of smaller ones on the largest's output."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

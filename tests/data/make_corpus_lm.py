@@ -28,7 +28,7 @@ SEQ = 64
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    text = tokens.built_in()
+    text = tokens.built_in_tokens()
     config = lm(
         name="corpus-lm",
         layers=3,

@@ -25,7 +25,7 @@ import onnx
 
 from codesign.hw.errors import CodesignError
 from codesign.search.commands.request import Request
-from codesign.search.commands.run import Options, run_network
+from codesign.search.commands.run import RunOptions, run_network
 
 from . import graphs, quantized
 from .oracle import (
@@ -243,7 +243,7 @@ def run(
                 out=out,
                 as_json=True,
             ),
-            Options("integers", files=files),
+            RunOptions("integers", files=files),
         )
         with np.load(out / "outputs.npz") as kept:
             stacked = {key: kept[key] for key in kept if not key.startswith("float.")}

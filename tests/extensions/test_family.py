@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from codesign.models.zoo import parameters, text_graphs
 from codesign.models.zoo.axes import Axis, Values
-from codesign.models.zoo.model_config import ModelConfig, check
+from codesign.models.zoo.model_config import ModelConfig, check_config
 from codesign.models.zoo.parameters import Entry
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class GluConfig(ModelConfig):
     has_sequence: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check(self)
+        check_config(self)
 
     @classmethod
     def sizes(cls) -> tuple["GluConfig", ...]:

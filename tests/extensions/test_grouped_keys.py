@@ -94,7 +94,7 @@ from codesign.compiler.program.emit import emit, places
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.machine.config import HardwareConfig, preset
 from codesign.hw.machine.events import EVENT_INDEX
-from codesign.hw.views.fast_timing import evaluate
+from codesign.hw.views.fast_timing import time_kernel
 from codesign.hw.views.functional import Machine
 from codesign.hw.views.races import check_races
 from codesign.hw.views.timing import evaluate_unrolled
@@ -136,10 +136,10 @@ for space in kinds.spaces(grouped, config):
         wanted.run(repeated)
         out = found.dram[operands.output]
         assert (out == wanted.dram[places_apart["out"] :]).all()
-        priced, exact = evaluate(body, config), evaluate_unrolled(body, config)
+        priced, exact = time_kernel(body, config), evaluate_unrolled(body, config)
         assert bounds[index] <= priced.cycles == exact.cycles
         assert (least[index] <= priced.events).all() and (priced.events == exact.events).all()
-        saved = evaluate(repeated, config).events[read] - priced.events[read]
+        saved = time_kernel(repeated, config).events[read] - priced.events[read]
         # K and V of all query heads but one a group.
         assert saved == (mapping.hold and (sizes["k"] + sizes["v"]) * (SHARED - 1) // SHARED)
         fewer += saved > 0

@@ -38,7 +38,7 @@ from codesign.compiler.program.emit import emit, places
 from codesign.compiler.program.listing import text
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.views.fast_timing import evaluate
+from codesign.hw.views.fast_timing import time_kernel
 from codesign.hw.views.functional import Machine
 from codesign.hw.views.timing import evaluate_unrolled
 from codesign.search.checks import verify
@@ -60,7 +60,7 @@ plan = Plan("copies", config, "cycles", Graph("copies", ("x",), ("y",)), (step,)
 CHECKS = """
 (space,) = kinds.spaces(problem, config)
 bounds, _ = space.bounds()
-cycles = [evaluate(kinds.body(problem, space.mapping(i), config), config).cycles
+cycles = [time_kernel(kinds.body(problem, space.mapping(i), config), config).cycles
           for i in range(len(space))]
 assert len(space) > 3 and choice.proved and choice.cycles == min(cycles)
 assert all(bound <= exact for bound, exact in zip(bounds, cycles))
@@ -85,8 +85,8 @@ for index in range(len(space)):
 
 VERIFIED = """
 found = []
-verify.build(config, verify.Options(BACKEND), print)
-verify.check_all(verify.distinct(plan), config, verify.Options(BACKEND), found.append)
+verify.build_rtl(config, verify.CheckOptions(BACKEND), print)
+verify.check_all(verify.distinct(plan), config, verify.CheckOptions(BACKEND), found.append)
 (checked,) = found
 assert checked.check.difference == "", checked.check.difference
 assert checked.check.shape == "50x21" and checked.check.instructions > 10

@@ -50,9 +50,9 @@ from codesign.search.cli.app import main
 
 def check(job, options):
     cycles = kernel_pool.cycles_of(job)
-    return kernel_pool.KernelCheck(job.key, "h", "k", "", 1, cycles, cycles, 0, 0, 0, "")
+    return kernel_pool.KernelVerdict(job.key, "h", "k", "", 1, cycles, cycles, 0, 0, 0, "")
 
-kernel_pool.check_kernel, verify.build, verilator.find = check, lambda *_: None, lambda: None
+kernel_pool.check_kernel, verify.build_rtl, verilator.find_verilator = check, lambda *_: None, lambda: None
 os.environ["CODESIGN_CACHE"] = "cache"
 assert main(["study", "two-stage", "run", "-j", "1"]) == 0
 assert main(["verify", "run", "-j", "1"]) == 0

@@ -45,7 +45,7 @@ from codesign.compiler.kernels.attention_space import attention_spaces
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
 from codesign.hw.machine.isa import TARGETS
-from codesign.hw.views.timing import Step, evaluate_unrolled
+from codesign.hw.views.timing import TimedStep, evaluate_unrolled
 
 MOST_COMPUTES = 250
 
@@ -98,7 +98,9 @@ def check(
     assert_fields_fit(body)
 
 
-def assert_mask_is_loaded_before_use(problem: AttentionProblem, steps: tuple[Step, ...]) -> None:
+def assert_mask_is_loaded_before_use(
+    problem: AttentionProblem, steps: tuple[TimedStep, ...]
+) -> None:
     """Mask rows are complete when the first softmax starts, and every softmax uses them."""
     target = TARGETS.index("parameters")
     loads = [s for s in steps if s.issued.op == "mvin" and s.issued.values["target"] == target]

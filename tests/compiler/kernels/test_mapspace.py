@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from machine_model import machines, matmul_problems
 
 from codesign.compiler.kernels.mapspace import (
-    OBJECTIVES,
+    MAPPING_OBJECTIVES,
     Choice,
     Floats,
     Ints,
@@ -92,7 +92,7 @@ def test_best_mapping_equals_brute_force(data: st.DataObject) -> None:
     problem = data.draw(matmul_problems(config, functions))
     price = data.draw(prices())
     mappings, cycles, events = brute_force(problem, config)
-    for objective in OBJECTIVES:
+    for objective in MAPPING_OBJECTIVES:
         choice = best_mapping(matmul_spaces(problem, config), config, price, objective)
         if choice is None:
             assert not mappings
@@ -204,7 +204,7 @@ def test_more_memory_is_never_worse(data: st.DataObject) -> None:
     price.event_j[EVENT_INDEX["instructions"]] = 0.0
     memory = data.draw(st.sampled_from(("scratchpad_bytes", "accumulator_bytes")))
     larger = replace(config, **{memory: 2 * getattr(config, memory)})
-    for objective in OBJECTIVES:
+    for objective in MAPPING_OBJECTIVES:
         small = best_mapping(matmul_spaces(problem, config), config, price, objective)
         large = best_mapping(matmul_spaces(problem, larger), larger, price, objective)
         if small is not None:

@@ -11,7 +11,7 @@ from machine_model import machines, matmul_problems
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.kinds import floor, spaces
-from codesign.compiler.kernels.mapspace import OBJECTIVES, Prices, best_mapping
+from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES, Prices, best_mapping
 from codesign.compiler.kernels.matmul_space import best_matmul_mapping, matmul_spaces
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.hw.costs.energy import cost_table
@@ -102,7 +102,7 @@ def test_sharing_bounds_finds_the_same_mapping(data: st.DataObject) -> None:
     m, k, n = (data.draw(st.sampled_from(sizes)) for sizes in ((96, 128), (192, 320), (256, 416)))
     problem = dataclasses.replace(data.draw(matmul_problems(config, FUNCTIONS)), m=m, k=k, n=n)
     price = Prices.of(cost_table(config))
-    for objective in OBJECTIVES:
+    for objective in MAPPING_OBJECTIVES:
         shared = best_matmul_mapping(problem, config, price, objective)
         whole = best_mapping(matmul_spaces(problem, config), config, price, objective)
         if shared is None or whole is None:

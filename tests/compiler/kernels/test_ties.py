@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from codesign.compiler.kernels.mapspace import Choice, Ints, Prices, Space, best_mapping
+from codesign.compiler.kernels.mapspace import Choice, Ints, Mapspace, Prices, best_mapping
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.matmul_space import matmul_spaces
 from codesign.compiler.plan import pricing
@@ -25,7 +25,7 @@ PROBLEM = MatmulProblem(48, 64, 96)
 class Repeated:
     """A space whose every mapping occurs several times, each under its own number."""
 
-    of: Space
+    of: Mapspace
     times: int
     name: str
 

@@ -1,6 +1,6 @@
 """Random networks on random machines: the machine leaves the bytes of the plain integers.
 
-The oracle is `integers.evaluate`: operator after operator, whole matrices, nothing tiled or placed.
+The oracle is `integers.integer_outputs`: operator after operator, whole matrices, nothing tiled or placed.
 It knows the quantized network and nothing of the machine.
 """
 

@@ -13,7 +13,7 @@ from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.channel_scales import (
     Floats,
     Reader,
-    Readers,
+    ScaleReaders,
     expected_error,
     least_error,
 )
@@ -51,18 +51,20 @@ def relative_error(net: Network) -> float:
 # -- Scales of least error ------------------------------------------------------------------------------
 
 
-def problem(seed: int, rows: int = 12) -> tuple[Readers, Floats]:
+def problem(seed: int, rows: int = 12) -> tuple[ScaleReaders, Floats]:
     """A product whose input has channels of many ranges; and samples of that input."""
     rng = np.random.default_rng(seed)
     x = rng.standard_normal((400, rows)) * np.exp(rng.normal(0, 1.5, rows))
     weights = rng.standard_normal((rows, 10))
     importance = 1 / float(((x @ weights) ** 2).sum(axis=1).mean())
     finest = np.abs(x).max(axis=0) / 127
-    readers = Readers(finest, (x**2).mean(axis=0), np.zeros(rows), [Reader(weights, importance)])
+    readers = ScaleReaders(
+        finest, (x**2).mean(axis=0), np.zeros(rows), [Reader(weights, importance)]
+    )
     return readers, x
 
 
-def product_error(scales: Floats, on: Readers, x: Floats) -> float:
+def product_error(scales: Floats, on: ScaleReaders, x: Floats) -> float:
     """What rounding to int8 does to the product, by doing it."""
     (reader,) = on.readers
     scaled = reader.weights * scales[:, np.newaxis]
@@ -144,7 +146,7 @@ def test_no_unit_overflows_on_the_worst_int8_inputs(net: Network, sign: int) -> 
             known[work.inputs[-1]] = extreme
             residual = extreme.astype(np.int64) * epilogue.scales[0]
         sums = x.astype(np.int64) @ step.weights.astype(np.int64) + residual
-        found = integers.evaluate(step, work, net.plan.config, net.matrices, known, Mask())
+        found = integers.integer_outputs(step, work, net.plan.config, net.matrices, known, Mask())
         whole = np.concatenate([found[name] for name in work.outputs], axis=1)
         for row in range(len(worst)):
             np.testing.assert_array_equal(whole[row], twin(epilogue, sums[row]))
@@ -189,7 +191,9 @@ def test_attention_at_the_extremes(net: Network, value: int) -> None:
             q, k = np.full(shape, value, np.int8), np.full(shape, -128, np.int8)
             v = np.full(shape, 127, np.int8)
             known = dict(zip(work.inputs[:3], (q, k, v), strict=True))
-            found = integers.evaluate(step, work, net.plan.config, net.matrices, known, Mask())
+            found = integers.integer_outputs(
+                step, work, net.plan.config, net.matrices, known, Mask()
+            )
             (context,) = found.values()
             acc = int(value) * -128 * (BERT.d_model // BERT.heads)
             parts = [int(part[0]) for part in _parts(scores.first)]

@@ -15,7 +15,7 @@ from onnx import numpy_helper
 
 from codesign.compiler.graph import Matmul
 from codesign.compiler.numerics import quantize, tensor_scales
-from codesign.compiler.numerics.channel_scales import Floats, Readers, least_error
+from codesign.compiler.numerics.channel_scales import Floats, ScaleReaders, least_error
 from codesign.compiler.numerics.tensor_scales import TensorScales
 from codesign.compiler.plan.work import Work
 from codesign.models.zoo.export import export
@@ -26,7 +26,7 @@ class Kept(TensorScales):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        self.tried: dict[str, list[tuple[Readers, Floats]]] = {}
+        self.tried: dict[str, list[tuple[ScaleReaders, Floats]]] = {}
         self.choosing: list[str] = []
         made.append(self)
 
@@ -43,7 +43,7 @@ made: list[Kept] = []
 def compiled(monkeypatch: pytest.MonkeyPatch, model: onnx.ModelProto) -> Kept:
     """The scales of a network, with those that were tried."""
 
-    def spy(on: Readers, start: Floats | None = None) -> Floats:
+    def spy(on: ScaleReaders, start: Floats | None = None) -> Floats:
         found = least_error(on, start)
         tensors = made[-1]
         tensors.tried.setdefault(tensors.choosing[-1], []).append((on, found))

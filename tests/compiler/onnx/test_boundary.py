@@ -11,8 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.importer.operators import HANDLERS
-from codesign.compiler.onnx.evaluation import evaluate
-from codesign.compiler.onnx.float_model import FloatModel, load_model
+from codesign.compiler.onnx.evaluation import node_outputs
+from codesign.compiler.onnx.float_model import FloatModel, load_float_model
 from codesign.compiler.onnx.limits import MOST_DEPTH
 from codesign.compiler.onnx.shapes import Node
 from codesign.hw.errors import ModelError
@@ -184,7 +184,7 @@ def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
     content = model(node("Relu", "h")).SerializeToString()
     (tmp_path / "m.onnx").write_bytes(content.replace(b"product", b"prod\xff\xfet"))
     with pytest.raises(ModelError, match=r"m\.onnx cannot be read \(a name is not UTF-8\)"):
-        load_model(tmp_path / "m.onnx")
+        load_float_model(tmp_path / "m.onnx")
 
 
 def test_inputs_of_another_number_of_axes() -> None:
@@ -218,7 +218,7 @@ def test_external_weights_that_are_not_there_name_their_file(
         (tmp_path / "w.bin").write_bytes(bytes(size))
     pattern = rf"m\.onnx: constant 'w' cannot be read \({reason}\S*.*\): put the whole file"
     with pytest.raises(ModelError, match=pattern):
-        load_model(tmp_path / "m.onnx")
+        load_float_model(tmp_path / "m.onnx")
 
 
 def test_types_that_no_inference_tells() -> None:
@@ -280,9 +280,9 @@ def test_elements_gathered_by_index() -> None:
     data, indices = np.arange(12.0, dtype=np.float32).reshape(3, 4), np.array([[3, -4], [0, 1]])
     proto = helper.make_node("GatherElements", ["d", "i"], ["y"], axis=1)
     gather = Node("n", "GatherElements", "", ("d", "i"), ("y",), {"axis": 1})
-    (result,) = evaluate(gather, proto, {"d": data, "i": indices}, 17)
+    (result,) = node_outputs(gather, proto, {"d": data, "i": indices}, 17)
     assert result.tolist() == [[3, 0], [4, 5]]
-    assert evaluate(gather, proto, {"d": data, "i": indices + 4}, 17) == []
+    assert node_outputs(gather, proto, {"d": data, "i": indices + 4}, 17) == []
 
 
 def test_a_bug_is_called_one(
@@ -315,12 +315,12 @@ def test_external_weights_through_the_links_of_a_hub_cache(tmp_path: Path) -> No
     (snapshot / "m.onnx").write_bytes(source.SerializeToString())
     link = snapshot / "w.bin"
     link.symlink_to("../../blobs/aa")
-    loaded = load_model(snapshot / "m.onnx").graph.initializer[0]
+    loaded = load_float_model(snapshot / "m.onnx").graph.initializer[0]
     assert (numpy_helper.to_array(loaded) == weights.reshape(32, 32)).all()
     link.unlink()
     link.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ModelError, match=r"m\.onnx: constant 'w' .*w\.bin, a link out of"):
-        load_model(snapshot / "m.onnx")
+        load_float_model(snapshot / "m.onnx")
 
 
 def test_text_for_terminals_and_tables() -> None:

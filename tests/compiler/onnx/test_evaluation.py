@@ -14,7 +14,7 @@ from onnx_builder import ModelBuilder, run
 from codesign.compiler.graph import Softmax
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.onnx import evaluation, shapes
-from codesign.compiler.onnx.evaluation import evaluate, splat
+from codesign.compiler.onnx.evaluation import node_outputs, splat
 from codesign.compiler.onnx.shapes import Node, Origin, Tensor, output_types
 from codesign.models.zoo.export import export
 from codesign.models.zoo.families import family
@@ -58,7 +58,7 @@ def test_elementwise_functions_are_those_of_onnxruntime(kind: str) -> None:
     node, proto = _node(kind, len(values))
     given = dict(zip(node.inputs, values, strict=True))
     for source in (proto, None):  # attributes from either
-        (got,) = evaluate(node, source, given, OPSET)
+        (got,) = node_outputs(node, source, given, OPSET)
         expected = _runtime(proto, values)
         assert got.dtype == np.float32 and got.shape == expected.shape
         np.testing.assert_allclose(got, expected, rtol=2e-6, atol=1e-7)
@@ -68,7 +68,7 @@ def test_elementwise_functions_are_those_of_onnxruntime(kind: str) -> None:
 def test_integers_keep_the_arithmetic_of_onnx(kind: str) -> None:
     values = [np.array([7, -7, 6]), np.array([2, 2, 3])]
     node, proto = _node(kind, 2)
-    (got,) = evaluate(node, proto, dict(zip(node.inputs, values, strict=True)), OPSET)
+    (got,) = node_outputs(node, proto, dict(zip(node.inputs, values, strict=True)), OPSET)
     expected = _reference(proto, values)
     np.testing.assert_array_equal(got, expected)
     assert got.dtype == expected.dtype
@@ -78,13 +78,13 @@ def test_one_session_serves_equal_nodes_and_no_others() -> None:
     x = np.arange(6, dtype=np.float32).reshape(2, 3)
     for axis in (0, 1, 0):
         node, proto = _node("Concat", 2, axis=axis)
-        (got,) = evaluate(node, proto, {"x0": x, "x1": x + 1}, OPSET)
+        (got,) = node_outputs(node, proto, {"x0": x, "x1": x + 1}, OPSET)
         np.testing.assert_array_equal(got, np.concatenate([x, x + 1], axis))
     clip = Node("n", "Clip", "", ("x0", "", "x2"), ("y",))  # an optional input left out
-    (got,) = evaluate(clip, None, {"x0": x, "x2": np.array(3, np.float32)}, OPSET)
+    (got,) = node_outputs(clip, None, {"x0": x, "x2": np.array(3, np.float32)}, OPSET)
     np.testing.assert_array_equal(got, np.minimum(x, 3))
     unknown = Node("n", "NoSuchOperator", "", ("x0",), ("y",))
-    assert evaluate(unknown, None, {"x0": x}, OPSET) == []
+    assert node_outputs(unknown, None, {"x0": x}, OPSET) == []
 
 
 RESHUFFLED: list[tuple[str, list[Array], dict[str, Any]]] = [

@@ -21,7 +21,7 @@ from operator_graphs import (
 from codesign.compiler.graph import Graph, Matmul, Softmax
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.kernels.kinds import body, spaces
-from codesign.compiler.kernels.mapspace import OBJECTIVES, Prices
+from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES, Prices
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.plan.fusion import fuse
 from codesign.compiler.plan.lower import Plan, lower
@@ -135,7 +135,7 @@ def brute_force(group: Group, config: HardwareConfig, objective: str) -> float:
     return min(scores)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", MAPPING_OBJECTIVES)
 @pytest.mark.parametrize("config", [IBERT, TINY, preset("edge")], ids=["ibert", "tiny", "edge"])
 def test_the_cheapest_alternative_is_taken(config: HardwareConfig, objective: str) -> None:
     graph = graph_of(encoder_layer(), ("norm2",))
@@ -182,7 +182,7 @@ def test_each_objective_is_best_at_itself(config: HardwareConfig) -> None:
     """Groups are chosen one by one: cycles and energy are sums of theirs and so minimal."""
     table = cost_table(config)
     score = {}
-    for objective in OBJECTIVES:
+    for objective in MAPPING_OBJECTIVES:
         plan = layer(config, objective)
         cycles = sum(step.cycles for step in plan.steps)
         events = np.sum([step.events for step in plan.steps], axis=0)

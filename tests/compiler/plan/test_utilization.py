@@ -17,7 +17,7 @@ from codesign.models.zoo.families import family
 from codesign.search.joint.results import front_point
 from codesign.search.pricing.breakdown import kernels
 from codesign.search.pricing.evaluate import KernelResult, Result, evaluate
-from codesign.search.space.networks import Shape
+from codesign.search.space.networks import NetworkShape
 
 LAYERS, WIDTH, D_FF = 12, 768, 3072
 PUBLISHED_SPEEDUP = 39.6
@@ -81,5 +81,5 @@ def test_utilization_is_macs_over_the_mesh_in_all_cycles(machine: str) -> None:
     assert 0 < result.utilization < 1 and result.utilization == wanted
     for row in kernels(result):
         assert row.utilization == pytest.approx(row.macs / (dim**2 * row.cycles), rel=1e-12)
-    shape = Shape.of(layers=1, d_model=48, heads=(4,), d_ff=(64,))
+    shape = NetworkShape.of(layers=1, d_model=48, heads=(4,), d_ff=(64,))
     assert front_point(SMALL, shape, 1, 10.0, True, result).utilization == wanted

@@ -28,7 +28,7 @@ from codesign.hw.machine.config import HardwareConfig, preset
 from codesign.hw.machine.events import EVENT_INDEX
 from codesign.hw.machine.isa import DESTINATIONS, TARGETS
 from codesign.hw.machine.program import Issued, Kernel, Program, Region, unroll
-from codesign.hw.views.fast_timing import evaluate
+from codesign.hw.views.fast_timing import time_kernel
 from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.decoder import lm
 from codesign.models.zoo.export import export
@@ -171,7 +171,7 @@ def check(plan: Plan) -> Program:
         if step.work.problem is None:
             assert kernel.body == ()
             continue
-        timing = evaluate(kernel.body, plan.config)
+        timing = time_kernel(kernel.body, plan.config)
         assert timing.cycles + kernel.host_cycles == step.cycles
         expected = timing.events.copy()
         expected[EVENT_INDEX["macs"]] = step.macs

@@ -103,7 +103,7 @@ def test_area_scaling_is_stillmaker_and_baas() -> None:
 @pytest.mark.parametrize("node", [22, 32, 45])
 def test_total_is_the_sum_and_ranges_are_ordered(name: str, node: int) -> None:
     breakdown = area.area_mm2(replace(preset(name), technology_nm=node))
-    assert tuple(breakdown.components) == area.COMPONENTS
+    assert tuple(breakdown.components) == area.AREA_COMPONENTS
     for bound in range(3):
         parts = [component[bound] for component in breakdown.components.values()]
         assert breakdown.total[bound] == pytest.approx(sum(parts))

@@ -106,7 +106,7 @@ def assert_no_cheaper(small: HardwareConfig, large: HardwareConfig) -> None:
     for calibration in ("none", "22ffl") if small.technology_nm == 22 else ("none",):
         before = area.area_mm2(small, calibration=calibration)
         after = area.area_mm2(large, calibration=calibration)
-        for component in area.COMPONENTS:
+        for component in area.AREA_COMPONENTS:
             pairs = zip(before.components[component], after.components[component], strict=True)
             assert all(b >= a * ROUNDING for a, b in pairs), component
         if large.dim > small.dim or large.bus_bytes > small.bus_bytes:

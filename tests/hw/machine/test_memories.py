@@ -16,7 +16,7 @@ IBERT = HardwareConfig()
 def test_a_memory_names_fields_and_events_that_exist(memory: Memory) -> None:
     assert set(memory.fields) <= {field.name for field in fields(HardwareConfig)}
     assert set(memory.events) <= set(EVENTS)
-    assert memory.component in energy.COMPONENTS and memory.component in area.COMPONENTS
+    assert memory.component in energy.COMPONENTS and memory.component in area.AREA_COMPONENTS
     assert bool(memory.label) == bool(memory.short)
     assert set(memory.fields) <= set(accelergy.MACHINE_FIELDS)
 

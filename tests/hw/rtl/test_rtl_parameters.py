@@ -109,7 +109,7 @@ LEGAL = {
 
 def elaborate(top: str, parameters: Mapping[str, int], *flags: str) -> str:
     """What Verilator says about a module with these parameters: nothing when it takes them."""
-    found = verilator.find()
+    found = verilator.find_verilator()
     command = [str(found.executable), "--lint-only", "--top-module", top, *flags]
     command += [f"-G{name}={value}" for name, value in parameters.items()]
     command += map(str, sources.sources_of(top))

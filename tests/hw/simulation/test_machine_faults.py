@@ -21,7 +21,7 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import SIGNALS
 from codesign.hw.machine.isa import FUNCTIONS
 from codesign.hw.machine.program import Body, Instruction, Token
-from codesign.hw.simulation.simulator import simulate
+from codesign.hw.simulation.simulator import run_rtl
 from codesign.hw.views.functional import Machine
 from codesign.hw.views.races import check_races
 
@@ -115,7 +115,7 @@ def refused(body: Body, config: HardwareConfig) -> str:
 def stopped(body: Body, config: HardwareConfig) -> str:
     """What the RTL says about a kernel."""
     try:
-        simulate([body], config, image(config), timeout_s=60)
+        run_rtl([body], config, image(config), timeout_s=60)
     except ProgramError as error:
         return str(error)
     return ""

@@ -10,7 +10,7 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import COUNTERS
 from codesign.hw.machine.isa import OPERATION
 from codesign.hw.machine.program import Affine, Body, Instruction, Kernel, Program
-from codesign.hw.simulation.simulator import Simulation, build, simulate
+from codesign.hw.simulation.simulator import Simulation, built_rtl, run_rtl
 from codesign.hw.simulation.verilator import SimulatorError
 
 DUMMY = Path(__file__).parents[1] / "rtl" / "dummy"
@@ -21,7 +21,7 @@ CONFIG = HardwareConfig(
 
 
 def run(program: Program | list[Body], dram: np.ndarray | Path, **options: object) -> Simulation:
-    return simulate(program, CONFIG, dram, folders=(DUMMY,), timeout_s=60, **options)  # type: ignore[arg-type]
+    return run_rtl(program, CONFIG, dram, folders=(DUMMY,), timeout_s=60, **options)  # type: ignore[arg-type]
 
 
 def move(op: str, address: int) -> Instruction:
@@ -116,7 +116,7 @@ def test_a_machine_that_hangs_is_found_out() -> None:
 
 def test_a_run_may_take_so_long() -> None:
     with pytest.raises(SimulatorError, match=r"^the simulation took more than 0\.0001 s$"):
-        simulate([(SYNC,)], CONFIG, memory(), folders=(DUMMY,), timeout_s=1e-4)
+        run_rtl([(SYNC,)], CONFIG, memory(), folders=(DUMMY,), timeout_s=1e-4)
 
 
 def test_an_address_beyond_the_memory_is_a_program_error() -> None:
@@ -132,12 +132,12 @@ def test_waves_as_vcd(tmp_path: Path) -> None:
 
 def test_waves_of_another_kind_are_refused() -> None:
     with pytest.raises(SimulatorError, match=r"waves are written as \.vcd or \.fst"):
-        build(CONFIG, waves=Path("waves.ghw"))
+        built_rtl(CONFIG, waves=Path("waves.ghw"))
 
 
 def test_a_machine_beyond_the_rtl_is_refused() -> None:
     with pytest.raises(SimulatorError, match="dim 32, not 64"):
-        build(HardwareConfig(dim=64, scratchpad_bytes=1 << 20, accumulator_bytes=1 << 20))
+        built_rtl(HardwareConfig(dim=64, scratchpad_bytes=1 << 20, accumulator_bytes=1 << 20))
 
 
 def test_backpressure_is_a_share() -> None:

@@ -124,18 +124,18 @@ def test_a_change_in_any_folder_is_another_simulator(
         verilator.build("top", sources.sources_of("top", [copy]), top="top")
         return keys[-1]
 
-    before, whole = key(), sources.digest()
-    assert (key(), sources.digest()) == (before, whole)
+    before, whole = key(), sources.sources_digest()
+    assert (key(), sources.sources_digest()) == (before, whole)
     path = copy / f"{name}.sv"
     path.write_text(path.read_text() + "\n")
     assert key() != before
-    assert sources.digest() != whole
+    assert sources.sources_digest() != whole
 
 
 def test_a_file_that_moves_changes_the_checksum(copy: Path) -> None:
-    before = sources.digest()
+    before = sources.sources_digest()
     (copy / "other.sv").rename(copy / "sub" / "other.sv")
-    assert sources.digest() != before
+    assert sources.sources_digest() != before
 
 
 def test_the_command_prints_what_a_simulation_needs() -> None:
@@ -151,6 +151,6 @@ def test_the_simulator_is_built_from_them(monkeypatch: pytest.MonkeyPatch) -> No
         return Path(name)
 
     monkeypatch.setattr(verilator, "build", build)
-    simulator.build(HardwareConfig())
+    simulator.built_rtl(HardwareConfig())
     assert set(sources.modules().values()) <= set(taken)
     assert {path.name for path in taken if path.suffix == ".cpp"} == {"system.cpp", "main.cpp"}

@@ -36,10 +36,10 @@ int main() {
 @pytest.fixture(autouse=True)
 def _forget() -> Iterator[None]:
     """What is found here must not reach other tests."""
-    for function in (verilator.find, verilator.compiler, verilator.has_headers):
+    for function in (verilator.find_verilator, verilator.compiler, verilator.has_headers):
         function.cache_clear()
     yield
-    for function in (verilator.find, verilator.compiler, verilator.has_headers):
+    for function in (verilator.find_verilator, verilator.compiler, verilator.has_headers):
         function.cache_clear()
 
 
@@ -90,7 +90,7 @@ def test_a_missing_tool_is_one_line(
     monkeypatch.setenv("PATH", str(tools(tmp_path / "bin", **scripts)))
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(SimulatorError, match=words) as caught:
-        verilator.find()
+        verilator.find_verilator()
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
 
@@ -102,7 +102,7 @@ def test_a_recent_verilator_on_path_is_used(
     scripts = ALL | {"verilator": "echo Verilator 5.036 2025-04-27"}
     folder = tools(tmp_path / "bin", **scripts)
     monkeypatch.setenv("PATH", str(folder))
-    found = verilator.find()
+    found = verilator.find_verilator()
     assert found.executable == folder / "verilator"
     assert found.settings == ()
 

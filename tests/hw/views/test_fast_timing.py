@@ -47,9 +47,9 @@ def assert_equals_reference(body: Body, config: HardwareConfig) -> None:
     except ProgramError as error:
         site = str(error).split(" at site ")[1].split()[0]
         with pytest.raises(ProgramError, match=rf" at site {site} "):
-            fast_timing.evaluate(body, config)
+            fast_timing.time_kernel(body, config)
         return
-    got = fast_timing.evaluate(body, config)
+    got = fast_timing.time_kernel(body, config)
     assert got.cycles == expected.cycles
     differing = np.flatnonzero(got.events != expected.events)
     assert not differing.size, [(EVENTS[i], got.events[i], expected.events[i]) for i in differing]
@@ -295,7 +295,7 @@ def test_matmul_mappings(functions: str, data: st.DataObject) -> None:
         batch = fast_timing.evaluate_batch(body, config)
         for item, index in enumerate(chosen):
             alone = take(body, item)
-            single = fast_timing.evaluate(alone, config)
+            single = fast_timing.time_kernel(alone, config)
             assert batch.cycles[item] == single.cycles
             np.testing.assert_array_equal(batch.events[item], single.events)
             if item < 6 and computes[index] <= 80:
@@ -326,7 +326,9 @@ PRELOAD = Instruction("preload", {"rows": 4})
 
 
 def test_empty_kernel_takes_no_time() -> None:
-    assert fast_timing.evaluate((), TINY).cycles == timing.evaluate_unrolled((), TINY).cycles == 0
+    assert (
+        fast_timing.time_kernel((), TINY).cycles == timing.evaluate_unrolled((), TINY).cycles == 0
+    )
 
 
 def test_loops_that_never_run() -> None:
@@ -337,7 +339,7 @@ def test_loops_that_never_run() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 1000, 100_000])
 def test_skipped_iterations_add_their_events(count: int) -> None:
     """Events of a long loop are exactly `count` times those of its body."""
-    got = fast_timing.evaluate((Loop("i", count, (PRELOAD, COMPUTE)),), TINY)
+    got = fast_timing.time_kernel((Loop("i", count, (PRELOAD, COMPUTE)),), TINY)
     assert got.events[EVENT_INDEX["macs"]] == count * 3 * 16
     assert got.events[EVENT_INDEX["instructions"]] == 2 * count
     if count <= 1000:
@@ -378,7 +380,7 @@ def test_errors_name_the_instruction() -> None:
         ((PRELOAD, PRELOAD, COMPUTE), "preload at site 1 overwrites"),
         ((Loop("i", 300, (signal,)),), "execute_sync at site 0 overflows"),
     ):
-        for evaluate in (fast_timing.evaluate, timing.evaluate_unrolled):
+        for evaluate in (fast_timing.time_kernel, timing.evaluate_unrolled):
             with pytest.raises(ProgramError, match=what):
                 evaluate(body, TINY)
 

@@ -16,7 +16,7 @@ from operator_graphs import encoder_layer, graph_of, pre_norm_layer
 from codesign.compiler.graph import Graph, Matmul
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.kernels.kinds import body
-from codesign.compiler.kernels.mapspace import OBJECTIVES
+from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.lower import Plan, Step, lower
 from codesign.hw.costs.energy import cost_table
@@ -148,7 +148,7 @@ def assert_energy_is_consistent(priced_result: Result) -> None:
     )
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", MAPPING_OBJECTIVES)
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 @pytest.mark.parametrize("name", QUICK)
 def test_no_kernel_beats_the_machine(name: str, config: HardwareConfig, objective: str) -> None:
@@ -164,7 +164,7 @@ def test_no_kernel_of_the_larger_models_beats_the_machine(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("objective", MAPPING_OBJECTIVES)
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 @pytest.mark.parametrize("name", MODELS)
 def test_no_kernel_of_any_model_beats_the_machine(
@@ -193,14 +193,14 @@ def any_machine(draw: st.DrawFn) -> HardwareConfig:
 
 
 @settings(max_examples=12)
-@given(any_machine(), st.sampled_from(OBJECTIVES), st.sampled_from(("layers", "pre-norm")))
+@given(any_machine(), st.sampled_from(MAPPING_OBJECTIVES), st.sampled_from(("layers", "pre-norm")))
 def test_random_machines_obey(config: HardwareConfig, objective: str, name: str) -> None:
     assert_network_obeys(name, config, objective)
 
 
 @pytest.mark.long
 @settings(max_examples=60)
-@given(any_machine(), st.sampled_from(OBJECTIVES), st.sampled_from((*QUICK, "vit-tiny")))
+@given(any_machine(), st.sampled_from(MAPPING_OBJECTIVES), st.sampled_from((*QUICK, "vit-tiny")))
 def test_many_random_machines_obey(config: HardwareConfig, objective: str, name: str) -> None:
     assert_network_obeys(name, config, objective)
 

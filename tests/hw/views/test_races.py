@@ -24,7 +24,7 @@ from codesign.hw.views.races import (
     accesses,
     check_races,
 )
-from codesign.hw.views.timing import Step, evaluate_unrolled
+from codesign.hw.views.timing import TimedStep, evaluate_unrolled
 
 FAST = replace(TINY, dram_latency_cycles=1, load_queue_depth=64, execute_queue_depth=64)
 
@@ -38,7 +38,7 @@ def raises(body: Body, config: HardwareConfig) -> str:
     return ""
 
 
-def events(step: Step, config: HardwareConfig) -> list[tuple[int, bool, str, str, int]]:
+def events(step: TimedStep, config: HardwareConfig) -> list[tuple[int, bool, str, str, int]]:
     """(cycle, write, memory, port, row) of every access of an instruction."""
     return [
         (r.cycle + i * r.cycle_step, r.write, r.memory, r.port, r.row + i * r.row_step)

@@ -10,7 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from codesign.hw.errors import ModelError
-from codesign.models.quality.perplexities import METADATA, Perplexities, measured, read, write
+from codesign.models.quality.perplexities import (
+    METADATA,
+    Perplexities,
+    measured,
+    read_perplexities,
+    write_perplexities,
+)
 from codesign.models.zoo.decoder import lm
 
 TABLE = Perplexities(
@@ -23,10 +29,10 @@ TABLE = Perplexities(
 
 
 def test_round_trips(tmp_path: Path) -> None:
-    write(TABLE, tmp_path / "table.parquet")
-    assert read(tmp_path / "table.parquet") == TABLE
-    write(TABLE, tmp_path / "table.csv")
-    assert read(tmp_path / "table.csv").rows == TABLE.rows
+    write_perplexities(TABLE, tmp_path / "table.parquet")
+    assert read_perplexities(tmp_path / "table.parquet") == TABLE
+    write_perplexities(TABLE, tmp_path / "table.csv")
+    assert read_perplexities(tmp_path / "table.csv").rows == TABLE.rows
     second = (tmp_path / "table.csv").read_text().splitlines()[2]
     assert second == f"2,48,1 2,128 128,{1 / 3 + 2}"
 
@@ -38,7 +44,7 @@ def test_tables_of_other_hands(tmp_path: Path) -> None:
         "# mine\nlayers,d_model,heads,d_ff,perplexity,seed\n"
         '2,48,"1,2",128,3.5,7\n2,48,"[1, 2]",128 128,3.5,7\n'
     )
-    first, second = read(path).rows
+    first, second = read_perplexities(path).rows
     assert first == second and first.heads == (1, 2) and first.d_ff == (128, 128)
 
 
@@ -61,28 +67,28 @@ def test_broken_rows(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "table.csv"
     path.write_text(f"# mine\nlayers,d_model,heads,d_ff,perplexity\n{line}\n")
     with pytest.raises(ModelError, match=message) as error:
-        read(path)
+        read_perplexities(path)
     assert "\n" not in str(error.value)
 
 
 def test_files_that_are_no_table(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     with pytest.raises(ModelError, match="cannot read"):
-        read(path)
+        read_perplexities(path)
     path.write_bytes(b"no parquet")
     with pytest.raises(ModelError, match="is no table of perplexities"):
-        read(path)
+        read_perplexities(path)
     with pytest.raises(ModelError, match="cannot write .*choose another place"):
-        write(TABLE, tmp_path / "missing" / "table.csv")
+        write_perplexities(TABLE, tmp_path / "missing" / "table.csv")
 
 
 @pytest.mark.parametrize("metadata", [b"{no", b"\xff", b"[1]", b'{"seed": -1}', b'{"seed": "x"}'])
 def test_metadata_that_is_none(tmp_path: Path, metadata: bytes) -> None:
     path = tmp_path / "table.parquet"
-    write(TABLE, path)
+    write_perplexities(TABLE, path)
     pq.write_table(pq.read_table(path).replace_schema_metadata({METADATA: metadata}), path)
     with pytest.raises(ModelError, match="no JSON object with a seed .*: write the table again"):
-        read(path)
+        read_perplexities(path)
 
 
 @pytest.mark.parametrize(
@@ -98,18 +104,18 @@ def test_values_that_are_no_numbers(tmp_path: Path, column: str, values: list[An
     broken = rows.set_column(rows.column_names.index(column), column, pa.array(values))
     pq.write_table(broken, tmp_path / "table.parquet")
     with pytest.raises(ModelError, match=f"row [12]: {column} is .* but must be a whole number"):
-        read(tmp_path / "table.parquet")
+        read_perplexities(tmp_path / "table.parquet")
 
 
 def test_a_flipped_byte_changes_no_row(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
-    write(TABLE, path)
+    write_perplexities(TABLE, path)
     content = path.read_bytes()
     refused = 0
     for place in range(0, len(content), 11):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         try:
-            assert read(path).rows == TABLE.rows, place
+            assert read_perplexities(path).rows == TABLE.rows, place
         except ModelError:
             refused += 1
     assert refused > len(content) / 11 / 2

@@ -5,11 +5,11 @@ import pytest
 
 from codesign.hw.errors import ModelError
 from codesign.models.quality.perplexities import Measured, measured
-from codesign.models.quality.predictor import features, fit
-from codesign.models.supernet.space import Space
+from codesign.models.quality.predictor import features, fit_predictor
+from codesign.models.supernet.space import SubnetSpace
 from codesign.models.zoo.decoder import DecoderConfig
 
-SPACE = Space(vocab_size=100)
+SPACE = SubnetSpace(vocab_size=100)
 
 
 def law(config: DecoderConfig, noise: float) -> float:
@@ -29,7 +29,7 @@ def rows(count: int, seed: int, noise: float = 0.002) -> list[Measured]:
 def test_it_ranks_decoders_that_it_never_saw() -> None:
     from scipy.stats import kendalltau
 
-    predictor = fit(rows(300, seed=0))
+    predictor = fit_predictor(rows(300, seed=0))
     fresh = [c for c in SPACE.sample(200, seed=1)]
     truth = [law(c, 0.0) for c in fresh]
     tau = kendalltau(predictor(fresh), truth).statistic
@@ -37,19 +37,19 @@ def test_it_ranks_decoders_that_it_never_saw() -> None:
     assert tau > 0.9
     assert predictor.kendall_tau == pytest.approx(tau, abs=0.08)
     assert predictor.error < 0.01
-    np.testing.assert_array_equal(predictor(fresh), fit(rows(300, seed=0))(fresh))
+    np.testing.assert_array_equal(predictor(fresh), fit_predictor(rows(300, seed=0))(fresh))
 
 
 def test_it_does_not_rank_noise() -> None:
     rng = np.random.default_rng(0)
     noise = [measured(c, float(rng.uniform(20, 30))) for c in SPACE.sample(200, seed=2)]
-    assert abs(fit(noise).kendall_tau) < 0.3
+    assert abs(fit_predictor(noise).kendall_tau) < 0.3
 
 
 @pytest.mark.parametrize("count", [8, 29])
 def test_a_small_table_is_judged_row_by_row(count: int) -> None:
     """Nothing can be held out; what is stated of each row left out holds for rows never seen."""
-    predictor = fit(rows(count, seed=3))
+    predictor = fit_predictor(rows(count, seed=3))
     fresh = [c for c in SPACE.sample(200, seed=4)]
     error = np.sqrt(np.mean((predictor(fresh) / [law(c, 0.0) for c in fresh] - 1) ** 2))
     print(f"{predictor.describe()}; on fresh ones {100 * error:.2f} %")
@@ -62,7 +62,7 @@ def test_a_small_table_is_judged_row_by_row(count: int) -> None:
 def test_perplexities_all_alike() -> None:
     """There is no order to find, and no error to make."""
     for count in (8, 40):
-        predictor = fit([measured(c, 20.0) for c in SPACE.sample(count, seed=2)])
+        predictor = fit_predictor([measured(c, 20.0) for c in SPACE.sample(count, seed=2)])
         assert predictor.kendall_tau == 0
         assert predictor.error == pytest.approx(0, abs=1e-9)
         assert predictor([SPACE.largest]) == pytest.approx(20)
@@ -80,7 +80,7 @@ def test_features() -> None:
 
 def test_errors() -> None:
     with pytest.raises(ModelError, match="7 measured decoders fit no predictor: measure 8 or more"):
-        fit(rows(7, seed=0))
-    shallow = [measured(c, law(c, 0.0)) for c in Space(100, layers=(3, 4)).sample(40, seed=0)]
+        fit_predictor(rows(7, seed=0))
+    shallow = [measured(c, law(c, 0.0)) for c in SubnetSpace(100, layers=(3, 4)).sample(40, seed=0)]
     with pytest.raises(ModelError, match="6 layers is deeper than any measured, 4"):
-        fit(shallow)([SPACE.largest])
+        fit_predictor(shallow)([SPACE.largest])

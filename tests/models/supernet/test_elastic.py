@@ -10,7 +10,7 @@ import pytest
 from float_reference import forward, random_inputs
 
 from codesign.hw.errors import ModelError
-from codesign.models.supernet.space import Space
+from codesign.models.supernet.space import SubnetSpace
 from codesign.models.zoo.decoder import DecoderConfig, lm
 from codesign.models.zoo.export import export
 from codesign.models.zoo.weights import parameter_shapes, random_weights
@@ -19,7 +19,9 @@ pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
 elastic = pytest.importorskip("codesign.models.supernet.elastic")
 
-SPACE = Space(97, 24, layers=(1, 2, 3), d_model=(24, 48, 96), heads=(2, 6, 11), d_ff=(40, 64, 100))
+SPACE = SubnetSpace(
+    97, 24, layers=(1, 2, 3), d_model=(24, 48, 96), heads=(2, 6, 11), d_ff=(40, 64, 100)
+)
 SHARED = {
     name: torch.from_numpy(value) for name, value in random_weights(SPACE.largest, seed=5).items()
 }

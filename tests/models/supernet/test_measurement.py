@@ -9,7 +9,7 @@ import pytest
 from codesign.hw.errors import ModelError
 from codesign.models.quality import perplexities
 from codesign.models.supernet import schedule
-from codesign.models.supernet.space import Space
+from codesign.models.supernet.space import SubnetSpace
 from codesign.models.text import tokens
 
 pytestmark = pytest.mark.train
@@ -18,8 +18,8 @@ measurement = pytest.importorskip("codesign.models.supernet.measurement")
 from_scratch = pytest.importorskip("codesign.models.supernet.from_scratch")
 torch.set_num_threads(1)  # the networks are small, and tests run beside each other
 
-TEXT = tokens.built_in(8_000, 2_000)
-SPACE = Space(1, 16, layers=(1, 2), d_model=(12, 24), heads=(4, 12), d_ff=(16, 48))
+TEXT = tokens.built_in_tokens(8_000, 2_000)
+SPACE = SubnetSpace(1, 16, layers=(1, 2), d_model=(12, 24), heads=(4, 12), d_ff=(16, 48))
 _SPACE_OF_TEXT = dataclasses.replace(SPACE, vocab_size=len(TEXT.vocabulary))
 TRAINING = schedule.Training(epochs=1, batch=16, seq=16, learning_rate=1e-2)
 
@@ -40,12 +40,14 @@ def test_a_killed_measurement_resumes_to_the_same_table(tmp_path: Path) -> None:
     whole = run("whole")
     with pytest.raises(Killed):
         run("cut", on_measured=kill)
-    assert len(perplexities.read(tmp_path / "cut/perplexities.parquet").rows) == 12
+    assert len(perplexities.read_perplexities(tmp_path / "cut/perplexities.parquet").rows) == 12
     counts: list[int] = []
     resumed = run("cut", resume=True, on_measured=lambda count, _: counts.append(count))
     assert counts == list(range(13, 37))
     assert resumed.table == whole.table
-    assert perplexities.read(tmp_path / "cut/perplexities.csv").rows == whole.table.rows
+    assert (
+        perplexities.read_perplexities(tmp_path / "cut/perplexities.csv").rows == whole.table.rows
+    )
     assert len({(r.d_model, r.heads, r.d_ff) for r in whole.table.rows}) == 36
     assert whole.table.metadata["space"]["vocab_size"] == len(TEXT.vocabulary)
     assert -1 <= whole.predictor.kendall_tau <= 1
@@ -72,7 +74,7 @@ def _check_foreign_rows(out: Path, table: perplexities.Perplexities) -> None:
         ((*rows, rows[0]), 37),
         (swapped[:6], 6),
     ):
-        perplexities.write(perplexities.Perplexities(other, table.metadata), path)
+        perplexities.write_perplexities(perplexities.Perplexities(other, table.metadata), path)
         message = f"row {place} of .* is not the subnet of its place: delete it"
         with pytest.raises(ModelError, match=message):
             measurement.kept(TEXT, _SPACE_OF_TEXT, TRAINING, out)
@@ -93,7 +95,7 @@ def test_a_deep_decoder_trains_alone(tmp_path: Path) -> None:
     deep = perplexities.Measured(60, 12, (1,) * 60, (16,) * 60, 9.0)
     space = dataclasses.replace(_SPACE_OF_TEXT, layers=(1, 60), heads=(1, 2))
     text = dataclasses.replace(TEXT, train=TEXT.train[:300], validation=TEXT.validation[:100])
-    (pair,) = from_scratch.compare(text, space, TRAINING, [deep], tmp_path, workers=4)
+    (pair,) = from_scratch.compare_alone(text, space, TRAINING, [deep], tmp_path, workers=4)
     assert pair.supernet == deep and pair.alone > 1
     (folder,) = (tmp_path / from_scratch.FOLDER).iterdir()
     assert folder.name.startswith("60x12-") and len(folder.name) < 32

@@ -9,7 +9,7 @@ import pytest
 from codesign.models.supernet import schedule
 from codesign.models.text import tokens
 
-TEXT = tokens.built_in(20_000, 1_000)
+TEXT = tokens.built_in_tokens(20_000, 1_000)
 TRAINING = schedule.Training(epochs=2, batch=16, seq=32, learning_rate=5e-3, seed=3)
 
 

@@ -11,7 +11,7 @@ from float_reference import forward
 
 from codesign.hw.errors import ModelError
 from codesign.models.supernet import schedule, torch_file
-from codesign.models.supernet.space import Single, Space
+from codesign.models.supernet.space import Single, SubnetSpace
 from codesign.models.text import tokens
 
 pytestmark = pytest.mark.train
@@ -23,8 +23,8 @@ training_state = pytest.importorskip("codesign.models.supernet.training_state")
 elastic = pytest.importorskip("codesign.models.supernet.elastic")
 torch.set_num_threads(1)  # the networks are small, and tests run beside each other
 
-TEXT = tokens.built_in(60_000, 6_000)
-SPACE = Space(
+TEXT = tokens.built_in_tokens(60_000, 6_000)
+SPACE = SubnetSpace(
     len(TEXT.vocabulary), 32, layers=(1, 2), d_model=(24, 48, 72), heads=(2, 6, 12), d_ff=(32, 128)
 )
 TRAINING = schedule.Training(
@@ -205,9 +205,9 @@ def test_a_damaged_checkpoint_is_refused(checkpoint: Path, tmp_path: Path) -> No
 def test_a_checkpoint_that_holds_something_else(
     checkpoint: Path, tmp_path: Path, change: Any
 ) -> None:
-    saved = torch_file.load(checkpoint)
+    saved = torch_file.load_torch(checkpoint)
     change(saved)
-    torch_file.save(saved, tmp_path / supernet.CHECKPOINT)
+    torch_file.save_torch(saved, tmp_path / supernet.CHECKPOINT)
     _refused(tmp_path / supernet.CHECKPOINT)
 
 

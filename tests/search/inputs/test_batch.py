@@ -195,7 +195,7 @@ def test_axes_of_a_batch() -> None:
     }
     rng = np.random.default_rng(0)
     feeds = {each.name: rng.normal(size=each.shape).astype(np.float32) for each in sizes[3]}
-    found = batch.find(model, sizes[3], sizes[1], [feeds])
+    found = batch.batch_axes(model, sizes[3], sizes[1], [feeds])
     assert found is not None and found.size == 3
     assert found.inputs == {"x": 1, "table": None}
     assert list(found.outputs.values()) == [1, 0, None]

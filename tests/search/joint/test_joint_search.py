@@ -11,9 +11,9 @@ from codesign.hw.errors import CodesignError
 from codesign.search.joint.front import Archive, Floats, hypervolume, non_dominated, thinned
 from codesign.search.joint.misses import NO_MACHINE, Misses
 from codesign.search.joint.network_tables import NetworkTables
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.search import Listener, Settings, search
-from codesign.search.joint.search_state import Checkpoint, Progress
+from codesign.search.joint.search_state import Checkpoint, SearchProgress
 from codesign.search.runs.output import OutputError
 from codesign.search.space.quality import ScalingLaw
 
@@ -21,27 +21,29 @@ BUDGET = 4000
 
 
 @pytest.fixture(scope="module")
-def small() -> Problem:
+def small() -> SearchProblem:
     """The small space, every table filled once."""
     return problem()
 
 
 @pytest.fixture(scope="module")
-def truth(small: Problem) -> Progress:
+def truth(small: SearchProblem) -> SearchProgress:
     return search(small, Settings(method="exhaustive", budget=SMALL.size), None)
 
 
-def _found(small: Problem, method: str, seed: int) -> Progress:
+def _found(small: SearchProblem, method: str, seed: int) -> SearchProgress:
     return search(small, Settings(method=method, budget=BUDGET, population=80, seed=seed), None)
 
 
-def test_exhaustive_search_tries_everything(small: Problem, truth: Progress) -> None:
+def test_exhaustive_search_tries_everything(small: SearchProblem, truth: SearchProgress) -> None:
     assert truth.evaluated == SMALL.size >= 50_000
     _, objectives = small.evaluate(truth.archive.genes)
     np.testing.assert_array_equal(objectives, truth.archive.objectives)
 
 
-def test_nsga2_finds_the_front_and_beats_random_search(small: Problem, truth: Progress) -> None:
+def test_nsga2_finds_the_front_and_beats_random_search(
+    small: SearchProblem, truth: SearchProgress
+) -> None:
     """At a fifteenth of the space, over five seeds: at least 99 % of the true hypervolume."""
     reference = truth.archive.objectives.max(axis=0) * 1.01
     whole = hypervolume(truth.archive.objectives, reference)
@@ -55,7 +57,7 @@ def test_nsga2_finds_the_front_and_beats_random_search(small: Problem, truth: Pr
         assert covered > hypervolume(chance.archive.objectives, reference)
 
 
-def _same(a: Progress, b: Progress) -> None:
+def _same(a: SearchProgress, b: SearchProgress) -> None:
     assert a.archive.genes.tobytes() == b.archive.genes.tobytes()
     assert a.archive.objectives.tobytes() == b.archive.objectives.tobytes()
     assert a.generations == b.generations
@@ -67,13 +69,13 @@ class _Killed(BaseException):
 
 @pytest.mark.parametrize("method", ["nsga2", "random", "exhaustive"])
 def test_a_killed_search_goes_on_to_the_same_front(
-    small: Problem, tmp_path: Path, method: str
+    small: SearchProblem, tmp_path: Path, method: str
 ) -> None:
     settings = Settings(method=method, budget=20_000 if method != "nsga2" else 1500, population=60)
     whole = search(small, settings, Checkpoint(_made(tmp_path / "a"), len(SMALL.cardinalities)))
     stops = {1, 2, 7}
 
-    def stop(done: Progress) -> None:
+    def stop(done: SearchProgress) -> None:
         if len(done.generations) in stops:
             stops.discard(len(done.generations))
             raise _Killed
@@ -99,7 +101,7 @@ def _made(path: Path) -> Path:
     return path
 
 
-def test_a_damaged_checkpoint_is_one_line(small: Problem, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_one_line(small: SearchProblem, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, len(SMALL.cardinalities))
     search(small, Settings(budget=200, population=40), checkpoint)
     path = tmp_path / "checkpoint.npz"
@@ -111,7 +113,7 @@ def test_a_damaged_checkpoint_is_one_line(small: Problem, tmp_path: Path) -> Non
         assert "\n" not in str(caught.value) and "pickle" not in str(caught.value)
 
 
-def test_candidates_that_were_changed_are_noticed(small: Problem, tmp_path: Path) -> None:
+def test_candidates_that_were_changed_are_noticed(small: SearchProblem, tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, len(SMALL.cardinalities), "a request")
     search(small, Settings(budget=200, population=40), checkpoint)
     with pytest.raises(OutputError, match="is of another search"):
@@ -128,7 +130,7 @@ def test_a_space_without_feasible_candidates_says_so() -> None:
     tight = dataclasses.replace(
         SMALL, constraints=dataclasses.replace(SMALL.constraints, area_mm2=0.001)
     )
-    hopeless = Problem(tight, NetworkTables(tight), ScalingLaw(), ("perplexity", "edp"))
+    hopeless = SearchProblem(tight, NetworkTables(tight), ScalingLaw(), ("perplexity", "edp"))
     with pytest.raises(CodesignError, match="none of 200 candidates keeps the constraints"):
         search(hopeless, Settings(budget=200, population=40), None)
 
@@ -142,11 +144,11 @@ def test_a_space_without_feasible_candidates_says_so() -> None:
     ],
 )
 def test_a_hopeless_search_says_what_is_broken_and_by_how_much(
-    limits: dict[str, float], name: str, unit: str, small: Problem, tmp_path: Path
+    limits: dict[str, float], name: str, unit: str, small: SearchProblem, tmp_path: Path
 ) -> None:
     kept = dataclasses.replace(SMALL.constraints, **limits)  # type: ignore[arg-type]
     tight = dataclasses.replace(SMALL, constraints=kept)
-    hopeless = Problem(
+    hopeless = SearchProblem(
         tight, NetworkTables(tight, store=small.tables.store), small.quality, small.minimize
     )
     checkpoint = Checkpoint(tmp_path, len(SMALL.cardinalities))
@@ -193,9 +195,9 @@ def test_objectives_are_two_or_more_known_ones(minimize: tuple[str, ...]) -> Non
         Settings(minimize=minimize)
 
 
-def test_three_objectives(small: Problem) -> None:
+def test_three_objectives(small: SearchProblem) -> None:
     objectives = ("perplexity", "latency", "area")
-    three = Problem(SMALL, small.tables, small.quality, objectives)
+    three = SearchProblem(SMALL, small.tables, small.quality, objectives)
     done = search(three, Settings(minimize=objectives, budget=600, population=60), None)
     front = done.archive.objectives
     assert front.shape[1] == 3 and non_dominated(front).all()

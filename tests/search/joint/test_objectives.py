@@ -11,7 +11,7 @@ from joint_space import SMALL, problem
 
 from codesign.search.cli.app import main
 from codesign.search.joint.objectives import COSTS, OBJECTIVES, Objective
-from codesign.search.joint.problem import INFEASIBLE, Problem
+from codesign.search.joint.problem import INFEASIBLE, SearchProblem
 from codesign.search.report.pages import report_html
 from codesign.search.space.space import Constraints
 
@@ -19,12 +19,12 @@ ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(scope="module")
-def small() -> Problem:
+def small() -> SearchProblem:
     tight = dataclasses.replace(SMALL, constraints=Constraints(area_mm2=0.4, power_w=None))
     return dataclasses.replace(problem(tight), minimize=tuple(OBJECTIVES))
 
 
-def test_formulas_are_the_columns_to_the_bit(small: Problem) -> None:
+def test_formulas_are_the_columns_to_the_bit(small: SearchProblem) -> None:
     genes = small.space.sample(500, np.random.default_rng(0))
     costs, found = small.evaluate(genes)
     good = costs.feasible

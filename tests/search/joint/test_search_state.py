@@ -15,9 +15,9 @@ from codesign.hw.errors import CodesignError
 from codesign.search.joint import search_state
 from codesign.search.joint.front import Archive
 from codesign.search.joint.network_tables import Costs, NetworkTables
-from codesign.search.joint.problem import Problem
+from codesign.search.joint.problem import SearchProblem
 from codesign.search.joint.search import Listener, Settings, search
-from codesign.search.joint.search_state import Checkpoint, Progress
+from codesign.search.joint.search_state import Checkpoint, SearchProgress
 from codesign.search.space.networks import networks
 from codesign.search.space.quality import ScalingLaw
 from codesign.search.space.space import Genes, SearchSpace
@@ -51,7 +51,7 @@ def _choices(values: tuple[int, ...]) -> st.SearchStrategy[tuple[int, ...]]:
 
 
 @st.composite
-def problems(draw: st.DrawFn) -> Problem:
+def problems(draw: st.DrawFn) -> SearchProblem:
     """A small space, of which constraints leave anything from all to nothing."""
     space = replace(
         SMALL,
@@ -67,12 +67,12 @@ def problems(draw: st.DrawFn) -> Problem:
     )
     part = st.sampled_from((0.0, 0.02, 0.2, 0.6, 1.0))
     tables = Arbitrary(space, draw(st.tuples(part, part, part)))
-    return Problem(space, tables, ScalingLaw(), OBJECTIVES)
+    return SearchProblem(space, tables, ScalingLaw(), OBJECTIVES)
 
 
 def _searched(
-    problem: Problem, asked: Settings, checkpoint: Checkpoint, resume: bool, told: Listener
-) -> Progress | str:
+    problem: SearchProblem, asked: Settings, checkpoint: Checkpoint, resume: bool, told: Listener
+) -> SearchProgress | str:
     """What a search comes to: its progress, or why there is none."""
     try:
         return search(problem, asked, checkpoint, resume=resume, listener=told)
@@ -80,7 +80,7 @@ def _searched(
         return str(error)
 
 
-def _same(a: Progress | str, b: Progress | str) -> bool:
+def _same(a: SearchProgress | str, b: SearchProgress | str) -> bool:
     if isinstance(a, str) or isinstance(b, str):
         return a == b
     return (
@@ -99,7 +99,7 @@ def _same(a: Progress | str, b: Progress | str) -> bool:
     method=st.sampled_from(("nsga2", "nsga2", "random")),
 )
 def test_every_generation_is_one_to_go_on_from(
-    problem: Problem, population: int, generations: int, seed: int, method: str
+    problem: SearchProblem, population: int, generations: int, seed: int, method: str
 ) -> None:
     size = problem.space.size
     asked = Settings(OBJECTIVES, method, population * generations, population, seed)
@@ -112,7 +112,7 @@ def test_every_generation_is_one_to_go_on_from(
         whole = Path(name) / "whole"
         whole.mkdir()
 
-        def keep(done: Progress) -> None:
+        def keep(done: SearchProgress) -> None:
             kept.append({file.name: file.read_bytes() for file in whole.iterdir()})
 
         result = _searched(
@@ -133,7 +133,7 @@ def test_what_could_not_be_read_again_is_not_written(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path, 3)
     checkpoint.start()
     genes = np.zeros((2, 3), np.uint8)
-    done = Progress(Archive(genes[:0]), evaluated=2)
+    done = SearchProgress(Archive(genes[:0]), evaluated=2)
     with pytest.raises(TypeError, match="state_rank"):
         checkpoint.append(genes, done, {"rank": np.array([1, None])})
     assert not checkpoint.exists
@@ -146,7 +146,7 @@ def test_a_state_is_never_without_its_candidates(
     checkpoint = Checkpoint(tmp_path, 3)
     checkpoint.start()
     genes = np.zeros((2, 3), np.uint8)
-    checkpoint.append(genes, Progress(Archive(genes[:0]), evaluated=2), {})
+    checkpoint.append(genes, SearchProgress(Archive(genes[:0]), evaluated=2), {})
 
     def killed(path: Path, content: bytes) -> None:
         raise KeyboardInterrupt

@@ -11,7 +11,7 @@ from joint_space import SMALL, problem
 from codesign.search.cli.app import main
 from codesign.search.joint.front import hypervolume
 from codesign.search.joint.search import Settings, search
-from codesign.search.joint.two_stage import JOINT, KNEE, compare
+from codesign.search.joint.two_stage import JOINT, KNEE, compare_strategies
 from codesign.search.terminal.figures import times_less
 
 SETTINGS = Settings(budget=1000, population=40)
@@ -21,7 +21,7 @@ def test_the_joint_front_covers_more_at_the_same_budget() -> None:
     small = problem()
     done = search(small, SETTINGS, None)
     said: list[str] = []
-    found = compare(small, SETTINGS, done, say=said.append)
+    found = compare_strategies(small, SETTINGS, done, say=said.append)
     joint, *others = found
     assert "stage one: 500 Transformers" in said[0]
     assert joint.name == JOINT and others[-1].name == KNEE and len(others) >= 2
@@ -36,7 +36,7 @@ def test_the_joint_front_covers_more_at_the_same_budget() -> None:
         np.testing.assert_array_equal(objectives, one.objectives)
         assert one.hypervolume == hypervolume(objectives, done.reference)
         assert (one.genes < SMALL.cardinalities).all()
-    for one, other in zip(found, compare(small, SETTINGS, done), strict=True):
+    for one, other in zip(found, compare_strategies(small, SETTINGS, done), strict=True):
         assert one.genes.tobytes() == other.genes.tobytes()
         assert one.best_edp_js == other.best_edp_js
 

@@ -13,7 +13,7 @@ from codesign.search.inputs import grid
 from codesign.search.inputs.sources import load_model
 from codesign.search.pricing import evaluate
 from codesign.search.pricing import sweep as sweeping
-from codesign.search.pricing.sweep import Job, Row, best, sweep
+from codesign.search.pricing.sweep import Row, SweepJob, best, sweep
 
 K = 1024
 GRID = ["--scratchpad", "16K,32K,64K"]
@@ -43,7 +43,7 @@ def _break(monkeypatch: pytest.MonkeyPatch, sizes: tuple[int, ...], error: Excep
 def test_the_other_machines_are_priced(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     base, graph = PRESETS["ibert"], load_model("bert-tiny", seq=32).graph
     points = grid.points(base, {"scratchpad_bytes": (16 * K, 32 * K, 64 * K)})
-    job = Job(graph, "edp", "default")
+    job = SweepJob(graph, "edp", "default")
     sound: list[Row] = []
     sweep(job, points, base, 1, sound.append)
     _break(monkeypatch, (32 * K,), error)

@@ -15,7 +15,7 @@ from codesign.search.inputs import grid
 from codesign.search.inputs.sources import load_model
 from codesign.search.pricing import plots
 from codesign.search.pricing.evaluate import Result, evaluate
-from codesign.search.pricing.sweep import Job, Row, best, pareto, sweep
+from codesign.search.pricing.sweep import Row, SweepJob, best, pareto, sweep
 
 K = 1024
 
@@ -29,7 +29,7 @@ def rows() -> list[Row]:
         "bus_bytes": (8, 16),
     }
     found: list[Row] = []
-    job = Job(load_model("bert-tiny", seq=32).graph, "edp", "default")
+    job = SweepJob(load_model("bert-tiny", seq=32).graph, "edp", "default")
     sweep(job, grid.points(base, axes), base, 1, found.append)
     return found
 

@@ -11,7 +11,7 @@ from codesign.hw.machine.config import PRESETS
 from codesign.search.inputs import grid
 from codesign.search.inputs.sources import Model, load_model
 from codesign.search.pricing.evaluate import evaluate
-from codesign.search.pricing.sweep import Job, Row, best, pareto, sweep
+from codesign.search.pricing.sweep import Row, SweepJob, best, pareto, sweep
 
 K = 1024
 BASE = PRESETS["ibert"]
@@ -23,14 +23,14 @@ def model() -> Model:
     return load_model("bert-tiny", seq=64)
 
 
-def _rows(job: Job, jobs: int) -> list[Row]:
+def _rows(job: SweepJob, jobs: int) -> list[Row]:
     rows: list[Row] = []
     sweep(job, grid.points(BASE, AXES), BASE, jobs, rows.append)
     return sorted(rows, key=lambda row: row.index)
 
 
 def test_a_row_is_what_evaluate_says(model: Model) -> None:
-    rows = _rows(Job(model.graph, "energy", "default"), 1)
+    rows = _rows(SweepJob(model.graph, "energy", "default"), 1)
     row = rows[3]
     config = replace(BASE, scratchpad_bytes=16 * K, accumulator_bytes=64 * K)
     result = evaluate(model.graph, config, "energy")
@@ -45,7 +45,7 @@ def test_a_row_is_what_evaluate_says(model: Model) -> None:
 
 
 def test_what_cannot_be_built_is_a_row_with_a_reason(model: Model) -> None:
-    rows = _rows(Job(model.graph, "edp", "default"), 1)
+    rows = _rows(SweepJob(model.graph, "edp", "default"), 1)
     assert [row.feasible for row in rows] == [False, False, True, True, True, True]
     assert "scratchpad_bytes is 1000" in rows[0].infeasible
     assert rows[0].scratchpad_bytes == 1000 and rows[0].cycles is None
@@ -56,13 +56,13 @@ def test_what_fits_no_tile_is_a_row_with_a_reason() -> None:
     wide = load_model("bert-tiny", seq=16)
     config = replace(BASE, parameter_channels=16)
     rows: list[Row] = []
-    sweep(Job(wide.graph, "edp", "default"), grid.points(config, {}), config, 1, rows.append)
+    sweep(SweepJob(wide.graph, "edp", "default"), grid.points(config, {}), config, 1, rows.append)
     assert "fits no tile" in rows[0].infeasible and rows[0].cycles is None
 
 
 def test_processes_give_the_same_rows(model: Model) -> None:
     tables = EnergyOverrides("mine", (("dram_read_bytes", 100.0),))
-    job = Job(model.graph, "edp", tables)
+    job = SweepJob(model.graph, "edp", tables)
     assert _rows(job, 2) == _rows(job, 1)
 
 

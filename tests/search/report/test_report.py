@@ -21,7 +21,7 @@ from codesign.search.cli import app
 from codesign.search.commands import search_plots
 from codesign.search.pricing import plots
 from codesign.search.report import content, pages
-from codesign.search.report.data import kept_order, read_search, winners
+from codesign.search.report.data import kept_order, read_search, winners_by_role
 from codesign.search.runs.records import RunError
 
 HOSTILE = """</script><img src=x onerror=alert(1)>'"&|`*_"""
@@ -179,7 +179,7 @@ def test_improvements_are_those_of_the_front_over_the_baseline(whole: Path) -> N
 
 
 def test_winners_are_the_ends_and_the_point_farthest_below_their_line(whole: Path) -> None:
-    found = winners(read_search(whole))
+    found = winners_by_role(read_search(whole))
     rows = pq.read_table(whole / "front.parquet").to_pylist()
     assert found["least EDP"].edp_js == min(row["edp_js"] for row in rows)
     assert found["best quality"].perplexity == min(row["perplexity"] for row in rows)
@@ -223,7 +223,7 @@ def test_the_space_searched_is_said(copy: Path, form: str) -> None:
 @pytest.mark.parametrize("form", ["html", "md"])
 def test_what_won_and_why_is_said(whole: Path, form: str) -> None:
     rows = pq.read_table(whole / "front.parquet").to_pylist()
-    knee = winners(read_search(whole))["knee"]
+    knee = winners_by_role(read_search(whole))["knee"]
     text = Page(pages.report_html(whole)).text if form == "html" else pages.report_markdown(whole)
     text = text.replace("\u00a0", " ")
     area = max(row["area_mm2"] for row in rows)
@@ -246,7 +246,7 @@ def test_a_kind_of_kernel_has_one_colour(whole: Path) -> None:
 
 def test_quality_edp_and_the_transformer_are_the_first_columns(whole: Path) -> None:
     run = read_search(whole)
-    table = content.front_table(run, content.metrics(run))
+    table = content.report_front(run, content.metrics(run))
     names = [name for name, _ in table.columns]
     assert names[:7] == ["point", "Perplexity (proxy)", "EDP", "layers", "d_model", "heads", "FFN"]
     assert table.spans == [("", 3), ("Transformer", 5), ("Machine", 4), ("Cost and use", len(names) - 12)]  # fmt: skip

@@ -39,9 +39,9 @@ def test_numbers_that_json_lacks_are_refused() -> None:
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     target = tmp_path / "results.csv"
-    output.write_atomic(target, b"old")
+    output.write_file(target, b"old")
     with pytest.raises(TypeError):
-        output.write_atomic(target, "not bytes")  # type: ignore[arg-type]
+        output.write_file(target, "not bytes")  # type: ignore[arg-type]
     assert target.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [target]
 

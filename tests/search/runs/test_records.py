@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from codesign.hw.platform import parquet_file
-from codesign.hw.platform.parquet_file import Table
+from codesign.hw.platform.parquet_file import ParquetTable
 from codesign.search.runs.records import read_json, record
 
 
@@ -85,11 +85,11 @@ def test_a_table_of_a_billion_rows_is_not_unpacked(
 ) -> None:
     file = tmp_path / "a.parquet"
     pq.write_table(pa.table({"a": [7] * 1000, "b": ["x"] * 1000}), file)
-    assert len(Table(file).records()) == 1000
-    assert Table(file).numbers(["a", "c"])["a"].tolist() == [7] * 1000
+    assert len(ParquetTable(file).records()) == 1000
+    assert ParquetTable(file).numbers(["a", "c"])["a"].tolist() == [7] * 1000
     monkeypatch.setattr(parquet_file, "MOST_RECORDS", 999)
     monkeypatch.setattr(parquet_file, "MOST_NUMBERS", 999)
-    for read in (Table(file).records, lambda: Table(file).numbers(["a"])):
+    for read in (ParquetTable(file).records, lambda: ParquetTable(file).numbers(["a"])):
         with pytest.raises(ValueError, match="1,000 rows, and 999 are read at most"):
             read()
 
@@ -100,10 +100,10 @@ def test_a_table_of_something_else(tmp_path: Path) -> None:
     for table in (pa.table({"a": far}), pa.table({"a": ["x"]})):
         pq.write_table(table, file)
         with pytest.raises(ValueError, match="column a is not of numbers"):
-            Table(file).numbers(["a"])
+            ParquetTable(file).numbers(["a"])
     for content in (b"", b"PAR1PAR1", b"\xff" * 99):
         file.write_bytes(content)
         with pytest.raises(ValueError):
-            Table(file)
+            ParquetTable(file)
     with pytest.raises(OSError):
-        Table(tmp_path / "none")
+        ParquetTable(tmp_path / "none")

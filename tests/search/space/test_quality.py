@@ -10,7 +10,7 @@ from joint_space import SMALL
 from quality_table import write_table
 
 from codesign.hw.errors import CodesignError
-from codesign.models.quality.perplexities import Measured, Perplexities, write
+from codesign.models.quality.perplexities import Measured, Perplexities, write_perplexities
 from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.weights import parameter_shapes
 from codesign.search.space.networks import networks
@@ -90,7 +90,7 @@ def space(**choices: tuple[int, ...]) -> SearchSpace:
 def table(tmp_path: Path) -> Path:
     rows = tuple(Measured(1, 48, (4,), (64 * n,), 3.0 + n) for n in range(1, 9))
     metadata = {"text": {"name": "the built-in grammar"}, "space": {"vocab_size": 99}}
-    write(Perplexities(rows, metadata), tmp_path / "table.parquet")
+    write_perplexities(Perplexities(rows, metadata), tmp_path / "table.parquet")
     return tmp_path / "table.parquet"
 
 
@@ -120,7 +120,7 @@ def test_a_space_beyond_the_table_is_refused(
 
 def test_a_width_between_measured_ones_is_said(tmp_path: Path) -> None:
     rows = tuple(Measured(1, 24 * n, (4,), (64,), 19.0 - n) for n in (1, 3, 4, 5, 6, 7, 8, 9))
-    write(Perplexities(rows), tmp_path / "table.csv")
+    write_perplexities(Perplexities(rows), tmp_path / "table.csv")
     quality = load_quality(tmp_path / "table.csv", space(d_model=(24, 48, 72), d_ff=(64,)))
     assert "no subnet of d_model 48 was measured" in quality.source
 

@@ -11,7 +11,7 @@ from joint_space import SMALL
 
 from codesign.models.supernet import space as models_space
 from codesign.search.joint.nsga2 import every_candidate
-from codesign.search.space.networks import Shape, SpaceError, networks
+from codesign.search.space.networks import NetworkShape, SpaceError, networks
 from codesign.search.space.space import SearchSpace, small_space
 from codesign.search.space.space_file import read_space, space_of
 from codesign.search.training.train_request import trained_space
@@ -133,7 +133,8 @@ def test_genes_of_what_they_decode_to() -> None:
         np.testing.assert_array_equal(found, row)
     with pytest.raises(SpaceError, match="no d_model of 7"):
         SMALL.genes(
-            dataclasses.asdict(machine), Shape.of(layers=2, d_model=7, heads=(4, 4), d_ff=(64, 64))
+            dataclasses.asdict(machine),
+            NetworkShape.of(layers=2, d_model=7, heads=(4, 4), d_ff=(64, 64)),
         )
 
 

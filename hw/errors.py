@@ -23,7 +23,7 @@ shows with --debug.
     ├── TextError             a tokenizer or text that cannot be used (search/inputs/tokens.py)
     ├── OutputError           a place that cannot be written (defined in search/runs/output.py)
     ├── FailedMachines        machines of a sweep lost to a bug: leave them out (search/pricing/sweep.py)
-    ├── SpaceError            a search space that is empty or contradictory (search/space/space.py)
+    ├── SpaceError            a search space that is empty or contradictory (search/space/networks.py)
     ├── QualityError          a table of measured subnets that cannot be used (search/space/quality.py)
     ├── SchedulerError        workers that cannot be had (search/joint/pricing_pool.py)
     ├── Mismatch              bulk and full evaluation differ, a bug (search/joint/results.py)
@@ -32,6 +32,7 @@ shows with --debug.
 """
 
 from collections.abc import Sequence
+from typing import Self
 
 
 class CodesignError(Exception):
@@ -40,11 +41,22 @@ class CodesignError(Exception):
     exit_code = 2  # of the command line
 
 
+class Violation(str):
+    """What is wrong with a machine, in words, and the `field` whose value it says cannot be, or ""."""
+
+    field: str
+
+    def __new__(cls, text: str, field: str = "") -> Self:
+        found = super().__new__(cls, text)
+        found.field = field
+        return found
+
+
 class ConfigError(CodesignError):
     """A hardware configuration with one or more violations, reported together."""
 
     def __init__(self, violations: Sequence[str]) -> None:
-        self.violations = tuple(violations)
+        self.violations = tuple(v if isinstance(v, Violation) else Violation(v) for v in violations)
         super().__init__("invalid machine: " + "; ".join(violations))
 
 

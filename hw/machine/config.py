@@ -12,7 +12,7 @@ from typing import Any
 
 import tomli_w
 
-from codesign.hw.errors import ConfigError
+from codesign.hw.errors import ConfigError, Violation
 from codesign.hw.machine.limits import (
     ADDRESS_BITS,
     BANKS,
@@ -100,66 +100,82 @@ class HardwareConfig:
             expected = type(field.default)
             if type(value) is not expected:
                 kind = "a whole number" if expected is int else f"a {expected.__name__}"
-                yield f"{field.name} is {said(value)} but must be {kind}"
+                yield Violation(f"{field.name} is {said(value)} but must be {kind}", field.name)
             elif isinstance(value, int) and abs(value) > LARGEST:
-                yield f"{field.name} is {said(value)} but must be at most {LARGEST}"
+                text = f"{field.name} is {said(value)} but must be at most {LARGEST}"
+                yield Violation(text, field.name)
             elif isinstance(value, str) and not (
                 value.isprintable() and len(value) <= LONGEST_NAME
             ):
-                yield f"{field.name} must be {LONGEST_NAME} printable characters at most"
+                text = f"{field.name} must be {LONGEST_NAME} printable characters at most"
+                yield Violation(text, field.name)
         numbers = {f.name: getattr(self, f.name) for f in fields(self) if type(f.default) is int}
         if any(type(value) is not int or abs(value) > LARGEST for value in numbers.values()):
             return
         if not (_power_of_two(self.dim) and self.dim in DIM):
-            yield f"dim is {self.dim} but must be a power of two {DIM}"
+            yield Violation(f"dim is {self.dim} but must be a power of two {DIM}", "dim")
             return
         for memory in MEMORIES:
             if memory is not PARAMETERS:  # whose addresses are shorter
                 yield from self._memory_violations(memory)
         widest = min(BUS_BYTES.most, self.dim * self.dim)
         if not (_power_of_two(self.bus_bytes) and self.bus_bytes <= widest):
-            yield f"bus_bytes is {self.bus_bytes} but must be a power of two from 1 to {widest}"
+            yield Violation(
+                f"bus_bytes is {self.bus_bytes} but must be a power of two from 1 to {widest}",
+                "bus_bytes",
+            )
         most = self.dim << PARAMETER_ADDRESS_BITS
         if self.parameter_channels % self.dim or not 1 <= self.parameter_channels <= most:
-            yield (
+            yield Violation(
                 f"parameter_channels is {self.parameter_channels} but must be a multiple of dim "
-                f"({self.dim}) up to {most}"
+                f"({self.dim}) up to {most}",
+                "parameter_channels",
             )
         for unit in ("load", "execute", "drain"):
             depth = numbers[f"{unit}_queue_depth"]
             if depth not in QUEUE_DEPTH:
-                yield f"{unit}_queue_depth is {depth} but must be {QUEUE_DEPTH}"
+                name = f"{unit}_queue_depth"
+                yield Violation(f"{name} is {depth} but must be {QUEUE_DEPTH}", name)
         if self.dram_latency_cycles not in LATENCY_CYCLES:
             cycles = self.dram_latency_cycles
-            yield f"dram_latency_cycles is {cycles} but must be {LATENCY_CYCLES}"
+            text = f"dram_latency_cycles is {cycles} but must be {LATENCY_CYCLES}"
+            yield Violation(text, "dram_latency_cycles")
         if self.clock_hz <= 0:
-            yield f"clock_hz is {self.clock_hz} but must be positive"
+            yield Violation(f"clock_hz is {self.clock_hz} but must be positive", "clock_hz")
         if self.technology_nm not in TECHNOLOGY_NODES_NM:
-            yield f"technology_nm is {self.technology_nm} but must be one of 22, 32, 45"
+            text = f"technology_nm is {self.technology_nm} but must be one of 22, 32, 45"
+            yield Violation(text, "technology_nm")
 
     def _memory_violations(self, memory: Memory) -> Iterator[str]:
         size, banks = memory.size_bytes(self), memory.bank_count(self)
         if size == 0 and not memory.addressed:
             return
         if memory.banks is not None and not (_power_of_two(banks) and banks in BANKS):
-            yield f"{memory.banks} is {banks} but must be a power of two {BANKS}"
+            yield Violation(
+                f"{memory.banks} is {banks} but must be a power of two {BANKS}", memory.banks
+            )
             return
         row_bytes = memory.word_bytes * self.dim
         granule = banks * row_bytes
         if size <= 0 or size % granule:
             rows = f"{row_bytes}-byte rows"
-            yield (
+            yield Violation(
                 f"{memory.size} is {size} but must be a positive multiple of "
-                f"{granule} ({rows if memory.banks is None else f'{banks} banks of {rows}'})"
+                f"{granule} ({rows if memory.banks is None else f'{banks} banks of {rows}'})",
+                memory.size,
             )
         elif not memory.addressed:
             return
         elif size // granule < self.dim:
-            yield f"{memory.size} is {size} but a bank must hold {self.dim} rows: at least {granule * self.dim}"
+            yield Violation(
+                f"{memory.size} is {size} but a bank must hold {self.dim} rows: at least {granule * self.dim}",
+                memory.size,
+            )
         elif size // row_bytes > 1 << ADDRESS_BITS:
-            yield (
+            yield Violation(
                 f"{memory.size} is {size} but must be at most {row_bytes << ADDRESS_BITS} "
-                f"(addresses reach {1 << ADDRESS_BITS} rows)"
+                f"(addresses reach {1 << ADDRESS_BITS} rows)",
+                memory.size,
             )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tomli_w
 
-from codesign.hw.errors import ConfigError
+from codesign.hw.errors import ConfigError, Violation
 from codesign.hw.machine.config import LARGEST as LARGEST_OF_MACHINE
 from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.machine.memories import MEMORIES, SHOWN
@@ -276,25 +276,26 @@ class SearchSpace:
         for axis, (name, values) in enumerate(self.axes):
             for place, value in enumerate(values):
                 reason = self._why_none(np.take(grid, place, axis).ravel().tolist(), name)
-                if reason.startswith(f"{name} is "):
+                if reason is None:
+                    continue
+                if reason.field == name:
                     found[reason] = reason
-                elif reason:
+                else:
                     found.setdefault(reason, f"no machine can have {name} {value}: {reason}")
-                if reason:
-                    break
+                break
         yield from found.values()
 
-    def _why_none(self, numbers: Sequence[int], name: str) -> str:
-        """Why none of these machines can be built; empty where one can."""
-        reasons: tuple[str, ...] = ()
+    def _why_none(self, numbers: Sequence[int], name: str) -> Violation | None:
+        """Why none of these machines can be built, by the field `name` if so; None where one can."""
+        reasons: tuple[Violation, ...] = ()
         for number in numbers:
             try:
                 self.machine(number)
             except ConfigError as error:
                 reasons = reasons or error.violations
             else:
-                return ""
-        return next((text for text in reasons if text.startswith(f"{name} is ")), reasons[0])
+                return None
+        return next((one for one in reasons if one.field == name), reasons[0])
 
     def _wrong_constraints(self) -> Iterator[str]:
         for name in ("area_mm2", "power_w"):

@@ -203,7 +203,6 @@ async def follows_the_recurrence(dut: Any) -> None:
         await Timer(SETTLE_PS, "ps")
         if dut.preload_start_o.value == 1 or dut.sync_start_o.value == 1:
             tokens = [t - n for n, t in zip(needs, tokens, strict=True)]
-
         where = f"cycle {cycle}, instruction {FIRST_TAG + head} at the head"
         check_starts(dut, starts, cycle, where)
         assert dut.head_pop_o.value == (cycle in pops), f"pop: {where}"

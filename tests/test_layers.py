@@ -80,7 +80,6 @@ TESTED_IN = {
     "hw.platform.parquet_file": "search/runs/test_records.py",
     "hw.platform.quiet": "search/commands/test_run.py",
     "hw.platform.toml_file": "hw/machine/test_config.py",
-    "hw.platform.yaml_file": "hw/costs/test_user_tables.py",
     "hw.simulation.agreement": "hw/simulation/test_machine.py",
     "compiler.graph": "compiler/plan/test_fusion.py",
     "compiler.onnx.external": "compiler/onnx/test_boundary.py",

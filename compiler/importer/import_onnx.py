@@ -73,6 +73,11 @@ def import_onnx(
             mismatch = any(node.mismatch for node in unsupported)
             raise UnsupportedError(_message(title, unsupported), mismatch=mismatch)
         graph = emitter.finish(title)
+    empty = [f"{symbol}=0" for symbol, extent in (dims or {}).items() if extent == 0]
+    if not graph.dag and empty:
+        raise NothingToCompute(
+            f"{title} has nothing to compute with {', '.join(empty)}: give it at least 1 (--bind)"
+        )
     if not graph.dag:
         raise NothingToCompute(
             f"{title} has nothing to compute: its outputs are constants, indices or inputs moved about"

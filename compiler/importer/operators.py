@@ -58,7 +58,7 @@ HOST_OPERATORS = frozenset({
     "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization",
     "HardSigmoid", "HardSwish", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu",
     "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "Max", 
-    "Mean", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "And", "Or", "PRelu", "Pow",
+    "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "And", "Or", "PRelu", "Pow",
     "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
     "ReduceProd", "ReduceSum", "ReduceSumSquare", "RotaryEmbedding", "Round",
     "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign",

@@ -6,7 +6,7 @@ copied: a large initialiser keeps its name, type and dimensions and loses its da
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from codesign.compiler.onnx.boundary import Unreadable, file_reason, reading, re
 from codesign.compiler.onnx.external import load_tensor
 from codesign.compiler.onnx.limits import require_limits
 from codesign.compiler.onnx.names import make_printable
+from codesign.compiler.onnx.shapes import LARGEST_TENSOR
 from codesign.hw.errors import ModelError
 
 INTEGER_TYPES = frozenset(
@@ -221,6 +222,8 @@ def input_shapes(model: onnx.ModelProto, dimensions: Dimensions) -> dict[str, tu
         raise ModelError("the model has two constants of one name: export it again")
     inputs = [value for value in model.graph.input if value.name not in initialised]
     shapes = {value.name: tuple(_extents(value, dimensions)) for value in inputs}
+    for value in inputs:
+        _require_size(value, shapes[value.name])
     unknown = sorted(set(dimensions.named) - dimensions.used)
     if unknown:
         symbols = sorted(
@@ -263,6 +266,17 @@ def _extents(value: onnx.ValueInfoProto, dimensions: Dimensions) -> Iterator[int
         if extent < 0:
             raise ModelError(f"dimension {dim.dim_param!r} of input {value.name!r} is {extent}")
         yield extent
+
+
+def _require_size(value: onnx.ValueInfoProto, shape: Sequence[int]) -> None:
+    """Raise ModelError for an input that is too large by the extents that its open axes were given."""
+    axes = zip(value.type.tensor_type.shape.dim, shape, strict=True)
+    given = [dim.dim_param or "?" for dim, _ in axes if not dim.HasField("dim_value")]
+    if given and math.prod(shape) > LARGEST_TENSOR:
+        raise ModelError(
+            f"input {value.name!r} would be {'x'.join(map(str, shape))}, beyond 2^40 elements: give its "
+            f"open axes ({', '.join(given)}) less with --seq, --batch or --bind"
+        )
 
 
 def _positional_role(elem_type: int, rank: int, axis: int) -> str | None:

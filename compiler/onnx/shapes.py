@@ -27,7 +27,8 @@ _BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _MOVES_CODES = frozenset({"Clip", "Concat", "Pad"})
 BROADCASTING = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Where", "Sum", "Max", "Min", "Mean"})
 _LIKE_FIRST = frozenset({"Erf", "LayerNormalization", "Relu", "Sigmoid", "Softmax", "Sqrt", "Tanh"})
-_LIKE_FIRST |= {"GroupNormalization"}  # of which ONNX has no inference
+_NOT_INFERRED = frozenset({"GroupNormalization", "MeanVarianceNormalization"})  # by ONNX
+_LIKE_FIRST |= _NOT_INFERRED
 _FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}  # com.microsoft: an activation is behind them
 COMPARING = frozenset({"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or"})
 
@@ -55,9 +56,14 @@ class Tensor:
     summands: tuple[str, ...] = ()  # the constants that this constant is the sum or a view of
 
     def __post_init__(self) -> None:
-        if min(self.shape, default=0) < 0 or math.prod(self.shape) > LARGEST_TENSOR:
-            extents = "x".join(map(str, self.shape[:8]))
-            raise UnknownShape(f"extents {extents} are beyond 2^40 elements or below 0")
+        extents = "x".join(map(str, self.shape[:8]))
+        if min(self.shape, default=0) < 0:
+            raise UnknownShape(f"extents {extents} are below 0")
+        if math.prod(self.shape) > LARGEST_TENSOR:
+            raise UnknownShape(
+                f"extents {extents} are beyond 2^40 elements: where --seq, --batch or --bind make them "
+                "so, give less"
+            )
 
     @property
     def elements(self) -> int:
@@ -220,7 +226,7 @@ def _concrete(inferred: Mapping[str, onnx.TypeProto], name: str) -> tuple[int, S
     if not name:
         return FLOAT, ()
     if name not in inferred or not inferred[name].tensor_type.HasField("shape"):
-        raise UnknownShape("its output shape depends on data")
+        raise UnknownShape("ONNX does not say what shape its output has")
     tensor = inferred[name].tensor_type
     if not all(dim.HasField("dim_value") for dim in tensor.shape.dim):
         raise UnknownShape("its output shape depends on data")

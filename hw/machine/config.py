@@ -230,6 +230,9 @@ def from_dict(values: dict[str, Any]) -> HardwareConfig:
     known = {field.name for field in fields(HardwareConfig)}
     violations = [f"unknown field {name!r}" for name in values if name not in known]
     overrides = {name: value for name, value in values.items() if name in known}
+    name = overrides.get("name")
+    if isinstance(name, str) and not name.strip():
+        violations.append("name is blank: give one, or leave it out")
     for name, value in overrides.items():
         if name.endswith("_bytes") and isinstance(value, str):
             try:

@@ -108,6 +108,19 @@ def binding(text: str) -> tuple[str, int]:
     return name, int(extent)
 
 
+def bindings(
+    ctx: click.Context, param: click.Parameter, given: tuple[tuple[str, int], ...]
+) -> tuple[tuple[str, int], ...]:
+    """Each dimension once. Raises BadParameter for one of two extents."""
+    extents: dict[str, int] = {}
+    for name, extent in given:
+        if extents.setdefault(name, extent) != extent:
+            raise click.BadParameter(
+                f"{name!r} is given {extents[name]} and {extent}: give it once", ctx, param
+            )
+    return tuple(extents.items())
+
+
 # option, field of HardwareConfig, how its values read, help
 AXES: tuple[tuple[str, str, Callable[[str], tuple[int, ...]], str, str], ...] = (
     ("--scratchpad", "scratchpad_bytes", sizes, "SIZES", "Scratchpad sizes, for example 64K."),
@@ -146,6 +159,7 @@ model_options = grouped(
         type=reader(binding),
         metavar="NAME=VALUE",
         multiple=True,
+        callback=bindings,
         help="Another symbolic dimension.",
     ),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import to_toml
 from codesign.models.zoo.families import FAMILIES
-from codesign.search.commands.request import Prepared, Request, prepare
+from codesign.search.commands.request import Prepared, Request, prepare, say_patches
 from codesign.search.pricing import machine_tables
 from codesign.search.runs import output
 from codesign.search.runs.output import RunDirectory
@@ -56,6 +56,7 @@ def run_compile(request: Request, quantization: "Quantization", weights: bool | 
         "dram_bytes": program.dram_bytes,
         "cycles": priced.cycles,
     }
+    say_patches(plan.graph)
     if request.as_json:
         output.print_json({**run, **summary})
         return

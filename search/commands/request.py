@@ -99,7 +99,6 @@ def prepare(request: Request) -> Prepared:
     areas = sources.load_area_tables(request.area_table)
     model = sources.load_model(request.model, request.seq, request.batch, request.dimensions)
     _warn(points)
-    _say_patches(model.graph)
     return Prepared(request, base, points, energy, areas, model)
 
 
@@ -132,6 +131,7 @@ def say_costs(prepared: Prepared) -> None:
 
     configs = [point.config for point in prepared.points if point.config is not None]
     notes = cost_notes(configs, prepared.tables, prepared.area_tables)
+    say_patches(prepared.model.graph)
     shown = notes[:MOST_WARNINGS]
     if len(notes) > len(shown):
         shown.append(f"and {len(notes) - len(shown)} more of what is priced so")
@@ -139,7 +139,7 @@ def say_costs(prepared: Prepared) -> None:
         say(f"warning: {note}")
 
 
-def _say_patches(graph: Graph) -> None:
+def say_patches(graph: Graph) -> None:
     """Say on standard error what the copies cost that convolutions need, which no kernel makes."""
     copied = [op for op in graph.operators() if isinstance(op, Matmul) and op.patches]
     if not copied:

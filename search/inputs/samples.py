@@ -49,7 +49,13 @@ class Input:
             raise SampleError(f"{name} holds {value.dtype}, not numbers")
         if not np.isfinite(value).all():
             raise SampleError(f"{name} has a value that is not finite")
-        own = value.astype(self.dtype)
+        with np.errstate(over="ignore"):  # said in the next lines
+            own = value.astype(self.dtype)
+        if self.dtype.kind == "f" and not np.isfinite(own).all():
+            largest = float(np.abs(value.astype(np.float64)).max())
+            raise SampleError(
+                f"{name} holds {largest:.3g}, beyond the range of the model's {self.dtype}: scale it"
+            )
         if self.dtype.kind != "f" and (own != value).any():
             raise SampleError(f"{name} holds {value.dtype} that {self.dtype} does not: round it")
         if self.rows is not None and value.size:

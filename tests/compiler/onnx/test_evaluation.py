@@ -136,7 +136,7 @@ def test_constants_of_a_shape(number: Any, shape: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "attributes"),
-    [(kind, {}) for kind in sorted(shapes._LIKE_FIRST - {"GroupNormalization"})]
+    [(kind, {}) for kind in sorted(shapes._LIKE_FIRST - shapes._NOT_INFERRED)]
     + [("Transpose", {}), ("Transpose", {"perm": [1, 2, 0]})],
 )
 def test_direct_shapes_are_what_onnx_infers(kind: str, attributes: dict[str, Any]) -> None:
@@ -207,4 +207,14 @@ def test_the_shape_of_a_group_normalization_is_what_it_computes() -> None:
     names = [b.input(name, array.shape) for name, array in zip("xsb", arrays, strict=True)]
     model = b.model(b.node("GroupNormalization", *names, num_groups=2))
     (computed,) = run(model, **dict(zip(names, arrays, strict=True)))
+    assert output_types(node, proto, given, OPSET) == [(TensorProto.FLOAT, computed.shape)]
+
+
+def test_the_shape_of_a_mean_variance_normalization_is_its_inputs() -> None:
+    node, proto = _node("MeanVarianceNormalization", 1, axes=[1])
+    x = np.ones((2, 4, 5), np.float32)
+    b = ModelBuilder()
+    model = b.model(b.node("MeanVarianceNormalization", b.input("x", x.shape), axes=[1]))
+    (computed,) = run(model, x=x)
+    given = {node.inputs[0]: Tensor(TensorProto.FLOAT, x.shape, Origin.ACTIVATION)}
     assert output_types(node, proto, given, OPSET) == [(TensorProto.FLOAT, computed.shape)]

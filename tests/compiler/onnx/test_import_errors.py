@@ -155,3 +155,24 @@ def test_a_model_without_activations() -> None:
     with pytest.raises(ModelError) as error:
         import_onnx(b.model(y))
     assert "nothing to compute" in message(error)
+
+
+@pytest.mark.parametrize(
+    "options", [{"dims": {"rows": 10**14}}, {"dims": {"rows": 1 << 38}}], ids=["", "one too many"]
+)
+def test_an_extent_that_was_asked_for_is_at_fault_where_it_is_too_large(
+    options: dict[str, dict[str, int]],
+) -> None:
+    with pytest.raises(ModelError, match="open axes.*rows.*--bind") as error:
+        import_onnx(linear(("rows", 8)), **options)  # type: ignore[arg-type]
+    assert "damaged" not in message(error)
+
+
+def test_a_tensor_that_grows_beyond_bounds_says_which_options_may_do_it() -> None:
+    """2^30 rows are few enough for the input, and their products with one another too many."""
+    b = ModelBuilder()
+    x = b.input("x", ("rows", 8))
+    model = b.model(b.node("MatMul", x, b.node("Transpose", x)))
+    with pytest.raises(ModelError, match=r"beyond 2\^40 elements.*--bind") as error:
+        import_onnx(model, dims={"rows": 1 << 30})
+    assert "MatMul" in message(error)

@@ -1,5 +1,6 @@
 """HardwareConfig refuses machines that cannot be built, all faults at once, and survives TOML."""
 
+import json
 import tomllib
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -148,4 +149,12 @@ def test_files_that_are_missing_or_not_toml(tmp_path: Path) -> None:
         from_toml(path)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not TOML"):
+        from_toml(path)
+
+
+@pytest.mark.parametrize("name", ["", " ", "\t"])
+def test_a_blank_name_is_none(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "m.toml"
+    path.write_text(f"name = {json.dumps(name)}\n")
+    with pytest.raises(ConfigError, match="name is blank"):
         from_toml(path)

@@ -249,6 +249,7 @@ BAD_INPUT = {
     "sweep vit-tiny --seq 12": "takes its sequence length from the image",
     "sweep --seq 0": "--seq",
     "sweep --bind seq": "NAME=VALUE",
+    "sweep symbolic.onnx --bind channels=3 --bind channels=4": "given 3 and 4: give it once",
     "sweep --hw iber": "did you mean ibert",
     "sweep --hw contradiction.toml": "scratchpad_banks is 3 but must be a power of two",
     "sweep --hw missing.toml": "cannot read missing.toml",

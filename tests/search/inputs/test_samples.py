@@ -1,6 +1,7 @@
 """Random inputs of a model: what its nodes do with an input says what it may hold, not its name alone."""
 
 import numpy as np
+import pytest
 from onnx import TensorProto
 from onnx_builder import ModelBuilder
 
@@ -26,3 +27,22 @@ def test_inputs_whose_names_were_exchanged() -> None:
     drawn = samples.at_random(inputs, seed=0)
     np.testing.assert_array_equal(drawn["input_ids"], np.zeros((1, SEQ)))
     assert len(np.unique(drawn["attention_mask"])) > SEQ // 3
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [
+        (np.float32, np.float64(1e300)),
+        (np.float32, np.float64(-4e38)),
+        (np.float16, np.float32(1e5)),
+        (np.float16, np.int64(-(1 << 40))),
+    ],
+)
+def test_a_number_beyond_the_models_floats_is_the_inputs_fault(
+    dtype: type[np.generic], value: np.generic
+) -> None:
+    wanted = samples.Input("x", (2,), np.dtype(dtype), None)
+    with pytest.raises(
+        samples.SampleError, match=r"in\.npz: 'x' holds .*beyond the range of .*float"
+    ):
+        wanted.checked(np.array([0, value]), "in.npz")

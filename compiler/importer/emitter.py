@@ -12,12 +12,19 @@ import numpy as np
 
 from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.importer.views import Pending, View
-from codesign.compiler.onnx.masks import MaskContent, computed_content, constant_content
+from codesign.compiler.onnx.masks import (
+    MaskContent,
+    computed_content,
+    constant_content,
+    hides,
+)
 from codesign.compiler.onnx.names import unique
 from codesign.compiler.onnx.nodes import OnnxGraph
 from codesign.compiler.onnx.shapes import Node, Origin, Shape, Tensor, UnknownShape
 
 _PARTS = frozenset({"Gather", "Slice", "Split"})
+_SUMS = frozenset({"add", "sub"})
+_AFFINE = _SUMS | {"mul", "div"}  # of a column, where the other operand is a number a column
 
 
 _EXTENTS = ("batch", "m", "k", "n", "rows", "cols")  # of operators
@@ -99,11 +106,14 @@ class Emitter:
                 self._contents[name] = MaskContent(bias_elements=elements)
         return self._contents[name]
 
-    def pending(self, function: str, name: str) -> Pending:
+    def pending(self, function: str, name: str, of: str = "") -> Pending:
+        """What combining a constant or a computed tensor with the activation `of` leaves to do."""
         value, content = self.value(name), self.content(name)
         masking = value is None or bool(np.any(value))
         bias = content.bias_elements if function in ("add", "where") else 0
-        return Pending(function, name, masking, content.causal, bias)
+        constant = bool(of) and self.origin(name) == Origin.CONSTANT and not hides(value)
+        columns = self.tensor(name).elements if constant and self.along_columns(name, of) else 0
+        return Pending(function, name, masking, content.causal, bias, columns)
 
     # -- operators -------------------------------------------------------------------------------
 
@@ -215,6 +225,19 @@ class Emitter:
             self.operators[output] = replace(op, count=self.tensor(name).elements)
         return output
 
+    def factor_rows(self, name: str, axis: int) -> tuple[str, bool]:
+        """Return the tensor to read for `name` as the rows of a product with weights that sums along
+        `axis`, and whether the weights' bias takes part of what is pending on it.
+
+        Numbers that a column is multiplied by or added to are as well part of the weights behind.
+        """
+        view = self.views[name]
+        functions = {left.function for left in view.pending}
+        fits = all(left.columns in (1, self.shape(name)[axis]) for left in view.pending)
+        if not (fits and functions <= _AFFINE and view.column == axis):
+            return self.aligned(name, axis), False
+        return view.source, not functions.isdisjoint(_SUMS)
+
     def mask(self, names: Sequence[str]) -> str:
         """Return the tensor of the mask computed from index tensors, by the host when it must."""
         if len(names) == 1 and names[0] in self.graph.inputs:
@@ -240,12 +263,24 @@ class Emitter:
 
     # -- folding ---------------------------------------------------------------------------------
 
-    def writer(self, name: str) -> Matmul | None:
-        """The Matmul with weights whose result may still be changed through view `name`."""
+    def writer(self, name: str, bias: bool = False) -> Matmul | LayerNorm | None:
+        """The operator with constants along its columns whose result may still be changed through
+        view `name`: a Matmul with weights, or a norm (an RMSNorm adds nothing, so takes no `bias`).
+        """
         view = self.views[name]
         op = self.operators.get(view.source)
-        foldable = isinstance(op, Matmul) and op.constant_b and view.exclusive and not view.pending
-        return op if foldable and isinstance(op, Matmul) else None
+        if not view.exclusive or view.pending:
+            return None
+        match op:
+            case Matmul(constant_b=True):
+                return op
+            case LayerNorm() if view.whole and op.cols == self._columns(name):
+                return None if bias and op.rms else op
+        return None
+
+    def _columns(self, name: str) -> int:
+        shape = self.shape(name)
+        return shape[self.views[name].column] if shape else 1
 
     def along_columns(self, constant: str, name: str) -> bool:
         """True when a constant varies along the columns of `name` only (or not at all)."""
@@ -254,18 +289,20 @@ class Emitter:
         return lead >= 0 and (axes == [self.views[name].column] or not axes)
 
     def fold_into_weights(self, node: Node, name: str, output: str, bias: bool) -> bool:
-        """Fold a constant scale or bias along the columns into the Matmul before it, if there is
-        one; the Matmul then writes `output` when the view is the whole of it."""
-        op = self.writer(name)
+        """Fold a constant scale or bias along the columns into the Matmul or norm before it, if
+        there is one; that then writes `output` when the view is the whole of it."""
+        op = self.writer(name, bias)
         if op is None:
             return False
         view = self.views[name]
+        if isinstance(op, Matmul):
+            op = replace(op, bias=op.bias or bias)
         if view.whole:
             del self.operators[op.output]
-            self.operators[output] = replace(op, output=output, bias=op.bias or bias)
+            self.operators[output] = replace(op, output=output)
             self.views[name] = replace(view, source=output)
         else:
-            self.operators[op.output] = replace(op, bias=op.bias or bias)
+            self.operators[op.output] = op
         self.alias(output, name, self.views[name].column)
         return True
 
@@ -274,6 +311,8 @@ class Emitter:
     def softmax(self, name: str, scores: str, output: str, axis: int, cols: int) -> None:
         """Softmax of ONNX tensor `scores` over `cols` elements that end along `axis`, masked by
         what is pending on it."""
+        if not all(map(self._masks, self.views[scores].pending)):
+            self.source(scores)
         view = self.views[scores]
         self.views[scores] = replace(view, pending=())
         whole = cols == self.shape(scores)[axis]
@@ -281,6 +320,12 @@ class Emitter:
         op = Softmax(name, (source,), output, rows=self.tensor(scores).elements // cols, cols=cols)
         self.views[scores] = replace(self.views[scores], pending=view.pending)
         self.emit(self.masked(op, view.pending), output, axis)
+
+    def _masks(self, left: Pending) -> bool:
+        """True when what is pending on scores may mask them, False for a factor or a difference."""
+        value = self.value(left.tensor)
+        zero_or_one = value is None or bool(np.isin(value, (0, 1)).all())
+        return left.function in ("add", "where") or (left.function == "mul" and zero_or_one)
 
     def masked(self, softmax: Softmax, pending: Sequence[Pending]) -> Softmax:
         """Return `softmax` with what is pending on its scores as its mask."""

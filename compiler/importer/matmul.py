@@ -48,22 +48,38 @@ def linear(
     k = shape_b[0] if rank_b == 1 else shape_b[-1 if trans_b else -2]
     groups = math.prod(shape_b[:-2])
     rank_a = len(emitter.shape(a))
-    rows = emitter.aligned(a, rank_a - 2 if trans_a else rank_a - 1)
+    rows = _rows(emitter, a, rank_a - 2 if trans_a else rank_a - 1, groups)
     emitter.emit(_by_weights(emitter, node, rows, b, output, groups, k, n), output)
 
 
+def _rows(emitter: Emitter, name: str, axis: int, groups: int) -> tuple[str, bool]:
+    """The rows of an activation along `axis`, and whether they bring a bias (see `factor_rows`)."""
+    if groups > 1:
+        return emitter.aligned(name, axis), False
+    return emitter.factor_rows(name, axis)
+
+
 def _by_weights(
-    emitter: Emitter, node: Node, rows: str, weights: str, output: str, groups: int, k: int, n: int
+    emitter: Emitter,
+    node: Node,
+    rows: tuple[str, bool],
+    weights: str,
+    output: str,
+    groups: int,
+    k: int,
+    n: int,
 ) -> Matmul:
     """All rows of an activation times weights [k, n], or one matrix of them a group."""
+    source, bias = rows
     return Matmul(
         node.name,
-        (rows,),
+        (source,),
         output,
         batch=groups,
         m=emitter.tensor(output).elements // (n * groups),
         k=k,
         n=n,
+        bias=bias,
         weights_name=emitter.root(weights),
     )
 
@@ -76,7 +92,7 @@ def _weights_times_activation(
     m, k = shape_a[-2:] if len(shape_a) > 1 else (1, shape_a[0])
     m, k = (k, m) if trans_a else (m, k)
     groups = math.prod(shape_a[:-2])
-    rows = emitter.aligned(b, max(rank - 1 if trans_b else rank - 2, 0))
+    rows = _rows(emitter, b, max(rank - 1 if trans_b else rank - 2, 0), groups)
     op = _by_weights(emitter, node, rows, a, output, groups, k, m)
     emitter.emit(op, output, max(len(emitter.shape(output)) - 2, 0))
 
@@ -175,7 +191,7 @@ def leave_pending(emitter: Emitter, function: str, name: str, other: str, output
     column = expanded_column(column, emitter.shape(name), emitter.shape(output))
     emitter.alias(output, name, column)
     view = emitter.views[output]
-    left = (*view.pending, emitter.pending(function, other))
+    left = (*view.pending, emitter.pending(function, other, output))
     emitter.views[output] = replace(view, pending=left)
 
 
@@ -193,15 +209,16 @@ def convolution_matmul(emitter: Emitter, node: Node) -> None:
     output = node.outputs[0]
     pixels = math.prod(shape[2:]) == 1 and emitter.shape(x)[2:] == emitter.shape(output)[2:]
     as_it_lies = pixels and groups == 1
+    source, moved = emitter.factor_rows(x, 1) if as_it_lies else (emitter.source(x), False)
     op = Matmul(
         node.name,
-        (emitter.aligned(x, 1) if as_it_lies else emitter.source(x),),
+        (source,),
         output,
         batch=groups,
         m=emitter.tensor(output).elements // shape[0],
         k=math.prod(shape[1:]),
         n=shape[0] // groups,
-        bias=bool(node.input(2)),
+        bias=bool(node.input(2)) or moved,
         im2col_bytes=emitter.tensor(x).elements,
         patches="" if as_it_lies else _patch_copy(emitter, x, shape, groups),
         weights_name=emitter.root(weights),
@@ -247,9 +264,12 @@ def einsum(emitter: Emitter, node: Node) -> None:
     sizes = {c: extents[c] for c in result}
     batch = math.prod(sizes[c] for c in lead)
     n = math.prod(sizes[c] for c in columns)
-    inputs = [emitter.aligned(a, left.index(inner[-1]))]
-    if not constant:
-        inputs.append(emitter.source(b))
+    axis = left.index(inner[-1])
+    by_weights = constant and len(inner) == 1 and not lead
+    source, moved = (
+        emitter.factor_rows(a, axis) if by_weights else (emitter.aligned(a, axis), False)
+    )
+    inputs = [source] if constant else [source, emitter.source(b)]
     transposed = not constant and _stored_transposed(emitter, b, right.index(inner[-1]))
     op = Matmul(
         node.name,
@@ -261,6 +281,7 @@ def einsum(emitter: Emitter, node: Node) -> None:
         n=n,
         constant_b=constant,
         transposed_b=transposed,
+        bias=moved,
         shared=1 if constant else _shared(emitter, b, batch, 1),
         weights_name=emitter.root(b) if constant else "",
     )
@@ -286,14 +307,15 @@ def matmul_nbits(emitter: Emitter, node: Node) -> None:
     """com.microsoft MatMulNBits: weights of few bits, computed in int8 here."""
     k, n = node.attribute("K"), node.attribute("N")
     a, output = node.inputs[0], node.outputs[0]
+    source, moved = emitter.factor_rows(a, len(emitter.shape(a)) - 1)
     op = Matmul(
         node.name,
-        (emitter.aligned(a, len(emitter.shape(a)) - 1),),
+        (source,),
         output,
         m=emitter.tensor(a).elements // k,
         k=k,
         n=n,
-        bias=bool(node.input(5)),
+        bias=bool(node.input(5)) or moved,
         weights_name=emitter.root(node.inputs[1]),
     )
     emitter.emit(op, output)

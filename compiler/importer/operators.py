@@ -101,6 +101,8 @@ def subtract(emitter: Emitter, node: Node) -> None:
     a, b = node.inputs
     if emitter.is_activation(a) and not emitter.is_activation(b):
         bias(emitter, node, a, b, node.outputs[0])
+    elif emitter.origin(a) == Origin.CONSTANT:
+        _scale_by(emitter, node, "sub", b, a)
     else:
         host(emitter, node)
 
@@ -120,14 +122,20 @@ def scale(emitter: Emitter, node: Node) -> None:
     column = expanded_column(emitter.views[name].column, emitter.shape(name), emitter.shape(output))
     if constant and emitter.tensor(other).elements == 1 and (value is None or np.all(value > 0)):
         emitter.alias(output, name, column)
-    elif (
-        constant
-        and emitter.along_columns(other, name)
-        and emitter.fold_into_weights(node, name, output, bias=False)
-    ):
-        return
     else:
-        leave_pending(emitter, node.op_type.lower(), name, other, output)
+        _scale_by(emitter, node, node.op_type.lower(), name, other)
+
+
+def _scale_by(emitter: Emitter, node: Node, function: str, name: str, other: str) -> None:
+    """A product with `other`, or `other` - name: part of the weights or norm before, else pending."""
+    output = node.outputs[0]
+    if not (
+        emitter.origin(other) == Origin.CONSTANT
+        and emitter.tensor(name).elements == emitter.tensor(output).elements
+        and emitter.along_columns(other, name)
+        and emitter.fold_into_weights(node, name, output, bias=function == "sub")
+    ):
+        leave_pending(emitter, function, name, other, output)
 
 
 def where(emitter: Emitter, node: Node) -> None:

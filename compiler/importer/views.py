@@ -15,7 +15,8 @@ Shape = tuple[int, ...]
 class Pending:
     """A constant or computed tensor that an elementwise node combined with a view.
 
-    It becomes a mask when a softmax reads the view, otherwise work for the host.
+    It becomes a mask when a softmax reads the view, part of the weights when a product with weights
+    does and it is one number a column, otherwise work for the host.
     """
 
     function: str  # ONNX operator type, lower case
@@ -23,6 +24,7 @@ class Pending:
     masking: bool  # False for a constant that masks nothing (all zeros)
     causal: bool
     bias_elements: int = 0
+    columns: int = 0  # elements of a constant that varies along the columns alone, 0 for any other
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,10 @@ from onnx_builder import CONTRIB, ModelBuilder, run
 from onnxruntime.quantization import QuantFormat
 from price_forms import price, quantized
 
+from codesign.compiler.network.inference import compile_network
+from codesign.compiler.network.inference import run as run_network
+from codesign.hw.machine.config import preset
+
 Step = Callable[[ModelBuilder, str], str]
 SEQ, WIDTH, WIDE = 8, 32, 64
 
@@ -114,6 +118,36 @@ def layer_norm_steps(b: ModelBuilder, x: str, power: bool = True) -> str:
     return str(b.node("Add", b.node("Mul", normed, scale), bias))
 
 
+def norm_then(op_type: str, *factors: str, offset: str = "") -> Step:
+    """A norm with gamma 1, then what makes it one with a gamma, and a beta where there is an `offset`.
+
+    `factors`: a Mul or Div each, of which the last one brings gamma in.
+    """
+
+    def step(b: ModelBuilder, x: str) -> str:
+        gamma = b.rng.normal(0, 0.1, size=WIDE)
+        beta = b.rng.normal(0, 0.1, size=WIDE) if offset else None
+        attributes = {} if op_type == "RMSNormalization" else {"axis": -1}
+        y = b.node(op_type, x, b.const(np.ones(WIDE)), **attributes)
+        for factor in factors[:-1]:
+            y = b.node(factor, y, b.const(-2.0))
+            gamma = gamma / -2 if factor == "Mul" else gamma * -2
+        if factors:
+            last = 1 / gamma if factors[-1] == "Div" else gamma
+            y = b.node(factors[-1], y, b.const(last))
+        if offset == "Add":
+            y = b.node("Add", b.const(beta), y)
+        elif offset:
+            y = b.node("Sub", y, b.const(-np.asarray(beta)))
+        return str(y)
+
+    return step
+
+
+def scaled_norm(b: ModelBuilder, x: str) -> str:
+    return str(b.node("LayerNormalization", x, b.weights(WIDE), axis=-1))
+
+
 def rms_norm_steps(b: ModelBuilder, x: str, power: bool = True) -> str:
     scale = b.weights(WIDE)
     square = b.node("Pow", x, b.const(2.0)) if power else b.node("Mul", x, x)
@@ -140,6 +174,14 @@ def residual_norm(contrib: bool, bias: bool = False) -> Step:
         return str(b.node("LayerNormalization", total, scale, shift, axis=-1))
 
     return step
+
+
+def residual_norm_then_affine(b: ModelBuilder, x: str) -> str:
+    rows = b.input("rows", (1, SEQ, WIDE))
+    gamma, beta, _ = b.weights(WIDE), b.weights(WIDE), b.weights(WIDE)
+    one, zero = b.const(np.ones(WIDE)), b.const(np.zeros(WIDE))
+    y = b.node("SkipLayerNormalization", x, rows, one, zero, domain=CONTRIB)
+    return str(b.node("Add", b.node("Mul", gamma, y), beta))
 
 
 # -- shapes ----------------------------------------------------------------------------------------
@@ -212,6 +254,41 @@ def linear(form: str) -> Step:
     return step
 
 
+def before_a_product(*steps: str, form: str = "MatMul") -> Step:
+    """A relu, operators with a vector each, and a product; without steps, what they come to in one.
+
+    The vectors are the same for "Mul", "Div", "Neg" and for "Add", "Sub", "from" (vector - x).
+    """
+
+    def step(b: ModelBuilder, x: str) -> str:
+        factor, offset = b.rng.uniform(0.5, 2, size=WIDE), b.rng.normal(size=WIDE)
+        weights = b.rng.normal(0, 0.1, size=(WIDE, WIDE))
+        x = b.node("Relu", x)
+        if "folded" in form:
+            matrix = b.const(factor[:, None] * weights)
+            y = b.node("MatMul", x, matrix)
+            return str(y if form == "folded" else b.node("Add", y, b.const(offset @ weights)))
+        for op_type in steps:
+            if op_type in ("Mul", "Div"):
+                x = b.node(op_type, x, b.const(1 / factor if op_type == "Div" else factor))
+            elif op_type == "from":
+                x = b.node("Sub", b.const(offset), b.node("Mul", x, b.const(-factor)))
+            else:
+                x = b.node(op_type, x, b.const(-offset if op_type == "Sub" else offset))
+        if form == "Gemm":
+            rows = b.node("Gemm", b.node("Reshape", x, b.ints(SEQ, WIDE)), b.const(weights))
+            return str(b.node("Reshape", rows, b.ints(1, SEQ, WIDE)))
+        if form == "Einsum":
+            return str(b.node("Einsum", x, b.const(weights), equation="bsk,kn->bsn"))
+        if form == "Conv":
+            image = b.node("Transpose", x, perm=[0, 2, 1])
+            image = b.node("Conv", image, b.const(weights.T[..., None]))
+            return str(b.node("Transpose", image, perm=[0, 2, 1]))
+        return str(b.node("MatMul", x, b.const(weights)))
+
+    return step
+
+
 FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
     "GELU": {
         "erf": Spelling(gelu_erf),
@@ -259,10 +336,19 @@ FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
         "steps": Spelling(layer_norm_steps),
         "steps, by products": Spelling(lambda b, x: layer_norm_steps(b, x, power=False)),
         "steps, opset 18": Spelling(layer_norm_steps, 18),
+        "Mul and Add": Spelling(norm_then("LayerNormalization", "Mul", offset="Add")),
+        "Div and Sub": Spelling(norm_then("LayerNormalization", "Div", offset="Sub")),
+        "two factors": Spelling(norm_then("LayerNormalization", "Mul", "Mul", offset="Add")),
+    },
+    "LayerNorm without beta": {
+        "LayerNormalization": Spelling(scaled_norm),
+        "Mul": Spelling(norm_then("LayerNormalization", "Mul")),
+        "Div": Spelling(norm_then("LayerNormalization", "Div", "Div")),
     },
     "LayerNorm of a sum": {
         "Add": Spelling(residual_norm(contrib=False)),
         "SkipLayerNormalization": Spelling(residual_norm(contrib=True)),
+        "Mul and Add": Spelling(residual_norm_then_affine),
     },
     "LayerNorm of a sum with bias": {
         "Add": Spelling(residual_norm(contrib=False, bias=True)),
@@ -275,6 +361,8 @@ FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
         "SimplifiedLayerNormalization": Spelling(
             lambda b, x: str(b.node("SimplifiedLayerNormalization", x, b.weights(WIDE), axis=-1))
         ),
+        "Mul": Spelling(norm_then("RMSNormalization", "Mul"), 23),
+        "Simplified, Mul": Spelling(norm_then("SimplifiedLayerNormalization", "Mul")),
         "steps": Spelling(rms_norm_steps),
         "steps, by products": Spelling(lambda b, x: rms_norm_steps(b, x, power=False)),
     },
@@ -312,7 +400,29 @@ FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
             *("Gemm", "Gemm, transposed", "Conv"),
         )
     },
+    "a factor a column before a product": {
+        "folded": Spelling(before_a_product(form="folded")),
+        "Mul": Spelling(before_a_product("Mul")),
+        "Div": Spelling(before_a_product("Div")),
+        "Mul, Gemm": Spelling(before_a_product("Mul", form="Gemm")),
+        "Mul, Einsum": Spelling(before_a_product("Mul", form="Einsum")),
+        "Mul, Conv": Spelling(before_a_product("Mul", form="Conv")),
+    },
+    "a line a column before a product": {
+        "folded": Spelling(before_a_product(form="folded with bias")),
+        "Mul and Add": Spelling(before_a_product("Mul", "Add")),
+        "Div and Sub": Spelling(before_a_product("Div", "Sub")),
+        "Sub from a vector": Spelling(before_a_product("from")),
+        "Mul and Add, Gemm": Spelling(before_a_product("Mul", "Add", form="Gemm")),
+        "Mul and Add, Einsum": Spelling(before_a_product("Mul", "Add", form="Einsum")),
+        "Mul and Add, Conv": Spelling(before_a_product("Mul", "Add", form="Conv")),
+    },
 }
+# Families of what the machine computes, as an exporter may spread it over several operators.
+RUN = (
+    *("ReLU", "LayerNorm", "LayerNorm without beta", "LayerNorm of a sum", "RMSNorm", "softmax"),
+    *("a factor a column before a product", "a line a column before a product"),
+)
 CASES = [(family, name) for family, spellings in FAMILIES.items() for name in spellings]
 
 
@@ -353,3 +463,22 @@ def test_spellings_compute_the_same(family: str, name: str) -> None:
         for model in (between_layers(first), between_layers(spelling))
     )
     np.testing.assert_allclose(got, expected, atol=1e-5 if spelling.same else 0.02)
+
+
+@pytest.mark.parametrize("family", RUN)
+def test_every_spelling_runs_as_well_as_the_first(family: str) -> None:
+    """In int8, against onnxruntime: by the same kernels, so with the same error, to a few rounded codes."""
+    ratios = {name: _sqnr(between_layers(s)) for name, s in FAMILIES[family].items() if s.same}
+    first, *others = ratios.values()
+    assert first > 20
+    assert min(others) > first - 2, ratios
+
+
+def _sqnr(model: onnx.ModelProto) -> float:
+    """Decibels between what a file computes in float and what the machine makes of it."""
+    feeds = {value.name: drawn(value) for value in model.graph.input}
+    network = compile_network(model, preset("ibert"), [feeds])
+    (expected,) = run(model, **feeds)
+    (got,) = run_network(network, feeds, "integers").values()
+    noise = ((got - expected) ** 2).sum()
+    return float(10 * np.log10((expected**2).sum() / noise))

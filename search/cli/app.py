@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from codesign.hw.errors import CodesignError
-from codesign.hw.platform.installation import PACKAGE
 from codesign.hw.platform.text import printable, reason
 from codesign.search.cli import search_commands, train_commands
 from codesign.search.cli.command_group import CommandGroup, Escaped
@@ -335,6 +334,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _failed(error: Exception) -> int:
     """The exit code of a command that ran out of memory, lacked a package, or ran into a bug."""
+    from codesign.hw.platform.installation import PACKAGE
+
     if isinstance(error, MemoryError):
         line = "this takes more memory than there is: give a smaller model or fewer samples"
         return _say(f"error: {line}", BAD_INPUT)

@@ -5,8 +5,7 @@ from the costs of an inference. A new one is a new row.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 Formula = Callable[[Any, Any, Any], Any]  # of energy in J, latency in s, area in mm2
 
@@ -24,9 +23,11 @@ class Priced(Protocol):
     def area_mm2(self) -> Any: ...
 
 
-@dataclass(frozen=True)
-class Objective:
-    """Something that is minimised. Without a `formula` it is quality, the Transformer's alone."""
+class Objective(NamedTuple):
+    """Something that is minimised. Without a `formula` it is quality, the Transformer's alone.
+
+    No dataclass: the command line lists the names, and `--help` would load `dataclasses` for it.
+    """
 
     name: str
     column: str

@@ -10,7 +10,6 @@ docs/api.md shows everything that this module gives. The layers below are `codes
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
     from codesign.search.pricing.sweep import Row
     from codesign.search.space.space import SearchSpace
 
-__version__ = version("codesign")
+__version__: str
 
 __all__ = [
     "Check",
@@ -85,6 +84,10 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Load what is asked for, so that `import codesign` and the command line stay quick."""
+    if name == "__version__":
+        from importlib.metadata import version  # as long to load as all that is at the top
+
+        return version("codesign")
     if name not in __all__:
         raise AttributeError(f"module 'codesign' has no attribute {name!r}")
     return getattr(import_module(_HOMES.get(name, _FUNCTIONS)), name)

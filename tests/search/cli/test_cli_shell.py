@@ -190,3 +190,12 @@ def test_an_interrupt_outside_a_command_is_no_bug(
     monkeypatch.setattr(app.cli, "main", interrupted)
     assert app.main(["models"]) == 130
     assert capsys.readouterr().err == "codesign: interrupted\n"
+
+
+def test_help_loads_nothing_that_takes_a_while() -> None:
+    text = (
+        "import sys, codesign.search.cli.app; print([name for name in ('numpy', 'onnx', 'rich', "
+        "'dataclasses', 'importlib.metadata', 'urllib.request') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -8,6 +8,7 @@ shows with --debug.
     ├── ProgramError          a Program that breaks the machine's contract
     ├── TableError            an energy or area table that cannot be used
     ├── ModelError            a model configuration or ONNX file that cannot be read
+    │   ├── NoCode            a result of the host that is not a number (compiler/network/inference.py)
     │   ├── NothingToCompute  a model without a tensor to compute (compiler/importer/import_onnx.py)
     │   ├── Unreadable        a place of an ONNX file without a meaning (compiler/onnx/boundary.py)
     │   ├── UnusableExtent    --seq or --batch where the file fixes another (compiler/onnx/load.py)

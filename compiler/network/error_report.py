@@ -5,6 +5,7 @@ Every kernel is measured against the float model on the user's inputs, in plain 
 the outputs of the model lose when that kernel alone is int8. Rows that padding hides do not count.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,13 +26,15 @@ CLIPPED = 1e-3  # shares and ratios from which a cause is named
 OUTLYING = 8.0
 LOST = 0.02
 NEARLY_EXACT_DB = 30.0
+UNBOUNDED = "the host makes outputs of it that are not finite: keep it away from 0"
 
 
 @dataclass(frozen=True)
 class OperatorError:
     """One kernel. Errors are root mean squares relative to the float output's.
 
-    `effect` is that of the model's outputs with this kernel alone in int8, nan where not measured.
+    `effect` is that of the model's outputs with this kernel alone in int8: nan where not measured, inf
+    where outputs are not finite then.
     `causes`: estimated shares of the squared own error: rounding "inputs", "weights", "residual" and
     "output", or "inputs and function".
     """
@@ -112,7 +115,8 @@ class _Totals:
     channels: Floats | None = None
 
     def add(self, name: str, values: Array) -> None:
-        self.sums[name] = self.sums.get(name, 0.0) + float((values.astype(np.float64) ** 2).sum())
+        energy = float((values.astype(np.float64) ** 2).sum())
+        self.sums[name] = self.sums.get(name, 0.0) + (math.inf if math.isnan(energy) else energy)
 
     def ratio(self, name: str, of: str) -> float:
         return self.sums.get(name, 0.0) / max(self.sums.get(of, 0.0), 1e-300)
@@ -182,7 +186,8 @@ def _measure(
         found = alone({**floats, **feeds, **ours})
         for name in network.model.outputs:
             counted = _output_rows(floats[name], shown)
-            total.add("effect", (found[name] - floats[name])[counted])
+            with np.errstate(invalid="ignore"):  # what is not finite has an error without bound
+                total.add("effect", (found[name].astype(np.float64) - floats[name])[counted])
             total.add("outputs", floats[name][counted])
 
 
@@ -266,17 +271,20 @@ def _record(network: Network, index: int, total: _Totals, effects: bool) -> Oper
     outlier = float(used.max() / np.median(used)) if used.size else 1.0
     clipped, lost = total.ratio("clipped", "count"), total.ratio("lost", "probability")
     own = float(np.sqrt(total.ratio("own", "signal")))
+    effect = float(np.sqrt(total.ratio("effect", "outputs"))) if effects else float("nan")
     return OperatorError(
         name=work.name,
         kind=work.kind,
         own=own,
         accumulated=float(np.sqrt(total.ratio("accumulated", "signal"))),
-        effect=float(np.sqrt(total.ratio("effect", "outputs"))) if effects else float("nan"),
+        effect=effect,
         causes=causes,
         clipped=clipped,
         outlier=outlier,
         probability_lost=lost,
-        remedy=_remedy(work, own, causes, clipped, outlier, lost),
+        remedy=UNBOUNDED
+        if math.isinf(effect)
+        else _remedy(work, own, causes, clipped, outlier, lost),
     )
 
 

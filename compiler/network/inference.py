@@ -6,7 +6,8 @@
 The host's share is the float model's own: pieces of its ONNX graph, run by onnxruntime.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -35,6 +36,13 @@ from codesign.compiler.placement.clamps import lost_clamps
 from codesign.compiler.placement.formats import format_notes, unfit
 from codesign.compiler.placement.gelu_error import gelu_notes
 from codesign.compiler.placement.host_notes import host_notes
+from codesign.compiler.placement.host_rounding import (
+    Amplified,
+    Watch,
+    breaking,
+    listed,
+    without_bound,
+)
 from codesign.compiler.placement.settle import (
     Observer,
     Remedies,
@@ -58,6 +66,12 @@ from codesign.hw.machine.arithmetic import Bytes
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.program import Program
 from codesign.hw.views.functional import Machine
+
+WATCHED = 4  # samples on which the host's rounding is looked at
+
+
+class NoCode(ModelError):
+    """A value that int8 has no code for: what the host makes of rounded values is not a number."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +148,7 @@ def compile_network(
         plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes, host
     )
     feeds = settled.observed.feeds
+    notes += tuple(_amplified(network, observer.samples))
     gelus = gelu_notes(plan, constants, clamped, feeds, lambda: run(network, feeds, "integers"))
     return replace(network, notes=(*notes, *gelus))
 
@@ -177,14 +192,33 @@ def _integers(
     return None
 
 
+def _amplified(network: Network, samples: Sequence[Feeds]) -> Iterator[str]:
+    """A line of the host's operators that amplify the rounding of some sample without bound."""
+    model = network.clamped
+    pieces = (_piece(network, step.work) for step in network.plan.steps)
+    last = (network.plan.graph.outputs, model.outputs)
+    if not any(without_bound(model, *piece) for piece in (*filter(None, pieces), last)):
+        return
+    watch = Amplified(model, {})
+    for feeds in samples[:WATCHED]:
+        watch.feeds = feeds
+        with suppress(NoCode):  # the operator is named by then
+            run(network, feeds, "integers", watch)
+    yield from watch.note()
+
+
 def run(
-    network: Network, feeds: Feeds, backend: "str | Backend" = "functional"
+    network: Network,
+    feeds: Feeds,
+    backend: "str | Backend" = "functional",
+    watch: Watch | None = None,
 ) -> dict[str, Array]:
     """Outputs by name of one input. `backend`: "functional", the machine, "integers", the same in
-    plain numpy and faster, or one at hand that has run nothing yet (see `rtl_backend`).
+    plain numpy and faster, or one at hand that has run nothing yet (see `rtl_backend`). `watch` sees
+    what the host computes.
     """
     ready = BACKENDS[backend](network) if isinstance(backend, str) else backend
-    return network.model.declared(_Run(network, feeds, ready).outputs())
+    return network.model.declared(_Run(network, feeds, ready, watch).outputs())
 
 
 class Backend(Protocol):
@@ -262,8 +296,10 @@ BACKENDS: Mapping[str, Callable[[Network], Backend]] = {
 class _Run:
     """One input on its way through the network: the host's steps in float, the rest on a backend."""
 
-    def __init__(self, network: Network, feeds: Feeds, backend: Backend) -> None:
-        self.n, self.feeds, self.backend = network, feeds, backend
+    def __init__(
+        self, network: Network, feeds: Feeds, backend: Backend, watch: Watch | None
+    ) -> None:
+        self.n, self.feeds, self.backend, self.watch = network, feeds, backend, watch
         self.floats: dict[str, Array] = {}
         self.on_chip = {
             read.tensor
@@ -282,25 +318,35 @@ class _Run:
                 self._host(step.work)
             else:
                 self.backend.step(index)
-        graph = self.n.plan.graph
-        part = self.n.clamped.part(graph.outputs, self.n.clamped.outputs)
-        return part(self._known(graph.outputs))
+        given, wanted = self.n.plan.graph.outputs, self.n.clamped.outputs
+        return self._computed(given, wanted, self._known(given))
 
     def _host(self, work: Work) -> None:
         """A host step, unless it is a mask, which `_mask` finds by itself."""
-        (output,) = work.outputs
-        if not self.n.model.has(output) or not _wanted(self.n.plan.graph, output):
+        piece = _piece(self.n, work)
+        if piece is None:
             return
-        # A mask that a host softmax reads is part of what the host computes.
-        given = tuple(
-            name
-            for name in work.inputs
-            if name not in self.n.model.inputs and _wanted(self.n.plan.graph, name)
-        )
-        value = self.n.clamped.part(given, (output,))(self._known(given))[output]
-        self.floats[output] = value
+        given, (output,) = piece
+        known = self._known(given)
+        self.floats[output] = value = self._computed(given, (output,), known)[output]
         if output in self.on_chip:
+            if np.isnan(value).any():
+                made = listed(breaking(self.n.clamped, given, (output,), known))
+                raise NoCode(
+                    f"tensor {output!r} is not a number on this input, which int8 has no code for: "
+                    f"{made or 'the host'} makes it of values that were rounded to int8; keep what it "
+                    "divides by, or takes a logarithm of, away from 0 in the model"
+                )
             self._to_chip(output, value)
+
+    def _computed(
+        self, given: Sequence[str], wanted: Sequence[str], known: Feeds
+    ) -> dict[str, Array]:
+        """A piece of the host's."""
+        found = self.n.clamped.part(given, wanted)(known)
+        if self.watch is not None:
+            self.watch(given, wanted, known, found)
+        return found
 
     def _mask(self, index: int) -> None:
         """What is added to the scores of a softmax: the scores where the matrix before it is zero."""
@@ -347,6 +393,24 @@ class _Run:
         self.backend.write(tensor, high)
         if tensor + LOW in self.on_chip:
             self.backend.write(tensor + LOW, quantized.remainder(tensor, value, high))
+
+
+def _piece(network: Network, work: Work) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+    """The tensors between which a step of the host lies; None of a kernel, a mask, and what is none of
+    the file's.
+    """
+    if work.problem is not None:
+        return None
+    (output,) = work.outputs
+    if not network.model.has(output) or not _wanted(network.plan.graph, output):
+        return None
+    # A mask that a host softmax reads is part of what the host computes.
+    given = tuple(
+        name
+        for name in work.inputs
+        if name not in network.model.inputs and _wanted(network.plan.graph, name)
+    )
+    return given, (output,)
 
 
 def _wanted(graph: Graph, tensor: str) -> bool:

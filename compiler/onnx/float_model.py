@@ -77,6 +77,10 @@ class FloatModel:
     def declared(self, outputs: Feeds) -> dict[str, Array]:
         """Outputs in the float types that the model declares, where they were computed in float32."""
         kinds = {value.name: value.type.tensor_type.elem_type for value in self.proto.graph.output}
+        with np.errstate(over="ignore"):  # inf, as the file's own operators make it
+            return self._declared(outputs, kinds)
+
+    def _declared(self, outputs: Feeds, kinds: Mapping[str, int]) -> dict[str, Array]:
         return {
             name: value.astype(onnx.helper.tensor_dtype_to_np_dtype(kinds[name]))
             if value.dtype == np.float32 and kinds.get(name) in OTHER_FLOATS

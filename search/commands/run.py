@@ -20,6 +20,7 @@ from codesign.compiler.network.inference import run as infer
 from codesign.compiler.network.rtl_backend import KernelCheck, Rtl
 from codesign.compiler.onnx.float_model import Array, Feeds
 from codesign.compiler.placement.formats import saturated
+from codesign.compiler.placement.host_rounding import NotFinite, listed
 from codesign.hw.errors import CodesignError
 from codesign.hw.simulation import simulator
 from codesign.hw.simulation.agreement import Disagreement
@@ -87,6 +88,9 @@ class RunResults:
     errors: list[KernelError] = field(default_factory=list)
     saturated: dict[str, str] = field(default_factory=dict)  # softmaxes, and the input that did it
     beyond: dict[str, tuple[float, str]] = field(default_factory=dict)  # tensors: how far, on what
+    not_finite: dict[str, str] = field(
+        default_factory=dict
+    )  # the host's, and the input that did it
     calibrated: int = 0  # tensors of which that is asked
     seconds: float = 0.0
     disagreement: Disagreement | None = None
@@ -116,6 +120,7 @@ def run_network(request: Request, options: RunOptions) -> None:
         compiled = network.compile_calibrated(opened, prepared, options.quantization)
         results = _run_all(compiled, opened, given, options)
         _say_beyond_calibration(results)
+        _say_not_finite(results)
         if options.report:
             found = error_report(compiled, [f for one in given for f in _programs(opened, one)])
             results.errors = [KernelError.of(error) for error in found]
@@ -173,7 +178,10 @@ def _run_all(
             try:
                 for feeds in runs:
                     backend = _backend(compiled, options, next(numbers), results, advance)
-                    found.append(infer(compiled, feeds, backend))
+                    watch = NotFinite(compiled.clamped, feeds)
+                    found.append(infer(compiled, feeds, backend, watch))
+                    for name in watch.operators:
+                        results.not_finite.setdefault(name, one.name)
             except Disagreement as disagreement:
                 results.disagreement = disagreement
                 break
@@ -205,6 +213,17 @@ def _say_beyond_calibration(results: RunResults) -> None:
             f"note: values of {len(results.beyond)} of {results.calibrated} tensors lie beyond what "
             f"calibration saw, {worst!r} on {sample} {times:.1f} times as far, and are clipped: "
             "calibrate on data like it (--calibration), or on more (--samples)"
+        )
+
+
+def _say_not_finite(results: RunResults) -> None:
+    """Say which operators of the host made values not finite that the float model has finite."""
+    if results.not_finite:
+        sample = next(iter(results.not_finite.values()))
+        makes = "makes" if len(results.not_finite) == 1 else "make"
+        say(
+            f"note: the host's {listed(results.not_finite)} {makes} values that are not finite on "
+            f"{sample}, of values that were rounded to int8; the float model's are finite"
         )
 
 
@@ -278,7 +297,9 @@ def _pooled(one: Sample, outputs: Mapping[str, Array]) -> dict[str, Array]:
     states = next((value for value in outputs.values() if value.ndim == 3), None)
     if states is not None and MASK in one.feeds:
         mask = one.feeds[MASK][0, :, np.newaxis]
-        mean = (states[0] * mask).sum(axis=0) / mask.sum()
+        mean = np.where(mask, states[0], 0).sum(axis=0) / mask.sum()
+        if not np.isfinite(mean).all():
+            mean = np.full_like(mean, np.nan)  # of no length
         found[EMBEDDING] = mean / max(float(np.linalg.norm(mean)), 1e-30)
     return found
 
@@ -292,21 +313,32 @@ def _compare(number: int, one: Sample, results: RunResults) -> list[Comparison]:
         seen = _seen(one.feeds, value)
         ours = value[seen].astype(np.float64).ravel()
         wanted = results.floats[number][name][seen].astype(np.float64).ravel()
-        norms = float(np.linalg.norm(ours) * np.linalg.norm(wanted))
-        noise = float(((ours - wanted) ** 2).sum())
-        signal = float((wanted**2).sum())
+        broken = int((~np.isfinite(ours)).sum())
+        cosine, error, decibels = (None, None, None) if broken else _figures(ours, wanted)
         rows.append(
             Comparison(
                 sample=number,
                 input=one.name,
                 output=name,
                 shape="x".join(map(str, value.shape)),
-                cosine=float(ours @ wanted) / norms if norms else None,
-                max_abs_error=float(np.abs(ours - wanted).max(initial=0.0)),
-                sqnr_db=10 * float(np.log10(signal / noise)) if noise and signal else None,
+                cosine=cosine,
+                max_abs_error=error,
+                sqnr_db=decibels,
+                not_finite=broken,
             )
         )
     return rows
+
+
+def _figures(ours: Array, wanted: Array) -> tuple[float | None, float, float | None]:
+    """Cosine, largest error and SQNR in dB of finite values."""
+    norms = float(np.linalg.norm(ours) * np.linalg.norm(wanted))
+    noise, signal = float(((ours - wanted) ** 2).sum()), float((wanted**2).sum())
+    return (
+        float(ours @ wanted) / norms if norms else None,
+        float(np.abs(ours - wanted).max(initial=0.0)),
+        10 * float(np.log10(signal / noise)) if noise and signal else None,
+    )
 
 
 def _seen(feeds: Feeds, value: Array) -> Any:
@@ -370,7 +402,11 @@ def _show(
     if request.as_json:
         document: dict[str, Any] = {**run, "outputs": rows}
         if pair[0] is not None and pair[1] is not None:
-            document["similarity"] = {"int8": pair[0].tolist(), "float": pair[1].tolist()}
+            int8, floats = (
+                [[v if np.isfinite(v) else None for v in row] for row in one.tolist()]
+                for one in (pair[0], pair[1])
+            )
+            document["similarity"] = {"int8": int8, "float": floats}
         if checks:
             document |= {"rtl": asdict(verdict), "kernels": _rtl_kernels(results)}
         if results.errors:

@@ -9,20 +9,25 @@ from codesign.compiler.network.error_report import OperatorError
 
 @dataclass(frozen=True)
 class Comparison:
-    """An output in int8 beside that of the float model. None: one is 0 throughout, or both equal."""
+    """An output in int8 beside that of the float model, which is finite.
+
+    None: one is 0 throughout, both are equal, or some values in int8 are not finite.
+    """
 
     sample: int
     input: str
     output: str
     shape: str
     cosine: float | None
-    max_abs_error: float
+    max_abs_error: float | None
     sqnr_db: float | None  # power of the float output over that of the difference
+    not_finite: int = 0  # values in int8 that are infinite or no number
 
 
 @dataclass(frozen=True)
 class KernelError:
-    """The error of one kernel, as `error_report` has it; dB are None where there is none at all."""
+    """The error of one kernel, as `error_report` has it; dB are None where there is none at all, or
+    no bound of it (`remedy` says so)."""
 
     kernel: str
     kind: str

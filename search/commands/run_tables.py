@@ -15,6 +15,7 @@ from codesign.search.terminal.figures import significant
 from codesign.search.terminal.tables import plain_table
 
 LONGEST_INPUT = 40  # characters
+NOT_FINITE = "not finite"
 ERROR_COLUMNS = 30  # characters of three columns of decibels and the gaps
 
 
@@ -68,12 +69,18 @@ def comparison_table(rows: Sequence[Comparison], width: int) -> RenderableType:
             row.output,
             row.shape,
             "" if row.cosine is None else f"{row.cosine:.4f}",
-            significant(row.max_abs_error, 3),
-            "" if row.sqnr_db is None else f"{row.sqnr_db:.1f}",
+            NOT_FINITE if row.max_abs_error is None else significant(row.max_abs_error, 3),
+            _decibels(row),
         )
         for row in rows
     ]
     return plain_table(headers, cells, "", width, texts=2)
+
+
+def _decibels(row: Comparison) -> str:
+    if row.sqnr_db is None:
+        return NOT_FINITE if row.not_finite else ""
+    return f"{row.sqnr_db:.1f}"
 
 
 def similarity_table(

@@ -8,9 +8,9 @@ _PREFIXES = {-12: "p", -9: "n", -6: "µ", -3: "m", 0: "", 3: "k", 6: "M", 9: "G"
 
 
 def significant(value: float, digits: int = 4) -> str:
-    """Return `value` to so many significant digits, never in scientific notation."""
-    if value == 0:
-        return "0"
+    """Return `value` to so many significant digits, never in scientific notation; inf and nan as such."""
+    if value == 0 or not math.isfinite(value):
+        return f"{abs(value) if value == 0 else value:.0f}"
     rounded = float(f"{value:.{digits - 1}e}")
     places = digits - 1 - math.floor(math.log10(abs(rounded)))
     return f"{rounded:.{max(0, places)}f}"
@@ -18,7 +18,7 @@ def significant(value: float, digits: int = 4) -> str:
 
 def aligned(values: Sequence[float | None], digits: int = 5) -> list[str]:
     """Return `values` with equally many decimals, the largest with `digits` digits; "" for None."""
-    largest = max((abs(v) for v in values if v), default=0.0)
+    largest = max((abs(v) for v in values if v and math.isfinite(v)), default=0.0)
     whole = math.floor(math.log10(largest)) + 1 if largest else 1
     places = max(0, digits - max(whole, 1))
     return ["" if value is None else f"{value:.{places}f}" for value in values]
@@ -26,7 +26,7 @@ def aligned(values: Sequence[float | None], digits: int = 5) -> list[str]:
 
 def prefix(values: Iterable[float]) -> tuple[float, str]:
     """Return the factor and SI prefix in which the median of `values` has one to three digits."""
-    ordered = sorted(abs(v) for v in values if v)
+    ordered = sorted(abs(v) for v in values if v and math.isfinite(v))
     if not ordered:
         return 1.0, ""
     exponent = 3 * math.floor(math.log10(ordered[len(ordered) // 2]) / 3 + 1e-12)

@@ -40,7 +40,7 @@ from codesign.compiler.placement.host_rounding import (
     Amplified,
     Watch,
     breaking,
-    listed,
+    first_few,
     without_bound,
 )
 from codesign.compiler.placement.settle import (
@@ -331,7 +331,7 @@ class _Run:
         self.floats[output] = value = self._computed(given, (output,), known)[output]
         if output in self.on_chip:
             if np.isnan(value).any():
-                made = listed(breaking(self.n.clamped, given, (output,), known))
+                made = first_few(breaking(self.n.clamped, given, (output,), known))
                 raise NoCode(
                     f"tensor {output!r} is not a number on this input, which int8 has no code for: "
                     f"{made or 'the host'} makes it of values that were rounded to int8; keep what it "

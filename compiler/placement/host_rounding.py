@@ -93,7 +93,7 @@ class Amplified:
         if self.operators:
             one = len(self.operators) == 1
             yield (
-                f"the host's {listed(self.operators)} {'takes' if one else 'take'} values within a code "
+                f"the host's {first_few(self.operators)} {'takes' if one else 'take'} values within a code "
                 f"of int8 of 0, whose rounding {'it amplifies' if one else 'they amplify'} without bound "
                 "(a divisor or an argument that rounds to 0 gives inf): keep them away from 0 in the "
                 "model, or leave this part in float"
@@ -113,7 +113,7 @@ def without_bound(
     return found
 
 
-def listed(operators: Collection[str]) -> str:
+def first_few(operators: Collection[str]) -> str:
     """Titles, the first few of many."""
     names = list(operators)
     more = len(names) - LISTED

@@ -20,7 +20,7 @@ from codesign.compiler.network.inference import run as infer
 from codesign.compiler.network.rtl_backend import KernelCheck, Rtl
 from codesign.compiler.onnx.float_model import Array, Feeds
 from codesign.compiler.placement.formats import saturated
-from codesign.compiler.placement.host_rounding import NotFinite, listed
+from codesign.compiler.placement.host_rounding import NotFinite, first_few
 from codesign.hw.errors import CodesignError
 from codesign.hw.simulation import simulator
 from codesign.hw.simulation.agreement import Disagreement
@@ -222,7 +222,7 @@ def _say_not_finite(results: RunResults) -> None:
         sample = next(iter(results.not_finite.values()))
         makes = "makes" if len(results.not_finite) == 1 else "make"
         say(
-            f"note: the host's {listed(results.not_finite)} {makes} values that are not finite on "
+            f"note: the host's {first_few(results.not_finite)} {makes} values that are not finite on "
             f"{sample}, of values that were rounded to int8; the float model's are finite"
         )
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from codesign.compiler.graph import Matmul, Softmax
 from codesign.compiler.kernels.kernel_kind import Int8
-from codesign.compiler.network.inference import Integers, Network, run
+from codesign.compiler.network.inference import Integers, Network, astray_queries, run
 from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.calibrate import LEVELS, CalibrationError, Floats
 from codesign.compiler.numerics.masks import HIDDEN, Mask
@@ -27,6 +27,9 @@ OUTLYING = 8.0
 LOST = 0.02
 NEARLY_EXACT_DB = 30.0
 UNBOUNDED = "the host makes outputs of it that are not finite: keep it away from 0"
+ASTRAY = (
+    "its mask hides every key from some queries, as it did in no sample: calibrate on such data"
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def error_report(
         floats, backend = part(feeds), Integers(network)
         run(network, feeds, backend)
         shown = _shown(network, backend.masks)
+        for index in astray_queries(network, feeds):
+            totals[index].astray = True
         for index, total in totals.items():
             _measure(network, index, feeds, floats, backend, shown, alone.get(index), total)
     if empty:
@@ -113,6 +118,7 @@ class _Totals:
 
     sums: dict[str, float] = field(default_factory=dict)
     channels: Floats | None = None
+    astray: bool = False  # a mask hides all keys of a query, and float does not do as the kernel
 
     def add(self, name: str, values: Array) -> None:
         energy = float((values.astype(np.float64) ** 2).sum())
@@ -272,6 +278,7 @@ def _record(network: Network, index: int, total: _Totals, effects: bool) -> Oper
     clipped, lost = total.ratio("clipped", "count"), total.ratio("lost", "probability")
     own = float(np.sqrt(total.ratio("own", "signal")))
     effect = float(np.sqrt(total.ratio("effect", "outputs"))) if effects else float("nan")
+    known = UNBOUNDED if math.isinf(effect) else ASTRAY if total.astray else None
     return OperatorError(
         name=work.name,
         kind=work.kind,
@@ -282,9 +289,7 @@ def _record(network: Network, index: int, total: _Totals, effects: bool) -> Oper
         clipped=clipped,
         outlier=outlier,
         probability_lost=lost,
-        remedy=UNBOUNDED
-        if math.isinf(effect)
-        else _remedy(work, own, causes, clipped, outlier, lost),
+        remedy=known or _remedy(work, own, causes, clipped, outlier, lost),
     )
 
 

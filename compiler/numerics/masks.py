@@ -9,9 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from codesign.compiler.onnx.float_model import Array
+from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Bools, Ints
 
 HIDDEN = -1e3  # scores lowered by this have no probability
+LOW = -arithmetic.SOFTMAX_INPUT_SCALE * (1 << (arithmetic.VALUE_BITS - 2))  # half of what there is
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,20 @@ class Mask:
 def future(queries: int, keys: int) -> Bools:
     """[queries, keys]: what a causal softmax hides; the last query sees every key."""
     return np.triu(np.ones((queries, keys), dtype=np.bool_), k=1 + keys - queries)
+
+
+def low_rows(added: Array) -> Bools:
+    """[heads, queries]: where the mask lowers every score so far that the machine's saturate."""
+    return np.asarray(added.max(axis=-1) < LOW)
+
+
+def raised(added: Array) -> Array:
+    """`added` [heads, queries, keys] with 0 for what hides least in every low row: a softmax does not
+    change. Rows of -inf, of which float makes no number, stay.
+    """
+    top = added.max(axis=-1, keepdims=True)
+    low = low_rows(added)[..., np.newaxis] & np.isfinite(top)
+    return np.asarray(added - np.where(low, top, 0.0))
 
 
 def take_apart(added: Array, causal: bool, matrix: bool) -> Apart | None:

@@ -24,7 +24,7 @@ from codesign.compiler.graph import (
 )
 from codesign.compiler.numerics.calibrate import CalibrationError
 from codesign.compiler.numerics.constants import Constants, Floats, Linear, NormConstants, Scores
-from codesign.compiler.numerics.masks import HIDDEN, take_apart
+from codesign.compiler.numerics.masks import HIDDEN, raised, take_apart
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part
 from codesign.compiler.onnx.load import INTEGER_TYPES
@@ -351,7 +351,7 @@ class _Prober:
         rows = _softmax(np.where(seen, total, -np.inf).reshape(shape))
         rows = np.where(seen.reshape(shape).any(axis=-1, keepdims=True), rows, found.reshape(shape))
         self._check(op, found, rows.reshape(found.shape), "a softmax of rows")
-        heads = added.reshape(shape).transpose(1, 0, 2)
+        heads = raised(added.reshape(shape).transpose(1, 0, 2))
         apart = take_apart(heads, op.causal, op.bias_elements > 0)
         if apart is None:
             raise _unlike(op, "a softmax whose mask is causal or the same for every query")

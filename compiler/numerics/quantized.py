@@ -12,7 +12,7 @@ import numpy as np
 from codesign.compiler.kernels.kernel_kind import Int8
 from codesign.compiler.numerics.calibrate import LEVELS
 from codesign.compiler.numerics.constants import Floats
-from codesign.compiler.numerics.masks import Mask, take_apart
+from codesign.compiler.numerics.masks import Mask, raised, take_apart
 from codesign.compiler.onnx.float_model import Array
 from codesign.compiler.rewrite.given_scales import Codes
 from codesign.hw.errors import CodesignError
@@ -138,9 +138,12 @@ def to_int8(values: Any, scale: Floats | float) -> Int8:
 def mask_of(added: Added, causal: bool, values: Floats) -> Mask:
     """The integers of `values` [heads, queries, keys], added to the scores of one run.
 
-    Raises QuantizationError for a mask without matrix that is not the same for every query.
+    Raises QuantizationError for a mask without matrix that is not the same for every query, but for
+    those from which it hides every key: see `hidden_rows.astray`.
     """
-    apart = take_apart(values, causal, added.matrix_scale > 0)
+    apart = take_apart(raised(values), causal, added.matrix_scale > 0)
+    if apart is None:
+        apart = take_apart(values, causal, added.matrix_scale > 0)
     if apart is None:
         raise QuantizationError(
             f"softmax {added.softmax!r}: its mask differs from query to query; only causal masks "

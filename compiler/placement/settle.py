@@ -16,8 +16,9 @@ import numpy as np
 from codesign.compiler.graph import Graph, HostOp, Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.numerics.calibrate import CalibrationError, Observed, observe
 from codesign.compiler.numerics.constants import Constants
+from codesign.compiler.numerics.hidden_rows import astray
 from codesign.compiler.numerics.matrices import Matrices, not_in_patches
-from codesign.compiler.numerics.probe import probe
+from codesign.compiler.numerics.probe import Refusal, probe
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
 from codesign.compiler.placement.operands import file_operands, only_moved
 
@@ -77,11 +78,36 @@ def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedi
         _check_shapes(graph, observed.shapes)
         matrices = Matrices(graph, dict(observed.shapes))
         constants, refused = probe(model, graph, matrices, observed.feeds)
+        refused = {**refused, **dict(_astray(model, graph, matrices, constants, observer.samples))}
         if not refused:
             return Settled(graph, observed, matrices, constants)
         for name, refusal in refused.items():
             remedy(model, graph.dag.nodes[name]["op"], refusal.reason, remedies)
         graph = _revised(model, graph, remedies)
+
+
+def _astray(
+    model: FloatModel,
+    graph: Graph,
+    matrices: Matrices,
+    constants: Constants,
+    samples: Sequence[Feeds],
+) -> Iterator[tuple[str, Refusal]]:
+    """The softmaxes of which a kernel would make what float does not where a mask hides every key."""
+    for name, scores in constants.scores.items():
+        op: Softmax = graph.dag.nodes[name]["op"]
+        seen = samples if scores.computed else samples[:1]
+        counts = [int(astray(model, matrices, op, scores, feeds).sum()) for feeds in seen]
+        if any(counts):
+            queries = matrices[op.output].rows
+            yield (
+                name,
+                Refusal(
+                    op,
+                    f"hides every key from {max(counts)} of {queries} queries, whose scores float "
+                    "loses beside such a mask: their keys weigh alike",
+                ),
+            )
 
 
 def remedy(model: FloatModel, op: Operator, reason: str, remedies: Remedies) -> None:

@@ -15,13 +15,20 @@ from typing import Any
 import numpy as np
 
 from codesign.compiler.network.error_report import error_report
-from codesign.compiler.network.inference import BACKENDS, Backend, Functional, Network
+from codesign.compiler.network.inference import (
+    BACKENDS,
+    Backend,
+    Functional,
+    Network,
+    astray_queries,
+)
 from codesign.compiler.network.inference import run as infer
 from codesign.compiler.network.rtl_backend import KernelCheck, Rtl
 from codesign.compiler.onnx.float_model import Array, Feeds
 from codesign.compiler.placement.formats import saturated
 from codesign.compiler.placement.host_rounding import NotFinite, first_few
 from codesign.hw.errors import CodesignError
+from codesign.hw.machine.arithmetic import Bools
 from codesign.hw.simulation import simulator
 from codesign.hw.simulation.agreement import Disagreement
 from codesign.search.commands import network, run_tables
@@ -92,6 +99,9 @@ class RunResults:
         default_factory=dict
     )  # the host's, and the input that did it
     calibrated: int = 0  # tensors of which that is asked
+    astray: dict[str, tuple[Bools, str]] = field(
+        default_factory=dict
+    )  # softmaxes: queries, on what
     seconds: float = 0.0
     disagreement: Disagreement | None = None
 
@@ -191,6 +201,10 @@ def _run_all(
             for feeds in runs:
                 for name in saturated(graph, compiled.quantized, floats, feeds):
                     results.saturated.setdefault(name, one.name)
+                for index, queries in astray_queries(compiled, feeds).items():
+                    added = compiled.quantized.steps[index].added
+                    assert added is not None
+                    results.astray.setdefault(added.softmax, (queries, one.name))
                 for name, times in beyond(compiled, tops, feeds).items():
                     farthest = results.beyond.get(name, (0.0, ""))
                     results.beyond[name] = max((times, one.name), farthest)
@@ -199,7 +213,17 @@ def _run_all(
 
 
 def _say_beyond_calibration(results: RunResults) -> None:
-    """Say what was clipped since calibration has seen nothing like it."""
+    """Say what came out otherwise than in float since calibration has seen nothing like it."""
+    if results.astray:
+        name, (queries, sample) = next(iter(results.astray.items()))
+        rows = np.flatnonzero(queries)
+        others = f" and {len(results.astray) - 1} more" if len(results.astray) > 1 else ""
+        say(
+            f"note: on {sample} the mask of softmax {name!r}{others} hides every key from "
+            f"{len(rows)} of {len(queries)} queries, first {rows[0]} and last {rows[-1]}, as in no "
+            "calibration sample: what comes of them is not what float computes; calibrate on data "
+            "like it (--calibration)"
+        )
     if results.saturated:
         (name, sample), count = next(iter(results.saturated.items())), len(results.saturated)
         say(

@@ -32,7 +32,7 @@ from codesign.hw.machine.arithmetic import Bools
 from codesign.hw.simulation import simulator
 from codesign.hw.simulation.agreement import Disagreement
 from codesign.search.commands import network, run_tables
-from codesign.search.commands.calibrated import beyond, covered
+from codesign.search.commands.calibrated import beyond, covered, say_beyond
 from codesign.search.commands.network import OpenModel, Quantization
 from codesign.search.commands.request import Prepared, Request, prepare
 from codesign.search.commands.run_results import Comparison, KernelError
@@ -129,7 +129,7 @@ def run_network(request: Request, options: RunOptions) -> None:
             simulator.built_rtl(config, on_build=lambda: say(line))
         compiled = network.compile_calibrated(opened, prepared, options.quantization)
         results = _run_all(compiled, opened, given, options)
-        _say_beyond_calibration(results)
+        say_beyond(results.astray, results.saturated, results.beyond, results.calibrated)
         _say_not_finite(results)
         if options.report:
             found = error_report(compiled, [f for one in given for f in _programs(opened, one)])
@@ -210,34 +210,6 @@ def _run_all(
                     results.beyond[name] = max((times, one.name), farthest)
             _keep_shown(one, runs, found, wanted, opened.batch, results)
     return results
-
-
-def _say_beyond_calibration(results: RunResults) -> None:
-    """Say what came out otherwise than in float since calibration has seen nothing like it."""
-    if results.astray:
-        name, (queries, sample) = next(iter(results.astray.items()))
-        rows = np.flatnonzero(queries)
-        others = f" and {len(results.astray) - 1} more" if len(results.astray) > 1 else ""
-        say(
-            f"note: on {sample} the mask of softmax {name!r}{others} hides every key from "
-            f"{len(rows)} of {len(queries)} queries, first {rows[0]} and last {rows[-1]}, as in no "
-            "calibration sample: what comes of them is not what float computes; calibrate on data "
-            "like it (--calibration)"
-        )
-    if results.saturated:
-        (name, sample), count = next(iter(results.saturated.items())), len(results.saturated)
-        say(
-            f"note: probabilities of {count} softmaxes are far beyond what calibration saw, "
-            f"{name!r} on {sample} first, and clipped: calibrate on data like it"
-        )
-    if results.beyond:
-        worst = max(results.beyond, key=results.beyond.__getitem__)
-        times, sample = results.beyond[worst]
-        say(
-            f"note: values of {len(results.beyond)} of {results.calibrated} tensors lie beyond what "
-            f"calibration saw, {worst!r} on {sample} {times:.1f} times as far, and are clipped: "
-            "calibrate on data like it (--calibration), or on more (--samples)"
-        )
 
 
 def _say_not_finite(results: RunResults) -> None:

@@ -6,9 +6,8 @@ from typing import Any
 
 from codesign.hw.errors import ModelError
 from codesign.hw.platform.files import write_atomic
+from codesign.search.inputs.tokens import TOKENIZER_FILE
 from codesign.search.runs import output
-
-TOKENIZER_FILE = "tokenizer.json"  # where `run` finds it
 
 
 def run_export(

@@ -1,6 +1,7 @@
 """`codesign` is a regular package: it has a version, runs with -m, and no folder is taken for it."""
 
 import ast
+import importlib
 import re
 import subprocess
 import sys
@@ -106,6 +107,15 @@ def test_every_dependency_has_a_lowest_version(extra: str) -> None:
     bounds = run(ROOT, ".ci/lowest.py", extra).splitlines()
     assert len(bounds) > len(PROJECT["dependencies"])
     assert all(re.fullmatch(r"[\w.-]+==\d[\d.]*", line) for line in bounds)
+
+
+def test_the_gate_imports_what_is_there() -> None:
+    """A name that it imports and that is gone would fail there alone."""
+    steps = (ROOT / ".ci" / "steps").read_text("utf-8")
+    imports = re.findall(r"from (codesign[\w.]*) import (\w+)", steps)
+    assert imports
+    for module, name in imports:
+        assert hasattr(importlib.import_module(module), name), (module, name)
 
 
 def test_a_source_distribution_has_what_the_evaluator_is_compiled_from() -> None:

@@ -3,7 +3,7 @@
 The handlers in `operators` and `attention` turn ONNX nodes into calls on an `Emitter`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.importer.views import Pending, View
+from codesign.compiler.onnx.load import INTEGER_TYPES
 from codesign.compiler.onnx.masks import (
     MaskContent,
     computed_content,
@@ -35,6 +36,7 @@ class Emitter:
     """Operators in order, keyed by output tensor, and a View for every activation tensor."""
 
     graph: OnnxGraph
+    integers: Collection[str] = ()  # constants that a quantized file holds as integers
     operators: dict[str, Operator] = field(default_factory=dict)
     views: dict[str, View] = field(default_factory=dict)
     _names: set[str] = field(default_factory=set)
@@ -225,18 +227,24 @@ class Emitter:
             self.operators[output] = replace(op, count=self.tensor(name).elements)
         return output
 
-    def factor_rows(self, name: str, axis: int) -> tuple[str, bool]:
+    def factor_rows(self, name: str, axis: int, weights: str = "") -> tuple[str, bool]:
         """Return the tensor to read for `name` as the rows of a product with weights that sums along
         `axis`, and whether the weights' bias takes part of what is pending on it.
 
-        Numbers that a column is multiplied by or added to are as well part of the weights behind.
+        Numbers that a column is multiplied by or added to are as well part of the weights behind,
+        unless those are integers in the file (the initialiser behind `weights`), which are kept.
         """
         view = self.views[name]
         functions = {left.function for left in view.pending}
         fits = all(left.columns in (1, self.shape(name)[axis]) for left in view.pending)
-        if not (fits and functions <= _AFFINE and view.column == axis):
+        if self._integers(weights) or not (fits and functions <= _AFFINE and view.column == axis):
             return self.aligned(name, axis), False
         return view.source, not functions.isdisjoint(_SUMS)
+
+    def _integers(self, weights: str) -> bool:
+        """Whether the file holds these weights as integers."""
+        root = self.root(weights) if weights else ""
+        return root in self.integers or (bool(root) and self.tensor(root).dtype in INTEGER_TYPES)
 
     def mask(self, names: Sequence[str]) -> str:
         """Return the tensor of the mask computed from index tensors, by the host when it must."""

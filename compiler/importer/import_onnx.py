@@ -14,7 +14,7 @@ Supported are opset 13 (older ones mostly) to the newest that the installed onnx
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +49,7 @@ def import_onnx(
     dims: Mapping[str, int] | None = None,
     name: str | None = None,
     where: str | None = None,
+    integers: Collection[str] = (),
 ) -> Graph:
     """Return the operator graph of an ONNX model, given as a file or in memory.
 
@@ -68,7 +69,7 @@ def import_onnx(
         unsupported = list(folded.unsupported)
         if not unsupported:
             recognise(folded)
-        emitter = _emit(folded, unsupported)
+        emitter = _emit(folded, unsupported, integers)
         if unsupported:
             mismatch = any(node.mismatch for node in unsupported)
             raise UnsupportedError(_message(title, unsupported), mismatch=mismatch)
@@ -85,9 +86,9 @@ def import_onnx(
     return graph
 
 
-def _emit(folded: OnnxGraph, unsupported: list[Unsupported]) -> Emitter:
+def _emit(folded: OnnxGraph, unsupported: list[Unsupported], integers: Collection[str]) -> Emitter:
     """Run the handlers over all nodes, collecting those that have none."""
-    emitter = Emitter(folded)
+    emitter = Emitter(folded, integers)
     lost: set[str] = set()
     for node in folded.nodes():
         if lost.intersection(node.inputs):

@@ -48,15 +48,15 @@ def linear(
     k = shape_b[0] if rank_b == 1 else shape_b[-1 if trans_b else -2]
     groups = math.prod(shape_b[:-2])
     rank_a = len(emitter.shape(a))
-    rows = _rows(emitter, a, rank_a - 2 if trans_a else rank_a - 1, groups)
+    rows = _rows(emitter, a, rank_a - 2 if trans_a else rank_a - 1, b, groups)
     emitter.emit(_by_weights(emitter, node, rows, b, output, groups, k, n), output)
 
 
-def _rows(emitter: Emitter, name: str, axis: int, groups: int) -> tuple[str, bool]:
+def _rows(emitter: Emitter, name: str, axis: int, weights: str, groups: int) -> tuple[str, bool]:
     """The rows of an activation along `axis`, and whether they bring a bias (see `factor_rows`)."""
     if groups > 1:
         return emitter.aligned(name, axis), False
-    return emitter.factor_rows(name, axis)
+    return emitter.factor_rows(name, axis, weights)
 
 
 def _by_weights(
@@ -92,7 +92,7 @@ def _weights_times_activation(
     m, k = shape_a[-2:] if len(shape_a) > 1 else (1, shape_a[0])
     m, k = (k, m) if trans_a else (m, k)
     groups = math.prod(shape_a[:-2])
-    rows = _rows(emitter, b, max(rank - 1 if trans_b else rank - 2, 0), groups)
+    rows = _rows(emitter, b, max(rank - 1 if trans_b else rank - 2, 0), a, groups)
     op = _by_weights(emitter, node, rows, a, output, groups, k, m)
     emitter.emit(op, output, max(len(emitter.shape(output)) - 2, 0))
 
@@ -209,7 +209,7 @@ def convolution_matmul(emitter: Emitter, node: Node) -> None:
     output = node.outputs[0]
     pixels = math.prod(shape[2:]) == 1 and emitter.shape(x)[2:] == emitter.shape(output)[2:]
     as_it_lies = pixels and groups == 1
-    source, moved = emitter.factor_rows(x, 1) if as_it_lies else (emitter.source(x), False)
+    source, moved = emitter.factor_rows(x, 1, weights) if as_it_lies else (emitter.source(x), False)
     op = Matmul(
         node.name,
         (source,),
@@ -267,7 +267,7 @@ def einsum(emitter: Emitter, node: Node) -> None:
     axis = left.index(inner[-1])
     by_weights = constant and len(inner) == 1 and not lead
     source, moved = (
-        emitter.factor_rows(a, axis) if by_weights else (emitter.aligned(a, axis), False)
+        emitter.factor_rows(a, axis, b) if by_weights else (emitter.aligned(a, axis), False)
     )
     inputs = [source] if constant else [source, emitter.source(b)]
     transposed = not constant and _stored_transposed(emitter, b, right.index(inner[-1]))

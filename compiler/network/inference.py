@@ -126,7 +126,9 @@ def compile_network(
     while made is None:
         found = _in_float(file, shapes, clipped)[0] if every.clamps else every
         model = FloatModel(found.model) if every.clamps else clamped
-        graph = import_onnx(found.model, batch=batch, seq=seq, dims=dims, name=name)
+        graph = import_onnx(
+            found.model, batch=batch, seq=seq, dims=dims, name=name, integers=found.weights
+        )
         settled = settle(model, observer, graph, remedies)
         graph, matrices, constants = settled.graph, settled.matrices, settled.constants
         by_host = unfit(graph, constants, settled.observed)

@@ -303,6 +303,26 @@ def test_weights_stored_as_int8_and_multiplied_by_their_scale() -> None:
     np.testing.assert_array_equal(step.weights, codes)
 
 
+@pytest.mark.parametrize("function", ("Mul", "Div", "Add", "Sub"))
+def test_a_number_a_column_before_weights_of_the_file_leaves_them_alone(function: str) -> None:
+    """Folded into weights they would be new ones, coarser where the numbers differ much."""
+    node = helper.make_node
+    codes = np.arange(-8, 8, dtype=np.int8).reshape(4, 4) * 15
+    nodes = [
+        node(function, ["x", "c"], ["p"]),
+        node("QuantizeLinear", ["p", "t", "o"], ["q"]),
+        node("DequantizeLinear", ["q", "t", "o"], ["d"]),
+        node("DequantizeLinear", ["w", "s", "o"], ["v"]),
+        node("MatMul", ["d", "v"], ["y"]),
+    ]
+    constants = {"c": np.array([0.05, -0.6, 1, 0.1], np.float32), "t": np.float32(0.01)}
+    model = model_of(nodes, w=codes, s=np.float32(0.1), o=np.int8(0), **constants)
+    network = compile_network(model, preset("edge"), [ROW], batch=None)
+    (weights,) = (s.weights for s in network.quantized.steps.values() if s.weights is not None)
+    np.testing.assert_array_equal(weights, codes)
+    assert len(import_onnx(model).dag) == len(network.plan.graph.dag) == 2
+
+
 def test_float_weights_between_quantize_and_dequantize() -> None:
     """As quantization-aware training exports them; codes clip where the file's do."""
     node = helper.make_node

@@ -6,6 +6,7 @@ Concat, ...) is gone: it moves no data in the machine's blocked layout, or is pa
 Order, patterns and liveness are networkx algorithms on it.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from typing import ClassVar
@@ -14,7 +15,7 @@ import networkx as nx
 
 
 @dataclass(frozen=True)
-class Operator:
+class Operator(ABC):
     """One operator. `inputs` and `output` are tensor names; constants are not listed in inputs."""
 
     name: str
@@ -29,9 +30,9 @@ class Operator:
         return 0
 
     @property
+    @abstractmethod
     def elements(self) -> int:
         """Elements of the output."""
-        raise NotImplementedError  # pragma: no cover - every kind defines it
 
     @property
     def shape_key(self) -> tuple[object, ...]:

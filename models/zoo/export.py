@@ -5,7 +5,7 @@ The graphs are what a good exporter writes: MatMul + Add projections, LayerNorma
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 
 from codesign.hw.errors import ModelError
-from codesign.hw.platform.files import write_atomic
+from codesign.hw.platform.files import write_together
 from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.onnx_builder import Array, GraphBuilder
 from codesign.models.zoo.parameters import Shape
@@ -54,13 +54,18 @@ def export(
     return builder.model(config.name)
 
 
-def save(model: onnx.ModelProto, path: Path | str) -> None:
-    """Write `model` to `path`, whole or not at all; raises ModelError when that is not writable."""
+def save(
+    model: onnx.ModelProto, path: Path | str, beside: Mapping[Path, bytes] | None = None
+) -> None:
+    """Write `model` to `path`, and the contents of the files `beside`: all whole, or nothing at all.
+
+    Raises ModelError when one is not writable.
+    """
     try:
-        write_atomic(Path(path), model.SerializeToString())
+        write_together({**(beside or {}), Path(path): model.SerializeToString()})
     except OSError as error:
         raise ModelError(
-            f"cannot write {path}: {error.strerror}; choose a file in a folder that exists, is "
+            f"cannot write {error.filename or path}: {error.strerror}; choose a file in a folder that exists, is "
             "writable and has space"
         ) from error
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from codesign.hw.errors import ModelError
-from codesign.hw.platform.files import write_atomic
+from codesign.hw.platform.files import refuse_damage
 from codesign.search.inputs.tokens import TOKENIZER_FILE
 from codesign.search.runs import output
 
@@ -19,13 +19,15 @@ def run_export(
     seed: int,
     weights: Any,
     as_json: bool,
+    beside: Mapping[Path, bytes] | None = None,
 ) -> None:
-    """Write a model configuration as ONNX; None makes an axis dynamic."""
+    """Write a model configuration as ONNX, and the files `beside` with it or nothing at all; None makes
+    an axis dynamic."""
     from codesign.models.zoo.export import export, save
     from codesign.models.zoo.weights import parameter_count
 
     model = export(config, batch=batch, seq=seq, opset=opset, seed=seed, weights=weights)
-    save(model, path)
+    save(model, path, beside)
     if as_json:
         kind = weights if isinstance(weights, str) else "trained"
         output.print_json(
@@ -65,20 +67,23 @@ def run_export_checkpoint(
     config, weights = load_checkpoint(source) if source.is_dir() else load_llama2c(source)
     if shape:
         config = config.reshaped(shape)
-    text = None if tokenizer is None else _tokenizer(tokenizer, config.vocab_size, path)
-    run_export(config, path, seq, batch, opset, 0, weights, as_json)
-    if text is not None:
-        write_atomic(path.with_name(TOKENIZER_FILE), text)
+    beside = {} if tokenizer is None else _tokenizer(tokenizer, config.vocab_size, path)
+    run_export(config, path, seq, batch, opset, 0, weights, as_json, beside)
 
 
-def _tokenizer(tokenizer: Path, vocabulary: int, path: Path) -> bytes:
-    """What tokenizer.json beside `path` is to hold; raises ModelError where it is another's."""
+def _tokenizer(tokenizer: Path, vocabulary: int, path: Path) -> dict[Path, bytes]:
+    """tokenizer.json beside `path`, and what it is to hold; raises ModelError where it is another's."""
     from codesign.models.text.llama2c import tokenizer_json
 
     text, beside = tokenizer_json(tokenizer, vocabulary).encode(), path.with_name(TOKENIZER_FILE)
-    if beside.exists() and beside.read_bytes() != text:
-        raise ModelError(f"{beside} is of another model: write to another folder, or remove it")
-    return text
+    if beside.resolve() == path.resolve():
+        raise ModelError(f"{path} is where the tokenizer goes: call the model FILE.onnx")
+    if beside.exists():
+        with refuse_damage(beside, ModelError, "write to another folder, or remove it"):
+            before = beside.read_bytes()
+        if before != text:
+            raise ModelError(f"{beside} is of another model: write to another folder, or remove it")
+    return {beside: text}
 
 
 def _extents(value: Any) -> list[int | str]:

@@ -99,3 +99,36 @@ def test_export_writes_model_and_tokenizer(
     assert app.main([*command, "-o", f"{folder}/whole.onnx"]) == 2
     assert "tokenizer.json is of another model" in capsys.readouterr().err
     assert not (folder / "whole.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "out", "said"),
+    [
+        ("out/tokenizer.json -> nowhere/x", "out/model.onnx", "cannot write {0}/tokenizer.json"),
+        ("out/tokenizer.json/", "out/model.onnx", "cannot read {0}/tokenizer.json: Is a directory"),
+        ("out/model.onnx/", "out/model.onnx", "cannot write {0}/model.onnx: Is a directory"),
+        ("tokens.bin", "out/model.onnx", "llama2.c"),
+        ("", "out/tokenizer.json", "is where the tokenizer goes"),
+    ],
+)
+def test_export_writes_both_files_or_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], spoil: str, out: str, said: str
+) -> None:
+    """And says nothing of a model that it did not write."""
+    checkpoint(tmp_path / "small.bin")
+    tokenizer(tmp_path / "tokens.bin")
+    (tmp_path / "out").mkdir()
+    name, _, target = spoil.partition(" -> ")
+    if target:
+        (tmp_path / name).symlink_to(tmp_path / target)
+    elif name.endswith("/"):
+        (tmp_path / name).mkdir()
+    elif name:
+        (tmp_path / name).write_bytes(b"no tokens")
+    before = sorted(path.name for path in (tmp_path / "out").iterdir())
+    command = ["export", f"{tmp_path}/small.bin", "--tokenizer", f"{tmp_path}/tokens.bin"]
+    assert app.main([*command, "-o", f"{tmp_path}/{out}", "--json"]) == 2
+    printed = capsys.readouterr()
+    assert said.format(tmp_path / "out") in printed.err and printed.err.count("\n") == 1
+    assert printed.out == ""
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == before

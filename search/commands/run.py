@@ -28,26 +28,35 @@ from codesign.compiler.onnx.float_model import Array, Feeds
 from codesign.compiler.placement.formats import saturated
 from codesign.compiler.placement.host_rounding import NotFinite, first_few
 from codesign.hw.errors import CodesignError
-from codesign.hw.machine.arithmetic import Bools
 from codesign.hw.simulation import simulator
 from codesign.hw.simulation.agreement import Disagreement
 from codesign.search.commands import network, run_tables
 from codesign.search.commands.calibrated import beyond, covered, say_beyond
 from codesign.search.commands.network import OpenModel, Quantization
 from codesign.search.commands.request import Prepared, Request, prepare
-from codesign.search.commands.run_results import Comparison, KernelError
+from codesign.search.commands.run_comparison import (
+    compared,
+    pooled,
+    say_file_rounds,
+    similarities,
+)
+from codesign.search.commands.run_results import (
+    Comparison,
+    KernelError,
+    RtlKernel,
+    RunResults,
+    Sample,
+)
 from codesign.search.inputs import samples
 from codesign.search.inputs.batch import Batch, leading
 from codesign.search.inputs.samples import SampleError
-from codesign.search.inputs.tokens import MASK, TextError
+from codesign.search.inputs.tokens import TextError
 from codesign.search.pricing import machine_tables
 from codesign.search.runs import output
 from codesign.search.runs.output import optional_directory
 from codesign.search.terminal import tables
 from codesign.search.terminal.messages import say, say_where
 from codesign.search.terminal.progress import progress
-
-EMBEDDING = "embedding"
 
 
 @dataclass(frozen=True)
@@ -59,51 +68,6 @@ class RunOptions:
     texts: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     quantization: Quantization = field(default_factory=Quantization)
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One input, what it is called, and the texts that it holds, one for each of its batch at most."""
-
-    name: str
-    feeds: Feeds
-    texts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class RtlKernel:
-    """One kernel on the RTL, of one run of the Program: a sample, or one of a batch."""
-
-    sample: int
-    kernel: str
-    instructions: int
-    cycles: int
-    rtl_cycles: int
-    times_differing: int
-    bytes_differing: int
-    counts_differing: int
-
-
-@dataclass
-class RunResults:
-    """What a run has come to so far."""
-
-    shown: list[Sample] = field(default_factory=list)  # each text by itself
-    outputs: list[dict[str, Array]] = field(default_factory=list)  # of what is shown
-    floats: list[dict[str, Array]] = field(default_factory=list)
-    checks: list[tuple[int, KernelCheck]] = field(default_factory=list)
-    errors: list[KernelError] = field(default_factory=list)
-    saturated: dict[str, str] = field(default_factory=dict)  # softmaxes, and the input that did it
-    beyond: dict[str, tuple[float, str]] = field(default_factory=dict)  # tensors: how far, on what
-    not_finite: dict[str, str] = field(
-        default_factory=dict
-    )  # the host's, and the input that did it
-    calibrated: int = 0  # tensors of which that is asked
-    astray: dict[str, tuple[Bools, str]] = field(
-        default_factory=dict
-    )  # softmaxes: queries, on what
-    seconds: float = 0.0
-    disagreement: Disagreement | None = None
 
 
 def run_network(request: Request, options: RunOptions) -> None:
@@ -131,10 +95,11 @@ def run_network(request: Request, options: RunOptions) -> None:
         results = _run_all(compiled, opened, given, options)
         say_beyond(results.astray, results.saturated, results.beyond, results.calibrated)
         _say_not_finite(results)
+        say_file_rounds(results)
         if options.report:
             found = error_report(compiled, [f for one in given for f in _programs(opened, one)])
             results.errors = [KernelError.of(error) for error in found]
-        rows = [row for n, one in enumerate(results.shown) for row in _compare(n, one, results)]
+        rows = [row for n, one in enumerate(results.shown) for row in compared(n, one, results)]
         if kept is not None:
             _keep(kept, rows, results)
     _show(request, prepared, run, rows, results, compiled)
@@ -176,7 +141,9 @@ def _run_all(
     tops = covered(compiled) if options.quantization.choices.method == "minmax" else {}
     results = RunResults(calibrated=len(tops))
     kernels = sum(step.work.problem is not None for step in compiled.plan.steps)
-    reference = opened.original.part((), opened.original.outputs)
+    names = opened.original.outputs
+    reference = opened.original.part((), names)
+    unrounded = compiled.clamped.part((), names) if compiled.from_quantized else None
     programs = [_programs(opened, one) for one in given]
     numbers = itertools.count()
     began = time.perf_counter()
@@ -208,7 +175,8 @@ def _run_all(
                 for name, times in beyond(compiled, tops, feeds).items():
                     farthest = results.beyond.get(name, (0.0, ""))
                     results.beyond[name] = max((times, one.name), farthest)
-            _keep_shown(one, runs, found, wanted, opened.batch, results)
+            exact = None if unrounded is None else [unrounded(feeds) for feeds in runs]
+            _keep_shown(one, found, wanted, exact, opened.batch, results)
     return results
 
 
@@ -225,27 +193,31 @@ def _say_not_finite(results: RunResults) -> None:
 
 def _keep_shown(
     one: Sample,
-    runs: Sequence[Feeds],
     found: Sequence[dict[str, Array]],
     wanted: dict[str, Array],
+    exact: Sequence[dict[str, Array]] | None,
     batch: Batch | None,
     results: RunResults,
 ) -> None:
-    """What came of a sample, `found` by run: texts each by itself, else the whole batch."""
+    """What came of a sample, `found` and `exact` by run: texts each by itself, else the whole batch."""
     if not one.texts:
         results.shown.append(one)
-        results.outputs.append(found[0] if batch is None else batch.join(found))
         results.floats.append(wanted)
+        for kept, runs in ((results.outputs, found), (results.unrounded, exact)):
+            if runs is not None:
+                kept.append(runs[0] if batch is None else batch.join(runs))
         return
     size = len(next(iter(one.feeds.values()))) if batch is None else batch.size
     whole = leading(size, wanted) if batch is None else batch
     for index, text in enumerate(one.texts):
         feeds = {name: value[index : index + 1] for name, value in one.feeds.items()}
         alone = Sample(text, feeds, (text,))
-        outputs = whole.of_sample(found[0], index) if batch is None else found[index]
         results.shown.append(alone)
-        results.outputs.append(_pooled(alone, outputs))
-        results.floats.append(_pooled(alone, whole.of_sample(wanted, index)))
+        results.floats.append(pooled(alone, whole.of_sample(wanted, index)))
+        for kept, runs in ((results.outputs, found), (results.unrounded, exact)):
+            if runs is not None:
+                outputs = whole.of_sample(runs[0], index) if batch is None else runs[index]
+                kept.append(pooled(alone, outputs))
 
 
 def _require_finite(one: Sample, outputs: Mapping[str, Array]) -> None:
@@ -285,70 +257,6 @@ class _Functional(Functional):
     def step(self, index: int) -> None:
         super().step(index)
         self.advance()
-
-
-def _pooled(one: Sample, outputs: Mapping[str, Array]) -> dict[str, Array]:
-    """A text's outputs, and the mean of the first one's rows that are no padding, of length 1."""
-    found = dict(outputs)
-    states = next((value for value in outputs.values() if value.ndim == 3), None)
-    if states is not None and MASK in one.feeds:
-        mask = one.feeds[MASK][0, :, np.newaxis]
-        mean = np.where(mask, states[0], 0).sum(axis=0) / mask.sum()
-        if not np.isfinite(mean).all():
-            mean = np.full_like(mean, np.nan)  # of no length
-        found[EMBEDDING] = mean / max(float(np.linalg.norm(mean)), 1e-30)
-    return found
-
-
-def _compare(number: int, one: Sample, results: RunResults) -> list[Comparison]:
-    """Every output of a sample, where it was run to its end."""
-    if number >= len(results.outputs):
-        return []
-    rows = []
-    for name, value in results.outputs[number].items():
-        seen = _seen(one.feeds, value)
-        ours = value[seen].astype(np.float64).ravel()
-        wanted = results.floats[number][name][seen].astype(np.float64).ravel()
-        broken = int((~np.isfinite(ours)).sum())
-        cosine, error, decibels = (None, None, None) if broken else _figures(ours, wanted)
-        rows.append(
-            Comparison(
-                sample=number,
-                input=one.name,
-                output=name,
-                shape="x".join(map(str, value.shape)),
-                cosine=cosine,
-                max_abs_error=error,
-                sqnr_db=decibels,
-                not_finite=broken,
-            )
-        )
-    return rows
-
-
-def _figures(ours: Array, wanted: Array) -> tuple[float | None, float, float | None]:
-    """Cosine, largest error and SQNR in dB of finite values."""
-    norms = float(np.linalg.norm(ours) * np.linalg.norm(wanted))
-    noise, signal = float(((ours - wanted) ** 2).sum()), float((wanted**2).sum())
-    return (
-        float(ours @ wanted) / norms if norms else None,
-        float(np.abs(ours - wanted).max(initial=0.0)),
-        10 * float(np.log10(signal / noise)) if noise and signal else None,
-    )
-
-
-def _seen(feeds: Feeds, value: Array) -> Any:
-    """Which rows of an output count: not those of padding, which are nobody's."""
-    mask = feeds.get(MASK)
-    return mask != 0 if mask is not None and value.shape[:2] == mask.shape else ...
-
-
-def similarities(outputs: Sequence[Mapping[str, Array]]) -> Array | None:
-    """Cosines between the embeddings of several texts [texts, texts]; None without."""
-    if len(outputs) < 2 or any(EMBEDDING not in one for one in outputs):
-        return None
-    embeddings = np.stack([one[EMBEDDING] for one in outputs]).astype(np.float64)
-    return embeddings @ embeddings.T
 
 
 def _keep(kept: output.RunDirectory, rows: Sequence[Comparison], results: RunResults) -> None:

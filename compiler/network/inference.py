@@ -9,6 +9,7 @@ The host's share is the float model's own: pieces of its ONNX graph, run by onnx
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -150,10 +151,15 @@ def compile_network(
     network = Network(
         plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes, host
     )
+    return replace(network, notes=(*notes, *_seen_in_runs(network, settled, observer.samples)))
+
+
+def _seen_in_runs(network: Network, settled: Settled, samples: Sequence[Feeds]) -> Iterator[str]:
+    """What only running calibration samples shows, a line each."""
+    yield from _amplified(network, samples)
     feeds = settled.observed.feeds
-    notes += tuple(_amplified(network, observer.samples))
-    gelus = gelu_notes(plan, constants, clamped, feeds, lambda: run(network, feeds, "integers"))
-    return replace(network, notes=(*notes, *gelus))
+    whole = partial(run, network, feeds, "integers")
+    yield from gelu_notes(network.plan, network.constants, network.clamped, feeds, whole)
 
 
 def _in_float(

@@ -164,20 +164,26 @@ def _run_all(
                 break
             finally:
                 results.seconds = time.perf_counter() - began
-            graph, floats = compiled.plan.graph, compiled.clamped
             for feeds in runs:
-                for name in saturated(graph, compiled.quantized, floats, feeds):
-                    results.saturated.setdefault(name, one.name)
-                for index, queries in astray_queries(compiled, feeds).items():
-                    added = compiled.quantized.steps[index].added
-                    assert added is not None
-                    results.astray.setdefault(added.softmax, (queries, one.name))
-                for name, times in beyond(compiled, tops, feeds).items():
-                    farthest = results.beyond.get(name, (0.0, ""))
-                    results.beyond[name] = max((times, one.name), farthest)
+                _note_beyond(compiled, tops, one, feeds, results)
             exact = None if unrounded is None else [unrounded(feeds) for feeds in runs]
             _keep_shown(one, found, wanted, exact, opened.batch, results)
     return results
+
+
+def _note_beyond(
+    compiled: Network, tops: Mapping[str, Array], one: Sample, feeds: Feeds, results: RunResults
+) -> None:
+    """What of one run of the Program lies beyond calibration, for `say_beyond`."""
+    for name in saturated(compiled.plan.graph, compiled.quantized, compiled.clamped, feeds):
+        results.saturated.setdefault(name, one.name)
+    for index, queries in astray_queries(compiled, feeds).items():
+        added = compiled.quantized.steps[index].added
+        assert added is not None
+        results.astray.setdefault(added.softmax, (queries, one.name))
+    for name, times in beyond(compiled, tops, feeds).items():
+        farthest = results.beyond.get(name, (0.0, ""))
+        results.beyond[name] = max((times, one.name), farthest)
 
 
 def _say_not_finite(results: RunResults) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 from codesign.compiler.onnx.boundary import node_place, reading_node
 from codesign.compiler.onnx.evaluation import node_outputs
 from codesign.compiler.onnx.nodes import OnnxGraph
-from codesign.compiler.onnx.shapes import Node, Origin
+from codesign.compiler.onnx.shapes import FLOAT_TYPES, Node, Origin
 
 Array = np.ndarray[Any, Any]
 
@@ -30,6 +30,29 @@ _ELEMENTWISE = frozenset({
 })
 # fmt: on
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2"})
+# With these too a relu is written; comparisons and choices are in no other pattern.
+_THRESHOLDS = frozenset(
+    {
+        "Abs",
+        "Celu",
+        "Clip",
+        "Elu",
+        "Greater",
+        "GreaterOrEqual",
+        "HardSigmoid",
+        "LeakyRelu",
+        "Less",
+        "LessOrEqual",
+        "Max",
+        "Min",
+        "Not",
+        "PRelu",
+        "Selu",
+        "Sign",
+        "ThresholdedRelu",
+        "Where",
+    }
+)
 _SIGNS_OF_ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Max", "Clip"})
 _ROTATING = frozenset(
     {
@@ -72,6 +95,8 @@ def recognise(graph: OnnxGraph) -> None:
     reduce, the attribute `axis`.
     """
     _replace(graph, _classify, _computes)
+    if any(node.op_type in _THRESHOLDS for node in graph.nodes()):
+        _replace(graph, _rectifier, _rectifies)
     _replace(graph, _rotation, _rotates)
     _replace(graph, _elementwise, _computes)
 
@@ -103,6 +128,30 @@ def _replace(
 
 def _computes(node: Node) -> bool:
     return not node.domain and node.op_type in _ELEMENTWISE | _REDUCTIONS
+
+
+def _rectifies(node: Node) -> bool:
+    return not node.domain and node.op_type in _ELEMENTWISE | _THRESHOLDS
+
+
+def _rectifier(graph: OnnxGraph, region: Region) -> Node | None:
+    """A Relu for what is clip(x, 0, limit) in any spelling, or a multiple of it in one node."""
+    shape = graph.tensors[region.source].shape
+    types = {node.op_type for node in region.nodes}
+    if not types & _THRESHOLDS or graph.tensors[region.output].shape != shape:
+        return None
+    near = [0.002, 0.01, 0.03]  # where a leak or a threshold would show
+    x = np.array([*near, *np.linspace(-6, 6, 97), *np.negative(near)], np.float32)
+    y = _run(graph, region, x.reshape((1,) * (len(shape) - 1) + (-1,)), None)
+    if y is None or y.size != x.size or not np.isfinite(y).all():
+        return None
+    y = y.reshape(-1).astype(np.float64)
+    factor, limit = y[0] / x[0], y.max()
+    if not factor > 0 or (len(region.nodes) > 1 and abs(factor - 1) > _TOLERANCE):
+        return None
+    if not np.allclose(y, np.clip(factor * x, 0, limit), rtol=0, atol=_TOLERANCE * limit / 6):
+        return None
+    return replace(region.nodes[-1], op_type="Relu", inputs=(region.source,), attributes={})
 
 
 def _rotates(node: Node) -> bool:
@@ -322,7 +371,10 @@ def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array 
                     return None
                 values[name] = graph.tensors[name].value if value is None else value
         if node.op_type == "Cast":
-            values[node.outputs[0]] = values[node.inputs[0]]
+            cast = values[node.inputs[0]]
+            if cast is None or node.attribute("to") not in FLOAT_TYPES:
+                return None
+            values[node.outputs[0]] = cast.astype(np.float32)
             continue
         needed = {name: values[name] for name in node.inputs if name}
         results = node_outputs(node, None, needed, graph.opset)
@@ -338,8 +390,12 @@ def _constant_sample(
     tensor = graph.tensors[name]
     if tensor.elements == 1:
         return tensor.value
+    if axis is None:
+        value = tensor.value
+        same = value is not None and value.size and bool((value == value.flat[0]).all())
+        return value.flat[0].reshape(()) if value is not None and same else None
     lead = rank - len(tensor.shape)
     along = [a + lead for a, extent in enumerate(tensor.shape) if extent != 1]
-    if axis is None or along != [axis]:
+    if along != [axis]:
         return None
     return rng.uniform(0.5, 1.5, size=tensor.shape).astype(np.float32)

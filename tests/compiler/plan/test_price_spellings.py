@@ -101,6 +101,24 @@ def hard_swish_by_clip(b: ModelBuilder, x: str) -> str:
     return str(b.node("Div", b.node("Mul", x, clipped), b.const(6.0)))
 
 
+def relu_by_choice(b: ModelBuilder, x: str, comparison: str = "Greater") -> str:
+    zero = b.const(0.0)
+    chosen = (x, zero) if comparison == "Greater" else (zero, x)
+    return str(b.node("Where", b.node(comparison, x, zero), *chosen))
+
+
+def relu_by_cast(b: ModelBuilder, x: str) -> str:
+    return str(b.node("Mul", x, b.node("Cast", b.node("Greater", x, b.const(0.0)), to=1)))
+
+
+def relu_by_abs(b: ModelBuilder, x: str) -> str:
+    return str(b.node("Mul", b.node("Add", x, b.node("Abs", x)), b.const(0.5)))
+
+
+def relu6_by_hard_sigmoid(b: ModelBuilder, x: str) -> str:
+    return str(b.node("Mul", b.node("HardSigmoid", x, alpha=1 / 6, beta=0.0), b.const(6.0)))
+
+
 # -- rows ------------------------------------------------------------------------------------------
 
 
@@ -330,6 +348,22 @@ FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
         "Max": Spelling(fused("Max", 0.0)),
         "Max, other order": Spelling(lambda b, x: str(b.node("Max", b.const(0.0), x))),
         "Clip, opset 10": Spelling(fused("Clip", min=0.0), 10),
+        "LeakyRelu": Spelling(fused("LeakyRelu", alpha=0.0)),
+        "Elu": Spelling(fused("Elu", alpha=0.0)),
+        "PRelu": Spelling(fused("PRelu", 0.0)),
+        "PRelu, a slope a column": Spelling(fused("PRelu", np.zeros(WIDE))),
+        "ThresholdedRelu": Spelling(fused("ThresholdedRelu", alpha=0.0)),
+        "Where": Spelling(relu_by_choice),
+        "Where, the other way round": Spelling(lambda b, x: relu_by_choice(b, x, "Less")),
+        "Cast": Spelling(relu_by_cast),
+        "Abs": Spelling(relu_by_abs),
+    },
+    "ReLU6": {
+        "Clip": Spelling(fused("Clip", 0.0, 6.0)),
+        "Min of Max": Spelling(
+            lambda b, x: str(b.node("Min", b.node("Max", x, b.const(0.0)), b.const(6.0)))
+        ),
+        "HardSigmoid": Spelling(relu6_by_hard_sigmoid),
     },
     "LayerNorm": {
         "LayerNormalization": Spelling(layer_norm),
@@ -420,7 +454,15 @@ FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
 }
 # Families of what the machine computes, as an exporter may spread it over several operators.
 RUN = (
-    *("ReLU", "LayerNorm", "LayerNorm without beta", "LayerNorm of a sum", "RMSNorm", "softmax"),
+    *(
+        "ReLU",
+        "ReLU6",
+        "LayerNorm",
+        "LayerNorm without beta",
+        "LayerNorm of a sum",
+        "RMSNorm",
+        "softmax",
+    ),
     *("a factor a column before a product", "a line a column before a product"),
 )
 CASES = [(family, name) for family, spellings in FAMILIES.items() for name in spellings]

@@ -83,6 +83,7 @@ TESTED_IN = {
     "hw.simulation.agreement": "hw/simulation/test_machine.py",
     "compiler.graph": "compiler/plan/test_fusion.py",
     "compiler.onnx.external": "compiler/onnx/test_boundary.py",
+    "compiler.onnx.file_codes": "compiler/plan/test_price_spellings.py",
     "compiler.onnx.fold": "compiler/importer/test_import_onnx.py",
     "compiler.onnx.forms": "compiler/onnx/test_boundary.py",
     "compiler.onnx.patterns": "compiler/importer/test_import_onnx.py",

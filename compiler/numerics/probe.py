@@ -36,6 +36,7 @@ EPSILON_SHARE = 1 / 127  # of the largest output of a norm: what its epsilon may
 NORM_STEPS = (1 << 15) / 1.125  # of a norm's largest input
 NORM_NOISE = 1e-3  # of the variance of rows
 UNLIMITED = 1e30  # that a relu returns it shows that nothing limits it
+LARGE = 1e4  # still so, where a file subtracts what lies beyond a limit: float32 keeps both
 LEAST_FACTOR = 1e-5  # of what a relu's argument is multiplied by, and 1 over the largest
 GELU_TOLERANCE = 0.025  # between the forms of GELU that one unit computes: erf, tanh, sigmoid
 
@@ -253,6 +254,8 @@ class _Prober:
         if limit >= UNLIMITED * LEAST_FACTOR:
             found = self.ask(op, {x: sample})
             return self._factor(op, found, np.maximum(sample, 0), kind), np.inf
+        if limit <= 0:
+            limit = float(self.ask(op, {x: np.full(sample.shape, LARGE)}).max())
         if limit <= 0:
             raise _unlike(op, kind)
         small = limit * LEAST_FACTOR * sample

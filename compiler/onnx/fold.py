@@ -23,6 +23,7 @@ from codesign.compiler.onnx.boundary import (
 )
 from codesign.compiler.onnx.evaluation import node_outputs, splat
 from codesign.compiler.onnx.external import require_whole
+from codesign.compiler.onnx.file_codes import LIMITING, FileCodes
 from codesign.compiler.onnx.forms import fault
 from codesign.compiler.onnx.limits import MOST_WORK, affordable, cost
 from codesign.compiler.onnx.load import LARGEST_INTEGER_CONSTANT
@@ -55,7 +56,8 @@ def fold(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> OnnxG
     together. Raises ModelError for a graph that is not well formed.
     """
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
-    folder = _Folder(OnnxGraph(tuple(shapes), opset=opsets.get("", 1)), opsets)
+    codes = FileCodes(model.graph.node)
+    folder = _Folder(OnnxGraph(tuple(shapes), opset=opsets.get("", 1)), opsets, codes)
     for weights in model.graph.initializer:
         with reading(f"constant {weights.name!r}"):
             folder.constant(weights.name, weights)
@@ -91,6 +93,7 @@ def _input_origin(name: str, dtype: int) -> Origin:
 class _Folder:
     graph: OnnxGraph
     opsets: Mapping[str, int]  # by domain
+    codes: FileCodes
     aliases: dict[str, str] = field(default_factory=dict)
     tainted: set[str] = field(default_factory=set)  # results of unsupported nodes
     interned: dict[tuple[object, ...], str] = field(default_factory=dict)
@@ -173,6 +176,7 @@ class _Folder:
         node = Node(_title(proto), proto.op_type, domain, inputs, tuple(proto.output), attributes)
         try:
             self._visit(node, proto, place)
+            self.codes.follow(proto, self.resolve, self.graph.tensors)
         except UnknownShape as error:
             reason = "" if isinstance(error, UnknownOperator) else str(error)
             self.reject(node, reason, isinstance(error, ExtentMismatch))
@@ -203,7 +207,25 @@ class _Folder:
         else:
             if node.op_type in ("QLinearAdd", "QLinearMul"):
                 node = self._dequantized(node)
+            if node.op_type in LIMITING:
+                node = replace(node, inputs=tuple(map(self._rectified, proto.input)))
             self._compute(without_quantization(node), proto)
+
+    def _rectified(self, name: str) -> str:
+        """What a node that compares reads under a name: a relu of it where its codes start at 0."""
+        source, code = self.resolve(name), self.codes.of(name)
+        if (
+            code is None
+            or not code.from_zero
+            or self.graph.tensors[source].origin < Origin.ACTIVATION
+        ):
+            return source
+        output = f"{source}/rectified"
+        if output not in self.graph.tensors:
+            title = unique(output, self.names)
+            self.graph.tensors[output] = self.graph.tensors[source]
+            self.graph.add(Node(title, "Relu", "", (source,), (output,)))
+        return output
 
     def _passes_through(self, node: Node) -> bool:
         """True for nodes that leave a tensor's float values as they are."""

@@ -31,28 +31,12 @@ _ELEMENTWISE = frozenset({
 # fmt: on
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2"})
 # With these too a relu is written; comparisons and choices are in no other pattern.
-_THRESHOLDS = frozenset(
-    {
-        "Abs",
-        "Celu",
-        "Clip",
-        "Elu",
-        "Greater",
-        "GreaterOrEqual",
-        "HardSigmoid",
-        "LeakyRelu",
-        "Less",
-        "LessOrEqual",
-        "Max",
-        "Min",
-        "Not",
-        "PRelu",
-        "Selu",
-        "Sign",
-        "ThresholdedRelu",
-        "Where",
-    }
-)
+# fmt: off
+_THRESHOLDS = frozenset({
+    "Abs", "Celu", "Clip", "Elu", "Greater", "GreaterOrEqual", "HardSigmoid", "LeakyRelu", "Less",
+    "LessOrEqual", "Max", "Min", "Not", "PRelu", "Relu", "Selu", "Sign", "ThresholdedRelu", "Where",
+})
+# fmt: on
 _SIGNS_OF_ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Max", "Clip"})
 _ROTATING = frozenset(
     {
@@ -95,8 +79,7 @@ def recognise(graph: OnnxGraph) -> None:
     reduce, the attribute `axis`.
     """
     _replace(graph, _classify, _computes)
-    if any(node.op_type in _THRESHOLDS for node in graph.nodes()):
-        _replace(graph, _rectifier, _rectifies)
+    _replace(graph, _rectifier, _rectifies)
     _replace(graph, _rotation, _rotates)
     _replace(graph, _elementwise, _computes)
 
@@ -140,6 +123,8 @@ def _rectifier(graph: OnnxGraph, region: Region) -> Node | None:
     types = {node.op_type for node in region.nodes}
     if not types & _THRESHOLDS or graph.tensors[region.output].shape != shape:
         return None
+    if len(region.nodes) == 1 and "Relu" in types:
+        return None  # it is one already
     near = [0.002, 0.01, 0.03]  # where a leak or a threshold would show
     x = np.array([*near, *np.linspace(-6, 6, 97), *np.negative(near)], np.float32)
     y = _run(graph, region, x.reshape((1,) * (len(shape) - 1) + (-1,)), None)
@@ -366,7 +351,10 @@ def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array 
     for node in region.nodes:
         for name in node.inputs:
             if name and name not in values:
-                value = _constant_sample(graph, name, x.ndim, axis, rng)
+                if axis is None:
+                    value = _number(graph, name, node)
+                else:
+                    value = _constant_sample(graph, name, x.ndim, axis, rng)
                 if value is None and not (node.op_type in _REDUCTIONS and name == node.input(1)):
                     return None
                 values[name] = graph.tensors[name].value if value is None else value
@@ -384,16 +372,22 @@ def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array 
     return values[region.output]
 
 
+def _number(graph: OnnxGraph, name: str, reader: Node) -> Array | None:
+    """The number that a constant is; of a slope or limit also in many places. A bias is one of its own."""
+    value = graph.tensors[name].value
+    if value is None or value.size == 0:
+        return None
+    if value.size > 1 and not (reader.op_type in _THRESHOLDS and (value == value.flat[0]).all()):
+        return None
+    return value if value.size == 1 else np.asarray(value.flat[0])
+
+
 def _constant_sample(
-    graph: OnnxGraph, name: str, rank: int, axis: int | None, rng: np.random.Generator
+    graph: OnnxGraph, name: str, rank: int, axis: int, rng: np.random.Generator
 ) -> Array | None:
     tensor = graph.tensors[name]
     if tensor.elements == 1:
         return tensor.value
-    if axis is None:
-        value = tensor.value
-        same = value is not None and value.size and bool((value == value.flat[0]).all())
-        return value.flat[0].reshape(()) if value is not None and same else None
     lead = rank - len(tensor.shape)
     along = [a + lead for a, extent in enumerate(tensor.shape) if extent != 1]
     if along != [axis]:

@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from codesign.compiler.onnx.file_codes import LIMITING
 from codesign.compiler.onnx.load import inlined
 from codesign.compiler.onnx.quantized_operators import PRODUCTS, QLINEAR, QUANTIZERS, every_operand
 from codesign.compiler.rewrite.codes import (
@@ -86,6 +87,8 @@ class _Rewriter:
         self.activations = ActivationCodes(clipped)
         self.names: dict[str, str] = {}
         self.whole: set[str] = set()  # names of integers whose floats are known
+        self.from_zero: set[str] = set()  # names of what codes from 0 up stand for
+        self.rectified: set[str] = set()  # tensors of relus that are told by those
         self.floats: dict[str, Array] = {}
         self.units: dict[str, Array] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -186,6 +189,8 @@ class _Rewriter:
         if name not in self.whole:
             raise unsupported(node.name or node.output[0], f"the integers {name!r} are an input")
         self.names[node.output[0]] = source
+        if name in self.from_zero:
+            self.from_zero.add(node.output[0])
 
     def _quantize(self, node: onnx.NodeProto) -> None:
         """A quantized activation is its floats; a constant is rounded as the file does it."""
@@ -204,6 +209,7 @@ class _Rewriter:
             root, alone = self.readers.root(name)
             reach = _reach(scale, zero, (low, high), title)
             source = self._record(source, output, reach, self._source(root), alone)
+            self._starts(output, reach)
         if output in self.outputs:
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
@@ -221,6 +227,25 @@ class _Rewriter:
         if clip and reach is not None:
             self._clip(source, tensor, reach)
         return tensor
+
+    def _starts(self, integers: str, reach: Reach | None) -> None:
+        """Note integers that stand for nothing below 0."""
+        if reach is not None and reach.low == 0:
+            self.from_zero.add(integers)
+
+    def _rectified(self, name: str) -> str:
+        """What a node that compares reads for `name`: what lies below 0 is 0 in codes from 0 up.
+
+        A quantizer drops a ReLU for that; with it, what follows is a whole clip.
+        """
+        source = self._source(name)
+        if name not in self.from_zero:
+            return source
+        output = f"{source}/rectified"
+        if output not in self.rectified:
+            self.rectified.add(output)
+            self.nodes.append(helper.make_node("Relu", [source], [output], output))
+        return output
 
     def _clip(self, source: str, output: str, reach: Reach) -> None:
         """A Clip to what the codes reach; before opset 11 its bounds are attributes."""
@@ -255,6 +280,7 @@ class _Rewriter:
             if value is not None:
                 reach = _reach(value, zero, integer_range(zero, 0, title), title)
                 self.names[output] = self._record(output, output, reach, output, True)
+                self._starts(output, reach)
             self.whole.add(output)
 
     def _bias(self, bias: str, node: onnx.NodeProto) -> str:
@@ -309,11 +335,14 @@ class _Rewriter:
 
     def _copy(self, node: onnx.NodeProto) -> None:
         """Any other node, on floats; its outputs are floats of integers where its input is."""
+        read = self._rectified if node.op_type in LIMITING else self._source
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for index, name in enumerate(node.input):
-            copy.input[index] = self._source(name)
+            copy.input[index] = read(name)
         self.nodes.append(copy)
+        if node.op_type in VIEWS and node.input[0] in self.from_zero:
+            self.from_zero.add(node.output[0])
         if node.op_type in VIEWS | PARTS and node.input[0] in self.whole:
             if self.outputs.intersection(node.output):
                 raise unsupported(node.name or node.output[0], "integers leave the model there")

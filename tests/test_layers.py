@@ -112,6 +112,7 @@ TESTED_IN = {
     "models.zoo.checkpoint_layouts": "models/zoo/test_checkpoint.py",
     "models.zoo.onnx_builder": "models/zoo/test_export.py",
     "models.zoo.parameters": "models/zoo/test_families.py",
+    "models.zoo.torch_layers": "models/supernet/test_elastic.py",
     "models.zoo.text_graphs": "models/zoo/test_export.py",
     "search.terminal.messages": "search/cli/test_cli.py",
     "search.pricing.cost_notes": "hw/costs/test_user_tables.py",

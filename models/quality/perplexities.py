@@ -1,16 +1,16 @@
-"""The perplexities of measured decoders as a table: what a supernet gives the search.
+"""The perplexities of measured networks as a table: what a supernet gives the search.
 
-Columns layers, d_model, heads, d_ff, perplexity; others are ignored. A Parquet file holds heads and
-d_ff as lists and carries what the table is of (seed, configuration, versions) in its metadata; a CSV
-file holds them as numbers with spaces or commas between, may begin with comments (#), and carries
-none. One number is of all layers.
+A column for each axis of the family (of `lm` layers, d_model, heads, d_ff), and perplexity; others are
+ignored. A Parquet file holds layer axes as lists and carries what the table is of (seed, configuration,
+versions) in its metadata; a CSV file holds them as numbers with spaces or commas between, may begin
+with comments (#), and carries none. One number is of all layers.
 """
 
 import csv
 import io
 import json
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,29 +18,31 @@ from typing import Any
 from codesign.hw.errors import ModelError
 from codesign.hw.platform.files import write_atomic
 from codesign.hw.platform.parquet_file import ParquetTable
-from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.axes import Axis, NetworkShape, depth_axis
 
-COLUMNS = ("layers", "d_model", "heads", "d_ff", "perplexity")
+PERPLEXITY = "perplexity"  # the last column
 METADATA = b"codesign"  # key of the Parquet schema's metadata, which holds JSON
-MOST_LAYERS, WIDEST = 1000, 1 << 20  # far beyond any decoder
+MOST_LAYERS, WIDEST = 1000, 1 << 20  # far beyond any network
 SEEDS = 1 << 32  # what scikit-learn takes
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One decoder and its perplexity on validation text."""
+    """One network and its perplexity on validation text."""
 
-    layers: int
-    d_model: int
-    heads: tuple[int, ...]
-    d_ff: tuple[int, ...]
+    shape: NetworkShape
     perplexity: float
+
+    def document(self) -> dict[str, Any]:
+        """Its values by column."""
+        return {**dict(self.shape.values), PERPLEXITY: self.perplexity}
 
 
 @dataclass(frozen=True)
 class Perplexities:
-    """Measured decoders, and what they were measured with."""
+    """Measured networks of the family that has these axes, and what they were measured with."""
 
+    axes: tuple[Axis, ...]
     rows: tuple[Measured, ...]
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
@@ -49,31 +51,26 @@ class Perplexities:
 _Content = tuple[Collection[str], Iterable[tuple[str, Mapping[str, Any]]], Mapping[str, Any]]
 
 
-def measured(config: DecoderConfig, perplexity: float) -> Measured:
-    """Return the table's row of a decoder."""
-    return Measured(config.layers, config.d_model, config.heads, config.d_ff, perplexity)
-
-
 def write_perplexities(table: Perplexities, path: Path) -> None:
     """Write `table` as Parquet or, when `path` ends in .csv, as CSV, whole or not at all.
 
     Raises ModelError when that is not writable.
     """
-    content = _csv(table.rows) if path.suffix == ".csv" else _parquet(table)
+    content = _csv(table) if path.suffix == ".csv" else _parquet(table)
     try:
         write_atomic(path, content)
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror}; choose another place") from error
 
 
-def read_perplexities(path: Path) -> Perplexities:
-    """Return the table in a Parquet or .csv file.
+def read_perplexities(path: Path, axes: tuple[Axis, ...]) -> Perplexities:
+    """Return the table in a Parquet or .csv file, of networks of the family that has these axes.
 
     Raises ModelError naming what is wrong in it and where: the line of a CSV file, the row of a
-    Parquet file, both from 1; a decoder may come twice, but with one perplexity.
+    Parquet file, both from 1; a network may come twice, but with one perplexity.
     """
     try:
-        names, rows, metadata = (_from_csv if path.suffix == ".csv" else _from_parquet)(path)
+        names, rows, metadata = (_from_csv if path.suffix == ".csv" else _from_parquet)(path, axes)
     except OSError as error:
         raise ModelError(f"cannot read {path}: {error.strerror}") from error
     except (ValueError, csv.Error) as error:
@@ -81,26 +78,29 @@ def read_perplexities(path: Path) -> Perplexities:
         raise ModelError(
             f"{path} is no table of perplexities ({why}): give Parquet or CSV"
         ) from error
-    absent = [name for name in COLUMNS if name not in names]
+    columns = _columns(axes)
+    absent = [name for name in columns if name not in names]
     if absent:
-        raise ModelError(f"{path} has no column {', '.join(absent)}: it takes {', '.join(COLUMNS)}")
-    seen: dict[tuple[int, Sequence[int], Sequence[int]], tuple[str, float]] = {}
+        raise ModelError(f"{path} has no column {', '.join(absent)}: it takes {', '.join(columns)}")
+    seen: dict[NetworkShape, tuple[str, float]] = {}
     found = []
     for place, values in rows:
-        row = _row(values, f"{path}, {place}")
-        before, perplexity = seen.setdefault(
-            (row.d_model, row.heads, row.d_ff), (place, row.perplexity)
-        )
+        row = _row(values, axes, f"{path}, {place}")
+        before, perplexity = seen.setdefault(row.shape, (place, row.perplexity))
         if perplexity != row.perplexity:
             raise ModelError(
-                f"{path} gives one decoder two perplexities, {perplexity} in {before} and "
+                f"{path} gives one network two perplexities, {perplexity} in {before} and "
                 f"{row.perplexity} in {place}: keep one of them"
             )
         found.append(row)
-    return Perplexities(tuple(found), metadata)
+    return Perplexities(axes, tuple(found), metadata)
 
 
-def _from_csv(path: Path) -> _Content:
+def _columns(axes: tuple[Axis, ...]) -> tuple[str, ...]:
+    return (*(axis.name for axis in axes), PERPLEXITY)
+
+
+def _from_csv(path: Path, _axes: tuple[Axis, ...]) -> _Content:
     lines = path.read_bytes().decode().splitlines()
     numbered = [(i, line) for i, line in enumerate(lines, 1) if not line.startswith("#")]
     reader = csv.DictReader(line for _, line in numbered)
@@ -108,9 +108,9 @@ def _from_csv(path: Path) -> _Content:
     return reader.fieldnames or (), rows, {}
 
 
-def _from_parquet(path: Path) -> _Content:
+def _from_parquet(path: Path, axes: tuple[Axis, ...]) -> _Content:
     table = ParquetTable(path)
-    rows = table.records(COLUMNS)
+    rows = table.records(_columns(axes))
     metadata = _metadata(table.metadata.get(METADATA, b"{}"), path)
     return table.columns, [(f"row {i}", row) for i, row in enumerate(rows, 1)], metadata
 
@@ -130,17 +130,25 @@ def _metadata(text: bytes, path: Path) -> Mapping[str, Any]:
     return found
 
 
-def _row(row: Mapping[str, Any], place: str) -> Measured:
-    missing = [name for name in COLUMNS if row.get(name) in (None, "")]
+def _row(row: Mapping[str, Any], axes: tuple[Axis, ...], place: str) -> Measured:
+    columns = _columns(axes)
+    missing = [name for name in columns if row.get(name) in (None, "")]
     if missing:
         raise ModelError(
-            f"{place}: {', '.join(missing)} missing; the columns are {', '.join(COLUMNS)}"
+            f"{place}: {', '.join(missing)} missing; the columns are {', '.join(columns)}"
         )
+    depth = depth_axis(axes)
     try:
-        layers = _whole("layers", row["layers"], MOST_LAYERS)
-        heads, d_ff = (_numbers(name, row[name], layers) for name in ("heads", "d_ff"))
-        d_model = _whole("d_model", row["d_model"])
-        return Measured(layers, d_model, heads, d_ff, _perplexity(row["perplexity"]))
+        layers = 1 if depth is None else _whole(depth.name, row[depth.name], MOST_LAYERS)
+        values: dict[str, int | tuple[int, ...]] = {}
+        for axis in axes:
+            if axis.scope == "layer":
+                values[axis.name] = _numbers(axis.name, row[axis.name], layers)
+            else:
+                values[axis.name] = (
+                    layers if axis.scope == "depth" else _whole(axis.name, row[axis.name])
+                )
+        return Measured(NetworkShape(tuple(values.items())), _perplexity(row[PERPLEXITY]))
     except ValueError as error:
         raise ModelError(f"{place}: {error}") from error
 
@@ -178,13 +186,13 @@ def _perplexity(value: Any) -> float:
     return perplexity
 
 
-def _csv(rows: Iterable[Measured]) -> bytes:
+def _csv(table: Perplexities) -> bytes:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows:
-        heads, d_ff = (" ".join(map(str, values)) for values in (row.heads, row.d_ff))
-        writer.writerow((row.layers, row.d_model, heads, d_ff, row.perplexity))
+    writer.writerow(_columns(table.axes))
+    for row in table.rows:
+        values = row.document().values()
+        writer.writerow(" ".join(map(str, v)) if isinstance(v, tuple) else v for v in values)
     return text.getvalue().encode()
 
 
@@ -192,14 +200,12 @@ def _parquet(table: Perplexities) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    lists = pa.list_(pa.int32())
-    types = (pa.int32(), pa.int32(), lists, lists, pa.float64())
-    columns = {
-        name: pa.array([getattr(row, name) for row in table.rows], kind)
-        for name, kind in zip(COLUMNS, types, strict=True)
-    }
+    types = {a.name: pa.list_(pa.int32()) if a.scope == "layer" else pa.int32() for a in table.axes}
+    types[PERPLEXITY] = pa.float64()
+    rows = [row.document() for row in table.rows]
+    columns = {name: pa.array([row[name] for row in rows], kind) for name, kind in types.items()}
     metadata = {METADATA: json.dumps(table.metadata).encode()}
     buffer = io.BytesIO()
-    rows = pa.table(columns).replace_schema_metadata(metadata)
-    pq.write_table(rows, buffer, write_page_checksum=True)
+    whole = pa.table(columns).replace_schema_metadata(metadata)
+    pq.write_table(whole, buffer, write_page_checksum=True)
     return buffer.getvalue()

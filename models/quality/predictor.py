@@ -1,11 +1,11 @@
-"""Perplexity of decoders that were never measured, from a table of those that were.
+"""Perplexity of networks that were never measured, from a table of those of their family that were.
 
 Fits of its logarithm: the better, by cross-validation, of ridge regression on second-degree features
 and gradient-boosted trees; of a small table, ridge regression on sizes alone. Kendall's tau on rows
-that took no part says how well decoders are ranked, which is what a search asks.
+that took no part says how well networks are ranked, which is what a search asks.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,20 +14,21 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError
 from codesign.models.quality.perplexities import Measured
-from codesign.models.zoo.decoder import LM_HEADS_OF_FULL_WIDTH, DecoderConfig
+from codesign.models.zoo.axes import NetworkShape, depth_axis
+from codesign.models.zoo.model_config import ModelConfig
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 FEWEST_ROWS = 8
 ROWS_TO_HOLD_OUT = 30  # from so many on a fifth can be spared
 FOLDS = 5
-SIZES = 5  # of the features are sums over the layers
 
 
 @dataclass(frozen=True)
 class Predictor:
     """A fit, and how it did on rows that took no part in one."""
 
+    family: type[ModelConfig]
     model: Any  # of scikit-learn: features to log perplexity
     kind: str
     longest: int  # layers that the features have places for
@@ -35,16 +36,15 @@ class Predictor:
     kendall_tau: float  # of predicted and measured ranks: 1 when the order is the same
     error: float  # RMS of predicted over measured perplexity - 1
 
-    def __call__(self, decoders: Sequence[DecoderConfig | Measured]) -> Floats:
-        """Return the perplexities of decoders, float64[n]; raises ModelError when one is deeper
+    def __call__(self, shapes: Sequence[NetworkShape]) -> Floats:
+        """Return the perplexities of networks, float64[n]; raises ModelError when one is deeper
         than any that was measured."""
-        return np.exp(self._predicted(features(decoders, self.longest)))
+        return np.exp(self._predicted(features(self.family, shapes, self.longest)))
 
-    def log_perplexity(self, d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
-        """Return the logarithms [n] for widths [n], and heads and FFN widths [n, layers], 0 where
+    def log_perplexity(self, values: Mapping[str, Ints]) -> Floats:
+        """Return the logarithms [n] for values [n] on every axis, on layer axes [n, layers], 0 where
         there is no layer; no more layers than `longest` may be used."""
-        heads, d_ff = (_padded(values, self.longest) for values in (heads, d_ff))
-        return self._predicted(features_of(d_model, heads, d_ff))
+        return self._predicted(features_of(self.family, values, self.longest))
 
     def _predicted(self, x: Floats) -> Floats:
         """The logarithms [n] of rows [n, features]; there may be none, which scikit-learn refuses."""
@@ -59,47 +59,72 @@ class Predictor:
         )
 
 
-def fit_predictor(rows: Sequence[Measured], seed: int = 0) -> Predictor:
+def fit_predictor(rows: Sequence[Measured], family: type[ModelConfig], seed: int = 0) -> Predictor:
     """Return the predictor of a table of `FEWEST_ROWS` or more; `seed` draws the rows held out.
 
     Every row is used in the end, also those that judged. Raises ModelError when there are too few.
     """
     if len(rows) < FEWEST_ROWS:
         raise ModelError(
-            f"{len(rows)} measured decoders fit no predictor: measure {FEWEST_ROWS} or more"
+            f"{len(rows)} measured networks fit no predictor: measure {FEWEST_ROWS} or more"
         )
-    longest = max(row.layers for row in rows)
-    x = features(rows, longest)
+    shapes = [row.shape for row in rows]
+    longest = max(_layers(family, shape) for shape in shapes)
+    x = features(family, shapes, longest)
     y = np.log([row.perplexity for row in rows])
     if len(rows) < ROWS_TO_HOLD_OUT:
-        return _fit_sizes(x, y, longest)
-    return _fit_better(x, y, longest, seed)
+        return _fit_sizes(family, x, y, longest)
+    return _fit_better(family, x, y, longest, seed)
 
 
-def features(decoders: Sequence[DecoderConfig | Measured], longest: int) -> Floats:
-    """Return float64[n, 5 + 2 * longest]: layers, log d_model, mean heads and FFN, log parameters
-    without embeddings, then heads and d_ff layer by layer, 0 where there is no layer."""
-    deepest = max((decoder.layers for decoder in decoders), default=0)
+def features(family: type[ModelConfig], shapes: Sequence[NetworkShape], longest: int) -> Floats:
+    """Return `features_of` networks, float64[n, ...]; raises ModelError for one of more layers than
+    `longest`."""
+    deepest = max((_layers(family, shape) for shape in shapes), default=0)
     if deepest > longest:
-        raise ModelError(f"a decoder of {deepest} layers is deeper than any measured, {longest}")
-    padded = [(*d.heads, *[0] * (longest - d.layers), *d.d_ff, *[0] * (longest - d.layers))
-              for d in decoders]  # fmt: skip
-    layers = np.array(padded, dtype=np.int64).reshape(-1, 2, longest)
-    return features_of(np.array([d.d_model for d in decoders]), layers[:, 0], layers[:, 1])
+        raise ModelError(f"a network of {deepest} layers is deeper than any measured, {longest}")
+    values = {}
+    for axis in family.axes():
+        own = [shape[axis.name] for shape in shapes]
+        if axis.scope == "layer":
+            own = [(*one, *[0] * (longest - len(one))) for one in own]
+        values[axis.name] = np.array(own, dtype=np.int64)
+    return features_of(family, values, longest)
 
 
-def features_of(d_model: Ints, heads: Ints, d_ff: Ints) -> Floats:
-    """Return `features` of int64[n] widths and int64[n, longest] heads and FFN widths, 0 where there
-    is no layer."""
-    layers = (heads > 0).sum(axis=1)
-    d = d_model[:, None]
-    parameters = (4 * d * d / LM_HEADS_OF_FULL_WIDTH * heads + 2 * d * d_ff).sum(axis=1)
-    means = heads.sum(axis=1) / layers, d_ff.sum(axis=1) / layers
-    sums = np.stack([layers, np.log(d_model), *means, np.log(parameters)], axis=1)
-    return np.concatenate([sums, heads, d_ff], axis=1)
+def features_of(family: type[ModelConfig], values: Mapping[str, Ints], longest: int) -> Floats:
+    """Return float64[n, axes + 1 + longest * layer axes] of int64[n] values on every axis, on layer
+    axes int64[n, layers], 0 where there is no layer.
+
+    For each axis the depth, the logarithm of a choice that is made once, or the mean over the layers;
+    log parameters without embeddings; then layer axes layer by layer, up to `longest`.
+    """
+    depth = depth_axis(family.axes())
+    layered = {
+        axis.name: _padded(values[axis.name], longest)
+        for axis in family.axes()
+        if axis.scope == "layer"
+    }
+    sums: list[Any] = []
+    for axis in family.axes():
+        if axis.scope == "layer":
+            sums.append(layered[axis.name].sum(axis=1) / values[depth.name])  # type: ignore[union-attr]
+        else:
+            own = values[axis.name]
+            sums.append(own if axis.scope == "depth" else np.log(own))
+    parameters = family.layer_parameters({**values, **layered}, family.options())
+    table = np.stack([*sums, np.log(parameters)], axis=1)
+    return np.concatenate([table, *layered.values()], axis=1)
 
 
-def _fit_better(x: Floats, y: Floats, longest: int, seed: int) -> Predictor:
+def _layers(family: type[ModelConfig], shape: NetworkShape) -> int:
+    depth = depth_axis(family.axes())
+    return 1 if depth is None else int(shape[depth.name])
+
+
+def _fit_better(
+    family: type[ModelConfig], x: Floats, y: Floats, longest: int, seed: int
+) -> Predictor:
     """Of ridge regression and trees, judged on a fifth."""
     from sklearn.base import clone
     from sklearn.ensemble import GradientBoostingRegressor
@@ -125,21 +150,23 @@ def _fit_better(x: Floats, y: Floats, longest: int, seed: int) -> Predictor:
     kind = max(scores, key=lambda name: scores[name])
     held = models[kind].fit(x_fit, y_fit).predict(x_held)
     model = clone(models[kind]).fit(x, y)
-    return Predictor(model, kind, longest, "a held-out fifth", *_judge(held, y_held))
+    return Predictor(family, model, kind, longest, "a held-out fifth", *_judge(held, y_held))
 
 
-def _fit_sizes(x: Floats, y: Floats, longest: int) -> Predictor:
+def _fit_sizes(family: type[ModelConfig], x: Floats, y: Floats, longest: int) -> Predictor:
     """Ridge regression on the sums over the layers, judged on each row by the fit to the others."""
     from sklearn.compose import ColumnTransformer
     from sklearn.model_selection import LeaveOneOut, cross_val_predict
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    sizes = ColumnTransformer([("sizes", StandardScaler(), slice(0, SIZES))])
+    sizes = ColumnTransformer([("sizes", StandardScaler(), slice(0, len(family.axes()) + 1))])
     model = make_pipeline(sizes, _ridge())
     left_out = cross_val_predict(model, x, y, cv=LeaveOneOut())
     kind = "ridge regression on sizes"
-    return Predictor(model.fit(x, y), kind, longest, "each row left out", *_judge(left_out, y))
+    return Predictor(
+        family, model.fit(x, y), kind, longest, "each row left out", *_judge(left_out, y)
+    )
 
 
 def _ridge() -> Any:

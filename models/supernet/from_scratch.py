@@ -1,6 +1,6 @@
-"""Is a supernet honest? Decoders trained alone, with its budget, beside what it says of them.
+"""Is a supernet honest? Networks trained alone, with its budget, beside what it says of them.
 
-Each of some random decoders is trained from random weights for as many steps on as much text as the
+Each of some random networks is trained from random weights for as many steps on as much text as the
 supernet. Kendall's tau of both perplexities says how well the supernet ranks them, which is all that
 a search asks of it. Needs torch, of the [train] extra.
 """
@@ -18,15 +18,14 @@ from codesign.models.supernet.schedule import Training
 from codesign.models.supernet.space import Single, SubnetSpace
 from codesign.models.supernet.supernet import perplexity, train
 from codesign.models.text.tokens import Tokens
-from codesign.models.zoo.decoder import DecoderConfig, lm
 
-FOLDER = "from-scratch"  # a checkpoint a decoder
+FOLDER = "from-scratch"  # a checkpoint a network
 FEWEST = 8  # that a tau is said of
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One decoder: its perplexity as a part of the supernet, and trained alone."""
+    """One network: its perplexity as a part of the supernet, and trained alone."""
 
     supernet: Measured
     alone: float
@@ -42,7 +41,7 @@ def compare_alone(
     compute: Compute = CPU,
     workers: int = 1,
 ) -> Iterator[Compared]:
-    """Train the decoder of each of `rows` alone, in order; what is in `out` is resumed.
+    """Train the network of each of `rows` alone, in order; what is in `out` is resumed.
 
     Several `workers` are processes of one thread each. Raises ModelError as `supernet.train` does.
     """
@@ -68,18 +67,6 @@ def kendall_tau(pairs: Sequence[Compared]) -> float | None:
     return float(kendalltau(*orders).statistic)
 
 
-def decoder(space: SubnetSpace, row: Measured) -> DecoderConfig:
-    """Return the decoder that a row of a space's table is of."""
-    return lm(
-        layers=row.layers,
-        d_model=row.d_model,
-        heads=row.heads,
-        d_ff=row.d_ff,
-        vocab_size=space.vocab_size,
-        max_positions=space.max_positions,
-    )
-
-
 def _alone(
     text: Tokens,
     space: SubnetSpace,
@@ -93,13 +80,15 @@ def _alone(
         import torch
 
         torch.set_num_threads(1)
-    config = decoder(space, row)
-    folder = out / _folder(row)
+    config = space.point(row.shape)
+    folder = out / _folder(space, row)
     net = train(text.train, Single(config), training, folder, resume=True, compute=compute)
     return perplexity(net, config, text.validation, training.seq, training.batch)
 
 
-def _folder(row: Measured) -> str:
-    """Layers and width to read, and a hash of the shape: as long for sixty layers as for one."""
-    shape = f"{row.d_model} {row.heads} {row.d_ff}".encode()
-    return f"{row.layers}x{row.d_model}-{hashlib.sha256(shape).hexdigest()[:12]}"
+def _folder(space: SubnetSpace, row: Measured) -> str:
+    """Layers and widths to read, and a hash of the shape: as long for sixty layers as for one."""
+    axes = space.kind.axes()
+    read = "x".join(str(row.shape[axis.name]) for axis in axes if axis.scope != "layer")
+    shape = " ".join(str(row.shape[axis.name]) for axis in axes if axis.scope != "depth")
+    return f"{read}-{hashlib.sha256(shape.encode()).hexdigest()[:12]}"

@@ -1,8 +1,8 @@
-"""From text to the table of perplexities: train a supernet, measure decoders, fit the predictor.
+"""From text to the table of perplexities: train a supernet, measure networks, fit the predictor.
 
 The whole way of `codesign train` behind one function. The folder that it is given holds the
 supernet (`supernet.pt`), its losses (`training.csv`) and the table (`perplexities.parquet` and
-.csv), each from the first epoch or the first decoders on, so that a run that ends early keeps what
+.csv), each from the first epoch or the first networks on, so that a run that ends early keeps what
 it has and resumes.
 """
 
@@ -21,7 +21,6 @@ from codesign.hw.errors import ModelError
 from codesign.models.quality.perplexities import (
     Measured,
     Perplexities,
-    measured,
     read_perplexities,
     write_perplexities,
 )
@@ -31,7 +30,7 @@ from codesign.models.supernet.schedule import Training, windows
 from codesign.models.supernet.space import SubnetSpace
 from codesign.models.supernet.supernet import measure, train
 from codesign.models.text.tokens import Tokens
-from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.model_config import TextConfig
 
 if TYPE_CHECKING:
     from codesign.models.supernet.training_loop import TrainingProgress
@@ -44,7 +43,7 @@ SAMPLE_SEED = 1  # beside the seed of training: which decoders are measured
 
 @dataclass(frozen=True)
 class Measurement:
-    """The table, the predictor when there are decoders enough for one, and how it came about."""
+    """The table, the predictor when there are networks enough for one, and how it came about."""
 
     table: Perplexities
     predictor: Predictor | None
@@ -59,14 +58,14 @@ def train_and_measure(
     training: Training,
     out: Path,
     *,
-    decoders: int = 1000,
+    networks: int = 1000,
     resume: bool = False,
     compute: Compute = CPU,
     on_training: Callable[["TrainingProgress"], None] | None = None,
     before_save: Callable[[], None] | None = None,
     on_measured: Callable[[int, Measured], None] | None = None,
 ) -> Measurement:
-    """Train on `text.train`, then measure the largest, the smallest and random others, `decoders`
+    """Train on `text.train`, then measure the largest, the smallest and random others, `networks`
     in all, on `text.validation`; `on_measured` gets the count so far and the latest.
 
     The space takes the vocabulary of the text. A smaller one is measured whole, and what `resume`
@@ -80,13 +79,13 @@ def train_and_measure(
         text.train, space, training, out,
         resume=resume, compute=compute, report=on_training, before_save=before_save,
     )  # fmt: skip
-    path = out / f"{TABLE}.parquet"
+    path, axes = out / f"{TABLE}.parquet", space.kind.axes()
     metadata = table_document(text, space, training)
     trained = saved = time.monotonic()
     try:
         for row in measure(
             net,
-            islice(_chosen(space, decoders, training.seed), len(rows), None),
+            islice(_chosen(space, networks, training.seed), len(rows), None),
             text.validation,
             training.seq,
             training.batch,
@@ -95,14 +94,14 @@ def train_and_measure(
             if on_measured:
                 on_measured(len(rows), row)
             if time.monotonic() - saved > SAVE_SECONDS:
-                write_perplexities(Perplexities(tuple(rows), metadata), path)
+                write_perplexities(Perplexities(axes, tuple(rows), metadata), path)
                 saved = time.monotonic()
     finally:
-        table = Perplexities(tuple(rows), metadata)
+        table = Perplexities(axes, tuple(rows), metadata)
         write_perplexities(table, path)
         write_perplexities(table, path.with_suffix(".csv"))
     ended = time.monotonic()
-    predictor = fit_predictor(rows, training.seed) if len(rows) >= FEWEST_ROWS else None
+    predictor = fit_predictor(rows, space.kind, training.seed) if len(rows) >= FEWEST_ROWS else None
     return Measurement(table, predictor, net.log, trained - start, ended - trained)
 
 
@@ -116,7 +115,7 @@ def kept(text: Tokens, space: SubnetSpace, training: Training, out: Path) -> tup
         return ()
     remedy = "delete it, and it is measured again"
     try:
-        before = read_perplexities(path)
+        before = read_perplexities(path, space.kind.axes())
     except ModelError as error:
         raise ModelError(f"what is measured already is damaged ({error}): {remedy}") from error
     metadata = table_document(text, space, training)
@@ -128,7 +127,7 @@ def kept(text: Tokens, space: SubnetSpace, training: Training, out: Path) -> tup
         )
     chosen = [*_chosen(space, len(before.rows), training.seed)]
     for i, row in enumerate(before.rows):
-        if i >= len(chosen) or measured(chosen[i], row.perplexity) != row:
+        if i >= len(chosen) or Measured(chosen[i].chosen, row.perplexity) != row:
             raise ModelError(f"row {i + 1} of {path} is not the subnet of its place: {remedy}")
     return before.rows
 
@@ -139,7 +138,7 @@ def table_document(text: Tokens, space: SubnetSpace, training: Training) -> dict
         "seed": training.seed,
         "space": {
             name: list(value) if isinstance(value, tuple) else value
-            for name, value in dataclasses.asdict(space).items()
+            for name, value in space.document().items()
         },
         "training": dataclasses.asdict(training),
         "text": {
@@ -155,8 +154,8 @@ def table_document(text: Tokens, space: SubnetSpace, training: Training) -> dict
     }
 
 
-def _chosen(space: SubnetSpace, count: int, seed: int) -> Iterator[DecoderConfig]:
-    """The extremes, then random decoders: the first of a longer list are those of a shorter one."""
+def _chosen(space: SubnetSpace, count: int, seed: int) -> Iterator[TextConfig]:
+    """The extremes, then random networks: the first of a longer list are those of a shorter one."""
     extremes = dict.fromkeys((space.largest, space.smallest))
     others = (c for c in space.sample(space.size(), seed + SAMPLE_SEED) if c not in extremes)
     for _, config in zip(range(count), chain(extremes, others), strict=False):

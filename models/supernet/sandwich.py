@@ -4,33 +4,31 @@ A torch module, so that torch's DistributedDataParallel can share a batch among 
 forward pass computes all subnets, one backward pass reaches every weight. Needs torch.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from codesign.models.supernet import elastic
-from codesign.models.zoo.decoder import DecoderConfig
-
-Layer = Callable[..., torch.Tensor]
+from codesign.models.zoo.model_config import Layer, TextConfig
 
 
 class Sandwich(nn.Module):  # type: ignore[misc]  # torch is not type-checked
-    """Weights of the largest decoder by name, and the losses of a step (BigNAS, arXiv 2003.11142).
+    """Weights of the largest network by name, and the losses of a step (BigNAS, arXiv 2003.11142).
 
     With `distil`, subnets learn the largest's probabilities (in-place distillation), else the text.
-    `dropout` is of the largest alone. `layer` computes one (`elastic.block`, or it compiled).
+    `dropout` is of the largest alone. `layer` computes one, unless it is the family's own.
     """
 
     def __init__(
         self,
         weights: Mapping[str, torch.Tensor],
-        largest: DecoderConfig,
+        largest: TextConfig,
         *,
         distil: bool = True,
         dropout: float = 0.0,
-        layer: Layer = elastic.block,
+        layer: Layer | None = None,
     ) -> None:
         super().__init__()
         self.names = tuple(weights)
@@ -43,7 +41,7 @@ class Sandwich(nn.Module):  # type: ignore[misc]  # torch is not type-checked
         return dict(zip(self.names, self.tensors, strict=True))
 
     def forward(
-        self, batch: torch.Tensor, configs: Sequence[DecoderConfig]
+        self, batch: torch.Tensor, configs: Sequence[TextConfig]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean of the losses of `configs`, the largest first, and each of them, on
         int64[batch, seq + 1] tokens."""
@@ -55,7 +53,7 @@ class Sandwich(nn.Module):  # type: ignore[misc]  # torch is not type-checked
             dropout = 0.0 if losses else self.dropout
             # Mixed precision where it is fast; losses and weights stay float32.
             with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.is_cuda):
-                logits = elastic.forward(config, weights, ids, dropout, self.layer)
+                logits = config.forward(weights, ids, dropout, self.layer)
             logits = logits.flatten(0, 1).float()
             losses.append(F.cross_entropy(logits, targets if teacher is None else teacher))
             if self.distil and teacher is None:

@@ -1,4 +1,4 @@
-"""What each step of training takes: text, decoders, learning rate.
+"""What each step of training takes: text, networks, learning rate.
 
 All of it is a function of the seed and of where training is, so that a training that was stopped
 goes on as if it had not been.
@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError
 from codesign.models.supernet.space import Single, SubnetSpace
-from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.model_config import TextConfig
 
 Ids = npt.NDArray[np.int64]
 RANDOM_SUBNETS = 2
@@ -48,8 +48,8 @@ def windows(tokens: Ids, seq: int, offset: int = 0) -> Ids:
     return rows
 
 
-def sandwich(space: SubnetSpace | Single, training: Training, step: int) -> Sequence[DecoderConfig]:
-    """Return the different decoders of a step: the largest, the smallest, two random ones."""
+def sandwich(space: SubnetSpace | Single, training: Training, step: int) -> Sequence[TextConfig]:
+    """Return the different networks of a step: the largest, the smallest, two random ones."""
     rng = np.random.default_rng([training.seed, 1, step])
     random = [space.draw(rng) for _ in range(RANDOM_SUBNETS)]
     return list(dict.fromkeys((space.largest, space.smallest, *random)))

@@ -1,9 +1,9 @@
-"""Train one set of weights for a whole space of decoders, and measure decoders with it.
+"""Train one set of weights for a whole space of networks, and measure networks with it.
 
-BigNAS (arXiv 2003.11142) on `elastic` decoders. A step trains the largest, the smallest and two
+BigNAS (arXiv 2003.11142) on `elastic` networks of a family. A step trains the largest, the smallest and two
 random subnets (the sandwich rule) on one batch: the largest on the text, the others on the
 largest's probabilities (in-place distillation) or on the text. The learning rate falls exponentially
-to a constant end. A space of one decoder trains just that. What is saved after an epoch continues to
+to a constant end. A space of one network trains just that. What is saved after an epoch continues to
 the same bits on the same machine. Needs torch, of the [train] extra.
 """
 
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 from codesign.hw.errors import ModelError
 from codesign.hw.platform.installation import install_command
-from codesign.models.quality.perplexities import Measured, measured
+from codesign.models.quality.perplexities import Measured
 from codesign.models.supernet import elastic, torch_file
 from codesign.models.supernet.compute import CPU, Compute
 from codesign.models.supernet.schedule import Ids, Training, windows
-from codesign.models.supernet.space import Single, SubnetSpace
-from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.supernet.space import Single, SubnetSpace, subnets_of
+from codesign.models.zoo.model_config import Tensors, TextConfig
 
 if TYPE_CHECKING:
     from codesign.models.supernet.training_loop import TrainingProgress
@@ -39,11 +39,11 @@ class Supernet:
     """Trained weights of a space, and the steps that trained them."""
 
     space: SubnetSpace | Single
-    weights: elastic.Tensors
+    weights: Tensors
     log: Sequence[TrainingStep] = ()
 
-    def subnet(self, config: DecoderConfig) -> elastic.Tensors:
-        """Return the weights of a decoder; raises ModelError when the largest does not hold it."""
+    def subnet(self, config: TextConfig) -> Tensors:
+        """Return the weights of a network; raises ModelError when the largest does not hold it."""
         return elastic.subnet(self.weights, self.space.largest, config)
 
 
@@ -102,27 +102,26 @@ def load(out: Path, *, device: str = "cpu") -> Supernet:
     path = out / CHECKPOINT
     saved = torch_file.load_torch(path)
     with torch_file.refuse_torch_damage(path):
-        only = saved["space"].get("only")
-        space = Single(DecoderConfig(**only)) if only else SubnetSpace(**saved["space"])
+        space = subnets_of(saved["space"])
         weights = {name: value.to(device) for name, value in saved["weights"].items()}
         return Supernet(space, weights, [TrainingStep(*row) for row in saved["log"]])
 
 
 def perplexity(
-    supernet: Supernet, config: DecoderConfig, tokens: Ids, seq: int, batch: int = 32
+    supernet: Supernet, config: TextConfig, tokens: Ids, seq: int, batch: int = 32
 ) -> float:
     """Return exp of the mean cross-entropy of `config` over successive windows of `seq` tokens."""
     import torch
     from torch.nn import functional as F
 
     weights = supernet.subnet(config)
-    device = weights["norm.gamma"].device
+    device = next(iter(weights.values())).device
     rows = windows(tokens, seq)
     nats = 0.0
     with torch.inference_mode(), _memory(batch, seq):
         for first in range(0, len(rows), batch):
             part = torch.from_numpy(rows[first : first + batch]).to(device)
-            logits = elastic.forward(config, weights, part[:, :-1])
+            logits = config.forward(weights, part[:, :-1])
             nats += float(
                 F.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="sum")
             )
@@ -136,11 +135,11 @@ def perplexity(
 
 
 def measure(
-    supernet: Supernet, configs: Iterable[DecoderConfig], tokens: Ids, seq: int, batch: int = 32
+    supernet: Supernet, configs: Iterable[TextConfig], tokens: Ids, seq: int, batch: int = 32
 ) -> Iterator[Measured]:
-    """Yield the perplexity of each decoder, as a row of the table in `perplexities`."""
+    """Yield the perplexity of each network, as a row of the table in `perplexities`."""
     for config in configs:
-        yield measured(config, perplexity(supernet, config, tokens, seq, batch))
+        yield Measured(config.chosen, perplexity(supernet, config, tokens, seq, batch))
 
 
 def _check(

@@ -13,14 +13,14 @@ import torch
 from torch import nn
 
 from codesign.hw.errors import ModelError
-from codesign.models.supernet import elastic, schedule
+from codesign.models.supernet import schedule
 from codesign.models.supernet.compute import Compute
 from codesign.models.supernet.ranks import Rank
-from codesign.models.supernet.sandwich import Layer, Sandwich
+from codesign.models.supernet.sandwich import Sandwich
 from codesign.models.supernet.schedule import Ids, Training
 from codesign.models.supernet.space import Single, SubnetSpace
 from codesign.models.supernet.training_state import State, TrainingStep
-from codesign.models.zoo.decoder import DecoderConfig
+from codesign.models.zoo.model_config import Layer, TextConfig
 
 LARGEST_GRADIENT = 1.0
 
@@ -68,7 +68,7 @@ def steps(job: TrainingJob, state: State, rank: Rank) -> Iterator[TrainingProgre
             job.space.largest,
             distil=training.distil,
             dropout=training.dropout,
-            layer=_compiled() if job.compute.compiled else elastic.block,
+            layer=_compiled(job.space.kind) if job.compute.compiled else None,
         )
     )
     count = schedule.steps_of_epoch(job.tokens, training)
@@ -101,19 +101,22 @@ def follow(rank: Rank, job: TrainingJob) -> None:
         pass
 
 
-def _compiled() -> Layer:
-    """A layer by torch.compile; where that cannot compile one, it is computed without."""
+def _compiled(kind: type[TextConfig]) -> Layer | None:
+    """A family's layer by torch.compile; where that cannot compile one, it is computed without."""
+    plain = kind.trained_layer()
+    if plain is None:
+        return None
     from torch import _dynamo  # a second to import
 
     _dynamo.config.suppress_errors = True
-    layer: Layer = torch.compile(elastic.block, dynamic=True)
+    layer: Layer = torch.compile(plain, dynamic=True)
     return layer
 
 
 def _step(
     sandwich: nn.Module,
     state: State,
-    configs: Sequence[DecoderConfig],
+    configs: Sequence[TextConfig],
     batch: torch.Tensor,
     rate: float,
 ) -> torch.Tensor:

@@ -43,7 +43,7 @@ class State:
     ) -> None:
         """`text` is a checksum of the tokens; training begins with random weights."""
         self.device = device
-        self.of = {"space": asdict(space), "training": asdict(training), "text": {"crc32": text}}
+        self.of = {"space": space.document(), "training": asdict(training), "text": {"crc32": text}}
         self.space, self.training = space, training
         self.epoch = 0
         self.log: list[TrainingStep] = []

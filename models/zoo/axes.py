@@ -6,7 +6,7 @@ axis has the name of what it sets in a configuration: a number, or of a layer ax
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 LARGEST_CHOICE = 1 << 20  # of a width: what 64-bit counts of a network's work hold
 MOST_LAYERS = 64
@@ -34,6 +34,22 @@ class Axis:
         object.__setattr__(self, "label", label)
         object.__setattr__(self, "phrase", self.phrase or f"{label} {{}}")
         object.__setattr__(self, "short", self.short or f"{self.name}{{}}")
+
+
+@dataclass(frozen=True)
+class NetworkShape:
+    """One network: its value on every axis of its family, in their order; of a layer axis one a layer."""
+
+    values: tuple[tuple[str, int | tuple[int, ...]], ...]
+
+    @classmethod
+    def of(cls, **values: int | tuple[int, ...]) -> "NetworkShape":
+        """The shape with these values, which are in the order of the axes."""
+        return cls(tuple(values.items()))
+
+    def __getitem__(self, name: str) -> Any:
+        """The value on an axis."""
+        return dict(self.values)[name]
 
 
 def depth_axis(axes: tuple[Axis, ...]) -> Axis | None:

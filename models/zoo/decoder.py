@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -13,15 +14,19 @@ from codesign.hw.errors import ModelError
 from codesign.models.zoo import parameters, text_graphs
 from codesign.models.zoo.axes import Axis, Parts, Values
 from codesign.models.zoo.model_config import (
+    Layer,
+    Tensors,
     TextConfig,
     check_config,
     is_size,
     not_sizes,
     require_positions,
 )
-from codesign.models.zoo.parameters import Entry
+from codesign.models.zoo.parameters import Entry, Shape
 
 if TYPE_CHECKING:
+    import torch
+
     from codesign.models.zoo.onnx_builder import GraphBuilder
 
 LM_HEADS_OF_FULL_WIDTH = 12  # head dimension is d_model / 12 whatever the heads of a layer
@@ -199,6 +204,81 @@ class DecoderConfig(TextConfig):
         d_model = np.asarray(values["d_model"])
         attention = np.asarray(values["heads"]) * (d_model[..., None] // LM_HEADS_OF_FULL_WIDTH)
         return 2 * d_model * (2 * attention + np.asarray(values["d_ff"])).sum(axis=-1)
+
+    # -- Training ----------------------------------------------------------------------------------
+
+    trained_options: ClassVar[tuple[str, ...] | None] = ()
+
+    @classmethod
+    def trained(
+        cls, values: Values, positions: int, vocabulary: int, options: Mapping[str, Any]
+    ) -> "DecoderConfig":
+        """The decoder of these values, with its head."""
+        sizes: Any = values
+        return lm(**sizes, vocab_size=vocabulary, max_positions=positions)
+
+    def forward(
+        self,
+        weights: Tensors,
+        ids: "torch.Tensor",
+        dropout: float = 0.0,
+        layer: Layer | None = None,
+    ) -> "torch.Tensor":
+        """`dropout` is of the embedding and of what a branch adds to the residual (arXiv 1706.03762)."""
+        from codesign.models.zoo import torch_layers
+
+        layer = layer or block
+        x = weights["embeddings.word"][ids] + weights["embeddings.position"][: ids.shape[1]]
+        x = torch_layers.dropped(x, dropout)
+        parts = torch_layers.by_layer(weights)
+        for number in range(self.layers):
+            x = layer(x, parts[f"layer{number}"], self.head_dim, dropout)
+        return torch_layers.normalized(x, weights, "norm") @ weights["embeddings.word"].T
+
+    @classmethod
+    def trained_layer(cls) -> Layer:
+        """`block`."""
+        return block
+
+    def initial_deviation(self, name: str, shape: Shape) -> float:
+        """As GPT-2: matrices that end a residual branch are smaller by sqrt(2 * layers)."""
+        ends = name.endswith((".output.weight", ".down.weight"))
+        return super().initial_deviation(name, shape) / (sqrt(2 * self.layers) if ends else 1.0)
+
+    def part_of(
+        self, name: str, whole: "torch.Tensor", shape: Shape, largest: Self
+    ) -> "torch.Tensor":
+        """The first of every axis, of a head axis the first of each head."""
+        width, whole_width = self.head_dim, largest.head_dim
+        if name.rsplit(".", 2)[-2] in ("query", "key", "value"):  # [..., heads * head_dim]
+            whole = whole.reshape(*whole.shape[:-1], -1, whole_width)
+            index = (*map(slice, shape[:-1]), slice(shape[-1] // width), slice(width))
+        elif name.endswith(".attention.output.weight"):  # [heads * head_dim, d_model]
+            whole = whole.reshape(-1, whole_width, whole.shape[-1])
+            index = (slice(shape[0] // width), slice(width), slice(shape[1]))
+        else:
+            index = tuple(map(slice, shape))
+        return whole[index].reshape(shape)
+
+
+def block(x: "torch.Tensor", weights: Tensors, head_dim: int, dropout: float) -> "torch.Tensor":
+    """Return float[batch, seq, d_model] after one layer, whose weights are named without it."""
+    from torch.nn import functional as F
+
+    from codesign.models.zoo.torch_layers import dropped, normalized, projected
+
+    def split(x: "torch.Tensor") -> "torch.Tensor":
+        return x.unflatten(-1, (-1, head_dim)).transpose(1, 2)
+
+    y = normalized(x, weights, "attention.norm")
+    q, k, v = (
+        split(projected(y, weights, f"attention.{part}")) for part in ("query", "key", "value")
+    )
+    y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    x = x + dropped(projected(y.transpose(1, 2).flatten(2), weights, "attention.output"), dropout)
+    y = normalized(x, weights, "ffn.norm")
+    y = F.gelu(projected(y, weights, "ffn.up"), approximate="tanh")
+    return x + dropped(projected(y, weights, "ffn.down"), dropout)
 
 
 def lm(

@@ -1,4 +1,4 @@
-"""The model families, one line each, with their built-in models and those that can be searched."""
+"""The model families, one line each: their built-in models, those to be searched, those to be trained."""
 
 import difflib
 
@@ -6,7 +6,7 @@ from codesign.hw.errors import ModelError
 from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.decoder import DecoderConfig
 from codesign.models.zoo.llama import LlamaConfig
-from codesign.models.zoo.model_config import ModelConfig
+from codesign.models.zoo.model_config import ModelConfig, TextConfig
 from codesign.models.zoo.resnet import ResnetConfig
 from codesign.models.zoo.t5 import T5Config
 from codesign.models.zoo.vit import VitConfig
@@ -26,6 +26,12 @@ FAMILIES: dict[str, ModelConfig] = {
 # Families that a search space may be of, by name.
 SEARCHED: dict[str, type[ModelConfig]] = {
     kind.family: kind for kind in CONFIGURATIONS if kind.axes()
+}
+# Those of them that a supernet can be trained for.
+TRAINED: dict[str, type[TextConfig]] = {
+    name: kind
+    for name, kind in SEARCHED.items()
+    if issubclass(kind, TextConfig) and kind.trained_options is not None
 }
 
 

@@ -1,23 +1,30 @@
 """What every model family gives, in one module each: a configuration that knows its network.
 
 A family is a frozen dataclass derived from `ModelConfig` (from `TextConfig` where it reads tokens):
-its parameters, its graph, its built-in sizes and, where it can be searched, its axes. `families`
-lists the families; nothing else names one.
+its parameters, its graph, its built-in sizes, where it can be searched its axes and, where a supernet of
+it can be trained, what it computes in torch. `families` lists the families; nothing else names one.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from math import sqrt
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
 from codesign.hw.errors import ModelError
-from codesign.models.zoo.axes import Axis, Parts, Values
+from codesign.models.zoo.axes import Axis, NetworkShape, Parts, Values
 from codesign.models.zoo.parameters import Entry, Shape
 
 if TYPE_CHECKING:
+    import torch
+
     from codesign.models.zoo.onnx_builder import GraphBuilder
+
+Tensors = Mapping[str, "torch.Tensor"]  # of parameters, by name
+Layer = Callable[..., "torch.Tensor"]
+INITIAL_DEVIATION = 0.5  # times 1 / sqrt(fan-in); GPT-2's 0.02 at a width of 768
 
 
 class ModelConfig(ABC):
@@ -96,6 +103,11 @@ class ModelConfig(ABC):
         """The network with these values of `axes`, at any depth, for sequences of `seq`."""
         raise ModelError(f"networks of the family {cls.family} are not searched")
 
+    @property
+    def chosen(self) -> NetworkShape:
+        """Its value on every axis; the attribute of that name."""
+        return NetworkShape(tuple((axis.name, getattr(self, axis.name)) for axis in self.axes()))
+
     @classmethod
     def layer_parameters(cls, values: Mapping[str, Any], options: Mapping[str, Any]) -> Any:
         """Weights [n] without embeddings, biases and norms of networks with these values.
@@ -134,6 +146,46 @@ class TextConfig(ModelConfig):
         """The same, its position table grown to `seq` where that is longer."""
         longest = max(seq, self.max_positions)
         return replace(self, max_positions=longest)  # type: ignore[type-var]
+
+    # What training a supernet needs of a family (`models/supernet/elastic.py`); torch is loaded late.
+
+    trained_options: ClassVar[tuple[str, ...] | None] = None
+    """Which of `options` trained networks heed too; None of a family that is not trained."""
+
+    @classmethod
+    def trained(
+        cls, values: Values, positions: int, vocabulary: int, options: Mapping[str, Any]
+    ) -> "TextConfig":
+        """The network of these values of `axes` that predicts the next of up to `positions` tokens,
+        each of `vocabulary`. Raises ModelError for what no network can have."""
+        raise ModelError(f"networks of the family {cls.family} are not trained")
+
+    def forward(
+        self,
+        weights: Tensors,
+        ids: "torch.Tensor",
+        dropout: float = 0.0,
+        layer: Layer | None = None,
+    ) -> "torch.Tensor":
+        """Return float[batch, seq, vocabulary] of int64[batch, seq] tokens, as the exported graph computes
+        it. Training drops `dropout`; `layer` takes the place of what `trained_layer` returns."""
+        raise ModelError(f"networks of the family {self.family} are not trained")
+
+    @classmethod
+    def trained_layer(cls) -> Layer | None:
+        """What torch is to compile, if anything."""
+        return None
+
+    def initial_deviation(self, name: str, shape: Shape) -> float:
+        """Standard deviation of a matrix before training."""
+        fan_in = shape[-1] if name.startswith("embeddings.") else shape[0]
+        return INITIAL_DEVIATION / sqrt(fan_in)
+
+    def part_of(
+        self, name: str, whole: "torch.Tensor", shape: Shape, largest: Self
+    ) -> "torch.Tensor":
+        """Its own `shape` of a parameter of the `largest` network: the first of every axis."""
+        return whole[tuple(map(slice, shape))]
 
 
 def _inner_weights(config: ModelConfig) -> int:

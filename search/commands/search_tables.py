@@ -11,6 +11,7 @@ from codesign.search.joint.published import PUBLISHED_SOURCE
 from codesign.search.joint.results import Results
 from codesign.search.joint.search_records import Baseline, FrontPoint
 from codesign.search.joint.search_state import SearchProgress
+from codesign.search.space.networks import each
 from codesign.search.terminal.figures import prefix, significant, times_less
 from codesign.search.terminal.tables import plain_table
 
@@ -38,7 +39,7 @@ def front_table(
         [
             str(p.point),
             f"{p.perplexity:.2f}",
-            *(_each(p.on(axis)) for axis in axes),
+            *(each(p.on(axis)) for axis in axes),
             _machine(p),
             *(texts[k] for texts, _ in shown),
         ]
@@ -80,10 +81,6 @@ def _scaled(values: Sequence[float], cost: Objective) -> tuple[list[str], str]:
 def _one(value: float, unit: str) -> str:
     factor, symbol = prefix([value])
     return f"{significant(value * factor)} {symbol}{unit}"
-
-
-def _each(values: Sequence[int]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else ",".join(map(str, values))
 
 
 def _machine(p: FrontPoint) -> str:

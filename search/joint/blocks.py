@@ -24,7 +24,8 @@ from codesign.compiler.graph import Graph
 from codesign.compiler.plan.fusion import fuse
 from codesign.compiler.plan.pricing import GroupShape
 from codesign.hw.machine.config import HardwareConfig
-from codesign.search.space.networks import Networks, NetworkShape
+from codesign.models.zoo.axes import NetworkShape
+from codesign.search.space.networks import Networks
 
 Ints = npt.NDArray[np.int64]
 Places = tuple[int, ...]  # of the values of one layer, in their choices

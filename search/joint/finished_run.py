@@ -17,7 +17,7 @@ from codesign.hw.errors import CodesignError, ConfigError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.platform.files import refuse_damage
 from codesign.hw.platform.text import said
-from codesign.models.zoo.axes import Axis, depth_axis
+from codesign.models.zoo.axes import Axis, NetworkShape, depth_axis
 from codesign.models.zoo.families import SEARCHED
 from codesign.search.joint.search import Settings
 from codesign.search.joint.search_records import (
@@ -36,7 +36,7 @@ from codesign.search.runs.records import (
     read_record,
     read_records,
 )
-from codesign.search.space.networks import DEFAULT_FAMILY, NetworkShape, SpaceError
+from codesign.search.space.networks import DEFAULT_FAMILY, SpaceError
 from codesign.search.space.quality import Quality, load_quality
 from codesign.search.space.space import Genes, SearchSpace
 from codesign.search.space.space_file import space_of

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from codesign.hw.costs.energy import breakdown
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import HardwareConfig, preset
+from codesign.models.zoo.axes import NetworkShape
 from codesign.models.zoo.weights import parameter_count
 from codesign.search.joint.blocks import graph
 from codesign.search.joint.front import non_dominated, thinned
@@ -40,7 +41,6 @@ from codesign.search.joint.search_state import LOSSES, SearchProgress
 from codesign.search.joint.winners import winners
 from codesign.search.pricing.evaluate import KernelResult, Result, cost_columns, evaluate
 from codesign.search.pricing.sweep import MACHINE_FIELDS
-from codesign.search.space.networks import NetworkShape
 from codesign.search.space.quality import Quality
 from codesign.search.space.space import Genes, SearchSpace
 

@@ -13,7 +13,14 @@ from typing import Any
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import LARGEST as LARGEST_OF_MACHINE
 from codesign.hw.platform.text import said
-from codesign.models.zoo.axes import LARGEST_CHOICE, MOST_LAYERS, Axis, depth_axis, wrong_axes
+from codesign.models.zoo.axes import (
+    LARGEST_CHOICE,
+    MOST_LAYERS,
+    Axis,
+    NetworkShape,
+    depth_axis,
+    wrong_axes,
+)
 from codesign.models.zoo.families import SEARCHED
 from codesign.models.zoo.model_config import ModelConfig
 
@@ -28,22 +35,6 @@ Choices = tuple[tuple[str, tuple[int, ...]], ...]
 
 class SpaceError(CodesignError):
     """A search space that is empty, contradictory or cannot be read."""
-
-
-@dataclass(frozen=True)
-class NetworkShape:
-    """One network of a space: its value on every axis, in their order; of a layer axis one a layer."""
-
-    values: tuple[tuple[str, int | tuple[int, ...]], ...]
-
-    @classmethod
-    def of(cls, **values: int | tuple[int, ...]) -> "NetworkShape":
-        """The shape with these values, which are in the order of the axes."""
-        return cls(tuple(values.items()))
-
-    def __getitem__(self, name: str) -> Any:
-        """The value on an axis."""
-        return dict(self.values)[name]
 
 
 @dataclass(frozen=True)
@@ -144,7 +135,7 @@ class Networks:
 
     def name(self, shape: NetworkShape) -> str:
         """A network in one line: 6L-768d-h12,6,...-f1280,..."""
-        return "-".join(axis.short.format(_each(shape[axis.name])) for axis in self.axes)
+        return "-".join(axis.short.format(each(shape[axis.name])) for axis in self.axes)
 
     @property
     def largest(self) -> NetworkShape:
@@ -207,7 +198,7 @@ def networks(family: str = DEFAULT_FAMILY, **fields: Any) -> Networks:
     )
 
 
-def _each(values: int | Sequence[int]) -> str:
+def each(values: int | Sequence[int]) -> str:
     """One number where all are equal, else a list."""
     many = (values,) if isinstance(values, int) else values
     return str(many[0]) if len(set(many)) == 1 else ",".join(map(str, many))

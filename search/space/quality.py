@@ -19,7 +19,7 @@ from codesign.hw.errors import CodesignError
 from codesign.models.quality import perplexities, predictor
 from codesign.models.quality.perplexities import Measured
 from codesign.models.quality.predictor import Predictor
-from codesign.search.space.networks import DEFAULT_FAMILY, NetworkShape
+from codesign.models.zoo.axes import NetworkShape
 from codesign.search.space.space import Genes, SearchSpace
 
 Floats = npt.NDArray[np.float64]
@@ -109,11 +109,13 @@ class MeasuredSubnets:
     def perplexity(self, space: SearchSpace, genes: Genes) -> Floats:
         """Perplexity [n]: as measured, else as predicted; of the space it was loaded for."""
         values = space.all_values(genes)
-        logs = self.fitted.log_perplexity(values["d_model"], values["heads"], values["d_ff"])
+        logs = self.fitted.log_perplexity(values)
         found: Floats = np.exp(np.round(logs, DECIMALS))
         alike = np.ones(len(genes), dtype=bool)  # in what a network has once to a measured one
-        for name in ("d_model", "layers"):
-            alike &= np.isin(values[name], [*{shape[name] for shape in self.measured}])
+        for axis in space.transformer.axes:
+            if axis.scope != "layer":
+                known = [*{shape[axis.name] for shape in self.measured}]
+                alike &= np.isin(values[axis.name], known)
         rows = np.flatnonzero(alike)
         for row, shape in zip(rows.tolist(), space.shapes(genes[rows]), strict=True):
             found[row] = self.measured.get(shape, found[row])
@@ -128,12 +130,7 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
     """
     if path is None:
         return ScalingLaw()
-    if space.transformer.family != DEFAULT_FAMILY:
-        raise QualityError(
-            f"{path} is a table of networks of the family {DEFAULT_FAMILY}, the space is of "
-            f"{space.transformer.family}: drop --quality"
-        )
-    table = perplexities.read_perplexities(path)
+    table = perplexities.read_perplexities(path, space.transformer.axes)
     rows = [*dict.fromkeys(table.rows)]
     if len(rows) < predictor.FEWEST_ROWS:
         raise QualityError(
@@ -147,46 +144,41 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
         )
     text = _mapping(table.metadata.get("text")).get("name")
     seed = table.metadata.get("seed")
-    fitted = predictor.fit_predictor(rows, seed if isinstance(seed, int) else 0)
+    fitted = predictor.fit_predictor(
+        rows, space.transformer.kind, seed if isinstance(seed, int) else 0
+    )
     how = "; ".join([f", between them {fitted.describe()}", *_notes(rows, table.metadata, space)])
     content = f"{rows} {text} {how}"
     return MeasuredSubnets(
         f"{len(rows)} measured subnets of {path.name}" + (f" on {text}" if text else "") + how,
         f"perplexity of {text}" if text else "perplexity",
         hashlib.sha256(content.encode()).hexdigest()[:16],
-        {_shape(row): row.perplexity for row in rows},
+        {row.shape: row.perplexity for row in rows},
         fitted,
     )
 
 
-def _shape(row: Measured) -> NetworkShape:
-    return NetworkShape.of(layers=row.layers, d_model=row.d_model, heads=row.heads, d_ff=row.d_ff)
-
-
 def _beyond(rows: Sequence[Measured], space: SearchSpace) -> Iterator[str]:
     """The choices of a space that lie outside what was measured, where no fit can be trusted."""
-    measured = {
-        "layers": [row.layers for row in rows],
-        "d_model": [row.d_model for row in rows],
-        "heads": [heads for row in rows for heads in row.heads],
-        "d_ff": [d_ff for row in rows for d_ff in row.d_ff],
-    }
-    for name, values in measured.items():
-        choices = space.transformer[name]
+    for axis in space.transformer.axes:
+        own = [row.shape[axis.name] for row in rows]
+        values = [value for one in own for value in one] if axis.scope == "layer" else own
+        choices = space.transformer[axis.name]
         if min(choices) < min(values) or max(choices) > max(values):
-            yield f"{name} {_range(choices)}, measured {_range(values)}"
+            yield f"{axis.name} {_range(choices)}, measured {_range(values)}"
 
 
 def _notes(
     rows: Sequence[Measured], metadata: Mapping[str, Any], space: SearchSpace
 ) -> Iterator[str]:
     """What a reader of the numbers should know of a table and a space that differ."""
-    unseen = sorted({*space.transformer["d_model"]} - {row.d_model for row in rows})
-    if unseen:
-        yield f"no subnet of d_model {', '.join(map(str, unseen))} was measured"
+    for name, choices in space.transformer.of_network:
+        unseen = sorted({*choices} - {row.shape[name] for row in rows})
+        if unseen:
+            yield f"no subnet of {name} {', '.join(map(str, unseen))} was measured"
     words = _mapping(metadata.get("space")).get("vocab_size")
     own = dict(space.transformer.options).get("vocab_size")
-    if words is not None and words != own:
+    if None not in (words, own) and words != own:
         yield f"measured with a vocabulary of {words:,}, not {own:,}"
 
 

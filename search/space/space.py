@@ -21,8 +21,9 @@ from codesign.hw.machine.config import LARGEST as LARGEST_OF_MACHINE
 from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.machine.memories import MEMORIES, SHOWN
 from codesign.models.supernet.space import SMALL
+from codesign.models.zoo.axes import NetworkShape
 from codesign.models.zoo.model_config import ModelConfig
-from codesign.search.space.networks import Networks, NetworkShape, SpaceError, bad_choices, networks
+from codesign.search.space.networks import Networks, SpaceError, bad_choices, networks
 
 Genes = npt.NDArray[np.uint8]  # [n, genes]
 Ints = npt.NDArray[np.int64]
@@ -328,7 +329,7 @@ def machine_name(base: HardwareConfig, values: Mapping[str, int]) -> str:
 
 def small_space() -> SearchSpace:
     """The space whose supernet trains in minutes on the built-in corpus."""
-    choices: dict[str, Any] = dict(SMALL.choices())
+    choices: dict[str, Any] = dict(SMALL.choices)
     return SearchSpace(
         networks(sequence=SMALL.max_positions, vocab_size=SMALL.vocab_size, **choices)
     )

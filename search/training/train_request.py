@@ -14,8 +14,9 @@ from codesign.hw.errors import CodesignError, ModelError
 from codesign.hw.platform.installation import install_command
 from codesign.models.supernet.space import SubnetSpace
 from codesign.models.text.tokens import Tokenization, Tokens, built_in_tokens, read_tokens
+from codesign.models.zoo.families import TRAINED
 from codesign.search.runs import output
-from codesign.search.space.networks import DEFAULT_FAMILY, SpaceError
+from codesign.search.space.networks import SpaceError
 from codesign.search.space.space import SearchSpace, small_space
 from codesign.search.space.space_file import read_space
 
@@ -75,7 +76,7 @@ class PreparedTraining:
     @property
     def trained(self) -> SubnetSpace:
         """The space of the supernet."""
-        return trained_space(self.space, self.training.seq)
+        return trained_space(self.space, self.training.seq, len(self.text.vocabulary))
 
     @property
     def rows(self) -> int:
@@ -101,8 +102,10 @@ def prepare_training(request: TrainRequest) -> PreparedTraining:
 
     text = _text(request)
     space = _space(request.space)
-    trained_space(space, 1)  # before anything of the family is replaced
-    space = replace(space, transformer=space.transformer.changed(vocab_size=len(text.vocabulary)))
+    words = len(text.vocabulary)
+    trained_space(space, 1, words)  # before anything of the family is replaced
+    if "vocab_size" in dict(space.transformer.options):
+        space = replace(space, transformer=space.transformer.changed(vocab_size=words))
     epochs, rate, subnets = DEFAULTS.get(request.space, DEFAULTS[SURVEY])
     training = Training(
         epochs=request.epochs or epochs,
@@ -115,22 +118,27 @@ def prepare_training(request: TrainRequest) -> PreparedTraining:
     )
     for tokens in (text.train, text.validation):
         windows(tokens, training.seq)
-    size = trained_space(space, training.seq).size()
+    size = trained_space(space, training.seq, words).size()
     subnets = min(request.subnets or subnets, size)
     if request.honest:
         _check_honest(request.honest, subnets, size)
     return PreparedTraining(request, text, space, training, subnets, _compute(request))
 
 
-def trained_space(space: SearchSpace, positions: int) -> SubnetSpace:
-    """The space of decoders that a supernet of these is trained for; raises ModelError."""
+def trained_space(space: SearchSpace, positions: int, vocabulary: int) -> SubnetSpace:
+    """The space of networks that a supernet of these is trained for; raises CodesignError."""
     t = space.transformer
-    if t.family != DEFAULT_FAMILY:
+    if t.family not in TRAINED:
         raise SpaceError(
-            f"networks of the family {t.family} cannot be trained: name a space of {DEFAULT_FAMILY}"
+            f"networks of the family {t.family} cannot be trained: name a space of "
+            f"{' or '.join(TRAINED)}"
         )
-    choices = {name: tuple(sorted(values)) for name, values in t.choices}
-    return SubnetSpace(vocab_size=dict(t.options)["vocab_size"], max_positions=positions, **choices)
+    kind = TRAINED[t.family]
+    choices = tuple((name, tuple(sorted(values))) for name, values in t.choices)
+    heeded = tuple(
+        (name, value) for name, value in t.options if name in (kind.trained_options or ())
+    )
+    return SubnetSpace(kind, choices, vocabulary, positions, heeded)
 
 
 def _check_honest(wanted: int, subnets: int, size: int) -> None:

@@ -87,7 +87,7 @@ def _run(prepared: PreparedTraining, describe: Callable[[], None]) -> TrainingRe
             space,
             prepared.training,
             request.out,
-            decoders=prepared.subnets,
+            networks=prepared.subnets,
             resume=request.resume,
             compute=prepared.compute,
             on_training=lambda p: show(

@@ -9,7 +9,7 @@ import numpy as np
 
 from codesign.models.quality.perplexities import Measured
 from codesign.models.text.tokens import Tokens
-from codesign.models.zoo.decoder import DecoderConfig
+from codesign.search.space.networks import each
 from codesign.search.terminal.messages import say
 from codesign.search.training.train_request import PreparedTraining, counted
 
@@ -75,7 +75,7 @@ def training_summary(prepared: PreparedTraining, results: TrainingResults) -> di
         "subnets": len(results.measurement.table.rows),
         "unknown_words": unknown and {"train": unknown[0], "validation": unknown[1]},
         "perplexity_of": prepared.text.name,
-        "shown": [{"subnet": name, **asdict(row)} for name, row in _shown(results)],
+        "shown": [{"subnet": name, **row.document()} for name, row in _shown(prepared, results)],
         "predictor": predictor
         and {
             "kind": predictor.kind,
@@ -87,8 +87,8 @@ def training_summary(prepared: PreparedTraining, results: TrainingResults) -> di
             "kendall_tau": _tau(results),
             "decoders": [
                 {
-                    **asdict(pair.supernet),
-                    "parameters": _parameters(pair.supernet),
+                    **pair.supernet.document(),
+                    "parameters": _parameters(prepared, pair.supernet),
                     "alone": pair.alone,
                 }
                 for pair in results.compared
@@ -105,21 +105,22 @@ def _tau(results: TrainingResults) -> float | None:
     return kendall_tau(results.compared)
 
 
-def _parameters(row: Measured) -> int:
-    sizes = {name: np.array([getattr(row, name)]) for name in ("d_model", "heads", "d_ff")}
-    return int(DecoderConfig.layer_parameters(sizes, {})[0])
+def _parameters(prepared: PreparedTraining, row: Measured) -> int:
+    networks = prepared.space.transformer
+    values = {name: np.array([value]) for name, value in row.shape.values}
+    return int(networks.kind.layer_parameters(values, dict(networks.options))[0])
 
 
-def _shown(results: TrainingResults) -> Iterator[tuple[str, Measured]]:
+def _shown(prepared: PreparedTraining, results: TrainingResults) -> Iterator[tuple[str, Measured]]:
     """The largest, the smallest, and the best of each class of size."""
     rows = results.measurement.table.rows
     largest, others = rows[0], rows[1:]
     yield "largest", largest
+    whole = _parameters(prepared, largest)
+    shares = [100 * _parameters(prepared, row) / whole for row in others]
     edges = [100 * part / SIZE_CLASSES for part in range(SIZE_CLASSES, -1, -1)]
     for upper, lower in pairwise(edges):
-        within = [
-            row for row in others if lower < 100 * _parameters(row) / _parameters(largest) <= upper
-        ]
+        within = [row for row, share in zip(others, shares, strict=True) if lower < share <= upper]
         best = min(within, key=lambda row: row.perplexity, default=None)
         if best is not None and best is not others[0]:
             yield f"best of {lower:g}–{upper:g} % of its parameters", best
@@ -134,12 +135,13 @@ def print_table(prepared: PreparedTraining, results: TrainingResults) -> None:
 
     found, out = results.measurement, prepared.request.out
     console = tables.console()
-    headers = [("", ""), ("perplexity", ""), ("parameters", "no embeddings"), ("L", ""),
-               ("d_model", ""), ("heads", ""), ("d_ff", "")]  # fmt: skip
+    axes = prepared.space.transformer.axes
+    headers = [("", ""), ("perplexity", ""), ("parameters", "no embeddings"),
+               *(("L" if axis.scope == "depth" else axis.name, "") for axis in axes)]  # fmt: skip
     cells = [
-        [name, f"{row.perplexity:.3f}", f"{_parameters(row):,}", str(row.layers), str(row.d_model),
-         _each(row.heads), _each(row.d_ff)]
-        for name, row in _shown(results)
+        [name, f"{row.perplexity:.3f}", f"{_parameters(prepared, row):,}",
+         *(each(row.shape[axis.name]) for axis in axes)]
+        for name, row in _shown(prepared, results)
     ]  # fmt: skip
     title = (
         f"{counted(len(found.table.rows), 'subnet')} measured on {prepared.text.name} in "
@@ -157,8 +159,13 @@ def print_table(prepared: PreparedTraining, results: TrainingResults) -> None:
             + ("" if count >= FEWEST else f" (too few to say: take {FEWEST})")
         )
         lines += [
-            f"  {pair.supernet.d_model}d h{_each(pair.supernet.heads)} f{_each(pair.supernet.d_ff)}: "
-            f"{pair.supernet.perplexity:.3f} in the supernet, {pair.alone:.3f} alone"
+            "  "
+            + " ".join(
+                axis.short.format(each(pair.supernet.shape[axis.name]))
+                for axis in axes
+                if axis.scope != "depth"
+            )
+            + f": {pair.supernet.perplexity:.3f} in the supernet, {pair.alone:.3f} alone"
             for pair in results.compared
         ]
     lines.append(
@@ -166,7 +173,3 @@ def print_table(prepared: PreparedTraining, results: TrainingResults) -> None:
     )
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
-
-
-def _each(values: Sequence[int]) -> str:
-    return str(values[0]) if len(set(values)) == 1 else ",".join(map(str, values))

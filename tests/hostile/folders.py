@@ -19,7 +19,8 @@ import numpy as np
 from bert_checkpoint import CONFIG, tensors
 from safetensors.numpy import save
 
-from codesign.models.quality.perplexities import COLUMNS
+from codesign.models.quality.perplexities import PERPLEXITY
+from codesign.models.zoo.decoder import DecoderConfig
 from codesign.search.cli import app
 from codesign.search.joint.search_records import PointCheck
 from codesign.search.runs import output
@@ -69,7 +70,8 @@ def folders(place: Path) -> list[Folder]:
     studied = _made(place / "studied", run, two_stage)
     shapes = itertools.product((2, 4), (2, 4), (48, 96))
     rows = "".join(f"2,48,{a} {b},{d_ff},{90 - a - b - d_ff / 9}\n" for a, b, d_ff in shapes)
-    table = f"{','.join(COLUMNS)}\n{rows}".encode()
+    columns = [*(axis.name for axis in DecoderConfig.axes()), PERPLEXITY]
+    table = f"{','.join(columns)}\n{rows}".encode()
     return [
         Folder("search", studied, [
             (("report", OUT), shown), (("report", OUT, "--format", "md"), shown),

@@ -12,12 +12,12 @@ from joint_space import SMALL
 
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.hw.machine.config import preset
+from codesign.models.zoo.axes import NetworkShape
 from codesign.models.zoo.export import export
 from codesign.models.zoo.families import family
 from codesign.search.joint.results import front_point
 from codesign.search.pricing.breakdown import kernels
 from codesign.search.pricing.evaluate import KernelResult, Result, evaluate
-from codesign.search.space.networks import NetworkShape
 
 LAYERS, WIDTH, D_FF = 12, 768, 3072
 PUBLISHED_SPEEDUP = 39.6

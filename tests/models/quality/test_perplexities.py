@@ -1,7 +1,6 @@
 """Tables of perplexities come back as they were written; broken ones are named."""
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +11,20 @@ import pytest
 from codesign.hw.errors import ModelError
 from codesign.models.quality.perplexities import (
     METADATA,
+    Measured,
     Perplexities,
-    measured,
     read_perplexities,
     write_perplexities,
 )
-from codesign.models.zoo.decoder import lm
+from codesign.models.zoo.decoder import DecoderConfig, lm
 
+AXES = DecoderConfig.axes()
 TABLE = Perplexities(
+    AXES,
     tuple(
-        measured(lm(layers=n, d_model=48, heads=tuple(range(1, n + 1)), d_ff=64 * n), 1 / 3 + n)
+        Measured(
+            lm(layers=n, d_model=48, heads=tuple(range(1, n + 1)), d_ff=64 * n).chosen, 1 / 3 + n
+        )
         for n in (1, 2, 3)
     ),
     {"seed": 3, "versions": {"codesign": "0.1.0"}},
@@ -30,9 +33,9 @@ TABLE = Perplexities(
 
 def test_round_trips(tmp_path: Path) -> None:
     write_perplexities(TABLE, tmp_path / "table.parquet")
-    assert read_perplexities(tmp_path / "table.parquet") == TABLE
+    assert read_perplexities(tmp_path / "table.parquet", AXES) == TABLE
     write_perplexities(TABLE, tmp_path / "table.csv")
-    assert read_perplexities(tmp_path / "table.csv").rows == TABLE.rows
+    assert read_perplexities(tmp_path / "table.csv", AXES).rows == TABLE.rows
     second = (tmp_path / "table.csv").read_text().splitlines()[2]
     assert second == f"2,48,1 2,128 128,{1 / 3 + 2}"
 
@@ -44,8 +47,8 @@ def test_tables_of_other_hands(tmp_path: Path) -> None:
         "# mine\nlayers,d_model,heads,d_ff,perplexity,seed\n"
         '2,48,"1,2",128,3.5,7\n2,48,"[1, 2]",128 128,3.5,7\n'
     )
-    first, second = read_perplexities(path).rows
-    assert first == second and first.heads == (1, 2) and first.d_ff == (128, 128)
+    first, second = read_perplexities(path, AXES).rows
+    assert first == second and first.shape["heads"] == (1, 2) and first.shape["d_ff"] == (128, 128)
 
 
 @pytest.mark.parametrize(
@@ -67,17 +70,17 @@ def test_broken_rows(tmp_path: Path, line: str, message: str) -> None:
     path = tmp_path / "table.csv"
     path.write_text(f"# mine\nlayers,d_model,heads,d_ff,perplexity\n{line}\n")
     with pytest.raises(ModelError, match=message) as error:
-        read_perplexities(path)
+        read_perplexities(path, AXES)
     assert "\n" not in str(error.value)
 
 
 def test_files_that_are_no_table(tmp_path: Path) -> None:
     path = tmp_path / "table.parquet"
     with pytest.raises(ModelError, match="cannot read"):
-        read_perplexities(path)
+        read_perplexities(path, AXES)
     path.write_bytes(b"no parquet")
     with pytest.raises(ModelError, match="is no table of perplexities"):
-        read_perplexities(path)
+        read_perplexities(path, AXES)
     with pytest.raises(ModelError, match="cannot write .*choose another place"):
         write_perplexities(TABLE, tmp_path / "missing" / "table.csv")
 
@@ -88,7 +91,7 @@ def test_metadata_that_is_none(tmp_path: Path, metadata: bytes) -> None:
     write_perplexities(TABLE, path)
     pq.write_table(pq.read_table(path).replace_schema_metadata({METADATA: metadata}), path)
     with pytest.raises(ModelError, match="no JSON object with a seed .*: write the table again"):
-        read_perplexities(path)
+        read_perplexities(path, AXES)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +103,11 @@ def test_metadata_that_is_none(tmp_path: Path, metadata: bytes) -> None:
     ],
 )
 def test_values_that_are_no_numbers(tmp_path: Path, column: str, values: list[Any]) -> None:
-    rows = pa.Table.from_pylist([asdict(row) for row in TABLE.rows])
+    rows = pa.Table.from_pylist([row.document() for row in TABLE.rows])
     broken = rows.set_column(rows.column_names.index(column), column, pa.array(values))
     pq.write_table(broken, tmp_path / "table.parquet")
     with pytest.raises(ModelError, match=f"row [12]: {column} is .* but must be a whole number"):
-        read_perplexities(tmp_path / "table.parquet")
+        read_perplexities(tmp_path / "table.parquet", AXES)
 
 
 def test_a_flipped_byte_changes_no_row(tmp_path: Path) -> None:
@@ -115,7 +118,7 @@ def test_a_flipped_byte_changes_no_row(tmp_path: Path) -> None:
     for place in range(0, len(content), 11):
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
         try:
-            assert read_perplexities(path).rows == TABLE.rows, place
+            assert read_perplexities(path, AXES).rows == TABLE.rows, place
         except ModelError:
             refused += 1
     assert refused > len(content) / 11 / 2

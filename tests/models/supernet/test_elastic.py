@@ -10,7 +10,7 @@ import pytest
 from float_reference import forward, random_inputs
 
 from codesign.hw.errors import ModelError
-from codesign.models.supernet.space import SubnetSpace
+from codesign.models.supernet.space import subnets
 from codesign.models.zoo.decoder import DecoderConfig, lm
 from codesign.models.zoo.export import export
 from codesign.models.zoo.weights import parameter_shapes, random_weights
@@ -19,23 +19,22 @@ pytestmark = pytest.mark.train
 torch = pytest.importorskip("torch")
 elastic = pytest.importorskip("codesign.models.supernet.elastic")
 
-SPACE = SubnetSpace(
+SPACE = subnets(
     97, 24, layers=(1, 2, 3), d_model=(24, 48, 96), heads=(2, 6, 11), d_ff=(40, 64, 100)
 )
-SHARED = {
-    name: torch.from_numpy(value) for name, value in random_weights(SPACE.largest, seed=5).items()
-}
-SUBNETS = [SPACE.largest, SPACE.smallest, *SPACE.sample(8, seed=2)]
+LARGEST = lm(layers=3, d_model=96, heads=11, d_ff=100, vocab_size=97, max_positions=24)
+SHARED = {name: torch.from_numpy(value) for name, value in random_weights(LARGEST, seed=5).items()}
+SUBNETS = [LARGEST, SPACE.smallest, *SPACE.sample(8, seed=2)]
 
 
 def logits(config: DecoderConfig, weights: Any) -> npt.NDArray[np.float32]:
     ids = random_inputs(config, batch=2, seq=19, seed=3)["input_ids"]
-    return np.asarray(elastic.forward(config, weights, torch.from_numpy(ids)).numpy())
+    return np.asarray(config.forward(weights, torch.from_numpy(ids)).numpy())
 
 
 @pytest.mark.parametrize("config", SUBNETS, ids=lambda c: f"{c.d_model}-{c.heads}-{c.d_ff}")
 def test_a_subnet_is_its_export(config: DecoderConfig) -> None:
-    weights = elastic.subnet(SHARED, SPACE.largest, config)
+    weights = elastic.subnet(SHARED, LARGEST, config)
     actual = logits(config, weights)
     inputs = random_inputs(config, batch=2, seq=19, seed=3)
     model = export(config, batch=2, seq=19, weights=elastic.arrays(weights))
@@ -50,20 +49,20 @@ def test_a_subnet_is_its_export(config: DecoderConfig) -> None:
 
 def test_fewer_heads_layers_and_ffn_are_the_largest_with_zeros() -> None:
     """Of the same width, a subnet equals the largest whose other heads, layers and units add 0."""
-    config = replace(SPACE.largest, heads=(6, 2), d_ff=(64, 40))
+    config = replace(LARGEST, heads=(6, 2), d_ff=(64, 40))
     zeroed = {name: value.clone() for name, value in SHARED.items()}
     for layer, (heads, d_ff) in enumerate([(6, 64), (2, 40), (0, 0)]):
         zeroed[f"layer{layer}.attention.output.weight"][heads * config.head_dim :] = 0
         zeroed[f"layer{layer}.ffn.down.weight"][d_ff:] = 0
     for part in ("attention.output", "ffn.down"):
         zeroed[f"layer2.{part}.bias"][:] = 0
-    actual = logits(config, elastic.subnet(SHARED, SPACE.largest, config))
-    np.testing.assert_allclose(actual, logits(SPACE.largest, zeroed), rtol=1e-4, atol=1e-4)
+    actual = logits(config, elastic.subnet(SHARED, LARGEST, config))
+    np.testing.assert_allclose(actual, logits(LARGEST, zeroed), rtol=1e-4, atol=1e-4)
 
 
 def test_a_narrower_subnet_has_the_first_channels_of_every_head() -> None:
     """Weights that name their own place: head and channel of every column."""
-    large, small = SPACE.largest, replace(SPACE.largest, d_model=24)
+    large, small = LARGEST, replace(LARGEST, d_model=24)
     place = torch.arange(11 * 8).float()  # 8 channels a head
     shared = dict(SHARED)
     for part in ("query", "key", "value"):
@@ -81,12 +80,10 @@ def test_a_narrower_subnet_has_the_first_channels_of_every_head() -> None:
 
 def test_gradients_reach_the_shared_weights() -> None:
     """Every weight of the smallest gets a gradient, and none outside it."""
-    shared = elastic.initial(SPACE.largest, seed=0)
+    shared = elastic.initial(LARGEST, seed=0)
     small = SPACE.smallest
     ids = torch.from_numpy(random_inputs(small, batch=4, seq=24, seed=1)["input_ids"])
-    elastic.forward(
-        small, elastic.subnet(shared, SPACE.largest, small), ids
-    ).square().sum().backward()
+    small.forward(elastic.subnet(shared, LARGEST, small), ids).square().sum().backward()
     for name, shape in parameter_shapes(small).items():
         touched = shared[name].grad != 0
         # A key's bias adds the same to all scores of a query: softmax takes it away.
@@ -97,21 +94,22 @@ def test_gradients_reach_the_shared_weights() -> None:
 
 def test_initial_weights() -> None:
     """They depend on the seed, and a new network says little: about log(vocabulary) nats."""
-    first, again = (elastic.initial(SPACE.largest, seed=1) for _ in range(2))
-    other = elastic.initial(SPACE.largest, seed=2)
+    first, again = (elastic.initial(LARGEST, seed=1) for _ in range(2))
+    other = elastic.initial(LARGEST, seed=2)
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["embeddings.word"], other["embeddings.word"])
-    ids = torch.from_numpy(random_inputs(SPACE.largest, batch=8, seq=24, seed=4)["input_ids"])
+    ids = torch.from_numpy(random_inputs(LARGEST, batch=8, seq=24, seed=4)["input_ids"])
     with torch.no_grad():
-        out = elastic.forward(SPACE.largest, first, ids)[:, :-1].flatten(0, 1)
+        out = LARGEST.forward(first, ids)[:, :-1].flatten(0, 1)
         loss = torch.nn.functional.cross_entropy(out, ids[:, 1:].flatten())
     assert float(loss) == pytest.approx(np.log(97), abs=0.3)
 
 
 def test_what_is_no_subnet() -> None:
+    assert LARGEST == SPACE.largest
     larger = lm(layers=4, d_model=108, heads=12, d_ff=101, vocab_size=90, max_positions=24)
     with pytest.raises(ModelError) as error:
-        elastic.subnet(SHARED, SPACE.largest, larger)
+        elastic.subnet(SHARED, LARGEST, larger)
     for what in ("4 layers exceed 3", "d_model 108 exceeds 96", "heads 12 exceeds 11 in layer 0"):
         assert what in str(error.value)
     assert "vocab_size is 90, not 97" in str(error.value) and "\n" not in str(error.value)

@@ -10,7 +10,7 @@ import pytest
 from codesign.hw.errors import ModelError
 from codesign.models.supernet import schedule
 from codesign.models.supernet.compute import Compute
-from codesign.models.supernet.space import Single, SubnetSpace
+from codesign.models.supernet.space import Single, subnets
 from codesign.models.text import tokens
 
 pytestmark = pytest.mark.train
@@ -20,7 +20,7 @@ supernet = pytest.importorskip("codesign.models.supernet.supernet")
 elastic = pytest.importorskip("codesign.models.supernet.elastic")
 
 TEXT = tokens.built_in_tokens(6_000, 1_000)
-SPACE = SubnetSpace(
+SPACE = subnets(
     len(TEXT.vocabulary), 16, layers=(1, 2), d_model=(12, 24), heads=(4, 12), d_ff=(16, 48)
 )
 TRAINING = schedule.Training(epochs=2, batch=8, seq=16, learning_rate=5e-3)

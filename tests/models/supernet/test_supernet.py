@@ -11,7 +11,7 @@ from float_reference import forward
 
 from codesign.hw.errors import ModelError
 from codesign.models.supernet import schedule, torch_file
-from codesign.models.supernet.space import Single, SubnetSpace
+from codesign.models.supernet.space import Single, subnets
 from codesign.models.text import tokens
 
 pytestmark = pytest.mark.train
@@ -24,7 +24,7 @@ elastic = pytest.importorskip("codesign.models.supernet.elastic")
 torch.set_num_threads(1)  # the networks are small, and tests run beside each other
 
 TEXT = tokens.built_in_tokens(60_000, 6_000)
-SPACE = SubnetSpace(
+SPACE = subnets(
     len(TEXT.vocabulary), 32, layers=(1, 2), d_model=(24, 48, 72), heads=(2, 6, 12), d_ff=(32, 128)
 )
 TRAINING = schedule.Training(
@@ -50,7 +50,7 @@ def test_a_step_trains_by_the_sandwich_rule(distil: bool) -> None:
     losses: list[Any] = []
     for config in configs:
         weights = elastic.subnet(copies, SPACE.largest, config)
-        logs = elastic.forward(config, weights, batch[:, :-1]).log_softmax(-1)
+        logs = config.forward(weights, batch[:, :-1]).log_softmax(-1)
         if soft is None or not distil:
             soft = logs.exp().detach()
             losses.append(-logs.gather(-1, batch[:, 1:, None]).mean())
@@ -105,9 +105,7 @@ def test_larger_subnets_are_better(trained: Any) -> None:
     """Far better than pairs of words allow, and the largest before the smallest."""
     configs = [SPACE.largest, SPACE.smallest, *SPACE.sample(6, seed=1)]
     rows = list(supernet.measure(trained, configs, TEXT.validation, 32))
-    assert [(r.layers, r.d_model, r.heads, r.d_ff) for r in rows] == [
-        (c.layers, c.d_model, c.heads, c.d_ff) for c in configs
-    ]
+    assert [row.shape for row in rows] == [config.chosen for config in configs]
     largest, smallest, *others = (row.perplexity for row in rows)
     print(f"perplexity {largest:.3f} to {smallest:.3f}; others {np.round(others, 3)}")
     assert largest < 5 and largest < 0.8 * smallest
@@ -233,7 +231,7 @@ def test_a_loss_too_high_to_say(trained: Any) -> None:
 
 @pytest.mark.parametrize("width", [10**12, 10**20])
 def test_a_space_that_no_memory_holds(tmp_path: Path, width: int) -> None:
-    space = dataclasses.replace(SPACE, d_ff=(16, width))
+    space = subnets(len(TEXT.vocabulary), 32, d_ff=(16, width))
     with pytest.raises(ModelError, match="out of memory with batches .* a smaller space$"):
         supernet.train(TEXT.train, space, TRAINING, tmp_path)
 

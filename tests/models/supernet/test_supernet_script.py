@@ -18,7 +18,7 @@ import pytest
 
 from codesign.models.quality import perplexities
 from codesign.models.supernet import schedule
-from codesign.models.supernet.space import SubnetSpace
+from codesign.models.supernet.space import subnets
 from codesign.models.text.tokens import built_in_tokens
 
 pytestmark = pytest.mark.train
@@ -31,9 +31,9 @@ PAGE = Path(__file__).resolve().parents[3] / "docs" / "supernet.md"
 def test_the_documented_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file has the perplexity of its row."""
     text = built_in_tokens(4000, 500)
-    space = SubnetSpace(1, 16, layers=(1, 2), d_model=(12, 24), heads=(4, 12), d_ff=(16, 48))
+    space = subnets(1, 16, layers=(1, 2), d_model=(12, 24), heads=(4, 12), d_ff=(16, 48))
     training = schedule.Training(epochs=1, batch=16, seq=16)
-    measurement.train_and_measure(text, space, training, tmp_path / "trained", decoders=8)
+    measurement.train_and_measure(text, space, training, tmp_path / "trained", networks=8)
     (lines,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     monkeypatch.chdir(tmp_path)
     Path("export.py").write_text(lines, encoding="utf-8")
@@ -44,7 +44,9 @@ def test_the_documented_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         (logits,) = session.run(["logits"], {"input_ids": ids[None, :-1]})
         logs = logits[0] - np.log(np.exp(logits[0]).sum(-1, keepdims=True))
         nats += [-logs[place, token] for place, token in enumerate(ids[1:])]
-    row = perplexities.read_perplexities(tmp_path / "trained/perplexities.parquet").rows[7]
+    row = perplexities.read_perplexities(
+        tmp_path / "trained/perplexities.parquet", space.kind.axes()
+    ).rows[7]
     assert np.exp(np.mean(nats)) == pytest.approx(row.perplexity, rel=1e-4)
 
 

@@ -9,23 +9,24 @@ import pytest
 
 from codesign.hw.errors import ModelError
 from codesign.models.supernet.schedule import Training
-from codesign.models.supernet.space import Single, SubnetSpace
+from codesign.models.supernet.space import Single, subnets
 from codesign.models.supernet.supernet import train
 from codesign.models.text.tokens import built_in_tokens
 from codesign.models.zoo.decoder import lm
 
-SMALL = SubnetSpace(
+SMALL = subnets(
     vocab_size=11, max_positions=8, layers=(1, 2), d_model=(12, 24), heads=(2, 5), d_ff=(8, 16)
 )
 
 
 def test_the_published_space() -> None:
     """arXiv 2302.14017 §6.4: 5 * sum over depths of (5 * 19)^N architectures."""
-    space = SubnetSpace(vocab_size=100)
+    space = subnets(vocab_size=100)
     assert space.size() == 5 * sum(95**n for n in (3, 4, 5, 6))
-    assert (space.largest.layers, space.largest.d_model) == (6, 768)
-    assert space.largest.d_ff == (3072,) * 6 and space.smallest.d_ff == (768,) * 3
-    assert (space.smallest.heads, space.smallest.d_model) == ((4,) * 3, 384)
+    largest, smallest = space.largest.chosen, space.smallest.chosen
+    assert (largest["layers"], largest["d_model"]) == (6, 768)
+    assert largest["d_ff"] == (3072,) * 6 and smallest["d_ff"] == (768,) * 3
+    assert (smallest["heads"], smallest["d_model"]) == ((4,) * 3, 384)
 
 
 def test_every_decoder_is_drawn_and_nothing_else() -> None:
@@ -48,11 +49,11 @@ def test_a_space_of_one() -> None:
 
 def test_errors() -> None:
     with pytest.raises(ModelError, match=r"layers is \[\] .*heads is \[4, 2\] .*rising order"):
-        SubnetSpace(vocab_size=5, layers=(), heads=(4, 2))
+        subnets(vocab_size=5, layers=(), heads=(4, 2))
     with pytest.raises(ModelError, match="d_model is 100 but must be divisible by 12"):
-        SubnetSpace(vocab_size=5, d_model=(96, 100))
+        subnets(vocab_size=5, d_model=(96, 100))
     with pytest.raises(ModelError, match=r"heads\[0\] is 13"):
-        SubnetSpace(vocab_size=5, heads=(4, 13))
+        subnets(vocab_size=5, heads=(4, 13))
 
 
 def test_missing_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from quality_table import write_table
 
 from codesign.hw.errors import CodesignError
 from codesign.models.quality.perplexities import Measured, Perplexities, write_perplexities
+from codesign.models.zoo.axes import NetworkShape
 from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.weights import parameter_shapes
 from codesign.search.space.networks import networks
@@ -81,6 +82,13 @@ def test_measured_subnets_are_used_as_they_stand_and_predict_the_rest(
     assert quality.perplexity(SMALL, other[:0]).shape == (0,)  # a generation with none feasible
 
 
+AXES = networks().axes
+
+
+def _shape(d_model: int, d_ff: int) -> NetworkShape:
+    return NetworkShape.of(layers=1, d_model=d_model, heads=(4,), d_ff=(d_ff,))
+
+
 def space(**choices: tuple[int, ...]) -> SearchSpace:
     narrow = networks(layers=(1,), d_model=(48,), heads=(4,), d_ff=(64, 512))
     return SearchSpace(narrow.changed(**choices))
@@ -88,9 +96,9 @@ def space(**choices: tuple[int, ...]) -> SearchSpace:
 
 @pytest.fixture
 def table(tmp_path: Path) -> Path:
-    rows = tuple(Measured(1, 48, (4,), (64 * n,), 3.0 + n) for n in range(1, 9))
+    rows = tuple(Measured(_shape(48, 64 * n), 3.0 + n) for n in range(1, 9))
     metadata = {"text": {"name": "the built-in grammar"}, "space": {"vocab_size": 99}}
-    write_perplexities(Perplexities(rows, metadata), tmp_path / "table.parquet")
+    write_perplexities(Perplexities(AXES, rows, metadata), tmp_path / "table.parquet")
     return tmp_path / "table.parquet"
 
 
@@ -119,8 +127,8 @@ def test_a_space_beyond_the_table_is_refused(
 
 
 def test_a_width_between_measured_ones_is_said(tmp_path: Path) -> None:
-    rows = tuple(Measured(1, 24 * n, (4,), (64,), 19.0 - n) for n in (1, 3, 4, 5, 6, 7, 8, 9))
-    write_perplexities(Perplexities(rows), tmp_path / "table.csv")
+    rows = tuple(Measured(_shape(24 * n, 64), 19.0 - n) for n in (1, 3, 4, 5, 6, 7, 8, 9))
+    write_perplexities(Perplexities(AXES, rows), tmp_path / "table.csv")
     quality = load_quality(tmp_path / "table.csv", space(d_model=(24, 48, 72), d_ff=(64,)))
     assert "no subnet of d_model 48 was measured" in quality.source
 

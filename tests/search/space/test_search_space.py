@@ -10,8 +10,9 @@ import pytest
 from joint_space import SMALL
 
 from codesign.models.supernet import space as models_space
+from codesign.models.zoo.axes import NetworkShape
 from codesign.search.joint.nsga2 import every_candidate
-from codesign.search.space.networks import NetworkShape, SpaceError, networks
+from codesign.search.space.networks import SpaceError, networks
 from codesign.search.space.space import SearchSpace, small_space
 from codesign.search.space.space_file import read_space, space_of
 from codesign.search.training.train_request import trained_space
@@ -152,9 +153,10 @@ def test_uniform_spaces_share_the_genes_of_all_layers() -> None:
 
 def test_the_space_that_is_trained_holds_every_shape() -> None:
     t = SearchSpace().transformer
-    trained = trained_space(SearchSpace(t.changed(heads=t["heads"][::-1])), 512)
+    words = dict(t.options)["vocab_size"]
+    trained = trained_space(SearchSpace(t.changed(heads=t["heads"][::-1])), 512, words)
     assert trained.size() == t.size and trained.max_positions == 512
-    assert trained_space(small_space(), 64) == models_space.SMALL
+    assert trained_space(small_space(), 64, models_space.SMALL.vocab_size) == models_space.SMALL
     assert trained.largest == t.changed(lm_head=True).config(t.largest)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from codesign.models.quality.perplexities import Measured, measured
+from codesign.models.quality.perplexities import Measured
 from codesign.models.text import corpus
 from codesign.models.zoo.decoder import DecoderConfig
 from codesign.search.cli.app import main
@@ -202,7 +202,7 @@ def test_a_tau_that_is_undefined(
     from codesign.models.supernet import measurement, training_loop
 
     def alike(_: object, configs: Iterable[DecoderConfig], *__: object) -> Iterator[Measured]:
-        return (measured(config, 1.0) for config in configs)
+        return (Measured(config.chosen, 1.0) for config in configs)
 
     monkeypatch.setattr(training_loop, "_step", lambda *_: torch.ones(1))
     monkeypatch.setattr(measurement, "measure", alike)
@@ -265,12 +265,11 @@ def test_a_folder_of_another_space(capsys: pytest.CaptureFixture[str]) -> None:
 def test_memory_that_ends(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from codesign.models.supernet import elastic
 
     def forward(*_: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
-    monkeypatch.setattr(elastic, "forward", forward)
+    monkeypatch.setattr(DecoderConfig, "forward", forward)
     asked = ["train", "--space", "space.toml", "--data", "text.txt", *QUICK]
     assert main(asked) == 2
     assert (

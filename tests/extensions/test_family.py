@@ -188,7 +188,8 @@ def test_it_is_priced_and_runs_in_onnxruntime(tree: Tree) -> None:
     assert parameters == 50 * 48 + 2 * (48 + 1) * 96 and built_in == of_file > 0
     ids = np.random.default_rng(0).integers(50, size=(1, 16))
     (found,) = ort.InferenceSession(tree.folder / "glu.onnx").run(None, {"input_ids": ids})
-    w = np.load(tree.folder / "weights.npz")
+    with np.load(tree.folder / "weights.npz") as file:
+        w = dict(file)
     x = w["embeddings.word"][ids]
     value, gate = (x @ w[f"{n}.weight"] + w[f"{n}.bias"] for n in ("value", "gate"))
     np.testing.assert_allclose(found, value / (1 + np.exp(-gate)), rtol=1e-4, atol=1e-5)

@@ -11,6 +11,7 @@ import networkx as nx
 import numpy as np
 
 from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.importer.products import product_axis
 from codesign.compiler.importer.views import Pending, View
 from codesign.compiler.onnx.load import INTEGER_TYPES
 from codesign.compiler.onnx.masks import (
@@ -207,18 +208,24 @@ class Emitter:
         self.views[name] = replace(view, pending=())
         return view.source
 
+    def misaligned(self, name: str, axis: int) -> bool:
+        """Whether the mesh wrote the rows of `name` along another axis than its columns' `axis`."""
+        view = self.views.get(name)
+        if view is None or view.column == axis:
+            return False
+        if 1 in (self.shape(name)[axis], self.shape(name)[view.column]):
+            return False
+        writer = self.operators.get(view.source)  # the host writes in any order
+        return not (view.pending or writer is None or isinstance(writer, HostOp))
+
     def aligned(self, name: str, axis: int) -> str:
         """Return the tensor to read for `name` with rows along `axis`; the host transposes it if
         it is stored otherwise and the mesh wrote it."""
         source = self.source(name)
-        view = self.views.get(name)
-        if view is None or view.column == axis:
+        if not self.misaligned(name, axis):
             return source
-        if 1 in (self.shape(name)[axis], self.shape(name)[view.column]):
-            return source
-        writer = self.operators.get(source)
-        if writer is None or isinstance(writer, HostOp):
-            return source  # the host writes it in any order
+        if turned := self._turned(name, axis):
+            return turned
         output = f"{name}/transposed"
         if output not in self.operators:
             op = HostOp(
@@ -226,6 +233,31 @@ class Emitter:
             )
             self.operators[output] = replace(op, count=self.tensor(name).elements)
         return output
+
+    def _turned(self, name: str, axis: int) -> str:
+        """The product of activations that `name` is, computed with its operands in the other order where
+        its rows then lie along `axis`: (K Q^T)^T is Q K^T. "" for what is none.
+        """
+        view, found = self.views[name], product_axis(self.graph, name, axis)
+        op = self.operators[view.source]
+        if found is None or not isinstance(op, Matmul) or not (view.whole and view.exclusive):
+            return ""
+        sizes = self.shape(name)[axis], self.shape(name)[view.column]
+        plain = op.transposed_b and not op.constant_b and op.shared == 1
+        if not (plain and found.rows and sizes == (op.m, op.n)):
+            return ""
+        shared = self.times_read(found.left, op.batch, op.batch // (found.matrices or op.batch))
+        del self.operators[op.output]
+        op = replace(op, inputs=op.inputs[::-1], m=op.n, n=op.m, shared=shared)
+        self.operators[found.product] = replace(op, output=found.product)
+        self.views[name] = replace(view, source=found.product, column=axis)
+        return found.product
+
+    def times_read(self, b: str, batch: int, broadcast: int) -> int:
+        """How many entries of a batch read one matrix B, which the node or a view before repeats."""
+        view = self.views.get(b)
+        times = max(broadcast, 1) * (1 if view is None else view.repeats)
+        return times if batch % times == 0 else 1
 
     def factor_rows(self, name: str, axis: int, weights: str = "") -> tuple[str, bool]:
         """Return the tensor to read for `name` as the rows of a product with weights that sums along

@@ -4,6 +4,7 @@
     fold constants and shapes, drop QDQ        onnx_fold, onnx_graph, onnx_shapes, onnx_evaluate,
                                                onnx_quantized
     recognise decomposed operators             onnx_patterns
+    one node for equal ones                    onnx_equal_nodes
     the net under all of these                 onnx_boundary, onnx_forms
     one handler per operator type              onnx_operators, onnx_layout, onnx_matmul,
                                                onnx_attention
@@ -24,6 +25,7 @@ from codesign.compiler.graph import Graph
 from codesign.compiler.importer.emitter import Emitter
 from codesign.compiler.importer.operators import HANDLERS
 from codesign.compiler.onnx.boundary import node_place, reading, reading_node
+from codesign.compiler.onnx.equal_nodes import share
 from codesign.compiler.onnx.fold import fold
 from codesign.compiler.onnx.load import Dimensions, input_shapes, read_model
 from codesign.compiler.onnx.nodes import OnnxGraph, Unsupported
@@ -50,13 +52,15 @@ def import_onnx(
     name: str | None = None,
     where: str | None = None,
     integers: Collection[str] = (),
+    shares: bool = True,
 ) -> Graph:
     """Return the operator graph of an ONNX model, given as a file or in memory.
 
     `batch` and `seq` give the symbolic batch and sequence dimensions their extents, whatever the
     exporter called them; `dims` names any dimension, or an axis as `input.axis`. Weights are not
     read: external data may be missing. Errors call the graph `name`, and say that a place is in
-    `where`: the file that a model in memory was read from.
+    `where`: the file that a model in memory was read from. With `shares`, what the file computes
+    twice is computed once.
 
     Raises ModelError for a file that cannot be read or a dimension without a value, and
     UnsupportedError naming all nodes that cannot be imported.
@@ -69,6 +73,8 @@ def import_onnx(
         unsupported = list(folded.unsupported)
         if not unsupported:
             recognise(folded)
+            if shares:
+                share(folded)
         emitter = _emit(folded, unsupported, integers)
         if unsupported:
             mismatch = any(node.mismatch for node in unsupported)

@@ -107,6 +107,21 @@ def _activations(emitter: Emitter, node: Node, trans_a: bool, trans_b: bool) -> 
     elements = emitter.tensor(node.outputs[0]).elements
     lead = math.prod(emitter.shape(node.outputs[0])[:-2])
     different = math.prod(shape_b[:-2])
+    if _better_turned(emitter, (a, inner_a), (b, inner_b)) and lead == different:
+        rows = max(len(emitter.shape(node.outputs[0])) - 2, 0)
+        op = Matmul(
+            node.name,
+            (emitter.source(b), emitter.source(a)),
+            node.outputs[0],
+            batch=lead,
+            m=n,
+            k=k,
+            n=elements // (lead * n),
+            constant_b=False,
+            shared=emitter.times_read(a, lead, lead // max(math.prod(shape_a[:-2]), 1)),
+        )
+        emitter.emit(op, node.outputs[0], rows)
+        return
     # Without heads all rows of A lie one after another: one product.
     batch = 1 if different == 1 and len(shape_a) < 4 else lead
     inputs = (emitter.aligned(a, inner_a), emitter.source(b))
@@ -120,16 +135,16 @@ def _activations(emitter: Emitter, node: Node, trans_a: bool, trans_b: bool) -> 
         n=n,
         constant_b=False,
         transposed_b=_stored_transposed(emitter, b, inner_b),
-        shared=_shared(emitter, b, batch, batch // max(different, 1)),
+        shared=emitter.times_read(b, batch, batch // max(different, 1)),
     )
     emitter.emit(op, node.outputs[0])
 
 
-def _shared(emitter: Emitter, b: str, batch: int, broadcast: int) -> int:
-    """How many entries of the batch read one matrix B, which the node or a view before repeats."""
-    view = emitter.views.get(b)
-    times = max(broadcast, 1) * (1 if view is None else view.repeats)
-    return times if batch % times == 0 else 1
+def _better_turned(emitter: Emitter, a: tuple[str, int], b: tuple[str, int]) -> bool:
+    """Whether B's rows lie along the axis that a product of activations sums over, and A's do not: its
+    transpose is the product of both as they lie. Each is a name and that axis.
+    """
+    return emitter.misaligned(*a) and _stored_transposed(emitter, *b)
 
 
 def _stored_transposed(emitter: Emitter, b: str, inner_axis: int) -> bool:
@@ -256,6 +271,13 @@ def einsum(emitter: Emitter, node: Node) -> None:
     if any(extents[axis] != extent for axis, extent in axes):
         raise UnknownShape(f"its equation {equation} repeats an axis of one element")
     inner = [c for c in left if c in right and c not in result]
+    both = emitter.is_activation(a) and emitter.is_activation(b)
+    if (
+        inner
+        and both
+        and _better_turned(emitter, (a, left.index(inner[-1])), (b, right.index(inner[-1])))
+    ):
+        a, b, left, right = b, a, right, left
     lead = [c for c in left if c in right and c in result]
     if set(left) - set(right) - set(result) or set(right) - set(left) - set(result) or not inner:
         raise UnknownShape(f"its equation {equation} is not a matmul")
@@ -282,7 +304,7 @@ def einsum(emitter: Emitter, node: Node) -> None:
         constant_b=constant,
         transposed_b=transposed,
         bias=moved,
-        shared=1 if constant else _shared(emitter, b, batch, 1),
+        shared=1 if constant else emitter.times_read(b, batch, 1),
         weights_name=emitter.root(b) if constant else "",
     )
     emitter.emit(op, node.outputs[0], result.index(columns[-1]) if columns else len(result) - 1)

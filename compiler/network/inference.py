@@ -59,9 +59,8 @@ from codesign.compiler.program.emit import emit, places
 from codesign.compiler.program.image import mask_contents, pack, step_numbers
 from codesign.compiler.program.layout import LayoutError
 from codesign.compiler.rewrite.branches import without_branches
-from codesign.compiler.rewrite.decompose import decomposed
-from codesign.compiler.rewrite.dequantize import Dequantized, dequantized
 from codesign.compiler.rewrite.given_scales import GivenScales
+from codesign.compiler.rewrite.in_float import as_recognised, in_float
 from codesign.hw.costs.energy import CostTable, cost_table
 from codesign.hw.errors import ModelError
 from codesign.hw.machine.arithmetic import Bools, Bytes
@@ -117,19 +116,18 @@ def compile_network(
     file = in_float32(load_float_model(source))
     file = without_branches(file, input_shapes(file, shapes))
 
-    every, whole = _in_float(file, shapes, None)
+    every, whole, one = as_recognised(file, shapes)
     clipped, remedies, alone = frozenset[str](), Remedies(whole), set[str]()
     clamped = FloatModel(every.model)
     limits = {c.integers: (c.source, c.low, c.high) for c in every.clamps}
     observer = Observer(clamped, tuple(samples), limits)
     table = table or cost_table(config)
+    imported = partial(import_onnx, batch=batch, seq=seq, dims=dims, name=name, shares=False)
     made: tuple[Quantized, Program] | None = None
     while made is None:
-        found = _in_float(file, shapes, clipped)[0] if every.clamps else every
+        found = in_float(file, shapes, clipped, one)[0] if every.clamps else every
         model = FloatModel(found.model) if every.clamps else clamped
-        graph = import_onnx(
-            found.model, batch=batch, seq=seq, dims=dims, name=name, integers=found.weights
-        )
+        graph = imported(found.model, integers=found.weights)
         settled = settle(model, observer, graph, remedies)
         graph, matrices, constants = settled.graph, settled.matrices, settled.constants
         by_host = unfit(graph, constants, settled.observed)
@@ -160,17 +158,6 @@ def _seen_in_runs(network: Network, settled: Settled, samples: Sequence[Feeds]) 
     feeds = settled.observed.feeds
     whole = partial(run, network, feeds, "integers")
     yield from gelu_notes(network.plan, network.constants, network.clamped, feeds, whole)
-
-
-def _in_float(
-    file: onnx.ModelProto, shapes: Dimensions, clipped: frozenset[str] | None
-) -> tuple[Dequantized, Mapping[str, str]]:
-    """A file in float with its scales apart, and why fused nodes that stay do (see `decomposed`)."""
-    found = dequantized(file, clipped)
-    extents = input_shapes(found.model, shapes)
-    units = None if found.units is None else decomposed(found.units, extents)[0]
-    model, whole = decomposed(found.model, extents)
-    return replace(found, model=model, units=units), whole
 
 
 def _integers(

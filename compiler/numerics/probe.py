@@ -24,6 +24,7 @@ from codesign.compiler.graph import (
 )
 from codesign.compiler.numerics.calibrate import CalibrationError
 from codesign.compiler.numerics.constants import Constants, Floats, Linear, NormConstants, Scores
+from codesign.compiler.numerics.file_weights import file_weights
 from codesign.compiler.numerics.masks import HIDDEN, raised, take_apart
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part
@@ -31,6 +32,7 @@ from codesign.compiler.onnx.load import INTEGER_TYPES
 from codesign.compiler.plan.operator_work import role
 from codesign.hw.errors import ModelError, UnsupportedError
 
+MOST_ASKED = 64  # runs of a product for its weights, where the file may show them
 TOLERANCE = 1e-3  # of the largest value: float32 sums differ by less, anything else by more
 EPSILON_SHARE = 1 / 127  # of the largest output of a norm: what its epsilon may change
 NORM_STEPS = (1 << 15) / 1.125  # of a norm's largest input
@@ -138,23 +140,41 @@ class _Prober:
     # -- Kinds -------------------------------------------------------------------------------------
 
     def linear(self, op: Matmul) -> Linear:
-        """Weights and bias of a projection, by one-hot rows, `m` at a time."""
+        """Weights and bias of a projection: of many columns from the file, else by one-hot rows, `m` at
+        a time."""
         (x,) = op.inputs
         shape = self.random(x).shape
         if op.batch != 1 or shape[1] != op.k:
             raise _unlike(op, "a product with one weight matrix")
         bias = self.ask(op, {x: np.zeros(shape)})
         first_row = self._first_row(op, shape, bias)
+        weights = None
+        if op.k > MOST_ASKED * op.m:
+            self._check_rows(op, bias, first_row, shape)
+            weights = file_weights(self.model, self.matrices, op, self.feeds)
+        if weights is None:
+            weights = self._asked(op, bias, first_row, shape)
+        sample = self.random(x)
+        expected = sample[first_row : first_row + op.m] @ weights + bias[0]
+        self._check(op, self.ask(op, {x: sample}), expected, "a product with one weight matrix")
+        return Linear(weights, bias[0], first_row)
+
+    def _check_rows(self, op: Matmul, bias: Floats, first_row: int, shape: tuple[int, ...]) -> None:
+        """Refuse a product whose rows are not those of its input, before it is asked often."""
+        one = np.zeros(shape)
+        one[first_row] = np.cos(np.arange(shape[1]))
+        if not np.array_equal(self.ask(op, {op.inputs[0]: one})[1:], bias[1:]):
+            raise _unlike(op, "a product with one weight matrix")
+
+    def _asked(self, op: Matmul, bias: Floats, first_row: int, shape: tuple[int, ...]) -> Floats:
+        """The weights of a projection by one-hot rows."""
         weights = np.empty((op.k, op.n))
         for begin in range(0, op.k, op.m):
             count = min(op.m, op.k - begin)
             hot = np.zeros(shape)
             hot[first_row + np.arange(count), begin + np.arange(count)] = 1
-            weights[begin : begin + count] = (self.ask(op, {x: hot}) - bias)[:count]
-        sample = self.random(x)
-        expected = sample[first_row : first_row + op.m] @ weights + bias[0]
-        self._check(op, self.ask(op, {x: sample}), expected, "a product with one weight matrix")
-        return Linear(weights, bias[0], first_row)
+            weights[begin : begin + count] = (self.ask(op, {op.inputs[0]: hot}) - bias)[:count]
+        return weights
 
     def _first_row(self, op: Matmul, shape: tuple[int, ...], bias: Floats) -> int:
         """The first row of the input that the output depends on, where it reads but some of them."""

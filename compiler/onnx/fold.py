@@ -8,6 +8,7 @@ shared. What remains is a networkx DiGraph of `Node`s for the pattern matcher.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,8 @@ from codesign.compiler.onnx.boundary import (
     reading_node,
     require_element_type,
 )
+from codesign.compiler.onnx.branch_names import own_names, renamed
+from codesign.compiler.onnx.equal_nodes import EqualValues, attribute_key, is_random
 from codesign.compiler.onnx.evaluation import node_outputs, splat
 from codesign.compiler.onnx.external import require_whole
 from codesign.compiler.onnx.file_codes import LIMITING, FileCodes
@@ -47,10 +50,17 @@ from codesign.hw.errors import ModelError
 Array = np.ndarray[Any, Any]
 _BYTES = frozenset({TensorProto.INT8, TensorProto.UINT8})
 _INTERNED_ELEMENTS = 1 << 12
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 
-def fold(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> OnnxGraph:
+def fold(
+    model: onnx.ModelProto,
+    shapes: Mapping[str, tuple[int, ...]],
+    apart: Mapping[str, object] = _NOTHING,
+) -> OnnxGraph:
     """Return the folded graph of a model whose inputs have the given concrete shapes.
+
+    Tensors that differ in `apart` do not count as equal, whatever makes them.
 
     Nodes that cannot be folded are listed in `unsupported`, not raised, so that all are reported
     together. Raises ModelError for a graph that is not well formed.
@@ -58,6 +68,7 @@ def fold(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> OnnxG
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
     codes = FileCodes(model.graph.node)
     folder = _Folder(OnnxGraph(tuple(shapes), opset=opsets.get("", 1)), opsets, codes)
+    folder.values = EqualValues(codes, folder.resolve, apart)
     for weights in model.graph.initializer:
         with reading(f"constant {weights.name!r}"):
             folder.constant(weights.name, weights)
@@ -72,6 +83,7 @@ def fold(model: onnx.ModelProto, shapes: Mapping[str, tuple[int, ...]]) -> OnnxG
                 folder.empty(value.name, tensor)
     for proto in model.graph.node:
         folder.visit(proto)
+    folder.graph.first = folder.values.first
     folder.graph.outputs = tuple(
         folder.resolve(output.name) for output in model.graph.output if folder.known(output.name)
     )
@@ -102,6 +114,7 @@ class _Folder:
     inlined: int = 0
     enclosing: list[str] = field(default_factory=list)  # the Ifs whose branches are being folded
     work: int = 0  # done on constants, see `limits`
+    values: EqualValues = field(init=False)
 
     def resolve(self, name: str) -> str:
         return self.aliases.get(name, name)
@@ -278,7 +291,7 @@ class _Folder:
         branch = node.attribute("then_branch" if condition.all() else "else_branch")
         self.inlined += 1
         prefix = f"{name}/{self.inlined}/"
-        local = {written: prefix + written for written in _written(branch)}
+        local = {own: prefix + own for own in own_names(branch)}
         for weights in branch.initializer:
             self.constant(local[weights.name], weights)
         self.enclosing.append(node.name)
@@ -314,16 +327,22 @@ class _Folder:
             for name, (dtype, shape) in zip(node.outputs, types, strict=True):
                 self.empty(name, Tensor(dtype, shape, origin))
             return
+        opset = self.opsets.get(node.domain, 1)
         if origin == Origin.CONSTANT:
             self._constant_result(node, proto, types)
+            if tensors[
+                next(filter(None, node.outputs))
+            ].root:  # a number everywhere stands for weights
+                self.values.add(node, proto, opset, constant=True)
             return
         if _embeds(node, given):
             origin = Origin.ACTIVATION
         if origin == Origin.ACTIVATION:  # int8 results stand for the floats they quantize
             types = [(FLOAT if t in _BYTES else t, shape) for t, shape in types]
         node = replace(node, name=unique(node.name, self.names))
-        if origin == Origin.INDEX:
-            key = (node.op_type, node.domain, node.inputs, _attribute_key(proto))
+        if origin == Origin.INDEX and not is_random(node.op_type):
+            attributes = attribute_key(proto, node.domain, opset)
+            key = (node.op_type, node.domain, node.inputs, attributes)
             if key in self.computed:
                 self.aliases.update(zip(node.outputs, self.computed[key], strict=False))
                 return
@@ -332,6 +351,7 @@ class _Folder:
         made = [Tensor(dtype, shape, origin) for dtype, shape in types]
         tensors.update(zip(node.outputs, made, strict=True))
         self.graph.add(node)
+        self.values.add(node, proto, opset, constant=False)
         if node.op_type == "EmbedLayerNormalization" and len(node.outputs) > 1:
             mask = node.outputs[1]
             tensors[mask] = replace(tensors[mask], origin=Origin.INDEX)
@@ -407,37 +427,3 @@ def _title(proto: onnx.NodeProto) -> str:
 def _attribute(attribute: onnx.AttributeProto) -> Any:
     value = onnx.helper.get_attribute_value(attribute)
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def _attribute_key(proto: onnx.NodeProto) -> tuple[bytes, ...]:
-    return tuple(sorted(a.SerializeToString(deterministic=True) for a in proto.attribute))
-
-
-def renamed(proto: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-    """Return a copy of a node with the branch's own tensors renamed, also where nested branches read them.
-
-    What nested branches write is renamed when they are inlined, and hides what they do not read then.
-    """
-    copy = onnx.NodeProto()
-    copy.CopyFrom(proto)
-    copy.output[:] = [names.get(name, name) for name in proto.output]
-    _rename_read(copy, names)
-    return copy
-
-
-def _rename_read(node: onnx.NodeProto, names: Mapping[str, str]) -> None:
-    node.input[:] = [names.get(name, name) for name in node.input]
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            own = _written(attribute.g)
-            outer = {name: new for name, new in names.items() if name not in own}
-            for inner in attribute.g.node:
-                _rename_read(inner, outer)
-            for output in attribute.g.output:
-                output.name = outer.get(output.name, output.name)
-
-
-def _written(graph: onnx.GraphProto) -> set[str]:
-    """The names of tensors that a branch makes itself."""
-    written = {name for node in graph.node for name in node.output if name}
-    return written | {weights.name for weights in graph.initializer}

@@ -32,6 +32,7 @@ class OnnxGraph:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)
     opset: int = 0
+    first: dict[str, str] = field(default_factory=dict)  # by tensor, the first with its values
 
     def nodes(self) -> Iterator[Node]:
         """Nodes in the order in which the file computes them."""

@@ -26,10 +26,16 @@ Array = np.ndarray[Any, Any]
 _ELEMENTWISE = frozenset({
     "Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Reciprocal", "Neg",
     "Abs", "Exp", "Erf", "Tanh", "Sigmoid", "Relu", "Max", "Min",
-    "Clip", "HardSigmoid", "Cast",
+    "Clip", "HardSigmoid", "Cast", "Log", "Expand",
 })
 # fmt: on
-_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2"})
+# What runs along a row: to one number, or to a row again.
+_REDUCTIONS = frozenset(
+    {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceSumSquare", "ReduceL2", "ReduceLogSumExp"}
+)
+_ROWS = frozenset({"LogSoftmax", "LpNormalization", "Softmax"})
+_REDUCTIONS |= _ROWS
+_NONLINEAR = _ROWS | {"Exp", "Log", "Pow", "ReduceL2", "ReduceLogSumExp", "Sqrt"}
 # With these too a relu is written; comparisons and choices are in no other pattern.
 # fmt: off
 _THRESHOLDS = frozenset({
@@ -56,7 +62,7 @@ _ROTATING = frozenset(
     }
 )
 _ON_HOST = frozenset({"Pow", "Sqrt", "Reciprocal", "Neg", "Abs", "Exp"})
-_ON_HOST |= {"Erf", "Tanh", "Sigmoid", "HardSigmoid"}
+_ON_HOST |= {"Erf", "Tanh", "Sigmoid", "HardSigmoid", "Log"}
 _LARGEST_REGION = 24
 _SAMPLE_ROWS = 6
 _TOLERANCE = 2e-3
@@ -72,7 +78,8 @@ class Region:
 
 
 def recognise(graph: OnnxGraph) -> None:
-    """Replace every recognised region by one node: LayerNorm, RMSNorm, Softmax, Gelu or Relu.
+    """Replace every recognised region by one node: LayerNorm, RMSNorm, Softmax, LogSoftmax, Gelu or
+    Relu.
 
     What is left of elementwise steps between one tensor and another becomes one Elementwise: the
     host computes it in one pass. The new nodes have no domain, one input and, for those that
@@ -247,21 +254,27 @@ def _classify(graph: OnnxGraph, region: Region) -> Node | None:
     axis = axes.pop()
     if axes or axis is None or shape[axis] < 3:
         return None
-    if not types & {"Sqrt", "Pow", "Exp", "ReduceL2"}:
+    alone = len(region.nodes) == 1 and types & {"LogSoftmax", "Softmax"}
+    if not types & _NONLINEAR or alone:  # what is one already stays it
         return None
     kind = _row_function(graph, region, axis)
     return None if kind is None else replace(fused, op_type=kind, attributes={"axis": axis})
 
 
 def _reduced_axis(graph: OnnxGraph, node: Node) -> int | None:
-    """The one axis that a reduction with keepdims runs over, counted from 0."""
+    """The one axis that a reduction with keepdims or a function of rows runs over, counted from 0."""
+    rank = len(graph.tensors[node.inputs[0]].shape)
+    if node.op_type in _ROWS:
+        flattens = graph.opset < 13 and node.op_type != "LpNormalization"
+        axis = int(node.attribute("axis", 1 if flattens else -1)) % rank
+        return None if flattens and axis != rank - 1 else axis
     axes = node.attribute("axes")
     if axes is None and node.input(1):
         values = graph.tensors[node.input(1)].value
         axes = None if values is None else values.tolist()
     if axes is None or len(axes) != 1 or not node.attribute("keepdims", 1):
         return None
-    return int(axes[0]) % len(graph.tensors[node.inputs[0]].shape)
+    return int(axes[0]) % rank
 
 
 def _activation(graph: OnnxGraph, region: Region) -> str | None:
@@ -302,7 +315,7 @@ _ACTIVATIONS = (
 
 
 def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
-    """Name the row function of a region: "Softmax", "LayerNorm", "RMSNorm", or None."""
+    """Name the row function of a region: "Softmax", its logarithm, "LayerNorm", "RMSNorm", or None."""
     shape = graph.tensors[region.source].shape
     sample = [1] * len(shape)
     sample[axis] = shape[axis]
@@ -320,6 +333,8 @@ def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
     softmax = exponents / exponents.sum(axis=1, keepdims=True)
     if np.allclose(got, softmax, rtol=_TOLERANCE, atol=1e-6):
         return "Softmax"
+    if np.allclose(got, np.log(softmax), rtol=_TOLERANCE, atol=_TOLERANCE):
+        return "LogSoftmax"
     centered = rows - rows.mean(axis=1, keepdims=True)
     normalized = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True))
     if _affine(normalized, got, with_offset=True):
@@ -349,6 +364,13 @@ def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array 
     rng = np.random.default_rng(1)
     values: dict[str, Array | None] = {region.source: x}
     for node in region.nodes:
+        if node.op_type == "Expand":
+            shapes = [graph.tensors[name].shape for name in (node.outputs[0], region.source)]
+            value = values.get(node.inputs[0])
+            if value is None or shapes[0] != shapes[1]:
+                return None
+            values[node.outputs[0]] = np.broadcast_to(value, x.shape)
+            continue
         for name in node.inputs:
             if name and name not in values:
                 if axis is None:

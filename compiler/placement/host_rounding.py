@@ -15,8 +15,8 @@ from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part, n
 
 MOVED = 0.5  # of a value, by its rounding: it is a code of 0 away
 LISTED = 3  # operators that a note names
-# The operand near 0 of which an operator has no bound.
-_WITHOUT_BOUND = {"Div": 1, "Log": 0, "Pow": 0, "Reciprocal": 0}
+# The operand near 0 of which an operator has no bound: its numbers, or the lengths of its rows.
+_WITHOUT_BOUND = {"Div": 1, "Log": 0, "LpNormalization": 0, "Pow": 0, "Reciprocal": 0}
 
 
 class Watch(Protocol):
@@ -76,13 +76,13 @@ class Amplified:
     ) -> None:
         """Add those of one piece."""
         operands = without_bound(self.model, given, wanted)
-        names = tuple(dict.fromkeys(operands.values()))
+        names = tuple(dict.fromkeys(operand for _, operand in operands.values()))
         if not names:
             return
         rounded = self.model.part(tuple(given), names)(known)
         exact = self.model.part((), names)(self.feeds)
-        for title, name in operands.items():
-            x, wide = (each[name].astype(np.float64) for each in (rounded, exact))
+        for title, (node, name) in operands.items():
+            x, wide = (_divisor(node, each[name].astype(np.float64)) for each in (rounded, exact))
             with np.errstate(invalid="ignore"):  # inf - inf, of what is beyond any bound already
                 moved = ~(np.abs(x - wide) < MOVED * np.abs(wide)) & (x != wide)
             if moved.any():
@@ -102,15 +102,25 @@ class Amplified:
 
 def without_bound(
     model: FloatModel, given: Collection[str], wanted: Sequence[str]
-) -> dict[str, str]:
+) -> dict[str, tuple[onnx.NodeProto, str]]:
     """By title the operators between tensors that have no bound near 0, and the operand of which."""
     found = {}
     for node in _nodes(model, given, wanted):
         if node.op_type in _WITHOUT_BOUND and node.domain in ("", "ai.onnx"):
             operand = node.input[_WITHOUT_BOUND[node.op_type]]
             if model.depends(operand) and (node.op_type != "Pow" or _inverse(model, node.input[1])):
-                found[_title(node)] = operand
+                found[_title(node)] = node, operand
     return found
+
+
+def _divisor(node: onnx.NodeProto, operand: Array) -> Array:
+    """What an operator without bound divides by, or is one of: an operand, or the lengths of its rows."""
+    if node.op_type != "LpNormalization":
+        return operand
+    given = {attribute.name: attribute.i for attribute in node.attribute}
+    axis, order = given.get("axis", -1), given.get("p", 2)
+    lengths: Array = np.linalg.norm(operand, order, axis, keepdims=True)
+    return lengths
 
 
 def first_few(operators: Collection[str]) -> str:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping
 
 import onnx
 
-from codesign.compiler.onnx.fold import fold, renamed
+from codesign.compiler.onnx.branch_names import renamed
+from codesign.compiler.onnx.fold import fold
 from codesign.compiler.onnx.load import inlined, read_model
 from codesign.compiler.onnx.shapes import Shape, Tensor
 

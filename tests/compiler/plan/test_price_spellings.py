@@ -197,6 +197,34 @@ def rms_norm_steps(b: ModelBuilder, x: str, power: bool = True) -> str:
     return str(b.node("Mul", normed, scale))
 
 
+def l2_norm(form: str) -> Step:
+    """x over its length, times gamma and the root of its width: what an RMSNorm is without epsilon."""
+
+    def step(b: ModelBuilder, x: str) -> str:
+        gamma = b.const(b.rng.normal(0, 0.1, size=WIDE) * math.sqrt(WIDE))
+        if form == "LpNormalization":
+            return str(b.node("Mul", b.node("LpNormalization", x, axis=-1, p=2), gamma))
+        length = reduced(b, "ReduceL2", x)
+        if form == "ReduceL2":
+            return str(b.node("Mul", gamma, b.node("Div", x, length)))
+        length = b.node("Clip", length, b.const(1e-12))  # as torch's normalize is exported
+        length = b.node("Expand", length, b.ints(1, SEQ, WIDE))
+        return str(b.node("Mul", b.node("Div", x, length), gamma))
+
+    return step
+
+
+def log_sum(b: ModelBuilder, x: str) -> str:
+    """The logarithm of a softmax by that of its sum."""
+    return str(b.node("Sub", x, reduced(b, "ReduceLogSumExp", x)))
+
+
+def log_softmax_steps(b: ModelBuilder, x: str) -> str:
+    shifted = b.node("Sub", x, reduced(b, "ReduceMax", x))
+    total = reduced(b, "ReduceSum", b.node("Exp", shifted))
+    return str(b.node("Sub", shifted, b.node("Log", total)))
+
+
 def softmax_steps(b: ModelBuilder, x: str) -> str:
     exponents = b.node("Exp", b.node("Sub", x, reduced(b, "ReduceMax", x)))
     return str(b.node("Div", exponents, reduced(b, "ReduceSum", exponents)))
@@ -262,6 +290,58 @@ def halves(join: str) -> Step:
             left, right = (b.node("Gather", cut, b.const(i, "int64"), axis=2) for i in range(2))
         back = b.node("MatMul", b.node("Add", left, right), b.weights(half, WIDE))
         return str(back)
+
+    return step
+
+
+def computed_again(how: str) -> Step:
+    """softmax(layernorm(x) + x) through two projections, added: every step once or twice."""
+
+    def step(b: ModelBuilder, x: str) -> str:
+        gamma, beta, left, right = b.weights(WIDE), b.weights(WIDE), *_two_weights(b)
+        steps, other = layer_norm_of if how == "steps" else normed, how == "attributes"
+
+        def rows(defaults: bool) -> str:
+            y = steps(b, x, gamma, beta)
+            view = b.node("Reshape", x, b.ints(1, SEQ, WIDE))
+            total = b.node("Add", *((view, y) if how == "order" and defaults else (y, view)))
+            return str(b.node("Softmax", total, **({} if defaults and other else {"axis": -1})))
+
+        first = rows(False)
+        second = first if how == "once" else rows(True)
+        products = b.node("MatMul", first, left), b.node("MatMul", second, right)
+        return str(b.node("Add", *products))
+
+    return step
+
+
+def _two_weights(b: ModelBuilder) -> tuple[str, str]:
+    return b.weights(WIDE, WIDE), b.weights(WIDE, WIDE)
+
+
+def normed(b: ModelBuilder, x: str, gamma: str, beta: str) -> str:
+    return str(b.node("LayerNormalization", x, gamma, beta, axis=-1))
+
+
+def layer_norm_of(b: ModelBuilder, x: str, gamma: str, beta: str) -> str:
+    """A LayerNorm in steps, mean and difference computed twice in it."""
+    one, other = (b.node("Sub", x, reduced(b, "ReduceMean", x)) for _ in range(2))
+    variance = reduced(b, "ReduceMean", b.node("Mul", other, other))
+    normed = b.node("Div", one, b.node("Sqrt", b.node("Add", variance, b.const(1e-5))))
+    return str(b.node("Add", b.node("Mul", normed, gamma), beta))
+
+
+def two_norms(form: str) -> Step:
+    """Two LayerNorms of one tensor, each with a gamma and beta of its own, projected and added."""
+
+    def step(b: ModelBuilder, x: str) -> str:
+        affine = [(b.weights(WIDE), b.weights(WIDE)) for _ in range(2)]
+        weights = _two_weights(b)
+        norm = normed if form == "LayerNormalization" else layer_norm_of
+        rows = [norm(b, x, *each) for each in affine]
+        return str(
+            b.node("Add", *(b.node("MatMul", r, w) for r, w in zip(rows, weights, strict=True)))
+        )
 
     return step
 
@@ -425,11 +505,23 @@ FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
         "Simplified, Mul": Spelling(norm_then("SimplifiedLayerNormalization", "Mul")),
         "steps": Spelling(rms_norm_steps),
         "steps, by products": Spelling(lambda b, x: rms_norm_steps(b, x, power=False)),
+        "LpNormalization": Spelling(l2_norm("LpNormalization")),
+        "ReduceL2": Spelling(l2_norm("ReduceL2")),
+        "ReduceL2, not below": Spelling(l2_norm("Clip")),
     },
     "softmax": {
         "Softmax": Spelling(fused("Softmax", axis=-1)),
         "Softmax, opset 11": Spelling(fused("Softmax", axis=2), 11),
         "steps": Spelling(softmax_steps),
+        "LogSoftmax": Spelling(lambda b, x: str(b.node("Exp", b.node("LogSoftmax", x, axis=-1)))),
+        "ReduceLogSumExp": Spelling(lambda b, x: str(b.node("Exp", log_sum(b, x)))),
+    },
+    "logarithm of a softmax": {
+        "LogSoftmax": Spelling(fused("LogSoftmax", axis=-1)),
+        "LogSoftmax, opset 11": Spelling(fused("LogSoftmax", axis=2), 11),
+        "Log": Spelling(lambda b, x: str(b.node("Log", b.node("Softmax", x, axis=-1)))),
+        "ReduceLogSumExp": Spelling(log_sum),
+        "steps": Spelling(log_softmax_steps),
     },
     "nothing": {
         "nothing": Spelling(lambda b, x: x),
@@ -453,6 +545,13 @@ FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
         ),
     },
     "halves": {name: Spelling(halves(name)) for name in ("Split", "Slice", "Gather", "Reshape")},
+    "a branch": {
+        name: Spelling(computed_again(name))
+        for name in ("once", "twice", "order", "attributes", "steps")
+    },
+    "two norms of one tensor": {
+        name: Spelling(two_norms(name)) for name in ("LayerNormalization", "steps")
+    },
     "a linear layer": {
         name: Spelling(linear(name))
         for name in (
@@ -488,7 +587,9 @@ RUN = (
         "LayerNorm of a sum",
         "RMSNorm",
         "softmax",
+        "logarithm of a softmax",
     ),
+    *("a branch", "two norms of one tensor"),
     *("a factor a column before a product", "a line a column before a product"),
 )
 CASES = [(family, name) for family, spellings in FAMILIES.items() for name in spellings]

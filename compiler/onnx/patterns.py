@@ -335,6 +335,8 @@ def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
         return "Softmax"
     if np.allclose(got, np.log(softmax), rtol=_TOLERANCE, atol=_TOLERANCE):
         return "LogSoftmax"
+    if any(node.op_type in ("LogSoftmax", "Softmax") for node in region.nodes):
+        return None
     centered = rows - rows.mean(axis=1, keepdims=True)
     normalized = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True))
     if _affine(normalized, got, with_offset=True):
@@ -355,7 +357,7 @@ def _affine(definition: Array, got: Array, with_offset: bool) -> bool:
     )
     slope = (x * y).sum(axis=0) / (x * x).sum(axis=0)
     error = np.abs(slope * x - y).max(axis=0)
-    scale = np.maximum(1.0, np.abs(got).max(axis=0))
+    scale = np.abs(got).max(axis=0)
     return bool(np.all(error <= _TOLERANCE * scale) and np.all(np.abs(slope) >= 1e-9))
 
 

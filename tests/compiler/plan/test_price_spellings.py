@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx_builder import CONTRIB, ModelBuilder, run
+from onnx_builder import CONTRIB, ModelBuilder, kinds, run
 from onnxruntime.quantization import QuantFormat
 from price_forms import price, quantized
 
+from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.network.inference import compile_network
 from codesign.compiler.network.inference import run as run_network
 from codesign.hw.machine.config import preset
@@ -632,6 +633,14 @@ def test_a_quantized_relu6_runs_as_the_file_says(
     file = quantized(between_layers(wide), tmp_path, written)
     assert file is not None
     assert _sqnr(file) > 30
+
+
+def test_a_scaled_softmax_of_many_columns_is_a_softmax() -> None:
+    """Its numbers are so small that a loose tolerance takes them for those of a norm."""
+    b = ModelBuilder()
+    x = b.input("x", (1, SEQ, 512))
+    graph = import_onnx(b.model(b.node("Softmax", b.node("Mul", x, b.const(0.125)), axis=-1)))
+    assert kinds(graph) == ["softmax"]
 
 
 def drawn(value: onnx.ValueInfoProto) -> np.ndarray[Any, Any]:

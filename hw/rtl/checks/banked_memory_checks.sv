@@ -3,7 +3,6 @@
 
 module banked_memory_checks
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter string Name = "memory",
   parameter int unsigned Banks = 4,
@@ -22,13 +21,6 @@ module banked_memory_checks
   input access_t [Writes-1:0]            write_i,
   input logic [Writes-1:0][BankBits-1:0] write_bank_i
 );
-
-  if (!is_power_of_two(Banks)) begin : gen_refuse_banks
-    $error("Banks=%0d is no power of two", Banks);
-  end
-  if (BankRows < 1 || Banks * BankRows > MostRows) begin : gen_refuse_bank_rows
-    $error("BankRows=%0d is no number of rows of a bank", BankRows);
-  end
 
   localparam int unsigned Rows = Banks * BankRows;
 

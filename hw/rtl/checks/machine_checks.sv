@@ -3,7 +3,6 @@
 
 module machine_checks
   import isa_pkg::*;
-  import limits_pkg::*;
   import trace_pkg::*;
 #(
   parameter int unsigned Dim      = 16,
@@ -34,13 +33,6 @@ module machine_checks
   input tag_t                               write_tag_i,
   input logic                               error_i
 );
-
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
 
   // -- Tokens ------------------------------------------------------------------------------------
 

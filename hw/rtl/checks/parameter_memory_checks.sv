@@ -2,7 +2,6 @@
 
 module parameter_memory_checks
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Rows = 64
 ) (
@@ -11,10 +10,6 @@ module parameter_memory_checks
   input access_t [1:0] read_i,
   input access_t       write_i
 );
-
-  if (Rows < 1 || Rows > MostParameterRows) begin : gen_refuse_rows
-    $error("Rows=%0d is no number of rows", Rows);
-  end
 
   for (genvar p = 0; p < 2; p++) begin : gen_read
     row_in_range : assert property (@(posedge clk_i) disable iff (!rst_ni)

@@ -24,14 +24,8 @@ module race_checker
   input access_t [Writes-1:0] write_i
 );
 
-  if (Rows < 1) begin : gen_refuse_rows
-    $error("Rows=%0d is below 1", Rows);
-  end
-  if (Reads < 1) begin : gen_refuse_reads
-    $error("Reads=%0d is below 1", Reads);
-  end
-  if (Writes < 1) begin : gen_refuse_writes
-    $error("Writes=%0d is below 1", Writes);
+  if (Rows < 1 || Reads < 1 || Writes < 1) begin : gen_refuse_below_1
+    $error("Rows=%0d, Reads=%0d, Writes=%0d: below 1", Rows, Reads, Writes);
   end
   if (Updates > Reads || Updates > Writes) begin : gen_refuse_updates
     $error("Updates=%0d is more than there are ports", Updates);

@@ -31,14 +31,10 @@ module front_end
   input  logic         drain_pop_i
 );
 
-  if (!is_queue_depth(LoadQueueDepth)) begin : gen_refuse_load_queue_depth
-    $error("LoadQueueDepth=%0d is no depth of a queue", LoadQueueDepth);
-  end
-  if (!is_queue_depth(ExecuteQueueDepth)) begin : gen_refuse_execute_queue_depth
-    $error("ExecuteQueueDepth=%0d is no depth of a queue", ExecuteQueueDepth);
-  end
-  if (!is_queue_depth(DrainQueueDepth)) begin : gen_refuse_drain_queue_depth
-    $error("DrainQueueDepth=%0d is no depth of a queue", DrainQueueDepth);
+  if (!is_queue_depth(LoadQueueDepth) || !is_queue_depth(ExecuteQueueDepth)
+      || !is_queue_depth(DrainQueueDepth)) begin : gen_refuse_queue_depths
+    $error("LoadQueueDepth=%0d, ExecuteQueueDepth=%0d, DrainQueueDepth=%0d: no depths of queues",
+           LoadQueueDepth, ExecuteQueueDepth, DrainQueueDepth);
   end
 
   localparam int unsigned Units = 3; // load, execute, drain

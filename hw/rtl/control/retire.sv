@@ -28,11 +28,8 @@ module retire
   output logic                full_o
 );
 
-  if (Depth < 1) begin : gen_refuse_depth
-    $error("Depth=%0d is below 1", Depth);
-  end
-  if (Kinds < 1) begin : gen_refuse_kinds
-    $error("Kinds=%0d is below 1", Kinds);
+  if (Depth < 1 || Kinds < 1) begin : gen_refuse_below_1
+    $error("Depth=%0d, Kinds=%0d: below 1", Depth, Kinds);
   end
 
   localparam int unsigned CountBits = $clog2(Depth + 1);

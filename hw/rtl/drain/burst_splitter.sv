@@ -5,7 +5,6 @@
 
 module burst_splitter
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned BusBytes = 16
 ) (
@@ -24,9 +23,7 @@ module burst_splitter
   output logic          burst_last_o   // of the run
 );
 
-  if (!is_bus(BusBytes)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
+  legal_sizes #(.BusBytes(BusBytes)) u_legal ();
 
   localparam int unsigned BusBits = $clog2(BusBytes);
   localparam int unsigned WithinBeat = BusBytes - 1;  // the bits of an address

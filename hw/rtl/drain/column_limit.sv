@@ -5,7 +5,6 @@
 
 module column_limit
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   localparam int unsigned LaneBits = $clog2(Dim) + 1
@@ -19,9 +18,7 @@ module column_limit
   output logic [LaneBits-1:0] lanes_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   logic signed [21:0] seen, limit_q, left;
   block_count_t       block_q;

@@ -10,7 +10,6 @@
 
 module drain_sequencer
   import isa_pkg::*;
-  import limits_pkg::*;
   import drain_pkg::*;
   import functions_pkg::*;
 #(
@@ -52,21 +51,10 @@ module drain_sequencer
   input  logic                reciprocal_i
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
-  if (AccumulatorRows < 1 || AccumulatorRows > MostRows) begin : gen_refuse_accumulator_rows
-    $error("AccumulatorRows=%0d is no number of rows", AccumulatorRows);
-  end
-  if (ScratchpadRows < 1 || ScratchpadRows > MostRows) begin : gen_refuse_scratchpad_rows
-    $error("ScratchpadRows=%0d is no number of rows", ScratchpadRows);
-  end
-  if (ParameterRows < 1 || ParameterRows > MostParameterRows) begin : gen_refuse_parameter_rows
-    $error("ParameterRows=%0d is no number of rows", ParameterRows);
-  end
+  legal_sizes #(
+    .Dim(Dim), .BusBytes(BusBytes), .AccumulatorRows(AccumulatorRows),
+    .ScratchpadRows(ScratchpadRows), .ParameterRows(ParameterRows)
+  ) u_legal ();
 
   // Beats of a row, and rows of a beat, of int8 and of int32.
   localparam int unsigned ByteBeats = Dim > BusBytes ? Dim / BusBytes : 1;
@@ -98,7 +86,7 @@ module drain_sequencer
     dram_address_t dram;
   } address_t;
 
-  logic                busy_q;
+  logic                busy;
   pass_e               pass_q;
   row_count_t          inner_q;
   block_count_t        outer_q;
@@ -123,11 +111,10 @@ module drain_sequencer
   assign outer_end   = outer_q == (!row_function ? instr_q.blocks - 12'd1
                      : batch_end ? 12'(rows_left_q) - 12'd1 : 12'(StatisticRows - 1));
 
-  assign issue    = busy_q && (beat_q != '0 || allowed);
+  assign issue    = busy && (beat_q != '0 || allowed);
   assign step     = issue && beat_end;
   assign rows_end = inner_end && outer_end && output_pass;
   assign last_o   = issue && (sync || (beat_end && rows_end && batch_end));
-  assign ready_o  = !busy_q || last_o;
 
   assign last_store_o      = last_o && !sync;
   assign last_scratchpad_o = last_store_o && to_scratchpad;
@@ -153,11 +140,7 @@ module drain_sequencer
     sum.dram        = stored ? a.dram + b.dram : a.dram;
   endfunction
 
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) busy_q <= 1'b0;
-    else if (start_i) busy_q <= 1'b1;
-    else if (last_o) busy_q <= 1'b0;
-  end
+  busy_flag u_busy (.clk_i, .rst_ni, .start_i, .last_i(last_o), .busy_o(busy), .ready_o);
 
   always_ff @(posedge clk_i) begin
     if (start_i) begin

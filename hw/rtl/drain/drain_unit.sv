@@ -7,7 +7,6 @@
 
 module drain_unit
   import isa_pkg::*;
-  import limits_pkg::*;
   import drain_pkg::*;
   import functions_pkg::*;
 #(
@@ -58,24 +57,10 @@ module drain_unit
   output logic                  b_ready_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
-  if (!is_latency(DramLatencyCycles)) begin : gen_refuse_dram_latency_cycles
-    $error("DramLatencyCycles=%0d is no latency of DRAM", DramLatencyCycles);
-  end
-  if (AccumulatorRows < 1 || AccumulatorRows > MostRows) begin : gen_refuse_accumulator_rows
-    $error("AccumulatorRows=%0d is no number of rows", AccumulatorRows);
-  end
-  if (ScratchpadRows < 1 || ScratchpadRows > MostRows) begin : gen_refuse_scratchpad_rows
-    $error("ScratchpadRows=%0d is no number of rows", ScratchpadRows);
-  end
-  if (ParameterRows < 1 || ParameterRows > MostParameterRows) begin : gen_refuse_parameter_rows
-    $error("ParameterRows=%0d is no number of rows", ParameterRows);
-  end
+  legal_sizes #(
+    .Dim(Dim), .BusBytes(BusBytes), .DramLatencyCycles(DramLatencyCycles),
+    .AccumulatorRows(AccumulatorRows), .ScratchpadRows(ScratchpadRows), .ParameterRows(ParameterRows)
+  ) u_legal ();
 
   localparam int unsigned LaneBits = $clog2(Dim) + 1;
   localparam int unsigned Latency = 16;  // last slot to the completion of a scratchpad write

@@ -1,7 +1,6 @@
 // The largest of a row's valid lanes, two cycles later; the lowest number if none is valid.
 
 module lane_maximum
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -12,9 +11,7 @@ module lane_maximum
   output logic signed [19:0] maximum_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   localparam logic signed [19:0] Lowest = 20'sh80000;
   localparam int unsigned Group = 4;

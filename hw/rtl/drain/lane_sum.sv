@@ -1,7 +1,6 @@
 // The sum of a row's lanes, two cycles later.
 
 module lane_sum
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter int unsigned Width = 17,
@@ -13,9 +12,7 @@ module lane_sum
   output logic signed [SumWidth-1:0] sum_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
   if (Width < 1) begin : gen_refuse_width
     $error("Width=%0d is below 1", Width);
   end

@@ -38,40 +38,27 @@ module reciprocal #(
     step.quotient  = {quotient, bit_set};
   endfunction
 
-  logic                 busy_q;
-  logic [2:0]           count_q;
-  state_t               first, second, state_q;
-  logic [15:0]          divisor_q;
-  side_t      side_q;
+  typedef struct packed {
+    side_t       side;
+    logic [15:0] divisor;
+  } kept_t;
 
-  assign first      = step({state_q.remainder, 1'b0}, state_q.quotient[15:0], divisor_q);
-  assign second     = step({first.remainder, 1'b0}, first.quotient[15:0], divisor_q);
-  assign valid_o    = busy_q && count_q == 3'd7;
-  assign ready_o    = !busy_q || valid_o;
+  state_t begun, state, first, second;
+  kept_t  kept;
+
+  assign begun  = step({1'b0, dividend_i}, '0, divisor_i);
+  assign first  = step({state.remainder, 1'b0}, state.quotient[15:0], kept.divisor);
+  assign second = step({first.remainder, 1'b0}, first.quotient[15:0], kept.divisor);
+
+  digit_recurrence #(
+    .Name("reciprocal"), .state_t(state_t), .kept_t(kept_t)
+  ) u_recurrence (
+    .clk_i, .rst_ni, .ready_o, .start_i,
+    .first_i(begun), .kept_i('{side: side_i, divisor: divisor_i}),
+    .state_o(state), .next_i(second), .kept_o(kept), .valid_o
+  );
+
   assign quotient_o = second.quotient;
-  assign side_o     = side_q;
-
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) busy_q <= 1'b0;
-    else if (start_i) busy_q <= 1'b1;
-    else if (valid_o) busy_q <= 1'b0;
-  end
-
-  always_ff @(posedge clk_i) begin
-    if (start_i) begin
-      count_q   <= '0;
-      state_q   <= step({1'b0, dividend_i}, '0, divisor_i);
-      divisor_q <= divisor_i;
-      side_q    <= side_i;
-    end else if (busy_q) begin
-      count_q <= count_q + 1'b1;
-      state_q <= second;
-    end
-  end
-
-`ifndef SYNTHESIS
-  no_overrun : assert property (@(posedge clk_i) disable iff (!rst_ni) start_i |-> ready_o)
-    else $error("the reciprocal is started while it is busy");
-`endif
+  assign side_o     = kept.side;
 
 endmodule

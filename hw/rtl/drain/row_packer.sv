@@ -6,7 +6,6 @@
 // are written in groups of min(Dim, BusBytes) bytes, and a row never begins within a group.
 
 module row_packer
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter int unsigned BusBytes = 16,
@@ -28,12 +27,7 @@ module row_packer
   output logic [Groups-1:0]       beat_groups_o  // groups that hold data
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
+  legal_sizes #(.Dim(Dim), .BusBytes(BusBytes)) u_legal ();
 
   localparam int unsigned WordBeats = 4 * Dim > BusBytes ? 4 * Dim / BusBytes : 1;
   localparam int unsigned ByteBeats = Dim > BusBytes ? Dim / BusBytes : 1;

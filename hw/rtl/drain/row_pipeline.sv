@@ -7,7 +7,6 @@
 
 module row_pipeline
   import isa_pkg::*;
-  import limits_pkg::*;
   import drain_pkg::*;
   import functions_pkg::*;
 #(
@@ -37,9 +36,7 @@ module row_pipeline
   output logic [32*Dim-1:0]   row_data_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   // -- Control: word k belongs to the row that was read k cycles ago ------------------------------
 

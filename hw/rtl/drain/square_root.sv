@@ -40,37 +40,18 @@ module square_root #(
     step.root      = {state.root[14:0], bit_set};
   endfunction
 
-  logic                 busy_q;
-  logic [2:0]           count_q;
-  state_t               state_d, state_q;
-  side_t      side_q;
+  state_t state, next;
 
-  assign state_d = step(step(state_q));
-  assign valid_o = busy_q && count_q == 3'd7;
-  assign ready_o = !busy_q || valid_o;
-  assign root_o  = state_d.root;
-  assign side_o  = side_q;
+  assign next = step(step(state));
 
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) busy_q <= 1'b0;
-    else if (start_i) busy_q <= 1'b1;
-    else if (valid_o) busy_q <= 1'b0;
-  end
+  digit_recurrence #(
+    .Name("square root"), .state_t(state_t), .kept_t(side_t)
+  ) u_recurrence (
+    .clk_i, .rst_ni, .ready_o, .start_i,
+    .first_i('{radicand: radicand_i, remainder: '0, root: '0}), .kept_i(side_i),
+    .state_o(state), .next_i(next), .kept_o(side_o), .valid_o
+  );
 
-  always_ff @(posedge clk_i) begin
-    if (start_i) begin
-      count_q <= '0;
-      state_q <= '{radicand: radicand_i, remainder: '0, root: '0};
-      side_q  <= side_i;
-    end else if (busy_q) begin
-      count_q <= count_q + 1'b1;
-      state_q <= state_d;
-    end
-  end
-
-`ifndef SYNTHESIS
-  no_overrun : assert property (@(posedge clk_i) disable iff (!rst_ni) start_i |-> ready_o)
-    else $error("the square root is started while it is busy");
-`endif
+  assign root_o = next.root;
 
 endmodule

@@ -9,7 +9,6 @@
 
 module statistics
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -43,9 +42,7 @@ module statistics
   output shift_t             shift_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   typedef struct packed {
     logic       first;

@@ -10,7 +10,6 @@
 
 module store_dma
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter int unsigned BusBytes = 16,
@@ -45,15 +44,7 @@ module store_dma
   output logic                  b_ready_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
-  if (!is_latency(DramLatencyCycles)) begin : gen_refuse_dram_latency_cycles
-    $error("DramLatencyCycles=%0d is no latency of DRAM", DramLatencyCycles);
-  end
+  legal_sizes #(.Dim(Dim), .BusBytes(BusBytes), .DramLatencyCycles(DramLatencyCycles)) u_legal ();
 
   localparam int unsigned SlotLatency = 12;  // from a slot to its row
   localparam int unsigned GroupBytes = Dim < BusBytes ? Dim : BusBytes;

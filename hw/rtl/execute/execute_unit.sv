@@ -16,7 +16,6 @@
 
 module execute_unit
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim             = 16,
   parameter int unsigned ScratchpadRows  = 1 << 20,
@@ -54,15 +53,9 @@ module execute_unit
   output logic         idle_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (ScratchpadRows < 1 || ScratchpadRows > MostRows) begin : gen_refuse_scratchpad_rows
-    $error("ScratchpadRows=%0d is no number of rows", ScratchpadRows);
-  end
-  if (AccumulatorRows < 1 || AccumulatorRows > MostRows) begin : gen_refuse_accumulator_rows
-    $error("AccumulatorRows=%0d is no number of rows", AccumulatorRows);
-  end
+  legal_sizes #(
+    .Dim(Dim), .ScratchpadRows(ScratchpadRows), .AccumulatorRows(AccumulatorRows)
+  ) u_legal ();
 
   localparam int unsigned CompleteDepth = 2 * Dim + 16;
   localparam int unsigned ReleaseDepth  = 16;

@@ -12,7 +12,6 @@
 
 module mesh
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -33,9 +32,7 @@ module mesh
   output sums_t             row_sums_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   localparam int unsigned PsumBits   = 16 + $clog2(Dim);
   localparam int unsigned ColumnBits = $clog2(Dim);

@@ -7,7 +7,6 @@
 // shadow weight the active one (swap_i), which counts from the next cycle on. Not reset.
 
 module mesh_row
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   localparam int unsigned PsumBits   = 16 + $clog2(Dim),
@@ -29,9 +28,7 @@ module mesh_row
   input  logic [ColumnBits-1:0]   swap_column_i
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   logic [Dim*8-1:0]        a, a_q, shadow_q, active_q;
   logic [Dim*PsumBits-1:0] psum_q;

@@ -27,21 +27,16 @@ module row_stream
   output sums_t       row_sums_o
 );
 
-  logic        busy_q, overwrite_q, last;
+  logic        busy, overwrite_q, last;
   row_count_t  rows_left_q;
   local_row_t  row_q, acc_row_q;
   tag_t        tag_q;
 
-  assign last    = rows_left_q == 1;
-  assign done_o  = busy_q && last;
-  assign ready_o = !busy_q || last;
-  assign read_o  = '{valid: busy_q, row: row_q, tag: tag_q};
+  assign last   = rows_left_q == 1;
+  assign done_o = busy && last;
+  assign read_o = '{valid: busy, row: row_q, tag: tag_q};
 
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) busy_q <= 1'b0;
-    else if (start_i) busy_q <= 1'b1;
-    else if (last) busy_q <= 1'b0;
-  end
+  busy_flag u_busy (.clk_i, .rst_ni, .start_i, .last_i(last), .busy_o(busy), .ready_o);
 
   always_ff @(posedge clk_i) begin
     if (start_i) begin
@@ -50,7 +45,7 @@ module row_stream
       acc_row_q   <= accumulator_i;
       overwrite_q <= overwrite_i;
       tag_q       <= tag_i;
-    end else if (busy_q) begin
+    end else if (busy) begin
       rows_left_q <= rows_left_q - 1'b1;
       row_q       <= row_q + 1'b1;
       acc_row_q   <= acc_row_q + 1'b1;
@@ -65,7 +60,7 @@ module row_stream
       valid_q <= '0;
       swap_q  <= '0;
     end else begin
-      valid_q <= {valid_q[0], busy_q};
+      valid_q <= {valid_q[0], busy};
       swap_q  <= {swap_q[0], start_i && swap_i};
     end
   end

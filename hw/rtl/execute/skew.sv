@@ -13,11 +13,8 @@ module skew #(
   output logic [Lanes*Width-1:0] data_o
 );
 
-  if (Width < 1) begin : gen_refuse_width
-    $error("Width=%0d is below 1", Width);
-  end
-  if (Lanes < 1) begin : gen_refuse_lanes
-    $error("Lanes=%0d is below 1", Lanes);
+  if (Width < 1 || Lanes < 1) begin : gen_refuse_below_1
+    $error("Width=%0d, Lanes=%0d: below 1", Width, Lanes);
   end
 
   for (genvar i = 0; i < Lanes; i++) begin : gen_lanes

@@ -7,7 +7,6 @@
 
 module weight_stream
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -28,29 +27,22 @@ module weight_stream
   output weights_t    slot_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   localparam int unsigned SlotBits = $clog2(Dim);
 
-  logic                busy_q, transposed_q, last, read;
+  logic                busy, transposed_q, last, read;
   logic [SlotBits-1:0] slot_q;
   tile_size_t          rows_left_q;
   local_row_t          row_q;
   tag_t                tag_q;
 
-  assign last    = slot_q == '1;
-  assign done_o  = busy_q && last;
-  assign ready_o = !busy_q || last;
-  assign read    = busy_q && rows_left_q != '0;
-  assign read_o  = '{valid: read, row: row_q, tag: tag_q};
+  assign last   = slot_q == '1;
+  assign done_o = busy && last;
+  assign read   = busy && rows_left_q != '0;
+  assign read_o = '{valid: read, row: row_q, tag: tag_q};
 
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) busy_q <= 1'b0;
-    else if (start_i) busy_q <= 1'b1;
-    else if (last) busy_q <= 1'b0;
-  end
+  busy_flag u_busy (.clk_i, .rst_ni, .start_i, .last_i(last), .busy_o(busy), .ready_o);
 
   always_ff @(posedge clk_i) begin
     if (start_i) begin
@@ -59,7 +51,7 @@ module weight_stream
       row_q        <= local_i;
       transposed_q <= transposed_i;
       tag_q        <= tag_i;
-    end else if (busy_q) begin
+    end else if (busy) begin
       slot_q <= slot_q + 1'b1;
       if (read) begin
         rows_left_q <= rows_left_q - 1'b1;
@@ -73,7 +65,7 @@ module weight_stream
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) valid_q <= '0;
-    else valid_q <= {valid_q[0], busy_q};
+    else valid_q <= {valid_q[0], busy};
   end
 
   weights_t slot;

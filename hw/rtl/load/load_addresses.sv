@@ -9,7 +9,6 @@
 
 module load_addresses
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim      = 16,
   parameter int unsigned BusBytes = 16
@@ -30,12 +29,7 @@ module load_addresses
   output logic          release_sync_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
+  legal_sizes #(.Dim(Dim), .BusBytes(BusBytes)) u_legal ();
 
   localparam int unsigned BusBits   = $clog2(BusBytes);
   localparam int unsigned PageBeats = 4096 / BusBytes;
@@ -60,7 +54,7 @@ module load_addresses
   assign mvin = mvin_t'(instr_i);
   assign sync = mvin.header.opcode == LOAD_SYNC;
 
-  logic                busy_q, sync_q;
+  logic                busy, sync_q;
   logic [3:0]          slot_shift_q;
   dram_stride_t        dram_stride_q;
   block_count_t        blocks_left_q;   // this one included
@@ -83,7 +77,7 @@ module load_addresses
     burst_slots = SlotBits'(burst_beats) << slot_shift_q;
   end
 
-  assign ar_valid_o = busy_q && !sync_q && burst_left_q == '0;
+  assign ar_valid_o = busy && !sync_q && burst_left_q == '0;
   assign ar_addr_o  = address_q;
   assign ar_len_o   = 8'(burst_beats - 13'd1);
 
@@ -92,19 +86,14 @@ module load_addresses
   logic          advance, last_of_block;
   dram_address_t next_block_address;
 
-  assign advance            = busy_q && (!ar_valid_o || ar_ready_i);
+  assign advance            = busy && (!ar_valid_o || ar_ready_i);
   assign last_of_block      = slots_left_q == SlotBits'(1);
   assign next_block_address = block_address_q + dram_address_t'(dram_stride_q);
 
   assign release_o      = advance && last_of_block && blocks_left_q == 1;
   assign release_sync_o = release_o && sync_q;
-  assign ready_o        = !busy_q || release_o;
 
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) busy_q <= 1'b0;
-    else if (start_i) busy_q <= 1'b1;
-    else if (release_o) busy_q <= 1'b0;
-  end
+  busy_flag u_busy (.clk_i, .rst_ni, .start_i, .last_i(release_o), .busy_o(busy), .ready_o);
 
   always_ff @(posedge clk_i) begin
     if (start_i) begin

@@ -8,7 +8,6 @@
 
 module load_unit
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim               = 16,
   parameter int unsigned BusBytes          = 16,
@@ -49,24 +48,10 @@ module load_unit
   output logic                  idle_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
-  if (!is_latency(DramLatencyCycles)) begin : gen_refuse_dram_latency_cycles
-    $error("DramLatencyCycles=%0d is no latency of DRAM", DramLatencyCycles);
-  end
-  if (ScratchpadRows < 1 || ScratchpadRows > MostRows) begin : gen_refuse_scratchpad_rows
-    $error("ScratchpadRows=%0d is no number of rows", ScratchpadRows);
-  end
-  if (AccumulatorRows < 1 || AccumulatorRows > MostRows) begin : gen_refuse_accumulator_rows
-    $error("AccumulatorRows=%0d is no number of rows", AccumulatorRows);
-  end
-  if (ParameterRows < 1 || ParameterRows > MostParameterRows) begin : gen_refuse_parameter_rows
-    $error("ParameterRows=%0d is no number of rows", ParameterRows);
-  end
+  legal_sizes #(
+    .Dim(Dim), .BusBytes(BusBytes), .DramLatencyCycles(DramLatencyCycles),
+    .ScratchpadRows(ScratchpadRows), .AccumulatorRows(AccumulatorRows), .ParameterRows(ParameterRows)
+  ) u_legal ();
 
   // At one slot an instruction, DramLatencyCycles + 5 are in flight.
   localparam int unsigned InFlight = DramLatencyCycles + 8;

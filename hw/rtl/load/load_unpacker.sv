@@ -9,7 +9,6 @@
 
 module load_unpacker
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim      = 16,
   parameter int unsigned BusBytes = 16,
@@ -35,12 +34,7 @@ module load_unpacker
   output logic                  done_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bus_of(BusBytes, Dim)) begin : gen_refuse_bus_bytes
-    $error("BusBytes=%0d is no width of a bus", BusBytes);
-  end
+  legal_sizes #(.Dim(Dim), .BusBytes(BusBytes)) u_legal ();
   if (Depth < 1) begin : gen_refuse_depth
     $error("Depth=%0d is below 1", Depth);
   end

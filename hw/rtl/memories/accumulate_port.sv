@@ -6,7 +6,6 @@
 
 module accumulate_port
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -26,9 +25,7 @@ module accumulate_port
   output logic              last_o
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   typedef struct packed {
     logic       valid;

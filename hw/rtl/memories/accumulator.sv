@@ -7,7 +7,6 @@
 
 module accumulator
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter int unsigned Banks = 2,
@@ -29,15 +28,7 @@ module accumulator
   input  logic [32*Dim-1:0] load_write_data_i
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bank_count(Banks)) begin : gen_refuse_banks
-    $error("Banks=%0d is no number of banks", Banks);
-  end
-  if (BankRows < 1 || Banks * BankRows > MostRows) begin : gen_refuse_bank_rows
-    $error("BankRows=%0d is no number of rows of a bank", BankRows);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   logic [32*Dim-1:0] read_data [3];
   logic [32*Dim-1:0] write_data [2];

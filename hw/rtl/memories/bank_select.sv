@@ -17,8 +17,8 @@ module bank_select
   output logic [LocalBits-1:0] local_o
 );
 
-  if (!is_power_of_two(Banks)) begin : gen_refuse_banks
-    $error("Banks=%0d is no power of two", Banks);
+  if (!is_bank_count(Banks)) begin : gen_refuse_banks
+    $error("Banks=%0d is no number of banks", Banks);
   end
   if (BankRows < 1 || Banks * BankRows > MostRows) begin : gen_refuse_bank_rows
     $error("BankRows=%0d is no number of rows of a bank", BankRows);

@@ -10,7 +10,6 @@
 
 module banked_memory
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter string Name = "memory",
   parameter int unsigned Width = 128,
@@ -30,17 +29,8 @@ module banked_memory
   input  logic [Width-1:0]     write_data_i [Writes]
 );
 
-  if (Width < 1) begin : gen_refuse_width
-    $error("Width=%0d is below 1", Width);
-  end
-  if (!is_power_of_two(Banks)) begin : gen_refuse_banks
-    $error("Banks=%0d is no power of two", Banks);
-  end
-  if (BankRows < 1 || Banks * BankRows > MostRows) begin : gen_refuse_bank_rows
-    $error("BankRows=%0d is no number of rows of a bank", BankRows);
-  end
-  if (Reads < 1) begin : gen_refuse_reads
-    $error("Reads=%0d is below 1", Reads);
+  if (Width < 1 || Reads < 1) begin : gen_refuse_below_1
+    $error("Width=%0d, Reads=%0d: below 1", Width, Reads);
   end
   if (Writes < 1 || Writes > 2) begin : gen_refuse_writes
     $error("Writes=%0d is no number of write ports", Writes);

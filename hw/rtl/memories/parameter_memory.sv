@@ -22,9 +22,7 @@ module parameter_memory
   input  logic [64*Dim-1:0] load_write_data_i
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
   if (Rows < 1 || Rows > MostParameterRows) begin : gen_refuse_rows
     $error("Rows=%0d is no number of rows", Rows);
   end

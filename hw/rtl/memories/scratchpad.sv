@@ -6,7 +6,6 @@
 
 module scratchpad
   import isa_pkg::*;
-  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter int unsigned Banks = 4,
@@ -26,15 +25,7 @@ module scratchpad
   input  logic [8*Dim-1:0] drain_write_data_i
 );
 
-  if (!is_dim(Dim)) begin : gen_refuse_dim
-    $error("Dim=%0d is no size of a mesh", Dim);
-  end
-  if (!is_bank_count(Banks)) begin : gen_refuse_banks
-    $error("Banks=%0d is no number of banks", Banks);
-  end
-  if (BankRows < 1 || Banks * BankRows > MostRows) begin : gen_refuse_bank_rows
-    $error("BankRows=%0d is no number of rows of a bank", BankRows);
-  end
+  legal_sizes #(.Dim(Dim)) u_legal ();
 
   logic [8*Dim-1:0] read_data [2];
   logic [8*Dim-1:0] write_data [2];

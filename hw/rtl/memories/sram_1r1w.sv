@@ -20,11 +20,8 @@ module sram_1r1w #(
   input  logic [Width-1:0]   write_data_i
 );
 
-  if (Width < 1) begin : gen_refuse_width
-    $error("Width=%0d is below 1", Width);
-  end
-  if (Rows < 1) begin : gen_refuse_rows
-    $error("Rows=%0d is below 1", Rows);
+  if (Width < 1 || Rows < 1) begin : gen_refuse_below_1
+    $error("Width=%0d, Rows=%0d: below 1", Width, Rows);
   end
 
   logic [Width-1:0] rows [Rows];

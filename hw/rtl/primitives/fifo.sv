@@ -22,11 +22,8 @@ module fifo #(
   output logic [CountBits-1:0] count_o
 );
 
-  if (Width < 1) begin : gen_refuse_width
-    $error("Width=%0d is below 1", Width);
-  end
-  if (Depth < 1) begin : gen_refuse_depth
-    $error("Depth=%0d is below 1", Depth);
+  if (Width < 1 || Depth < 1) begin : gen_refuse_below_1
+    $error("Width=%0d, Depth=%0d: below 1", Width, Depth);
   end
 
   localparam int unsigned PointerBits = Depth > 1 ? $clog2(Depth) : 1;

@@ -15,7 +15,7 @@ BUS = {"BusBytes": (3, 24, 256)}
 LATENCY = {"DramLatencyCycles": (0, 10_001)}
 LOCAL_ROWS = {"ScratchpadRows": (0, (1 << 20) + 1), "AccumulatorRows": (0, (1 << 20) + 1)}
 PARAMETER_ROWS = {"ParameterRows": (0, 1025)}
-BANKS = {"Banks": (0, 3, 128), "BankRows": (0, 1 << 20)}
+BANKS = {"Banks": (0, 1, 3, 128), "BankRows": (0, 1 << 20)}
 
 # Of each module, values that each of its numbers cannot be, the others being their defaults.
 ILLEGAL: Mapping[str, Mapping[str, tuple[int, ...]]] = {
@@ -60,20 +60,20 @@ ILLEGAL: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "row_packer": {**DIM, **BUS},
     "square_root": {"SideWidth": (0,)},
     "reciprocal": {"SideWidth": (0,)},
-    "scratchpad": {**DIM, **BANKS, "Banks": (0, 1, 3, 128)},
-    "accumulator": {**DIM, **BANKS, "Banks": (0, 1, 3, 128)},
+    "scratchpad": {**DIM, **BANKS},
+    "accumulator": {**DIM, **BANKS},
     "parameter_memory": {**DIM, "Rows": (0, 1025)},
     "banked_memory": {
         "Width": (0,),
-        "Banks": (0, 3),
-        "BankRows": (0, 1 << 20),
+        **BANKS,
         "Reads": (0,),
         "Writes": (0, 3),
         "Updates": (2,),
     },
-    "bank_select": {"Banks": (0, 3), "BankRows": (0, 1 << 20)},
+    "bank_select": BANKS,
     "sram_1r1w": {"Width": (0,), "Rows": (0,)},
     "accumulate_port": DIM,
+    "legal_sizes": {**DIM, **BUS, **LATENCY, **LOCAL_ROWS, **PARAMETER_ROWS},
     "fifo": {"Width": (0,), "Depth": (0,)},
     "delay_line": {"Width": (0,), "Depth": ()},  # none is too short: a wire
     "race_checker": {"Rows": (0,), "Reads": (0,), "Writes": (0,), "Updates": (3,)},

@@ -30,7 +30,7 @@ from codesign.hw.simulation.verilator import SimulatorError
 
 # Modules that stay whole; all others dissolve in the one around them.
 BLOCKS = (
-    *("mesh", "mesh_row", "accumulate_port", "accumulator", "scratchpad", "parameter_memory"),
+    *("mesh", "mesh_row", "accumulate_port", "banked_memory", "parameter_memory"),
     *("front_end", "tokens", "load_unit", "load_unpacker", "execute_unit", "counters"),
     *("drain_unit", "drain_sequencer", "store_dma", "row_pipeline", "drain_lane", "requantizer"),
     *("nonlinear", "normalizer", "output_requantizer", "statistics", "lane_maximum", "lane_sum"),

@@ -201,7 +201,7 @@ module machine
   // -- Execute -----------------------------------------------------------------------------------
 
   access_t           a_read, b_read;
-  logic [8*Dim-1:0]  a_data, b_data;
+  logic [8*Dim-1:0]  ab_data [2];
   logic              a_valid, a_swap, b_valid;
   weights_t          b_slot;
   sums_t             a_sums, sums;
@@ -244,11 +244,11 @@ module machine
     .rst_ni,
     .a_valid_i  (a_valid),
     .a_swap_i   (a_swap),
-    .a_data_i   (a_data),
+    .a_data_i   (ab_data[0]),
     .a_sums_i   (a_sums),
     .b_valid_i  (b_valid),
     .b_slot_i   (b_slot),
-    .b_data_i   (b_data),
+    .b_data_i   (ab_data[1]),
     .row_valid_o(sum_valid),
     .row_data_o (sum_data),
     .row_sums_o (sums)
@@ -257,7 +257,8 @@ module machine
   // -- Accumulator -------------------------------------------------------------------------------
 
   access_t           mesh_read, mesh_write, fill_read, fill_write, acc_read;
-  logic [32*Dim-1:0] mesh_read_data, mesh_write_data, fill_read_data, fill_write_data, acc_data;
+  logic [32*Dim-1:0] acc_read_data [3]; // for the mesh, the loads and the drain
+  logic [32*Dim-1:0] acc_write_data [2];
   logic              unused_fill_last;
 
   accumulate_port #(.Dim(Dim)) u_mesh_sums (
@@ -267,9 +268,9 @@ module machine
     .sums_i      (sums),
     .data_i      (sum_data),
     .read_o      (mesh_read),
-    .read_data_i (mesh_read_data),
+    .read_data_i (acc_read_data[0]),
     .write_o     (mesh_write),
-    .write_data_o(mesh_write_data),
+    .write_data_o(acc_write_data[0]),
     .last_o      (sum_done)
   );
 
@@ -280,35 +281,33 @@ module machine
     .sums_i      (load_row),
     .data_i      (load_row_data[32*Dim-1:0]),
     .read_o      (fill_read),
-    .read_data_i (fill_read_data),
+    .read_data_i (acc_read_data[1]),
     .write_o     (fill_write),
-    .write_data_o(fill_write_data),
+    .write_data_o(acc_write_data[1]),
     .last_o      (unused_fill_last)
   );
 
-  accumulator #(
-    .Dim(Dim),
-    .Banks   (AccumulatorBanks),
-    .BankRows(AccumulatorRows / AccumulatorBanks)
+  banked_memory #(
+    .Name("accumulator"),
+    .Width(32 * Dim),
+    .Banks(AccumulatorBanks),
+    .BankRows(AccumulatorRows / AccumulatorBanks),
+    .Reads(3),
+    .Writes(2),
+    .Updates(2)
   ) u_accumulator (
     .clk_i,
     .rst_ni,
-    .mesh_read_i      (mesh_read),
-    .mesh_read_data_o (mesh_read_data),
-    .load_read_i      (fill_read),
-    .load_read_data_o (fill_read_data),
-    .drain_read_i     (acc_read),
-    .drain_read_data_o(acc_data),
-    .mesh_write_i     (mesh_write),
-    .mesh_write_data_i(mesh_write_data),
-    .load_write_i     (fill_write),
-    .load_write_data_i(fill_write_data)
+    .read_i      ({acc_read, fill_read, mesh_read}),
+    .read_data_o (acc_read_data),
+    .write_i     ({fill_write, mesh_write}),
+    .write_data_i(acc_write_data)
   );
 
   // -- Drain -------------------------------------------------------------------------------------
 
   access_t           p0_read, p1_read, sp_write;
-  logic [64*Dim-1:0] p0_data, p1_data;
+  logic [64*Dim-1:0] parameter_data [2];
   logic [8*Dim-1:0]  sp_data;
   logic              drain_idle;
 
@@ -329,11 +328,11 @@ module machine
     .waits_ready_i     (drain_waits_ready),
     .start_o           (drain_start),
     .acc_read_o        (acc_read),
-    .acc_data_i        (acc_data),
+    .acc_data_i        (acc_read_data[2]),
     .p0_read_o         (p0_read),
-    .p0_data_i         (p0_data),
+    .p0_data_i         (parameter_data[0]),
     .p1_read_o         (p1_read),
-    .p1_data_i         (p1_data),
+    .p1_data_i         (parameter_data[1]),
     .sp_write_o        (sp_write),
     .sp_data_o         (sp_data),
     .aw_valid_o        (m_axi_awvalid_o),
@@ -359,21 +358,24 @@ module machine
 
   // -- Scratchpad and parameters -----------------------------------------------------------------
 
-  scratchpad #(
-    .Dim(Dim),
-    .Banks   (ScratchpadBanks),
-    .BankRows(ScratchpadRows / ScratchpadBanks)
+  logic [8*Dim-1:0] sp_write_data [2];
+
+  assign sp_write_data = '{load_row_data[8*Dim-1:0], sp_data};
+
+  banked_memory #(
+    .Name("scratchpad"),
+    .Width(8 * Dim),
+    .Banks(ScratchpadBanks),
+    .BankRows(ScratchpadRows / ScratchpadBanks),
+    .Reads(2),
+    .Writes(2)
   ) u_scratchpad (
     .clk_i,
     .rst_ni,
-    .a_read_i          (a_read),
-    .a_read_data_o     (a_data),
-    .b_read_i          (b_read),
-    .b_read_data_o     (b_data),
-    .load_write_i      (scratchpad_fill),
-    .load_write_data_i (load_row_data[8*Dim-1:0]),
-    .drain_write_i     (sp_write),
-    .drain_write_data_i(sp_data)
+    .read_i      ({b_read, a_read}),
+    .read_data_o (ab_data),
+    .write_i     ({sp_write, scratchpad_fill}),
+    .write_data_i(sp_write_data)
   );
 
   parameter_memory #(
@@ -382,12 +384,10 @@ module machine
   ) u_parameters (
     .clk_i,
     .rst_ni,
-    .p0_read_i        (p0_read),
-    .p0_read_data_o   (p0_data),
-    .p1_read_i        (p1_read),
-    .p1_read_data_o   (p1_data),
-    .load_write_i     (parameter_fill),
-    .load_write_data_i(load_row_data)
+    .read_i      ({p1_read, p0_read}),
+    .read_data_o (parameter_data),
+    .write_i     (parameter_fill),
+    .write_data_i(load_row_data)
   );
 
   // -- Status ------------------------------------------------------------------------------------

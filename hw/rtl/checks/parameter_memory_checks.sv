@@ -33,5 +33,5 @@ endmodule
 bind parameter_memory parameter_memory_checks #(
   .Rows(Rows)
 ) u_checks (
-  .clk_i, .rst_ni, .read_i(read), .write_i(load_write_i)
+  .clk_i, .rst_ni, .read_i, .write_i
 );

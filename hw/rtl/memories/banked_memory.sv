@@ -1,4 +1,6 @@
-// Memory of Banks x BankRows rows behind several read and write ports.
+// Memory of Banks x BankRows rows behind several read and write ports: the scratchpad (rows of Dim
+// int8, read by the mesh, written by the load and the drain unit) and the accumulator (rows of Dim
+// int32, added to by the mesh and the load unit, read by the drain).
 //
 // Every bank has one read and one write port, so that ports that read (or write) in one cycle must
 // do so in different banks. A read presented in cycle t gives its data in cycle t + 2: the output

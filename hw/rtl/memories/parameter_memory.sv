@@ -13,13 +13,11 @@ module parameter_memory
   input  logic              clk_i,
   input  logic              rst_ni,
   // read ports
-  input  access_t           p0_read_i,
-  output logic [64*Dim-1:0] p0_read_data_o,
-  input  access_t           p1_read_i,
-  output logic [64*Dim-1:0] p1_read_data_o,
+  input  access_t [1:0]     read_i,
+  output logic [64*Dim-1:0] read_data_o [2],
   // write port
-  input  access_t           load_write_i,
-  input  logic [64*Dim-1:0] load_write_data_i
+  input  access_t           write_i,
+  input  logic [64*Dim-1:0] write_data_i
 );
 
   legal_sizes #(.Dim(Dim)) u_legal ();
@@ -29,33 +27,25 @@ module parameter_memory
 
   localparam int unsigned RowBits = Rows > 1 ? $clog2(Rows) : 1;
 
-  access_t [1:0]     read;
-  logic [64*Dim-1:0] read_data [2];
-
-  assign read = {p1_read_i, p0_read_i};
-
   for (genvar p = 0; p < 2; p++) begin : gen_port
     logic              read_q;
     logic [64*Dim-1:0] copy_data, data_q;
 
     sram_1r1w #(.Width(64 * Dim), .Rows(Rows)) u_copy (
       .clk_i,
-      .read_i(read[p].valid), .read_row_i(RowBits'(read[p].row)), .read_data_o(copy_data),
-      .write_i(load_write_i.valid), .write_row_i(RowBits'(load_write_i.row)),
-      .write_data_i(load_write_data_i)
+      .read_i(read_i[p].valid), .read_row_i(RowBits'(read_i[p].row)), .read_data_o(copy_data),
+      .write_i(write_i.valid), .write_row_i(RowBits'(write_i.row)),
+      .write_data_i(write_data_i)
     );
 
     always_ff @(posedge clk_i) begin
-      read_q <= rst_ni && read[p].valid;
+      read_q <= rst_ni && read_i[p].valid;
       if (read_q) data_q <= copy_data;
     end
-    assign read_data[p] = data_q;
+    assign read_data_o[p] = data_q;
   end
 
-  assign p0_read_data_o = read_data[0];
-  assign p1_read_data_o = read_data[1];
-
   logic unused_bits;
-  assign unused_bits = ^{read, load_write_i};
+  assign unused_bits = ^{read_i, write_i};
 
 endmodule

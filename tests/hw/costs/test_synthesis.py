@@ -60,7 +60,7 @@ def _component(block: dict[str, Any]) -> str:
         return "mesh"
     if re.match(r"machine\.u_(accumulator|mesh_sums|load_sums)$", path):
         return "accumulator"
-    if module == "scratchpad":
+    if path == "machine.u_scratchpad":
         return "scratchpad"
     if module in (
         *("requantizer", "output_requantizer", "drain_lane", "load_unpacker", "parameter_memory"),

@@ -1,4 +1,4 @@
-"""Benches of the memories: scratchpad, accumulator, parameter_memory and their race checker."""
+"""Benches of the memories: banked_memory as each of its uses, parameter_memory, and the race checker."""
 
 import os
 import random
@@ -18,7 +18,7 @@ CYCLES = 1500
 
 @dataclass(frozen=True)
 class Memory:
-    """The ports of a memory; `read_data` and `write_data` follow their names.
+    """What the ports of a memory are for, in their order.
 
     The reads of the first `updates` read ports are judged two cycles later (accumulate ports).
     """
@@ -37,37 +37,55 @@ MEMORIES = {
 }
 
 
-def access(dut: Any, port: str, valid: bool, row: int = 0, tag: int = 0) -> None:
-    """Drive the access of a port such as `load_write`."""
-    word = ACCESS.pack({"valid": valid, "row": row, "tag": tag})
-    getattr(dut, f"{port}_i").value = word
+class Bench:
+    """A memory whose ports are driven one by one, by names such as `load_write`."""
 
+    def __init__(self, dut: Any, memory: Memory) -> None:
+        self.dut = dut
+        self.memory = memory
+        self.accesses = {"read": [0] * len(memory.reads), "write": [0] * len(memory.writes)}
 
-async def reset(dut: Any, memory: Memory) -> None:
-    """Drive every port idle and reset."""
-    dut.rst_ni.value = 0
-    for port in memory.reads:
-        access(dut, f"{port}_read", False)
-    for port in memory.writes:
-        access(dut, f"{port}_write", False)
-        getattr(dut, f"{port}_write_data_i").value = 0
-    await Timer(1, "ns")  # all this before the first edge
-    await start_clock_and_reset(dut)
+    def access(self, name: str, valid: bool, row: int = 0, tag: int = 0) -> None:
+        """Drive the access of a port."""
+        port, _, kind = name.partition("_")
+        words = self.accesses[kind]
+        number = (self.memory.reads if kind == "read" else self.memory.writes).index(port)
+        words[number] = ACCESS.pack({"valid": valid, "row": row, "tag": tag})
+        together = sum(word << ACCESS.bits * at for at, word in enumerate(words))
+        getattr(self.dut, f"{kind}_i").value = together
 
+    def drive(self, port: str, word: int) -> None:
+        """Drive the data of a write port."""
+        data = self.dut.write_data_i
+        (data[self.memory.writes.index(port)] if self.memory.banked else data).value = word
 
-async def write(dut: Any, port: str, row: int, tag: int, word: int = 0) -> None:
-    """One write, by itself in its cycle."""
-    access(dut, f"{port}_write", True, row, tag)
-    getattr(dut, f"{port}_write_data_i").value = word
-    await FallingEdge(dut.clk_i)
-    access(dut, f"{port}_write", False)
+    def seen(self, port: str) -> Any:
+        """The data of a read port."""
+        return self.dut.read_data_o[self.memory.reads.index(port)].value
 
+    async def reset(self) -> None:
+        """Drive every port idle and reset."""
+        self.dut.rst_ni.value = 0
+        for port in self.memory.reads:
+            self.access(f"{port}_read", False)
+        for port in self.memory.writes:
+            self.access(f"{port}_write", False)
+            self.drive(port, 0)
+        await Timer(1, "ns")  # all this before the first edge
+        await start_clock_and_reset(self.dut)
 
-async def read(dut: Any, port: str, row: int, tag: int) -> None:
-    """One read, by itself in its cycle."""
-    access(dut, f"{port}_read", True, row, tag)
-    await FallingEdge(dut.clk_i)
-    access(dut, f"{port}_read", False)
+    async def write(self, port: str, row: int, tag: int, word: int = 0) -> None:
+        """One write, by itself in its cycle."""
+        self.access(f"{port}_write", True, row, tag)
+        self.drive(port, word)
+        await FallingEdge(self.dut.clk_i)
+        self.access(f"{port}_write", False)
+
+    async def read(self, port: str, row: int, tag: int) -> None:
+        """One read, by itself in its cycle."""
+        self.access(f"{port}_read", True, row, tag)
+        await FallingEdge(self.dut.clk_i)
+        self.access(f"{port}_read", False)
 
 
 @cocotb.test()
@@ -77,10 +95,11 @@ async def reads_and_writes_agree_with_a_list(dut: Any) -> None:
     width = memory.word_bits * int(os.environ["DIM"])
     banks, bank_rows = int(os.environ["BANKS"]), int(os.environ["BANK_ROWS"])
     rows = banks * bank_rows
-    await reset(dut, memory)
+    bench = Bench(dut, memory)
+    await bench.reset()
     model = [random.getrandbits(width) for _ in range(rows)]
     for row, word in enumerate(model):
-        await write(dut, memory.writes[row % len(memory.writes)], row, 0, word)
+        await bench.write(memory.writes[row % len(memory.writes)], row, 0, word)
     expected: list[dict[str, int]] = [{}, {}]  # data to appear in two cycles and in one
     shown: dict[str, int] = {}
     guarded: set[int] = set()  # rows that an accumulate port has read in the cycle before
@@ -90,8 +109,7 @@ async def reads_and_writes_agree_with_a_list(dut: Any) -> None:
             eager = random.choice([0.1, 0.5, 1.0])
         shown |= expected.pop()
         for port, data in shown.items():
-            seen = getattr(dut, f"{port}_read_data_o").value
-            assert seen == data, f"{port} in cycle {cycle}"
+            assert bench.seen(port) == data, f"{port} in cycle {cycle}"
         few = random.sample(range(rows), 4)
         new: dict[str, int] = {}
         taken: set[int] = set()
@@ -99,7 +117,7 @@ async def reads_and_writes_agree_with_a_list(dut: Any) -> None:
         for port in memory.reads:
             row = random.choice(few)
             active = random.random() < eager and not (memory.banked and row // bank_rows in taken)
-            access(dut, f"{port}_read", active, row, cycle)
+            bench.access(f"{port}_read", active, row, cycle)
             if active:
                 taken.add(row // bank_rows)
                 new[port] = model[row]
@@ -110,8 +128,8 @@ async def reads_and_writes_agree_with_a_list(dut: Any) -> None:
             row, word = random.choice(few), random.getrandbits(width)
             active = random.random() < eager and row not in guarded
             active = active and not (memory.banked and row // bank_rows in taken)
-            access(dut, f"{port}_write", active, row, cycle)
-            getattr(dut, f"{port}_write_data_i").value = word
+            bench.access(f"{port}_write", active, row, cycle)
+            bench.drive(port, word)
             if active:
                 taken.add(row // bank_rows)
                 model[row] = word
@@ -126,32 +144,33 @@ async def breaks_a_rule(dut: Any) -> None:
     memory = MEMORIES[os.environ["MEMORY"]]
     bank_rows = int(os.environ["BANK_ROWS"])
     first, last = memory.reads[0], memory.reads[-1]
-    await reset(dut, memory)
+    bench = Bench(dut, memory)
+    await bench.reset()
     if os.environ["FAULT"] != "never written":
-        await write(dut, memory.writes[0], 5, 1)
+        await bench.write(memory.writes[0], 5, 1)
     match os.environ["FAULT"]:
         case "never written":
-            await read(dut, last, 5, 12)
+            await bench.read(last, 5, 12)
         case "overwritten":
-            await write(dut, memory.writes[-1], 5, 17)
-            await read(dut, last, 5, 12)
+            await bench.write(memory.writes[-1], 5, 17)
+            await bench.read(last, 5, 12)
         case "written":
-            await write(dut, memory.writes[-1], 5, 17)
-            await write(dut, memory.writes[0], 5, 12)
+            await bench.write(memory.writes[-1], 5, 17)
+            await bench.write(memory.writes[0], 5, 12)
         case "read":
-            await read(dut, last, 5, 17)
-            await write(dut, memory.writes[-1], 5, 12)
+            await bench.read(last, 5, 17)
+            await bench.write(memory.writes[-1], 5, 12)
         case "read in the same cycle":
-            access(dut, f"{last}_read", True, 5, 17)
-            await write(dut, memory.writes[-1], 5, 12)
+            bench.access(f"{last}_read", True, 5, 17)
+            await bench.write(memory.writes[-1], 5, 12)
         case "one bank read":
-            access(dut, f"{first}_read", True, 5, 12)
-            await read(dut, last, 5, 17)
+            bench.access(f"{first}_read", True, 5, 12)
+            await bench.read(last, 5, 17)
         case "one bank written":
-            access(dut, f"{memory.writes[0]}_write", True, 4, 12)
-            await write(dut, memory.writes[1], 5, 17)
+            bench.access(f"{memory.writes[0]}_write", True, 4, 12)
+            await bench.write(memory.writes[1], 5, 17)
         case "out of range":
-            await read(dut, last, int(os.environ["BANKS"]) * bank_rows, 12)
+            await bench.read(last, int(os.environ["BANKS"]) * bank_rows, 12)
         case fault:
             raise ValueError(fault)
     await FallingEdge(dut.clk_i)
@@ -162,13 +181,14 @@ async def breaks_a_rule(dut: Any) -> None:
 async def accumulate_ports_bypass_without_errors(dut: Any) -> None:
     """Rows that follow each other through the mesh port: the reads come before the writes."""
     memory = MEMORIES["accumulator"]
-    await reset(dut, memory)
+    bench = Bench(dut, memory)
+    await bench.reset()
     for cycle in range(12):  # instruction 0 overwrites row 5, 1 to 9 add to it
-        access(dut, "mesh_read", 1 <= cycle < 10, 5, cycle)
-        access(dut, "mesh_write", 2 <= cycle < 12, 5, max(0, cycle - 2))
+        bench.access("mesh_read", 1 <= cycle < 10, 5, cycle)
+        bench.access("mesh_write", 2 <= cycle < 12, 5, max(0, cycle - 2))
         await FallingEdge(dut.clk_i)
-    access(dut, "mesh_write", False)
-    await read(dut, "drain", 5, 10)
+    bench.access("mesh_write", False)
+    await bench.read("drain", 5, 10)
     await FallingEdge(dut.clk_i)
 
 
@@ -176,23 +196,32 @@ async def accumulate_ports_bypass_without_errors(dut: Any) -> None:
 async def an_update_misses_a_write(dut: Any) -> None:
     """The load unit writes, late, a row that the mesh is adding to."""
     memory = MEMORIES["accumulator"]
-    await reset(dut, memory)
-    await write(dut, "mesh", 5, 1)
-    await read(dut, "mesh", 5, 17)
-    await write(dut, "load", 5, 12)
+    bench = Bench(dut, memory)
+    await bench.reset()
+    await bench.write("mesh", 5, 1)
+    await bench.read("mesh", 5, 17)
+    await bench.write("load", 5, 12)
     await FallingEdge(dut.clk_i)
 
 
 def run(memory: str, dim: int, banks: int, bank_rows: int, **options: Any) -> None:
     """One bench of a memory of this shape; `environment` is extended by the shape."""
-    parameters = {"Dim": dim, "Banks": banks, "BankRows": bank_rows}
-    if memory == "parameter_memory":
-        parameters = {"Dim": dim, "Rows": bank_rows}
+    ports = MEMORIES[memory]
+    parameters = {"Dim": dim, "Rows": bank_rows}
+    if ports.banked:
+        parameters = {
+            "Width": ports.word_bits * dim,
+            "Banks": banks,
+            "BankRows": bank_rows,
+            "Reads": len(ports.reads),
+            "Writes": len(ports.writes),
+            "Updates": ports.updates,
+        }
     environment: Mapping[str, str] = options.pop("environment", {})
     options.setdefault("seed", 2)  # with 1, the random clock rises before reset can be driven
     shape = {"MEMORY": memory, "DIM": dim, "BANKS": banks, "BANK_ROWS": bank_rows}
     run_bench(
-        memory,
+        "banked_memory" if ports.banked else memory,
         __name__,
         parameters,
         environment={name: str(value) for name, value in shape.items()} | dict(environment),
@@ -247,7 +276,7 @@ def test_a_fault_stops_the_simulation(memory: str, fault: str) -> None:
         bank_rows,
         testcase="breaks_a_rule",
         fails_with=FAULTS[fault].format(
-            name if memory == "parameter_memory" else memory, rows, rows
+            name if memory == "parameter_memory" else "memory", rows, rows
         ),
         environment={"FAULT": fault},
     )
@@ -264,5 +293,5 @@ def test_an_update_that_misses_a_write_stops_the_simulation() -> None:
         4,
         12,
         testcase="an_update_misses_a_write",
-        fails_with="instruction 12 writes accumulator row 5 that instruction 17 has read",
+        fails_with="instruction 12 writes memory row 5 that instruction 17 has read",
     )

@@ -60,8 +60,6 @@ ILLEGAL: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "row_packer": {**DIM, **BUS},
     "square_root": {"SideWidth": (0,)},
     "reciprocal": {"SideWidth": (0,)},
-    "scratchpad": {**DIM, **BANKS},
-    "accumulator": {**DIM, **BANKS},
     "parameter_memory": {**DIM, "Rows": (0, 1025)},
     "banked_memory": {
         "Width": (0,),
@@ -97,10 +95,10 @@ LEGAL = {
         {"LoadQueueDepth": 256, "ExecuteQueueDepth": 256, "DrainQueueDepth": 2},
     ),
     "all rows that there are": (
-        "scratchpad",
-        {"Dim": 4, "Banks": 64, "BankRows": 1 << 14},
+        "banked_memory",
+        {"Banks": 64, "BankRows": 1 << 14},
     ),
-    "ragged banks": ("accumulator", {"Dim": 4, "Banks": 4, "BankRows": 44}),
+    "ragged banks": ("banked_memory", {"Banks": 4, "BankRows": 44}),
     "one parameter row": ("parameter_memory", {"Dim": 4, "Rows": 1}),
     "one entry": ("fifo", {"Width": 1, "Depth": 1}),
     "a wire": ("delay_line", {"Width": 1, "Depth": 0}),

@@ -13,12 +13,13 @@ import onnx
 from codesign.compiler.onnx.file_codes import FileCodes
 from codesign.compiler.onnx.nodes import OnnxGraph
 from codesign.compiler.onnx.quantized_operators import QLINEAR
-from codesign.compiler.onnx.shapes import Node
+from codesign.compiler.onnx.shapes import Node, Tensor
 
 _RANDOM = frozenset({"Bernoulli", "Multinomial"})  # and what has it in its name
 _PLACEHOLDERS = frozenset({"ConstantOfShape", "Expand", "Tile"})  # of one number: some weights each
 _COMMUTATIVE = frozenset({"Add", "And", "Equal", "Max", "Mean", "Min", "Mul", "Or", "Sum", "Xor"})
 _QUANTIZED_COMMUTATIVE = frozenset({"QLinearAdd", "QLinearMul"})
+_VIEWS = frozenset({"Flatten", "Reshape", "Squeeze", "Unsqueeze"})
 Key = tuple[object, ...]
 
 
@@ -33,9 +34,11 @@ def attribute_key(proto: onnx.NodeProto, domain: str, opset: int) -> tuple[bytes
     defaults = _defaults(op_type, domain, opset)
     found = []
     for attribute in proto.attribute:
-        value = onnx.AttributeProto()
-        value.CopyFrom(attribute)
-        value.ClearField("doc_string")
+        value = attribute
+        if attribute.doc_string:
+            value = onnx.AttributeProto()
+            value.CopyFrom(attribute)
+            value.ClearField("doc_string")
         data = value.SerializeToString(deterministic=True)
         if data != defaults.get(attribute.name):
             found.append(data)
@@ -54,16 +57,25 @@ def _defaults(op_type: str, domain: str, opset: int) -> Mapping[str, bytes]:
     }
 
 
+@lru_cache(maxsize=1024)
+def _default_axis(op_type: str, domain: str, opset: int) -> int | None:
+    """The axis that an operator without one runs along; None for one that has none."""
+    data = _defaults(op_type, domain, opset).get("axis", b"")
+    default = onnx.AttributeProto.FromString(data)
+    return default.i if default.type == onnx.AttributeProto.INT else None
+
+
 @dataclass
 class EqualValues:
     """Numbers the values of one file: by tensor, in `first`, the first that holds the same.
 
-    `codes` are those of the file, `resolve` gives a tensor the name that it goes by, and tensors that
-    differ in `apart` are other values.
+    `codes` are those of the file, `resolve` gives a tensor the name that it goes by in `tensors`, and
+    those that differ in `apart` are other values.
     """
 
     codes: FileCodes
     resolve: Callable[[str], str]
+    tensors: Mapping[str, Tensor]
     apart: Mapping[str, object]
     first: dict[str, str] = field(default_factory=dict)
     _made: dict[Key, tuple[str, ...]] = field(default_factory=dict)
@@ -87,11 +99,29 @@ class EqualValues:
             (self.codes.written(name, self.resolve), self.apart.get(name)) for name in proto.output
         )
         there = tuple(map(bool, proto.output))
-        attributes = attribute_key(proto, node.domain, opset)
-        key = (proto.op_type, node.domain, tuple(inputs), attributes, written, there)
+        op_type, attributes = proto.op_type, self._attributes(node, proto, opset)
+        if op_type in _VIEWS and not node.domain:  # whichever leads to the shape
+            op_type, inputs = "Reshape", inputs[:1]
+            attributes = self.tensors[node.outputs[0]].shape
+        key = (op_type, node.domain, tuple(inputs), attributes, written, there)
         outputs = self._made.setdefault(key, node.outputs)
         if outputs is not node.outputs:
             self.first.update(zip(node.outputs, outputs, strict=True))
+
+    def _attributes(self, node: Node, proto: onnx.NodeProto, opset: int) -> Key:
+        """The attributes of a node, an axis counted from the front."""
+        found = attribute_key(proto, node.domain, opset)
+        axis = node.attribute("axis", _default_axis(node.op_type, node.domain, opset))
+        if (
+            not isinstance(axis, int)
+            or node.domain
+            or node.op_type == "OneHot"
+            or not node.input(0)
+        ):
+            return found
+        rank = len(self.tensors[node.inputs[0]].shape)
+        data = onnx.helper.make_attribute("axis", axis).SerializeToString(deterministic=True)
+        return (*(each for each in found if each != data), axis % rank if rank else axis)
 
 
 def share(graph: OnnxGraph) -> dict[str, str]:

@@ -68,7 +68,7 @@ def fold(
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in model.opset_import}
     codes = FileCodes(model.graph.node)
     folder = _Folder(OnnxGraph(tuple(shapes), opset=opsets.get("", 1)), opsets, codes)
-    folder.values = EqualValues(codes, folder.resolve, apart)
+    folder.values = EqualValues(codes, folder.resolve, folder.graph.tensors, apart)
     for weights in model.graph.initializer:
         with reading(f"constant {weights.name!r}"):
             folder.constant(weights.name, weights)
@@ -220,9 +220,14 @@ class _Folder:
         else:
             if node.op_type in ("QLinearAdd", "QLinearMul"):
                 node = self._dequantized(node)
-            if node.op_type in LIMITING:
+            if node.op_type in LIMITING and (
+                node.op_type != "Where" or self._varies(node.inputs[0])
+            ):
                 node = replace(node, inputs=tuple(map(self._rectified, proto.input)))
             self._compute(without_quantization(node), proto)
+
+    def _varies(self, name: str) -> bool:
+        return self.graph.tensors[name].origin == Origin.ACTIVATION
 
     def _rectified(self, name: str) -> str:
         """What a node that compares reads under a name: a relu of it where its codes start at 0."""

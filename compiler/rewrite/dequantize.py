@@ -234,18 +234,25 @@ class _Rewriter:
             self.from_zero.add(integers)
 
     def _rectified(self, name: str) -> str:
-        """What a node that compares reads for `name`: what lies below 0 is 0 in codes from 0 up.
+        """A relu of `name`, whose codes start at 0: what lies below is 0 in them.
 
         A quantizer drops a ReLU for that; with it, what follows is a whole clip.
         """
-        source = self._source(name)
-        if name not in self.from_zero:
-            return source
-        output = f"{source}/rectified"
+        output = f"{name}/rectified"  # the same whichever clamps are Clips
         if output not in self.rectified:
             self.rectified.add(output)
-            self.nodes.append(helper.make_node("Relu", [source], [output], output))
+            self.nodes.append(helper.make_node("Relu", [self._source(name)], [output], output))
         return output
+
+    def _compared(self, node: onnx.NodeProto) -> set[str]:
+        """The tensors from 0 up that a node compares with others, or chooses by such a comparison."""
+        if node.op_type not in LIMITING or node.domain:
+            return set()
+        names = self.from_zero.intersection(node.input)
+        if node.op_type == "Where":
+            condition = self.readers.writers.get(node.input[0])
+            names &= set() if condition is None else set(condition.input)
+        return names
 
     def _clip(self, source: str, output: str, reach: Reach) -> None:
         """A Clip to what the codes reach; before opset 11 its bounds are attributes."""
@@ -335,11 +342,11 @@ class _Rewriter:
 
     def _copy(self, node: onnx.NodeProto) -> None:
         """Any other node, on floats; its outputs are floats of integers where its input is."""
-        read = self._rectified if node.op_type in LIMITING else self._source
+        compared = self._compared(node)
         copy = onnx.NodeProto()
         copy.CopyFrom(node)
         for index, name in enumerate(node.input):
-            copy.input[index] = read(name)
+            copy.input[index] = self._rectified(name) if name in compared else self._source(name)
         self.nodes.append(copy)
         if node.op_type in VIEWS and node.input[0] in self.from_zero:
             self.from_zero.add(node.output[0])

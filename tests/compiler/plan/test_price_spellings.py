@@ -300,13 +300,15 @@ def computed_again(how: str) -> Step:
 
     def step(b: ModelBuilder, x: str) -> str:
         gamma, beta, left, right = b.weights(WIDE), b.weights(WIDE), *_two_weights(b)
-        steps, other = layer_norm_of if how == "steps" else normed, how == "attributes"
+        steps = layer_norm_of if how == "steps" else normed
 
         def rows(defaults: bool) -> str:
+            other = defaults and how == "attributes"
             y = steps(b, x, gamma, beta)
-            view = b.node("Reshape", x, b.ints(1, SEQ, WIDE))
+            view = b.node("Reshape", x, b.ints(*((0, -1, WIDE) if other else (1, SEQ, WIDE))))
             total = b.node("Add", *((view, y) if how == "order" and defaults else (y, view)))
-            return str(b.node("Softmax", total, **({} if defaults and other else {"axis": -1})))
+            axis = {} if other else {"axis": 2 if how == "attributes" else -1}
+            return str(b.node("Softmax", total, **axis))
 
         first = rows(False)
         second = first if how == "once" else rows(True)

@@ -27,7 +27,7 @@ FLOORS = {
                  "program", "network"),
     "models": ("zoo", "text", "quality", "supernet"),
     "search": ("terminal", "runs", "inputs", "space", "pricing", "joint", "checks", "report",
-               "commands", "training", "api", "cli"),
+               "api", "commands", "training", "cli"),
 }  # fmt: skip
 MAY_IMPORT = {
     "hw": {"hw"},
@@ -74,7 +74,11 @@ TESTED_IN = {
     "search.commands.export": "search/cli/test_cli.py",
     "search.commands.network": "search/commands/test_run.py",
     "search.inputs.tokens": "search/commands/test_run.py",
-    "search.api.functions": "search/api/test_api.py",
+    "search.api.checking": "search/api/test_api.py",
+    "search.api.inputs": "search/api/test_api.py",
+    "search.api.networks": "search/api/test_api.py",
+    "search.api.pricing": "search/api/test_api.py",
+    "search.api.searching": "search/api/test_api.py",
     "search.joint.published": "search/report/test_report.py",
     "search.report.charts": "search/report/test_report.py",
     "hw.platform.parquet_file": "search/runs/test_records.py",

@@ -6,7 +6,7 @@ from typing import Any
 
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import PRESETS, HardwareConfig, to_toml
-from codesign.search.inputs import sources
+from codesign.search.api.inputs import load_model, machine
 from codesign.search.pricing import machine_tables
 from codesign.search.runs.output import print_json
 from codesign.search.terminal import tables
@@ -30,7 +30,7 @@ def show_models(as_json: bool) -> None:
                 "heads": _one_or_all(fields.get("heads")),
                 "d_ff": _one_or_all(fields.get("d_ff")),
                 "parameters": parameter_count(config),
-                "macs": sources.load_model(name).graph.macs,
+                "macs": load_model(name).graph.macs,
             }
         )
     if as_json:
@@ -64,7 +64,7 @@ def show_hardware(name: str | None, template: str | None, as_json: bool) -> None
         remedy = "drop --json" if name is not None else f"name one of {', '.join(PRESETS)}"
         raise CodesignError(f"--{template} prints the table of one machine as YAML: {remedy}")
     if name is not None:
-        config = sources.load_machine(name)
+        config = machine(name)
         if as_json:
             print_json(config)
         else:
@@ -87,12 +87,12 @@ def _template(config: HardwareConfig, kind: str) -> str:
     from codesign.hw.costs.area import area_mm2
     from codesign.hw.costs.energy import cost_table
 
-    machine = f"{config.name}, {config.technology_nm} nm, {config.clock_hz / 1e6:g} MHz"
+    whose = f"{config.name}, {config.technology_nm} nm, {config.clock_hz / 1e6:g} MHz"
     if kind == "ert":
         text, units = accelergy.dump_ert(cost_table(config), config), "pJ an action"
     else:
         text, units = accelergy.dump_art(area_mm2(config), config), "um2 an instance"
-    return f"# {machine}: {units}. What is left out keeps its shipped cost.\n{text}"
+    return f"# {whose}: {units}. What is left out keeps its shipped cost.\n{text}"
 
 
 def _one_or_all(values: Any) -> Any:

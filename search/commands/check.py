@@ -23,14 +23,14 @@ def run_check(request: Request, options: "CheckOptions") -> None:
     Raises Disagreement when they differ. Its KeyboardInterrupt comes after the kernels that were
     done are printed, and kept.
     """
-    from codesign.compiler.plan.lower import lower
-    from codesign.hw.costs.energy import cost_table
+    from codesign.search.api import pricing as api
     from codesign.search.checks import verify
 
     prepared = prepare(request)
     config = prepared.machine
-    table = cost_table(config, prepared.tables)
-    plan = lower(prepared.model.graph, config, request.objective, table)
+    plan = api.price(
+        prepared.model, config, objective=request.objective, energy_table=prepared.tables
+    ).plan
     chosen = verify.select(verify.distinct(plan), options)
     if options.waves is not None:
         output.require_writable(options.waves)

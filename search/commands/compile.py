@@ -15,8 +15,6 @@ from codesign.search.terminal.messages import say_where
 
 if TYPE_CHECKING:
     from codesign.compiler.network.inference import Network
-    from codesign.compiler.plan.lower import Plan
-    from codesign.hw.machine.program import Program
     from codesign.search.commands.network import Quantization
 
 
@@ -27,8 +25,9 @@ def run_compile(request: Request, quantization: "Quantization", weights: bool | 
     and what a host needs to run it is written too.
     """
     from codesign.compiler.program import listing
+    from codesign.compiler.program.emit import emit
     from codesign.hw.costs.energy import cost_table
-    from codesign.search.pricing import breakdown
+    from codesign.search.api import pricing as api
     from codesign.search.pricing.evaluate import result
 
     assert request.out is not None
@@ -41,11 +40,17 @@ def run_compile(request: Request, quantization: "Quantization", weights: bool | 
     described = {"seed": quantization.seed, **quantization.describe()} if weights else {}
     run = prepared.describe("compile", **described)
     compiled = _quantized(prepared, quantization) if weights else None
-    plan, program = _program(prepared) if compiled is None else (compiled.plan, compiled.program)
-    priced = result(plan, cost_table(config, prepared.tables))
+    if compiled is None:
+        priced = api.price(
+            prepared.model, config, objective=request.objective, energy_table=prepared.tables
+        )
+        program = emit(priced.plan)
+    else:
+        priced = result(compiled.plan, cost_table(config, prepared.tables))
+        program = compiled.program
     with output.run_directory(request.out, run) as directory:
         directory.write_text("program.txt", listing.text(program))
-        directory.write_records("mapping", breakdown.kernels(priced))
+        directory.write_records("mapping", api.kernels(priced))
         directory.write_records("memory", program.memory)
         directory.write_text("hardware.toml", to_toml(config))
         if compiled is not None:
@@ -56,7 +61,7 @@ def run_compile(request: Request, quantization: "Quantization", weights: bool | 
         "dram_bytes": program.dram_bytes,
         "cycles": priced.cycles,
     }
-    say_patches(plan.graph)
+    say_patches(priced.plan.graph)
     if request.as_json:
         output.print_json({**run, **summary})
         return
@@ -72,18 +77,6 @@ def run_compile(request: Request, quantization: "Quantization", weights: bool | 
             "lowered for accuracy (docs/quantization.md); sweep and --no-weights lower for cost"
         )
     say_where(request.out)
-
-
-def _program(prepared: Prepared) -> "tuple[Plan, Program]":
-    """The Program of a model as it is priced, without numbers."""
-    from codesign.compiler.plan.lower import lower
-    from codesign.compiler.program.emit import emit
-    from codesign.hw.costs.energy import cost_table
-
-    config = prepared.machine
-    table = cost_table(config, prepared.tables)
-    plan = lower(prepared.model.graph, config, prepared.request.objective, table)
-    return plan, emit(plan)
 
 
 def _quantized(prepared: Prepared, quantization: "Quantization") -> "Network":

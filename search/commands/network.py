@@ -10,13 +10,12 @@ from pathlib import Path
 
 import onnx
 
-from codesign.compiler.network.inference import Network, compile_network
+from codesign.compiler.network.inference import Network
 from codesign.compiler.numerics.options import DEFAULT, Options
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
-from codesign.hw.costs.energy import cost_table
 from codesign.hw.errors import ModelError
-from codesign.models.zoo.export import export
 from codesign.models.zoo.families import FAMILIES
+from codesign.search.api import networks as api
 from codesign.search.commands.request import Prepared
 from codesign.search.inputs import samples, sources
 from codesign.search.inputs.batch import Batch
@@ -64,9 +63,8 @@ def open_model(prepared: Prepared, options: Quantization) -> OpenModel:
     built_in = name in FAMILIES
     source: Path | onnx.ModelProto = Path(name)
     if built_in:
-        config = sources.built_in(name, model.seq)
         batch = None if model.batch != 1 else 1
-        source = export(config, batch=batch, seq=model.seq or 1, seed=options.seed)
+        source = sources.built_in_file(name, model.seq, batch, options.seed)
         say(f"{name} is built in: its weights are random, of seed {options.seed}")
     place = options.tokenizer or (
         None if built_in else tokenizer_file(Path(name).absolute().parent)
@@ -107,16 +105,15 @@ def compile_calibrated(opened: OpenModel, prepared: Prepared, options: Quantizat
         options.calibration, opened.inputs, opened.tokenizer, options.samples, options.seed
     )
     say(f"calibrating on {len(data.samples)} samples: {data.source}")
-    config = prepared.machine
-    network = compile_network(
+    network = api.compile(
         opened.source,
-        config,
+        prepared.machine,
         data.samples,
         seq=prepared.model.seq,
         batch=prepared.model.batch if opened.batch is None else 1,
-        dims=dict(prepared.request.dimensions),
+        dimensions=dict(prepared.request.dimensions),
         objective=prepared.request.objective,
-        table=cost_table(config, prepared.tables),
+        energy_table=prepared.tables,
         options=options.choices,
     )
     for note in (*network.notes, *network.host):

@@ -4,7 +4,7 @@ The command line makes a Request; commands prepare it and act on it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import HardwareConfig
+from codesign.search.api.inputs import area_costs, energy_costs, load_model, machine
 from codesign.search.inputs import grid, sources
 from codesign.search.inputs.grid import Point
 from codesign.search.inputs.sources import Model
@@ -91,13 +92,13 @@ class Prepared:
 
 def prepare(request: Request) -> Prepared:
     """Read and check everything that a request names, cheap checks first."""
-    base = sources.load_machine(request.hardware)
-    base = replace(base, **request.fixed)  # type: ignore[arg-type]
+    base = machine(request.hardware, **request.fixed)
     points = grid.points(base, request.axes)
     _require_a_machine([point for point in points if point.config is None], points)
-    energy = sources.load_tables(request.energy_table)
-    areas = sources.load_area_tables(request.area_table)
-    model = sources.load_model(request.model, request.seq, request.batch, request.dimensions)
+    energy, areas = energy_costs(request.energy_table), area_costs(request.area_table)
+    model = load_model(
+        request.model, seq=request.seq, batch=request.batch, dimensions=dict(request.dimensions)
+    )
     _warn(points)
     return Prepared(request, base, points, energy, areas, model)
 

@@ -16,11 +16,9 @@ from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError
 from codesign.hw.platform.processes import cores
 from codesign.hw.platform.text import printable
-from codesign.search.inputs import sources
-from codesign.search.joint.network_tables import NetworkTables
-from codesign.search.joint.price_store import PriceStore, cache_folder
+from codesign.search.api.inputs import area_costs, energy_costs
 from codesign.search.joint.pricing_pool import Pool, pool_of
-from codesign.search.joint.problem import SearchProblem
+from codesign.search.joint.problem import SearchProblem, priced_problem
 from codesign.search.joint.results import (
     Results,
     baseline_document,
@@ -155,8 +153,8 @@ def _prepare(request: SearchRequest) -> _Prepared:
     settings = _settings(request, space)
     quality = load_quality(request.quality, space)
     start = None if request.warm_start is None else _start(request.warm_start, space)
-    tables = sources.load_tables(request.energy_table)
-    area_tables = sources.load_area_tables(request.area_table)
+    tables = energy_costs(request.energy_table)
+    area_tables = area_costs(request.area_table)
     return _Prepared(request, settings, space, quality, tables, area_tables, start)
 
 
@@ -177,11 +175,17 @@ def _searched(
     prepared: _Prepared, directory: RunDirectory, checkpoint: Checkpoint, pool: Pool
 ) -> tuple[Results, SearchProgress]:
     request = prepared.request
-    store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
-    with stages() as show:
+    with (
+        stages() as show,
+        priced_problem(
+            prepared.space, request.objective, prepared.tables, prepared.area_tables,
+            prepared.quality, prepared.settings.minimize, pool,
+            lambda message: say(f"warning: {message}"),
+        ) as problem,
+    ):  # fmt: skip
+        store = problem.tables.store
         kept = checkpoint.evaluated if request.resume else 0
         listener = _listener(show, prepared.settings.budget, kept)
-        problem = _problem(prepared, store, pool)
 
         def generation(done: SearchProgress) -> None:
             if len(store) - store.saved > 5000:
@@ -205,8 +209,6 @@ def _searched(
                 if checkpoint.evaluated
                 else "no candidate is kept yet: repeat the command"
             ) from None
-        finally:
-            store.save()
     return results, done
 
 
@@ -240,18 +242,6 @@ def _finish(
     directory.write_text(REPORT_FILE, report_html(directory.path))
     directory.log(f"searched {done.evaluated} candidates")
     return results
-
-
-def _problem(prepared: _Prepared, store: PriceStore, pool: Pool) -> SearchProblem:
-    tables = NetworkTables(
-        prepared.space,
-        prepared.request.objective,
-        prepared.tables,
-        prepared.area_tables,
-        store,
-        pool,
-    )
-    return SearchProblem(prepared.space, tables, prepared.quality, prepared.settings.minimize)
 
 
 # -- Where the run is kept -----------------------------------------------------------------------------

@@ -10,25 +10,26 @@ from codesign.search.terminal.messages import say_where
 
 def run_simulate(request: Request) -> None:
     """Break one inference on one machine down by kernel and by component."""
-    from codesign.compiler.plan.lower import lower
     from codesign.compiler.program.emit import emit
-    from codesign.hw.costs.energy import cost_table
-    from codesign.search.pricing import breakdown
-    from codesign.search.pricing.evaluate import result
+    from codesign.search.api import pricing as api
 
     prepared = prepare(request)
     config = prepared.machine
     run = prepared.describe("simulate")
-    table = cost_table(config, prepared.tables)
-    plan = lower(prepared.model.graph, config, request.objective, table)
-    priced = result(plan, table, prepared.area_tables)
-    row, kernels = feasible_row(0, priced), breakdown.kernels(priced)
+    priced = api.price(
+        prepared.model,
+        config,
+        objective=request.objective,
+        energy_table=prepared.tables,
+        area_table=prepared.area_tables,
+    )
+    row, kernels = feasible_row(0, priced), api.kernels(priced)
     say_costs(prepared)
     if request.out is not None:
         from codesign.search.pricing import plots, timeline
 
         files = plots.simulation_plots(priced, prepared.title)
-        trace = output.json_compact(timeline.chrome_trace(emit(plan), config))
+        trace = output.json_compact(timeline.chrome_trace(emit(priced.plan), config))
         with output.run_directory(request.out, run) as directory:
             directory.write_records("results", [row])
             directory.write_records("kernels", kernels)

@@ -9,11 +9,9 @@ import numpy as np
 
 from codesign.hw.platform.processes import cores
 from codesign.search.joint.finished_run import FinishedRun, open_run, read_baseline
-from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.objectives import OBJECTIVES
-from codesign.search.joint.price_store import PriceStore, cache_folder
 from codesign.search.joint.pricing_pool import pool_of
-from codesign.search.joint.problem import SearchProblem
+from codesign.search.joint.problem import SearchProblem, priced_problem
 from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
 from codesign.search.joint.search import Listener
 from codesign.search.joint.search_records import (
@@ -51,17 +49,15 @@ def run_two_stage(request: StudyRequest) -> None:
     digest = request_digest(run.run["inputs"])
     joint = Checkpoint(run.path, len(run.space.cardinalities), digest).load()[1]
     workers = cores() if request.workers is None else request.workers
-    store = PriceStore(cache_folder(), lambda message: say(f"warning: {message}"))
     with (
         pool_of(workers, request.dask) as pool,
         output.run_directory(run.path, run.run) as directory,
     ):
-        tables = NetworkTables(run.space, run.objective, run.tables, run.area_tables, store, pool)
-        problem = SearchProblem(run.space, tables, quality, run.settings.minimize)
-        try:
+        with priced_problem(
+            run.space, run.objective, run.tables, run.area_tables, quality, run.settings.minimize,
+            pool, lambda message: say(f"warning: {message}"),
+        ) as problem:  # fmt: skip
             strategies = compare_strategies(problem, run.settings, joint, Listener(), say)
-        finally:
-            store.save()
         document = _document(run, strategies, _references(joint.reference))
         directory.write_text(TWO_STAGE_FILE, output.json_text(document))
         directory.write_rows(TWO_STAGE, _fronts(problem, strategies), with_csv=False)

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from codesign.hw.errors import CodesignError
+from codesign.search.api import pricing as api
 from codesign.search.commands.request import Prepared, Request, prepare, say_costs
 from codesign.search.pricing import machine_tables
-from codesign.search.pricing.sweep import FailedMachines, Row, SweepJob, best, sweep
+from codesign.search.pricing.sweep import FailedMachines, Row, best
 from codesign.search.runs import output
 from codesign.search.runs.files import JOURNAL_FILE
 from codesign.search.runs.output import RunDirectory
@@ -66,8 +67,6 @@ def _sweep_rows(
     rows = {row.index: row for row in done}
     waiting: list[Row] = []  # nothing is kept before one machine has run the model
     total = len(prepared.points)
-    graph, objective = prepared.model.graph, prepared.request.objective
-    job = SweepJob(graph, objective, prepared.tables, prepared.area_tables)
     with progress(total, len(rows)) as advance:
 
         def take(row: Row) -> None:
@@ -78,12 +77,20 @@ def _sweep_rows(
                     keep(waiting.pop(0))
             advance()
 
-        todo = [point for point in prepared.points if point.index not in rows]
         try:
-            sweep(job, todo, prepared.base, jobs, take)
+            ordered = api.sweep(
+                prepared.model,
+                prepared.base,
+                prepared.request.axes,
+                objective=prepared.request.objective,
+                energy_table=prepared.tables,
+                area_table=prepared.area_tables,
+                workers=jobs,
+                done=done,
+                keep=take,
+            )
         except KeyboardInterrupt:
             raise KeyboardInterrupt(_kept(out, len(rows) - len(waiting), total)) from None
-    ordered = [rows[index] for index in sorted(rows)]
     if not any(row.feasible for row in ordered):
         _report_failures(ordered)
         reason = ordered[0].infeasible

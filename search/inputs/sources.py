@@ -68,6 +68,13 @@ def built_in(name: str, seq: int | None = None) -> ModelConfig:
     return config if seq is None else config.lengthened(seq)
 
 
+def built_in_file(name: str, seq: int | None, batch: int | None, seed: int = 0) -> Any:
+    """Return a built-in model with random weights as `onnx` reads a file; None is a dynamic batch."""
+    from codesign.models.zoo.export import export  # onnx is slow to load
+
+    return export(built_in(name, seq), batch=batch, seq=seq or 1, seed=seed)
+
+
 def exported(name: str, seq: int | None, shape: Mapping[str, Any]) -> ModelConfig:
     """Return the configuration to export: a built-in model, or with the fields of `shape`
     replaced the first of a family, by its name.

@@ -1,13 +1,18 @@
 """What a search evaluates: a space, with what prices and judges its candidates."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from codesign.hw.costs.area import AreaOverrides
+from codesign.hw.costs.energy import EnergyOverrides
 from codesign.search.joint.network_tables import Costs, NetworkTables
 from codesign.search.joint.objectives import OBJECTIVES
+from codesign.search.joint.price_store import PriceStore, cache_folder
+from codesign.search.joint.pricing_pool import Pool
 from codesign.search.space.quality import Quality
 from codesign.search.space.space import Genes, SearchSpace
 
@@ -44,3 +49,27 @@ class SearchProblem:
             else:
                 found[good, place] = formula(*priced)
         return found
+
+
+@contextmanager
+def priced_problem(
+    space: SearchSpace,
+    objective: str,
+    tables: str | EnergyOverrides,
+    areas: str | AreaOverrides,
+    quality: Quality,
+    minimize: tuple[str, ...],
+    pool: Pool,
+    warn: Callable[[str], None],
+) -> Iterator[SearchProblem]:
+    """A problem that a pool prices, kernels mapped for `objective`, with the user's cache of prices.
+
+    The cache is saved in the end, whatever ends it; `warn` is told of what it cannot read or write.
+    """
+    store = PriceStore(cache_folder(), warn)
+    try:
+        yield SearchProblem(
+            space, NetworkTables(space, objective, tables, areas, store, pool), quality, minimize
+        )
+    finally:
+        store.save()

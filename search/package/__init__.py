@@ -17,18 +17,11 @@ if TYPE_CHECKING:
     from codesign.compiler.numerics.options import Options
     from codesign.hw.errors import CodesignError
     from codesign.hw.machine.config import HardwareConfig
-    from codesign.search.api.functions import (
-        compile,
-        joint_search,
-        kernels,
-        load_model,
-        machine,
-        price,
-        run,
-        sweep,
-        table,
-        verify,
-    )
+    from codesign.search.api.checking import verify
+    from codesign.search.api.inputs import load_model, machine
+    from codesign.search.api.networks import compile, run
+    from codesign.search.api.pricing import kernels, price, sweep, table
+    from codesign.search.api.searching import joint_search
     from codesign.search.checks.verify import Check
     from codesign.search.inputs.sources import Model
     from codesign.search.joint.results import Results
@@ -65,7 +58,6 @@ __all__ = [
     "verify",
 ]
 
-_FUNCTIONS = "codesign.search.api.functions"
 _HOMES = {
     "Check": "codesign.search.checks.verify",
     "CodesignError": "codesign.hw.errors",
@@ -79,6 +71,16 @@ _HOMES = {
     "Results": "codesign.search.joint.results",
     "Row": "codesign.search.pricing.sweep",
     "SearchSpace": "codesign.search.space.space",
+    "compile": "codesign.search.api.networks",
+    "joint_search": "codesign.search.api.searching",
+    "kernels": "codesign.search.api.pricing",
+    "load_model": "codesign.search.api.inputs",
+    "machine": "codesign.search.api.inputs",
+    "price": "codesign.search.api.pricing",
+    "run": "codesign.search.api.networks",
+    "sweep": "codesign.search.api.pricing",
+    "table": "codesign.search.api.pricing",
+    "verify": "codesign.search.api.checking",
 }
 
 
@@ -90,7 +92,7 @@ def __getattr__(name: str) -> Any:
         return version("codesign")
     if name not in __all__:
         raise AttributeError(f"module 'codesign' has no attribute {name!r}")
-    return getattr(import_module(_HOMES.get(name, _FUNCTIONS)), name)
+    return getattr(import_module(_HOMES[name]), name)
 
 
 def __dir__() -> list[str]:

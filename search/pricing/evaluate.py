@@ -1,6 +1,6 @@
 """One network on one machine: cycles, energy, EDP and area, kernel by kernel."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -48,6 +48,7 @@ class Result:
     objective: str
     kernels: tuple[KernelResult, ...]
     table: CostTable
+    plan: Plan = field(repr=False, compare=False)  # what was priced
     area_tables: str | AreaOverrides = "default"
 
     @cached_property
@@ -164,4 +165,4 @@ def result(plan: Plan, table: CostTable, area_tables: str | AreaOverrides = "def
         )
         for step in plan.steps
     )
-    return Result(plan.model, plan.config, plan.objective, kernels, table, area_tables)
+    return Result(plan.model, plan.config, plan.objective, kernels, table, plan, area_tables)

@@ -1,5 +1,6 @@
 """`import codesign`: what it gives, that the page says so, and that it is what the command line does."""
 
+import ast
 import inspect
 import json
 import re
@@ -15,6 +16,7 @@ from codesign.hw.machine.config import preset
 from codesign.search.cli.app import main
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "api.md").read_text(encoding="utf-8")
+API = "codesign.search.api"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 FUNCTIONS = {name for name in codesign.__all__ if inspect.isfunction(getattr(codesign, name))}
 
@@ -94,3 +96,44 @@ def test_int8_is_the_same_on_every_backend() -> None:
     assert machine.keys() == plain.keys()
     for name, value in machine.items():
         np.testing.assert_array_equal(value, plain[name])
+
+
+# What a command would do beside the interface, and the modules that do it with a reason: of a network
+# that it has compiled itself, of points that a run keeps, of what is not priced.
+_BESIDE: dict[str, set[str]] = {
+    "lower": {"verify_run"},
+    "evaluate": set(),
+    "result": {"compile", "verify_run"},
+    "SweepJob": set(),
+    "compile_network": set(),
+    "load_model": set(),
+    "load_machine": set(),
+    "load_tables": set(),
+    "load_area_tables": set(),
+    "kernels": set(),
+    "NetworkTables": set(),
+    "PriceStore": set(),
+}
+
+
+def test_commands_do_what_it_does_by_it() -> None:
+    """No command imports what a function of the interface is made of, or calls it in its module."""
+    folder = Path(__file__).resolve().parents[3] / "search" / "commands"
+    found: dict[str, set[str]] = {name: set() for name in _BESIDE}
+    by_it = set()
+    for path in sorted(folder.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(API):
+                by_it.add(path.stem)
+            elif isinstance(node, ast.ImportFrom):
+                for name in {alias.name for alias in node.names} & found.keys():
+                    found[name].add(path.stem)
+            elif (
+                isinstance(node, ast.Attribute)
+                and node.attr in found
+                and ast.unparse(node.value) in ("sources", "breakdown")
+            ):
+                found[node.attr].add(path.stem)
+    assert found == _BESIDE
+    assert by_it >= {"request", "catalog", "sweep", "simulate", "check", "compile", "network"}

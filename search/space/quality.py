@@ -148,7 +148,7 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
         rows, space.transformer.kind, seed if isinstance(seed, int) else 0
     )
     how = "; ".join([f", between them {fitted.describe()}", *_notes(rows, table.metadata, space)])
-    content = f"{rows} {text} {how}"
+    content = f"[{', '.join(map(_told, rows))}] {text} {how}"
     return MeasuredSubnets(
         f"{len(rows)} measured subnets of {path.name}" + (f" on {text}" if text else "") + how,
         f"perplexity of {text}" if text else "perplexity",
@@ -156,6 +156,11 @@ def load_quality(path: Path | None, space: SearchSpace) -> Quality:
         {row.shape: row.perplexity for row in rows},
         fitted,
     )
+
+
+def _told(row: Measured) -> str:
+    """A row as fingerprints have it: runs keep them, so it stays as it is."""
+    return f"Measured({', '.join(f'{name}={value!r}' for name, value in row.document().items())})"
 
 
 def _beyond(rows: Sequence[Measured], space: SearchSpace) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """Quality of candidates: the scaling law against its paper, tables of measured subnets, bad tables."""
 
+import hashlib
 import math
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,12 @@ def test_a_table_is_called_after_its_text(table: Path) -> None:
     assert quality.label == "perplexity of the built-in grammar"
     assert "8 measured subnets of table.parquet on the built-in grammar" in quality.source
     assert "measured with a vocabulary of 99, not 33,278" in quality.source
+    told = [f"Measured(layers=1, d_model=48, heads=(4,), d_ff=({64 * n},), perplexity={3.0 + n})"
+            for n in range(1, 9)]  # fmt: skip
+    how = quality.source.partition("on the built-in grammar")[2]
+    content = f"[{', '.join(told)}] the built-in grammar {how}"
+    kept = hashlib.sha256(content.encode()).hexdigest()[:16]
+    assert quality.fingerprint == kept, "runs that keep it could not be resumed"
 
 
 @pytest.mark.parametrize(

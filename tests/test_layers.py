@@ -109,7 +109,6 @@ TESTED_IN = {
     "compiler.placement.settle": "compiler/network/test_graph_forms.py",
     "compiler.placement.formats": "compiler/placement/test_clamps.py",
     "compiler.placement.host_notes": "compiler/network/test_graph_forms.py",
-    "compiler.numerics.probe": "compiler/numerics/test_quantize.py",
     "compiler.plan.operator_work": "compiler/plan/test_fusion.py",
     "compiler.plan.attention_fusion": "compiler/plan/test_fusion.py",
     "compiler.program.image": "compiler/network/test_random_graphs.py",

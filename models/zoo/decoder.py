@@ -19,6 +19,7 @@ from codesign.models.zoo.model_config import (
     TextConfig,
     check_config,
     is_size,
+    not_a_past,
     not_sizes,
     require_positions,
 )
@@ -40,7 +41,8 @@ class DecoderConfig(TextConfig):
     Layer i has `heads[i]` heads and an FFN of `d_ff[i]`. The head dimension is d_model / 12 in
     every layer, so attention is heads[i] * d_model / 12 wide: with twelve heads this is GPT-2, with
     fewer the search space of arXiv 2302.14017 §6. Without `lm_head` the output is the
-    final LayerNorm's, as in cost studies that leave the vocabulary projection out.
+    final LayerNorm's, as in cost studies that leave the vocabulary projection out. `past` and `logits` are
+    as in LlamaConfig, the latter "all" or "last".
     """
 
     name: str
@@ -50,11 +52,14 @@ class DecoderConfig(TextConfig):
     vocab_size: int = WIKITEXT2_VOCABULARY
     max_positions: int = 512
     lm_head: bool = True
+    past: int | None = None  # None: a graph without a cache
+    logits: str = "all"
 
     family: ClassVar[str] = "lm"
+    has_cache: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        check_config(self, self._violations())
+        check_config(self, self._violations(), besides=("past",))
 
     @property
     def layers(self) -> int:
@@ -92,25 +97,62 @@ class DecoderConfig(TextConfig):
         yield from parameters.norm("norm", d)
 
     def build(self, b: "GraphBuilder", batch: int | None, seq: int | None) -> None:
-        """input_ids int64[batch, seq] -> logits[batch, seq, vocab_size], or
-        last_hidden_state[batch, seq, d_model] without LM head."""
-        require_positions(self, seq)
+        """input_ids int64[batch, seq] -> logits[batch, seq or 1, vocab_size], or
+        last_hidden_state[batch, seq, d_model] without LM head.
+
+        With a past each layer has inputs and outputs of its heads as in `text_graphs.Cache`. Raises
+        ModelError for a past with a dynamic sequence.
+        """
+        past = self.past or 0
+        require_positions(self, seq, self.past)
         shape = text_graphs.extents(batch, seq)
         ids = b.input("input_ids", shape, integer=True)
         word = b.op("Gather", b.weight("embeddings.word"), ids, name="embeddings.word/Gather")
-        x = b.op("Add", word, text_graphs.positions(b, ids, seq), name="embeddings.position/Add")
-        mask = text_graphs.causal_mask(b, ids, seq, self.max_positions)
-        for layer, heads in enumerate(self.heads):
-            x = self._layer(b, x, f"layer{layer}", heads, mask)
+        place = text_graphs.positions(b, ids, seq, past)
+        x = b.op("Add", word, place, name="embeddings.position/Add")
+        mask = None
+        if self.past is None or seq != 1:  # one token sees all of its past
+            mask = text_graphs.causal_mask(b, ids, seq, self.max_positions, past)
+        cache = None
+        if self.past is not None and seq is not None:
+            cache = text_graphs.Cache(b, shape[0], past, seq)
+        for layer in range(self.layers):
+            x = self._layer(b, x, layer, mask, cache)
         x = b.layer_norm(x, "norm", 1e-5)
-        if self.lm_head:
-            b.output(text_graphs.tied_head(b, x), "logits", (*shape, self.vocab_size))
-        else:
+        if not self.lm_head:
             b.output(x, "last_hidden_state", (*shape, self.d_model))
+        elif self.logits == "last":
+            y = text_graphs.tied_head(b, text_graphs.last_row(b, x))
+            b.output(y, "logits", (shape[0], 1, self.vocab_size))
+        else:
+            b.output(text_graphs.tied_head(b, x), "logits", (*shape, self.vocab_size))
+        if cache is not None:
+            cache.outputs()
 
-    def _layer(self, b: "GraphBuilder", x: str, prefix: str, heads: int, mask: str) -> str:
+    def _layer(
+        self,
+        b: "GraphBuilder",
+        x: str,
+        layer: int,
+        mask: str | None,
+        cache: text_graphs.Cache | None,
+    ) -> str:
+        prefix, heads = f"layer{layer}", self.heads[layer]
+
+        def cached(new: str, kind: str) -> str:
+            assert cache is not None
+            return cache.joined(new, layer, kind, heads, self.head_dim)
+
         y = b.layer_norm(x, f"{prefix}.attention.norm", 1e-5)
-        y = b.attention(y, y, f"{prefix}.attention", heads, self.head_dim, mask=mask)
+        y = b.attention(
+            y,
+            y,
+            f"{prefix}.attention",
+            heads,
+            self.head_dim,
+            mask=mask,
+            cached=None if cache is None else cached,
+        )
         x = b.op("Add", y, x, name=f"{prefix}.attention.residual/Add")
         y = b.layer_norm(x, f"{prefix}.ffn.norm", 1e-5)
         y = b.gelu(b.linear(y, f"{prefix}.ffn.up"), f"{prefix}.ffn", tanh=True)
@@ -121,9 +163,24 @@ class DecoderConfig(TextConfig):
         yield from _pruned_attention(self.d_model, self.heads)
         if len(self.d_ff) != len(self.heads):
             yield f"d_ff lists {len(self.d_ff)} layers but heads lists {len(self.heads)}"
+        yield from not_a_past(self.past)
+        if self.logits not in ("all", "last"):
+            yield f"logits is {self.logits!r} but must be all or last"
+
+    def lengthened(self, seq: int) -> Self:
+        """The same, its position table grown to its past and `seq` tokens where they are more."""
+        return replace(self, max_positions=max((self.past or 0) + seq, self.max_positions))
 
     def reshaped(self, shape: Mapping[str, Any]) -> Self:
-        """One number of `heads` or `d_ff` serves every layer, and lists make as many layers."""
+        """One number of `heads` or `d_ff` serves every layer, and lists make as many layers.
+
+        Every decoder may have a past, and logits of the last position.
+        """
+        cache = {field: shape[field] for field in shape if field in ("past", "logits")}
+        shape = {field: value for field, value in shape.items() if field not in cache}
+        if cache:
+            same = replace(self, **cache)
+            return same.reshaped(shape) if shape else same
         other = shape.keys() - {"layers", "d_model", "heads", "d_ff", "vocab_size", "lm_head"}
         if self.name != "lm" or other:
             return super().reshaped(shape)
@@ -136,7 +193,7 @@ class DecoderConfig(TextConfig):
         layers = shape.get("layers", lists[0] if lists else self.layers)
         sizes = {f: shape.get(f, getattr(self, f)) for f in ("d_model", "vocab_size", "lm_head")}
         shaped = lm(layers=layers, max_positions=self.max_positions, **sizes, **per_layer)
-        return replace(self, **vars(shaped))
+        return replace(self, **{**vars(shaped), "past": self.past, "logits": self.logits})
 
     # -- Search ------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from codesign.models.zoo.model_config import (
     check_config,
     heads_divide,
     is_size,
+    not_a_past,
     require_positions,
 )
 from codesign.models.zoo.parameters import Entry
@@ -53,6 +54,7 @@ class LlamaConfig(TextConfig):
     logits: str = "all"
 
     family: ClassVar[str] = "llama"
+    has_cache: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_config(self, self._violations(), besides=("epsilon", "past"))
@@ -129,13 +131,10 @@ class LlamaConfig(TextConfig):
     def build(self, b: "GraphBuilder", batch: int | None, seq: int | None) -> None:
         """input_ids int64[batch, seq] -> logits[batch, seq or 1, vocab_size], or last_hidden_state.
 
-        With a past each layer has past_key_values.N.key and .value, float32[batch, kv_heads, past,
-        head_dim], as inputs and present.N.key and .value, [batch, kv_heads, past + seq, head_dim],
-        as outputs. Raises ModelError for a past with a dynamic sequence.
+        With a past each layer has inputs and outputs of its kv_heads as in `text_graphs.Cache`. Raises
+        ModelError for a past with a dynamic sequence.
         """
-        if self.past is not None and seq is None:
-            raise ModelError(f"{self.name} with a past needs a number of tokens: give --seq")
-        require_positions(self, None if seq is None else seq + (self.past or 0))
+        require_positions(self, seq, self.past)
         shape = text_graphs.extents(batch, seq)
         ids = b.input("input_ids", shape, integer=True)
         x = b.op("Gather", b.weight("embeddings.word"), ids, name="embeddings.word/Gather")
@@ -148,12 +147,11 @@ class LlamaConfig(TextConfig):
         else:
             of = shape
             if self.logits == "last":
-                last = b.integers(-1), b.integers(np.iinfo(np.int64).max), b.integers(1)
-                x, of = b.op("Slice", x, *last, name="head/Slice"), (shape[0], 1)
+                x, of = text_graphs.last_row(b, x), (shape[0], 1)
             y = text_graphs.tied_head(b, x) if self.tied else b.linear(x, "head", bias=False)
             b.output(y, "logits", (*of, self.vocab_size))
-        for name, tensor, extents in graph.present:
-            b.output(tensor, name, extents)
+        if graph.cache is not None:
+            graph.cache.outputs()
 
     def _violations(self) -> Iterator[str]:
         if is_size(self.heads) and is_size(self.kv_heads) and self.heads % self.kv_heads:
@@ -162,8 +160,7 @@ class LlamaConfig(TextConfig):
             yield f"head_dim is {self.head_dim} but rotary positions need an even one"
         if not (isinstance(self.epsilon, float) and 0 < self.epsilon < 1):
             yield f"epsilon is {self.epsilon!r} but must be above 0 and below 1"
-        if self.past is not None and (type(self.past) is not int or self.past < 0):
-            yield f"past is {self.past!r} but must be a whole number, 0 or more"
+        yield from not_a_past(self.past)
         if self.logits not in ("all", "last", "none"):
             yield f"logits is {self.logits!r} but must be all, last or none"
 
@@ -223,19 +220,20 @@ class _Graph:
         ids: str,
         seq: int | None,
     ) -> None:
-        self.config, self.b, self.shape = config, b, shape
-        self.past = config.past or 0
-        self.total: Dimension = shape[1] if seq is None else self.past + seq
-        self.present: list[tuple[str, str, tuple[Dimension, ...]]] = []
+        self.config, self.b = config, b
+        past = config.past or 0
+        self.cache: text_graphs.Cache | None = None
+        if config.past is not None and seq is not None:
+            self.cache = text_graphs.Cache(b, shape[0], past, seq)
         length = config.max_positions if seq is None else seq
-        tables = [b.constant(t[None, None]) for t in rotary_tables(config, self.past, length)]
+        tables = [b.constant(t[None, None]) for t in rotary_tables(config, past, length)]
         if seq is None:
             end = b.length(ids, 1)
             cut = b.integers(0), end, b.integers(2)
             tables = [b.op("Slice", table, *cut, name="rotary/Slice") for table in tables]
         self.cos, self.sin = tables
         one = seq == 1
-        self.mask = None if one else text_graphs.causal_mask(b, ids, seq, length, self.past)
+        self.mask = None if one else text_graphs.causal_mask(b, ids, seq, length, past)
 
     def layer(self, x: str, index: int) -> str:
         b, epsilon, name = self.b, self.config.epsilon, f"layer{index}"
@@ -253,9 +251,9 @@ class _Graph:
         query = self._rotated(self._heads(x, f"{name}.query", c.heads), name)
         key = self._rotated(self._heads(x, f"{name}.key", c.kv_heads), name)
         value = self._heads(x, f"{name}.value", c.kv_heads)
-        if c.past is not None:
-            key = self._cached(key, index, "key")
-            value = self._cached(value, index, "value")
+        if self.cache is not None:
+            key = self.cache.joined(key, index, "key", c.kv_heads, c.head_dim)
+            value = self.cache.joined(value, index, "value", c.kv_heads, c.head_dim)
         key, value = self._shared(key), self._shared(value)
         turned = b.op("Transpose", key, perm=[0, 1, 3, 2])
         scores = b.op("MatMul", query, turned, name=f"{name}.scores/MatMul")
@@ -282,16 +280,6 @@ class _Graph:
         turned = b.op("Concat", b.op("Neg", second), first, axis=-1)
         still, moved = b.op("Mul", x, self.cos), b.op("Mul", turned, self.sin)
         return b.op("Add", still, moved, name=f"{name}.rotary/Add")
-
-    def _cached(self, x: str, index: int, kind: str) -> str:
-        """What follows the cache of one layer, behind it."""
-        c, b = self.config, self.b
-        extents = self.shape[0], c.kv_heads, self.past, c.head_dim
-        past = b.input(f"past_key_values.{index}.{kind}", extents)
-        joined = b.op("Concat", past, x, axis=2, name=f"layer{index}.attention.{kind}/Concat")
-        grown = self.shape[0], c.kv_heads, self.total, c.head_dim
-        self.present.append((f"present.{index}.{kind}", joined, grown))
-        return joined
 
     def _shared(self, x: str) -> str:
         """Keys or values, once for each of the heads that share them."""

@@ -139,6 +139,9 @@ class TextConfig(ModelConfig):
     """One network that reads tokens; `max_positions` is its longest sequence."""
 
     has_sequence: ClassVar[bool] = True
+    has_cache: ClassVar[bool] = False
+    """Whether it has fields `past` and `logits`, which `reshaped` takes: a decoder of one token after another,
+    whose cache of `past` tokens may be an input and whose logits those of the "last" position alone."""
     vocab_size: int
     max_positions: int
 
@@ -229,14 +232,24 @@ def not_sizes(fields: Mapping[str, object]) -> Iterator[str]:
                 break
 
 
+def not_a_past(past: object) -> Iterator[str]:
+    """What of a number of earlier tokens, or None, is none."""
+    if past is not None and (type(past) is not int or past < 0):
+        yield f"past is {past!r} but must be a whole number, 0 or more"
+
+
 def heads_divide(d_model: int, heads: int) -> Iterator[str]:
     """That heads share the width of a model equally."""
     if is_size(d_model) and is_size(heads) and d_model % heads:
         yield f"d_model {d_model} is not divisible by {heads} heads"
 
 
-def require_positions(config: TextConfig, seq: int | None) -> None:
-    """Raise ModelError where a sequence is longer than the table of positions."""
+def require_positions(config: TextConfig, seq: int | None, past: int | None = None) -> None:
+    """Raise ModelError where past and sequence are longer than the table of positions, and for a past
+    with a dynamic sequence."""
+    if past is not None and seq is None:
+        raise ModelError(f"{config.name} with a past needs a number of tokens: give --seq")
+    seq = None if seq is None else seq + (past or 0)
     if seq is not None and seq > config.max_positions:
         raise ModelError(
             f"seq {seq} exceeds the {config.max_positions} positions of {config.name}: "

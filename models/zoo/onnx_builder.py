@@ -178,14 +178,20 @@ class GraphBuilder:
         mask: str | None = None,
         bias: bool = True,
         scaled: bool = True,
+        cached: Callable[[str, str], str] | None = None,
     ) -> str:
         """Multi-head attention of x[batch, m, d] over memory[batch, n, d], after the output
-        projection; `mask` is added to the scores[batch, heads, m, n]."""
+        projection; `mask` is added to the scores[batch, heads, m, n]. `cached` puts a "key" or "value"
+        [batch, heads, n, head_dim] behind earlier ones."""
         query = self._heads(self.linear(x, f"{prefix}.query", bias), heads, head_dim, (0, 2, 1, 3))
-        key = self._heads(self.linear(memory, f"{prefix}.key", bias), heads, head_dim, (0, 2, 3, 1))
+        turned = (0, 2, 3, 1) if cached is None else (0, 2, 1, 3)
+        key = self._heads(self.linear(memory, f"{prefix}.key", bias), heads, head_dim, turned)
         value = self._heads(
             self.linear(memory, f"{prefix}.value", bias), heads, head_dim, (0, 2, 1, 3)
         )
+        if cached is not None:
+            key = self.op("Transpose", cached(key, "key"), perm=[0, 1, 3, 2])
+            value = cached(value, "value")
         scores = self.op("MatMul", query, key, name=f"{prefix}.scores/MatMul")
         if scaled:
             root = self.scalar(math.sqrt(head_dim))

@@ -1,5 +1,6 @@
 """Parts of ONNX graphs that the families of text share: axes, positions, masks, the tied head."""
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,11 +18,13 @@ def extents(batch: int | None, seq: int | None) -> "tuple[Dimension, Dimension]"
     return ("batch" if batch is None else batch, "sequence" if seq is None else seq)
 
 
-def positions(b: "GraphBuilder", ids: str, seq: int | None) -> str:
-    """The first seq rows of the position table, [seq, d_model]."""
-    end = b.length(ids, 1) if seq is None else b.integers(seq)
+def positions(b: "GraphBuilder", ids: str, seq: int | None, past: int = 0) -> str:
+    """The seq rows of the position table behind those of the past, [seq, d_model]; the first ones of it
+    where seq is dynamic."""
+    end = b.length(ids, 1) if seq is None else b.integers(past + seq)
     table = b.weight("embeddings.position")
-    return b.op("Slice", table, b.integers(0), end, b.integers(0), name="embeddings.position/Slice")
+    begin = b.integers(past)
+    return b.op("Slice", table, begin, end, b.integers(0), name="embeddings.position/Slice")
 
 
 def padding_mask(b: "GraphBuilder", padding: str) -> str:
@@ -43,6 +46,42 @@ def causal_mask(b: "GraphBuilder", ids: str, seq: int | None, longest: int, past
     end = b.length(ids, 1)
     ends = b.op("Concat", end, end, axis=0)
     return b.op("Slice", mask, b.integers(0, 0), ends, b.integers(2, 3), name="causal/Slice")
+
+
+@dataclass
+class Cache:
+    """The keys and values of `past` tokens as inputs of a graph, and with those of `seq` more as outputs.
+
+    past_key_values.N.key and .value, float32[batch, heads, past, head_dim], of layer N; present.N.key and
+    .value, [batch, heads, past + seq, head_dim].
+    """
+
+    b: "GraphBuilder"
+    batch: "Dimension"
+    past: int
+    seq: int
+    present: "list[tuple[str, str, tuple[Dimension, ...]]]" = field(default_factory=list)
+
+    def joined(self, new: str, layer: int, kind: str, heads: int, head_dim: int) -> str:
+        """Keys or values `new`[batch, heads, seq, head_dim] behind those of the past."""
+        shape = (self.batch, heads, self.past, head_dim)
+        past = self.b.input(f"past_key_values.{layer}.{kind}", shape)
+        name = f"layer{layer}.attention.{kind}/Concat"
+        whole = self.b.op("Concat", past, new, axis=2, name=name)
+        grown = (self.batch, heads, self.past + self.seq, head_dim)
+        self.present.append((f"present.{layer}.{kind}", whole, grown))
+        return whole
+
+    def outputs(self) -> None:
+        """Declare what the cache has become: the last outputs of the graph."""
+        for name, tensor, shape in self.present:
+            self.b.output(tensor, name, shape)
+
+
+def last_row(b: "GraphBuilder", x: str) -> str:
+    """x[batch, seq, d] at its last position, [batch, 1, d]."""
+    bounds = b.integers(-1), b.integers(np.iinfo(np.int64).max), b.integers(1)
+    return b.op("Slice", x, *bounds, name="head/Slice")
 
 
 def tied_head(b: "GraphBuilder", x: str) -> str:

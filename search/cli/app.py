@@ -242,9 +242,9 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
 @click.option("--no-head", "lm_head", flag_value=False, default=None, type=bool,
               help="lm, llama: without the projection to the vocabulary, as search prices it.")  # fmt: skip
 @click.option("--last-logits", "logits", flag_value="last", default=None, type=str,
-              help="llama: logits of the last position alone.")  # fmt: skip
+              help="lm, llama: logits of the last position alone.")  # fmt: skip
 @click.option("--past", type=click.IntRange(min=0),
-              help="llama: tokens in a key-value cache that is an input; --seq follow them.")  # fmt: skip
+              help="lm, llama: tokens in a key-value cache that is an input; --seq follow them.")  # fmt: skip
 @click.option("--tokenizer", type=PATH, metavar="FILE",
               help="Of llama2.c, for tokenizer.json beside the ONNX file.")  # fmt: skip
 @json_option

@@ -9,15 +9,20 @@ from float_reference import forward, random_inputs
 from onnx_builder import run
 
 from codesign.hw.errors import ModelError
+from codesign.models.zoo.decoder import DecoderConfig, lm
 from codesign.models.zoo.export import export
 from codesign.models.zoo.families import family
 from codesign.models.zoo.llama import LlamaConfig, llama
+from codesign.models.zoo.model_config import TextConfig
 from codesign.models.zoo.weights import random_weights
 
 SMALL = llama("llama", 2, 48, heads=6, kv_heads=2, d_ff=64, vocab_size=83, max_positions=40)
 
 
-def outputs(config: LlamaConfig, ids: Any, seq: int, **cache: Any) -> dict[str, Any]:
+GPT = lm(layers=2, d_model=48, heads=(12, 5), d_ff=(96, 40), vocab_size=97, max_positions=40)
+
+
+def outputs(config: TextConfig, ids: Any, seq: int, **cache: Any) -> dict[str, Any]:
     model = export(config, batch=len(ids), seq=seq, seed=3)
     names = [value.name for value in model.graph.output]
     return dict(zip(names, run(model, input_ids=ids, **cache), strict=True))
@@ -25,20 +30,28 @@ def outputs(config: LlamaConfig, ids: Any, seq: int, **cache: Any) -> dict[str, 
 
 @pytest.mark.parametrize("first", (0, 1, 7))
 @pytest.mark.parametrize("step", (1, 5))
-def test_steps_with_a_past_are_the_whole(first: int, step: int) -> None:
-    """The cache that one graph writes is what the next reads, from none at all."""
-    config = replace(SMALL, tied=False, biases=True, logits="last")
+@pytest.mark.parametrize(
+    ("config", "cached"),
+    ((replace(SMALL, tied=False, biases=True), ((2, 8), (2, 8))), (GPT, ((12, 4), (5, 4)))),
+    ids=("llama", "lm"),
+)
+def test_steps_with_a_past_are_the_whole(
+    config: TextConfig, cached: tuple[tuple[int, int], ...], first: int, step: int
+) -> None:
+    """The cache that one graph writes is what the next reads, from none at all; `cached` are the heads and
+    the width of each layer's."""
+    config = config.reshaped({"logits": "last"})
     ids = random_inputs(config, batch=2, seq=first + 2 * step, seed=5)["input_ids"]
     cache = {
-        f"past_key_values.{layer}.{kind}": np.zeros((2, 2, 0, 8), np.float32)
-        for layer in range(2)
+        f"past_key_values.{layer}.{kind}": np.zeros((2, heads, 0, width), np.float32)
+        for layer, (heads, width) in enumerate(cached)
         for kind in ("key", "value")
     }
     past = 0
     for seq in (first, step, step):
         if not seq:
             continue
-        found = outputs(replace(config, past=past), ids[:, past : past + seq], seq, **cache)
+        found = outputs(config.reshaped({"past": past}), ids[:, past : past + seq], seq, **cache)
         cache = {
             name.replace("present", "past_key_values"): value
             for name, value in found.items()
@@ -46,7 +59,8 @@ def test_steps_with_a_past_are_the_whole(first: int, step: int) -> None:
         }
         past += seq
         wanted = forward(config, random_weights(config, seed=3), {"input_ids": ids[:, :past]})
-        np.testing.assert_allclose(found["logits"], wanted["logits"], atol=1e-4, rtol=1e-4)
+        last = wanted["logits"][:, -1:]
+        np.testing.assert_allclose(found["logits"], last, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -84,12 +98,25 @@ def test_what_is_no_decoder_is_refused(changes: dict[str, Any], said: str) -> No
         replace(SMALL, **changes)
 
 
-def test_a_past_needs_a_number_of_tokens_and_room() -> None:
+@pytest.mark.parametrize("config", (SMALL, GPT), ids=("llama", "lm"))
+def test_a_past_needs_a_number_of_tokens_and_room(config: TextConfig) -> None:
     with pytest.raises(ModelError, match="with a past needs a number of tokens: give --seq"):
-        export(replace(SMALL, past=3), seq=None)
+        export(config.reshaped({"past": 3}), seq=None)
+    full = config.reshaped({"past": 40})
     with pytest.raises(ModelError, match="seq 41 exceeds the 40 positions"):
-        export(replace(SMALL, past=40), seq=1)
-    export(replace(SMALL, past=40).lengthened(1), seq=1)
+        export(full, seq=1)
+    export(full.lengthened(1), seq=1)
+
+
+def test_lm_takes_a_past_with_a_shape_and_by_name() -> None:
+    shaped = family("lm").reshaped({"layers": 3, "d_model": 96, "past": 5, "logits": "last"})
+    assert isinstance(shaped, DecoderConfig)
+    assert (shaped.layers, shaped.d_model, shaped.past, shaped.logits) == (3, 96, 5, "last")
+    assert family("gpt2").reshaped({"past": 3}).name == "gpt2"
+    with pytest.raises(ModelError, match="past is -1 but must be a whole number"):
+        GPT.reshaped({"past": -1})
+    with pytest.raises(ModelError, match="logits is 'some' but must be all or last"):
+        GPT.reshaped({"logits": "some"})
 
 
 def test_options_of_a_command_make_a_shape() -> None:
@@ -113,5 +140,5 @@ def test_options_of_a_command_make_a_shape() -> None:
     for name in ("gpt2", "bert-tiny"):
         with pytest.raises(ModelError, match=f"{name} has a fixed shape"):
             family(name).reshaped({"layers": 3})
-    with pytest.raises(ModelError, match="lm has a fixed shape"):
-        family("lm").reshaped({"past": 3})
+    with pytest.raises(ModelError, match="t5-mini has a fixed shape"):
+        family("t5-mini").reshaped({"past": 3})

@@ -35,6 +35,11 @@ class Axis:
         object.__setattr__(self, "phrase", self.phrase or f"{label} {{}}")
         object.__setattr__(self, "short", self.short or f"{self.name}{{}}")
 
+    @property
+    def header(self) -> str:
+        """Of its column in a table for a terminal."""
+        return "L" if self.scope == "depth" else self.name
+
 
 @dataclass(frozen=True)
 class NetworkShape:

@@ -83,8 +83,8 @@ class Prepared:
             "hardware": asdict(self.base),
             "grid": {axis: list(values) for axis, values in self.request.axes.items()},
             "objective": self.request.objective,
-            "energy_table": _recorded(self.tables),
-            "area_table": _recorded(self.area_tables),
+            "energy_table": recorded(self.tables),
+            "area_table": recorded(self.area_tables),
             **more,
         }
         return output.describe_run(self.request.command, run_inputs, more.get("seed"))
@@ -154,6 +154,6 @@ def say_patches(graph: Graph) -> None:
     )
 
 
-def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
+def recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
     """A table as `run.json` keeps it: the name of a shipped one, all the numbers of a user's."""
     return table if isinstance(table, str) else asdict(table)

@@ -4,7 +4,7 @@ import csv
 import importlib.util
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from codesign.hw.errors import CodesignError
 from codesign.hw.platform.processes import cores
 from codesign.hw.platform.text import printable
 from codesign.search.api.inputs import area_costs, energy_costs
+from codesign.search.commands.request import recorded
 from codesign.search.joint.pricing_pool import Pool, pool_of
 from codesign.search.joint.problem import SearchProblem, priced_problem
 from codesign.search.joint.results import (
@@ -103,8 +104,8 @@ class _Prepared:
             "quality": quality_document(self.quality),
             "mapping_objective": self.request.objective,
             "base_machine": self.space.base.name,
-            "energy_table": _recorded(self.tables),
-            "area_table": _recorded(self.area_tables),
+            "energy_table": recorded(self.tables),
+            "area_table": recorded(self.area_tables),
             "warm_start": None if self.start is None else self.start.tolist(),
             "seed": self.settings.seed,
         }
@@ -366,7 +367,3 @@ def _document(
         "front": results.front,
         "baseline": baseline_document(results.baseline),
     }
-
-
-def _recorded(table: str | EnergyOverrides | AreaOverrides) -> Any:
-    return table if isinstance(table, str) else asdict(table)

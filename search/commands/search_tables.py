@@ -32,7 +32,7 @@ def front_table(
     shown = [_scaled([cost.of(p) for p in front], cost) for cost in costs]
     axes = front[0].axes
     headers = [("", ""), (label, ""),
-               *(("L" if axis.scope == "depth" else axis.name, "") for axis in axes),
+               *((axis.header, "") for axis in axes),
                ("machine", f"mesh, {', '.join(memory.short for memory in SHOWN)}, bus"),
                *((cost.within, unit) for cost, (_, unit) in zip(costs, shown, strict=True))]  # fmt: skip
     cells = [

@@ -137,7 +137,7 @@ def print_table(prepared: PreparedTraining, results: TrainingResults) -> None:
     console = tables.console()
     axes = prepared.space.transformer.axes
     headers = [("", ""), ("perplexity", ""), ("parameters", "no embeddings"),
-               *(("L" if axis.scope == "depth" else axis.name, "") for axis in axes)]  # fmt: skip
+               *((axis.header, "") for axis in axes)]  # fmt: skip
     cells = [
         [name, f"{row.perplexity:.3f}", f"{_parameters(prepared, row):,}",
          *(each(row.shape[axis.name]) for axis in axes)]

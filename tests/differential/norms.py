@@ -69,10 +69,13 @@ def skip_norm(w: Writer, x: Value) -> Value:
 
 
 def other_norm(w: Writer, x: Value) -> Value:
-    """InstanceNormalization, GroupNormalization, LpNormalization."""
-    form = w.pick("instance", "group", "lp")
+    """InstanceNormalization, GroupNormalization, LpNormalization, MeanVarianceNormalization."""
+    form = w.pick("instance", "group", "lp", "moments")
     if form == "lp":
         return w.apply("LpNormalization", x, axis=w.pick(-1, x.rank - 1), p=w.pick(1, 2))
+    if form == "moments":
+        axes = w.pick([-1], [x.rank - 1], list(range(1, x.rank)))
+        return w.apply("MeanVarianceNormalization", x, axes=axes)
     w.require(x.rank >= 3)
     channels = x.shape[1]
     affine = w.normal(channels, mean=1.0, deviation=0.3), w.normal(channels, deviation=0.3)

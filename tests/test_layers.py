@@ -23,8 +23,8 @@ from import_graph import (
 # The folders of each layer, lowest first; "" are the modules in the layer itself.
 FLOORS = {
     "hw": ("", "platform", "machine", "views", "simulation", "costs"),
-    "compiler": ("", "onnx", "rewrite", "importer", "kernels", "plan", "numerics", "placement",
-                 "program", "network"),
+    "compiler": ("", "onnx", "recognition", "rewrite", "importer", "kernels", "plan", "numerics",
+                 "placement", "program", "network"),
     "models": ("zoo", "text", "quality", "supernet"),
     "search": ("terminal", "runs", "inputs", "space", "pricing", "joint", "checks", "report",
                "api", "commands", "training", "cli"),
@@ -93,7 +93,7 @@ TESTED_IN = {
     "compiler.onnx.branch_names": "compiler/importer/test_import_onnx.py",
     "compiler.onnx.file_codes": "compiler/plan/test_price_spellings.py",
     "compiler.onnx.forms": "compiler/onnx/test_boundary.py",
-    "compiler.onnx.patterns": "compiler/importer/test_import_onnx.py",
+    "compiler.recognition.patterns": "compiler/importer/test_import_onnx.py",
     "compiler.onnx.quantized_operators": "compiler/rewrite/test_qlinear_forms.py",
     "compiler.rewrite.decompose_attention": "compiler/rewrite/test_decompose.py",
     "compiler.rewrite.codes": "compiler/rewrite/test_qdq_meanings.py",

@@ -1,15 +1,14 @@
 """Import an ONNX Transformer as the operator graph: the first step from a file to a Program.
 
-    read, inline functions, bind dimensions    onnx_load
-    fold constants and shapes, drop QDQ        onnx_fold, onnx_graph, onnx_shapes, onnx_evaluate,
-                                               onnx_quantized
-    recognise decomposed operators             onnx_patterns
-    one node for equal ones                    onnx_equal_nodes
-    the net under all of these                 onnx_boundary, onnx_forms
-    one handler per operator type              onnx_operators, onnx_layout, onnx_matmul,
-                                               onnx_attention
-    operators and views under construction     onnx_emit, onnx_views
-    causal masks, padding and position biases  onnx_masks
+    read, inline functions, bind dimensions    onnx/load
+    fold constants and shapes, drop QDQ        onnx/fold, nodes, shapes, evaluation,
+                                               quantized_operators
+    recognise decomposed operators             recognition/patterns
+    one node for equal ones                    onnx/equal_nodes
+    the net under all of these                 onnx/boundary, forms
+    one handler per operator type              operators, layout, matmul, products, attention
+    operators and views under construction     emitter, views
+    causal masks, padding and position biases  onnx/masks
 
 Supported are opset 13 (older ones mostly) to the newest that the installed onnx knows.
 """
@@ -29,8 +28,8 @@ from codesign.compiler.onnx.equal_nodes import share
 from codesign.compiler.onnx.fold import fold
 from codesign.compiler.onnx.load import Dimensions, input_shapes, read_model
 from codesign.compiler.onnx.nodes import OnnxGraph, Unsupported
-from codesign.compiler.onnx.patterns import recognise
 from codesign.compiler.onnx.shapes import Node, Origin, UnknownShape
+from codesign.compiler.recognition.patterns import recognise
 from codesign.hw.errors import ModelError, UnsupportedError
 from codesign.hw.platform.text import short
 

@@ -1,1 +1,1 @@
-"""An ONNX file, read: limits, shapes, constants folded, patterns found, and its values in float."""
+"""An ONNX file, read: limits, shapes, constants folded, and its values in float."""

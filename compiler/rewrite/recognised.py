@@ -12,8 +12,8 @@ import onnx
 from codesign.compiler.onnx.equal_nodes import share
 from codesign.compiler.onnx.fold import fold
 from codesign.compiler.onnx.load import read_model
-from codesign.compiler.onnx.patterns import recognise
 from codesign.compiler.onnx.shapes import Shape
+from codesign.compiler.recognition.patterns import recognise
 from codesign.compiler.rewrite.dequantize import Dequantized
 from codesign.compiler.rewrite.file_clamps import CLIPPED
 

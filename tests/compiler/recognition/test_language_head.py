@@ -10,7 +10,7 @@ from onnx_builder import ModelBuilder, run
 
 from codesign.compiler.graph import Matmul
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.onnx.language_head import scores_output, with_last_scores
+from codesign.compiler.recognition.language_head import scores_output, with_last_scores
 from codesign.models.zoo.decoder import lm
 from codesign.models.zoo.export import export
 from codesign.models.zoo.families import family

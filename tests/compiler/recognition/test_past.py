@@ -7,7 +7,7 @@ from onnx import TensorProto
 from onnx_builder import ModelBuilder
 
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.onnx.past import past_axes, past_extents
+from codesign.compiler.recognition.past import past_axes, past_extents
 from codesign.hw.errors import ModelError
 from codesign.models.zoo.export import export
 from codesign.models.zoo.families import family

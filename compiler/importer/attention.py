@@ -92,9 +92,9 @@ def _attend(
 
 def _joined(emitter: Emitter, node: Node, past: str, new: str, index: int, count: int) -> str:
     """Return the keys or values including those of earlier tokens; the host appends the `count`
-    elements of the new, which may be a part of `new`."""
+    elements of the new, which may be a part of `new`. A past may be of no tokens."""
     present = node.outputs[index] if len(node.outputs) > index else ""
-    if not past:
+    if not past or not emitter.tensor(past).elements:
         if present:
             emitter.alias(present, new, len(emitter.shape(present)) - 1)
         return emitter.source(new)

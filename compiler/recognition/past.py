@@ -5,6 +5,7 @@ is put before new keys or values, by a Concat whose result attention multiplies 
 attention. Its tokens lie along the axis that grows.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -58,32 +59,44 @@ def past_extents(
             "with codesign export FAMILY --past N, or export with past key values (optimum: --task "
             "text-generation-with-past)"
         )
-    inputs = {value.name: value for value in readers.inputs}
-    fixed, found = set(), {}
-    for name, axis in axes.items():
-        dim = inputs[name].type.tensor_type.shape.dim[axis]
-        if dim.HasField("dim_value"):
-            fixed.add(dim.dim_value)
-        else:
-            found[dim.dim_param or f"{name}.{axis}"] = past
-    if not found and past not in fixed:
+    fixed, symbols = readers.lengths(axes)
+    if not symbols and past not in fixed:
         raise UnusableExtent(
             f"--past {past} cannot be used: the file fixes it at {min(fixed)}; drop the option, or export "
             "the cache with a dynamic axis"
         )
+    found = dict.fromkeys(symbols, past)
     for symbol in found:
         if named.get(symbol, past) != past:
             raise ModelError(
                 f"--past {past} is not --bind {symbol}={named[symbol]}: give one of them"
             )
-    length = _new_tokens(inputs.values()) if seq is None else seq
-    for symbol in _other_sequences(inputs.values()):
+    length = fixed_tokens(model) if seq is None else seq
+    for symbol in _other_sequences(readers.inputs):
         if symbol not in named:
             raise ModelError(f"--seq is of the decoder: give {symbol!r} with --bind {symbol}=VALUE")
     if length is not None:
         for symbol in _masked_axes(readers, axes):
             found[symbol] = past + length
     return {symbol: extent for symbol, extent in found.items() if symbol not in named}
+
+
+def open_past(model: onnx.ModelProto) -> list[str]:
+    """Return what the open axes are called along which the tokens of a cache lie."""
+    readers = _Readers(model.graph)
+    return readers.lengths(readers.grown_axes())[1]
+
+
+def fixed_tokens(model: onnx.ModelProto) -> int | None:
+    """Return how many tokens of a sequence a file takes that fixes it; None of one that leaves it open."""
+    dims = _Readers(model.graph).tokens().type.tensor_type.shape.dim
+    fixed = len(dims) > 1 and dims[1].HasField("dim_value")
+    return int(dims[1].dim_value) if fixed else None
+
+
+def tokens_of(model: onnx.ModelProto, shapes: Mapping[str, Sequence[int]]) -> int:
+    """Return how many tokens a run takes whose inputs have these shapes, of all sequences together."""
+    return math.prod(shapes[_Readers(model.graph).tokens().name][:2])
 
 
 def _is_mask(value: onnx.ValueInfoProto) -> bool:
@@ -97,7 +110,7 @@ def _masked_axes(readers: "_Readers", past: Mapping[str, int]) -> Iterator[str]:
 
     So is the second of integers that is named otherwise than that of the tokens.
     """
-    tokens = readers.token_symbols()
+    tokens = {value.type.tensor_type.shape.dim[1].dim_param for value in readers.looked_up()}
     for value in readers.inputs:
         tensor = value.type.tensor_type
         last = len(tensor.shape.dim) - 1
@@ -109,16 +122,6 @@ def _masked_axes(readers: "_Readers", past: Mapping[str, int]) -> Iterator[str]:
                 whole |= symbol not in tokens and usual_role(symbol) is None
             if whole and not dim.HasField("dim_value") and past.get(value.name) != axis:
                 yield f"{value.name}.{axis}"
-
-
-def _new_tokens(inputs: Iterable[onnx.ValueInfoProto]) -> int | None:
-    """How many tokens a file takes that fixes it."""
-    for value in inputs:
-        tensor = value.type.tensor_type
-        fixed = len(tensor.shape.dim) == 2 and tensor.shape.dim[1].HasField("dim_value")
-        if tensor.elem_type in INTEGER_TYPES and fixed and not _is_mask(value):
-            return int(tensor.shape.dim[1].dim_value)
-    return None
 
 
 def _other_sequences(inputs: Iterable[onnx.ValueInfoProto]) -> list[str]:
@@ -157,17 +160,42 @@ class _Readers:
                     found[value.name] = axis
         return found
 
-    def token_symbols(self) -> set[str]:
-        """What the second axis of inputs is called that are looked up in a table."""
-        found = set()
+    def lengths(self, axes: Mapping[str, int]) -> tuple[list[int], list[str]]:
+        """The lengths of a cache that the file fixes, and the names of those that it leaves open."""
+        fixed: list[int] = []
+        open_: list[str] = []
         for value in self.inputs:
-            names, dims = {value.name}, value.type.tensor_type.shape.dim
+            if (axis := axes.get(value.name)) is not None:
+                dim = value.type.tensor_type.shape.dim[axis]
+                if dim.HasField("dim_value"):
+                    fixed.append(dim.dim_value)
+                else:
+                    open_.append(dim.dim_param or f"{value.name}.{axis}")
+        return fixed, list(dict.fromkeys(open_))
+
+    def looked_up(self) -> list[onnx.ValueInfoProto]:
+        """The inputs [batch, seq] that are looked up in a table: tokens, and positions."""
+        found = []
+        for value in self.inputs:
+            names = {value.name}
             for node, _ in self.nodes.get(value.name, ()):
                 names.update(node.output if node.op_type == "Cast" else ())
             read = (one for name in names for one in self.nodes.get(name, ()))
-            if len(dims) == 2 and any(n.op_type == "Gather" and index == 1 for n, index in read):
-                found.add(dims[1].dim_param)
+            used = any(
+                (node.op_type == "Gather" and index == 1)
+                or (node.op_type == "EmbedLayerNormalization" and index == 0)
+                for node, index in read
+            )
+            if used and len(value.type.tensor_type.shape.dim) == 2:
+                found.append(value)
         return found
+
+    def tokens(self) -> onnx.ValueInfoProto:
+        """The input that is the tokens of a run, or their embeddings."""
+        cached = self.grown_axes()
+        others = [v for v in self.inputs if v.name not in cached and not _is_mask(v)]
+        with_axes = [v for v in others if len(v.type.tensor_type.shape.dim) > 1]
+        return (self.looked_up() or with_axes or others or self.inputs)[0]
 
     def _grown_axis(self, name: str, rank: int) -> int | None:
         """The axis of an input along which new keys or values follow it; None where none do."""

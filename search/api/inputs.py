@@ -27,13 +27,15 @@ def load_model(
     seq: int | None = None,
     batch: int | None = None,
     dimensions: Mapping[str, int] | None = None,
+    past: int | None = None,
 ) -> Model:
     """Read an ONNX file, or a built-in model by its name, as its graph of operators.
 
     `seq` and `batch` are the extents of dynamic axes (128 and 1 unless given), `dimensions` those of
-    other symbolic ones. Raises ModelError or UnsupportedError.
+    other symbolic ones. With a `past` it is a decoder's step of `seq` tokens (1 unless given) behind so many
+    in its cache. Raises ModelError or UnsupportedError.
     """
-    return sources.load_model(str(source), seq, batch, tuple((dimensions or {}).items()))
+    return sources.load_model(str(source), seq, batch, tuple((dimensions or {}).items()), past)
 
 
 def machine(source: Named = "ibert", **fields: int | str) -> HardwareConfig:

@@ -29,10 +29,12 @@ def price(
     """Map one inference of a model onto a machine and price it, kernel by kernel.
 
     Kernels are mapped for `objective`: "cycles", "energy" or "edp". Energies, EDP and areas of the
-    result are arrays of low, nominal and high, in J, J s and mm2. Raises MappingError or TableError.
+    result are arrays of low, nominal and high, in J, J s and mm2. A decoder's has its time to first token,
+    and of a step its tokens a second and joules a token. Raises MappingError or TableError.
     """
     tables, areas = energy_costs(energy_table), area_costs(area_table)
-    return evaluate(given_model(model).graph, config, objective, tables, areas)
+    given = given_model(model)
+    return evaluate(given.graph, config, objective, tables, areas, given.decoder)
 
 
 def kernels(result: Result) -> list[KernelRow]:
@@ -65,7 +67,8 @@ def sweep(
         known = ", ".join(sweeping.MACHINE_FIELDS)
         raise ConfigError([f"a machine has no axis {unknown[0]!r}: choose {known}"])
     tables, areas = energy_costs(energy_table), area_costs(area_table)
-    job = SweepJob(given_model(model).graph, objective, tables, areas)
+    given = given_model(model)
+    job = SweepJob(given.graph, objective, tables, areas, given.decoder)
     rows = {row.index: row for row in done}
 
     def take(row: Row) -> None:

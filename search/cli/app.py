@@ -35,6 +35,7 @@ from codesign.search.cli.options import (
     machine_options,
     model_options,
     out_option,
+    past_option,
     quantization_options,
     reader,
     workers_option,
@@ -75,6 +76,7 @@ def cli(context: click.Context) -> None:
 
 @cli.command()
 @model_options
+@past_option
 @machine_options
 @area_option
 @workers_option("--jobs")
@@ -83,8 +85,7 @@ def cli(context: click.Context) -> None:
 @debug_option
 @click.pass_obj
 def sweep(command: str, /, workers: int | None, **options: Any) -> None:
-    """Price MODEL on every machine of a grid: cycles, energy, EDP, area.
-
+    """Price MODEL on every machine of a grid: cycles, energy, EDP, area; of decoders also tokens.
     With --out what is done survives an interrupt, and the same command goes on from there.
     """
     from codesign.hw.platform.processes import cores
@@ -95,6 +96,7 @@ def sweep(command: str, /, workers: int | None, **options: Any) -> None:
 
 @cli.command()
 @model_options
+@past_option
 @machine_options
 @area_option
 @click.option("--backend", type=click.Choice(["timing", "functional", "rtl"]), default="timing",
@@ -110,8 +112,7 @@ def sweep(command: str, /, workers: int | None, **options: Any) -> None:
 @click.pass_obj
 def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None,
              waves: Path | None, **options: Any) -> None:  # fmt: skip
-    """Break MODEL on one machine down: kernels, energy, roofline, timeline.
-
+    """Break MODEL on one machine down: kernels, energy, roofline, timeline; decoders by tokens.
     With --backend functional or rtl check it instead: every distinct kernel runs on random operands,
     and the RTL must agree in every byte of memory and in the cycles of every instruction.
     """

@@ -163,6 +163,10 @@ model_options = grouped(
         help="Another symbolic dimension.",
     ),
 )
+past_option = click.option(
+    "--past", type=click.IntRange(min=0), metavar="N",
+    help="Decoders: one step of --seq tokens (1 unless given) behind N in the key-value cache.",
+)  # fmt: skip
 machine_options = grouped(
     click.option("--hw", "hardware", default="ibert", show_default=True, metavar="PRESET|FILE.toml",
                  shell_complete=MACHINE_NAMES, help="The machine; see codesign hardware."),

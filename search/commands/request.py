@@ -40,6 +40,7 @@ class Request:
     objective: str
     energy_table: str
     area_table: str = sources.DEFAULT_AREAS
+    past: int | None = None  # tokens in a decoder's cache; None: whatever the model has
     out: Path | None = None
     as_json: bool = False
 
@@ -85,9 +86,18 @@ class Prepared:
             "objective": self.request.objective,
             "energy_table": recorded(self.tables),
             "area_table": recorded(self.area_tables),
+            **self._decoder_inputs(),
             **more,
         }
         return output.describe_run(self.request.command, run_inputs, more.get("seed"))
+
+    def _decoder_inputs(self) -> dict[str, Any]:
+        """What decides the results of a decoder besides; nothing of other models."""
+        decoder = self.model.decoder
+        if decoder is None:
+            return {}
+        prefill = None if decoder.prefill is None else sources.graph_digest(decoder.prefill)
+        return {"past": decoder.past, "prefill": prefill}
 
 
 def prepare(request: Request) -> Prepared:
@@ -97,7 +107,11 @@ def prepare(request: Request) -> Prepared:
     _require_a_machine([point for point in points if point.config is None], points)
     energy, areas = energy_costs(request.energy_table), area_costs(request.area_table)
     model = load_model(
-        request.model, seq=request.seq, batch=request.batch, dimensions=dict(request.dimensions)
+        request.model,
+        seq=request.seq,
+        batch=request.batch,
+        dimensions=dict(request.dimensions),
+        past=request.past,
     )
     _warn(points)
     return Prepared(request, base, points, energy, areas, model)

@@ -7,7 +7,7 @@ from codesign.hw.errors import CodesignError
 from codesign.search.api import pricing as api
 from codesign.search.commands.request import Prepared, Request, prepare, say_costs
 from codesign.search.pricing import machine_tables
-from codesign.search.pricing.sweep import FailedMachines, Row, best
+from codesign.search.pricing.sweep import FailedMachines, Row, best, row_kind
 from codesign.search.runs import output
 from codesign.search.runs.files import JOURNAL_FILE
 from codesign.search.runs.output import RunDirectory
@@ -28,7 +28,9 @@ def run_sweep(request: Request, jobs: int) -> None:
         rows = _sweep_rows(prepared, jobs, [], lambda row: None, None)
     else:
         with output.run_directory(request.out, run) as directory:
-            done = _answered(directory.journal(Row, "their machines are priced again"), prepared)
+            kind = row_kind(prepared.model.decoder)
+            kept = directory.journal(kind, "their machines are priced again")
+            done = _answered(kept, prepared)
             rows = _sweep_rows(prepared, jobs, done, directory.append, request.out)
             _write_sweep(directory, rows, prepared)
     winner = best(rows)

@@ -19,6 +19,7 @@ from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.platform.text import printable
 from codesign.models.zoo.families import FAMILIES, family
 from codesign.models.zoo.model_config import ModelConfig
+from codesign.search.inputs.decoders import Decoder, behind, built_in_decoder, file_decoder
 
 DEFAULT_SEQ, DEFAULT_BATCH = 128, 1
 DEFAULT_AREAS = "default"
@@ -26,17 +27,20 @@ DEFAULT_AREAS = "default"
 
 @dataclass(frozen=True)
 class Model:
-    """A model as a command prices it. `seq` and `batch` are None where its file fixes them."""
+    """A model as a command prices it. `seq` and `batch` are None where its file fixes them; `decoder` is None
+    of one that predicts no next token."""
 
     name: str
     graph: Graph
     seq: int | None
     batch: int | None
+    decoder: Decoder | None = None
 
     @property
     def title(self) -> str:
         """The name and the extents, for people."""
-        extents = (("sequence", self.seq), ("batch", self.batch))
+        past = None if self.decoder is None else self.decoder.past
+        extents = (("sequence", self.seq), ("past", past), ("batch", self.batch))
         return ", ".join([self.name, *(f"{name} {n}" for name, n in extents if n is not None)])
 
 
@@ -45,26 +49,31 @@ def load_model(
     seq: int | None = None,
     batch: int | None = None,
     named: tuple[tuple[str, int], ...] = (),
+    past: int | None = None,
 ) -> Model:
     """Return the model that `name` means: an ONNX file, or a built-in family.
 
     A dynamic sequence axis is 128 long and a dynamic batch 1 unless given; `named` gives other
-    symbolic dimensions their extents. Raises ModelError for an unknown name, an unreadable file or
-    a dimension without a value, UnsupportedError for nodes that cannot be imported.
+    symbolic dimensions their extents. With a `past` the model is a decoder's step, of 1 token unless given,
+    behind so many in its cache. Raises ModelError for an unknown name, an unreadable file, a dimension
+    without a value or a past without a cache, UnsupportedError for nodes that cannot be imported.
     """
     if not name:
         raise ModelError("MODEL is empty: name an ONNX file or a built-in model (codesign models)")
     if name.endswith(".onnx") or (name not in FAMILIES and Path(name).exists()):
-        return _from_file(Path(name), seq, batch, named)
-    return _from_family(name, seq, batch, named)
+        return _from_file(Path(name), seq, batch, named, past)
+    return _from_family(name, seq, batch, named, past)
 
 
-def built_in(name: str, seq: int | None = None) -> ModelConfig:
-    """Return the family `name`, its position table grown to `seq` where that is longer.
+def built_in(name: str, seq: int | None = None, past: int | None = None) -> ModelConfig:
+    """Return the family `name`, its position table grown to `seq` where that is longer; with a `past` as a
+    step behind it.
 
-    Raises ModelError with the nearest names, or when the family has no sequence axis.
+    Raises ModelError with the nearest names, or when the family has no sequence axis or no cache.
     """
     config = family(name)
+    if past is not None:
+        config = behind(config, past)
     return config if seq is None else config.lengthened(seq)
 
 
@@ -133,47 +142,61 @@ def _table_file(name: str, quantity: str, kind: str, shipped: Sequence[str]) -> 
 
 
 def _from_family(
-    name: str, seq: int | None, batch: int | None, named: tuple[tuple[str, int], ...]
+    name: str,
+    seq: int | None,
+    batch: int | None,
+    named: tuple[tuple[str, int], ...],
+    past: int | None,
 ) -> Model:
     if named:
         raise ModelError(f"{name} is built in and has no dimension {named[0][0]!r}: drop --bind")
-    config = built_in(name, seq)
+    seq = 1 if seq is None and past is not None else seq
+    config = built_in(name, seq, past)
     batch = DEFAULT_BATCH if batch is None else batch
     seq = (DEFAULT_SEQ if seq is None else seq) if config.has_sequence else None
     from codesign.compiler.importer.import_onnx import import_onnx  # onnx is slow to load
     from codesign.models.zoo.export import export
 
     onnx_model = export(config, batch=batch, seq=seq, weights="splat")
-    return Model(name, import_onnx(onnx_model, name=name), seq, batch)
+    graph = import_onnx(onnx_model, name=name)
+    return Model(name, graph, seq, batch, built_in_decoder(config, batch, seq))
 
 
 def _from_file(
-    path: Path, seq: int | None, batch: int | None, named: tuple[tuple[str, int], ...]
+    path: Path,
+    seq: int | None,
+    batch: int | None,
+    named: tuple[tuple[str, int], ...],
+    past: int | None,
 ) -> Model:
     """Import with the defaults; where the file fixes an axis, without them."""
     from codesign.compiler.importer.import_onnx import import_onnx  # onnx is slow to load
+    from codesign.compiler.onnx.boundary import reading
     from codesign.compiler.onnx.load import UnusableExtent, read_model
+    from codesign.compiler.recognition.past import past_extents
 
-    onnx_model, name = read_model(path), printable(path.stem)
+    onnx_model, name, place = read_model(path), printable(path.stem), printable(str(path))
     unusable: UnusableExtent | None = None
-    for try_seq in (seq,) if seq is not None else (DEFAULT_SEQ, None):
+    default_seq = DEFAULT_SEQ if past is None else 1
+    for try_seq in (seq,) if seq is not None else (default_seq, None):
         for try_batch in (batch,) if batch is not None else (DEFAULT_BATCH, None):
+            dims = dict(named)
             try:
+                with reading(place):
+                    dims |= {} if past is None else past_extents(onnx_model, past, try_seq, dims)
                 graph = import_onnx(
-                    onnx_model,
-                    batch=try_batch,
-                    seq=try_seq,
-                    dims=dict(named),
-                    name=name,
-                    where=printable(str(path)),
+                    onnx_model, batch=try_batch, seq=try_seq, dims=dims, name=name, where=place
                 )
             except UnsupportedError as error:
-                _require_positions(onnx_model, error, try_seq, try_batch, dict(named))
+                if past is None:
+                    _require_positions(onnx_model, error, try_seq, try_batch, dims)
                 raise
             except UnusableExtent as error:
                 unusable = error  # the last to be raised is of what was asked for
             else:
-                return Model(name, graph, try_seq, try_batch)
+                with reading(place):
+                    decoder = file_decoder(onnx_model, graph, try_batch, try_seq, dims, dict(named))
+                return Model(name, graph, try_seq, try_batch, decoder)
     assert unusable is not None
     raise unusable
 

@@ -1,6 +1,6 @@
 """One network on one machine: cycles, energy, EDP and area, kernel by kernel."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +18,10 @@ from codesign.hw.costs.energy import (
     edp_js,
     energy_j,
 )
+from codesign.hw.errors import MappingError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX, EVENTS
+from codesign.search.inputs.decoders import Decoder
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -50,6 +52,8 @@ class Result:
     table: CostTable
     plan: Plan = field(repr=False, compare=False)  # what was priced
     area_tables: str | AreaOverrides = "default"
+    decoder: Decoder | None = None  # of one that predicts the next token
+    prefill: "Result | None" = None  # of a decoder's step, what comes before it
 
     @cached_property
     def cycles(self) -> int:
@@ -105,6 +109,32 @@ class Result:
         read, write = EVENT_INDEX["dram_read_bytes"], EVENT_INDEX["dram_write_bytes"]
         return int(self.events[read] + self.events[write])
 
+    @property
+    def time_to_first_token_s(self) -> float | None:
+        """Seconds from a decoder's prompt to its first token: of the prefill of its past, of the run where
+        that is one. None where it is not known, and of what is no decoder."""
+        if self.decoder is None or self.decoder.unknown:
+            return None
+        return self.latency_s if self.prefill is None else self.prefill.latency_s
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens a second of all sequences together, of a decoder's step; None of what is no step."""
+        tokens = self._step_tokens
+        return None if tokens is None else tokens / self.latency_s
+
+    @property
+    def energy_per_token_j(self) -> Floats | None:
+        """Joules a token, [3], of a decoder's step; None of what is no step."""
+        tokens = self._step_tokens
+        return None if tokens is None else self.energy_j / tokens
+
+    @property
+    def _step_tokens(self) -> int | None:
+        """The tokens of a decoder's step; None of what is no step."""
+        step = self.decoder is not None and self.decoder.past is not None
+        return self.decoder.tokens if step and self.decoder is not None else None
+
     def breakdown(self) -> dict[str, Floats]:
         """Joules by component, [3] each."""
         return breakdown(self.table, self.events, self.cycles)
@@ -133,21 +163,45 @@ def cost_columns(result: Result) -> dict[str, Any]:
     }
 
 
+def token_columns(result: Result) -> dict[str, Any]:
+    """What is known of a decoder's tokens, by the column names that all tables share."""
+    energy = result.energy_per_token_j
+    low, nominal, high = (None, None, None) if energy is None else energy.tolist()
+    return {
+        "time_to_first_token_s": result.time_to_first_token_s,
+        "first_token_unknown": "" if result.decoder is None else result.decoder.unknown,
+        "tokens_per_s": result.tokens_per_s,
+        "energy_per_token_j": nominal,
+        "energy_per_token_low_j": low,
+        "energy_per_token_high_j": high,
+    }
+
+
 def evaluate(
     graph: Graph,
     config: HardwareConfig,
     objective: str = "edp",
     tables: str | EnergyOverrides = "default",
     area_tables: str | AreaOverrides = "default",
+    decoder: Decoder | None = None,
 ) -> Result:
     """Map every kernel of `graph` for the objective ("cycles", "energy", "edp") and price it.
 
-    `tables` are the costs of energy, `area_tables` those of area.
+    `tables` are the costs of energy, `area_tables` those of area. Of a `decoder` the prefill is priced too.
 
     Raises MappingError when an operator fits no tile of the machine, TableError for bad tables.
     """
     table = cost_table(config, tables)
-    return result(lower(graph, config, objective, table), table, area_tables)
+    priced = result(lower(graph, config, objective, table), table, area_tables)
+    if decoder is None:
+        return priced
+    prefill = None
+    if decoder.prefill is not None:
+        try:
+            prefill = result(lower(decoder.prefill, config, objective, table), table, area_tables)
+        except MappingError as error:
+            decoder = replace(decoder, unknown=f"the machine cannot run the prefill: {error}")
+    return replace(priced, decoder=decoder, prefill=prefill)
 
 
 def result(plan: Plan, table: CostTable, area_tables: str | AreaOverrides = "default") -> Result:

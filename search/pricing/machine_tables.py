@@ -12,7 +12,7 @@ from codesign.hw.machine.memories import ACCUMULATOR, SCRATCHPAD, SHOWN, Memory,
 from codesign.hw.sizes import format_size
 from codesign.search.pricing.breakdown import groups
 from codesign.search.pricing.evaluate import Result
-from codesign.search.pricing.sweep import Row, best
+from codesign.search.pricing.sweep import DecoderRow, Row, best
 from codesign.search.terminal.figures import aligned, percent, prefix, significant, span
 from codesign.search.terminal.tables import Column, fit, short_names, with_notes
 
@@ -58,8 +58,11 @@ def sweep_table(rows: Sequence[Row], title: str, width: int) -> RenderableType:
             show = format_size if field in _SIZES else str
             columns.append(Column(name, unit, [show(getattr(row, field)) for row in shown]))
     columns += _cost_columns(shown)
+    columns += _token_columns([row for row in shown if isinstance(row, DecoderRow)])
     styles = ["bold green" if row is winner else "" if row.feasible else "dim" for row in shown]
     notes = [*_ranking(rows), *_reasons(rows, "failed"), *_reasons(rows, "infeasible")]
+    if all(isinstance(row, DecoderRow) for row in rows):
+        notes += _reasons(rows, "first_token_unknown", "time to first token unknown")
     if left_out:
         notes.append(f"{left_out} more machines are not shown: --out keeps all of them")
     return with_notes(fit(columns, title, width, styles), notes)
@@ -134,9 +137,36 @@ def totals_table(result: Result) -> RenderableType:
         factor, si = (1.0, "") if unit == "mm²" else prefix([values[1]])
         low, nominal, high = (significant(value * factor) for value in values)
         lines.append((name, f"{nominal} {si}{unit}", f"low {low}, high {high}"))
+    lines += _token_lines(result)
     for name, value, remark in lines:
         table.add_row(Text(name), Text(value, style="bold", justify="right"), Text(remark, "dim"))
     return table
+
+
+def _token_lines(result: Result) -> Iterator[tuple[str, str, str]]:
+    """What is to be said of a decoder: name, value, remark."""
+    decoder, first, energy = result.decoder, result.time_to_first_token_s, result.energy_per_token_j
+    if decoder is None:
+        return
+    if first is None:
+        yield "time to first token", "unknown", decoder.unknown
+    else:
+        prompt = "" if result.prefill is None else f", a prompt of {decoder.past:,} tokens"
+        cycles = (result.prefill or result).cycles
+        factor, si = prefix([first])
+        yield (
+            "time to first token",
+            f"{significant(first * factor)} {si}s",
+            f"{cycles:,} cycles{prompt}",
+        )
+    if result.tokens_per_s is None or energy is None:
+        return
+    step = "1 token" if decoder.tokens == 1 else f"{decoder.tokens:,} tokens"
+    behind = f"a step of {step} behind {decoder.past:,}"
+    yield "tokens per second", significant(result.tokens_per_s), behind
+    factor, si = prefix([energy.tolist()[1]])
+    low, nominal, high = (significant(joules * factor) for joules in energy.tolist())
+    yield "energy per token", f"{nominal} {si}J", f"low {low}, high {high}"
 
 
 def mapping_table(result: Result, title: str, width: int) -> RenderableType:
@@ -192,23 +222,40 @@ def _shown(rows: Sequence[Row]) -> tuple[list[Row], int]:
     return chosen, len(rows) - len(chosen)
 
 
+def _scaled(rows: Sequence[Row], field: str, digits: int = 4) -> tuple[list[str], str]:
+    """The cells of a column, and the SI prefix of its unit."""
+    values = [getattr(row, field) for row in rows]
+    factor, si = prefix(value for value in values if value is not None)
+    return ["" if v is None else significant(v * factor, digits) for v in values], si
+
+
+def _token_columns(rows: Sequence[DecoderRow]) -> list[Column]:
+    """The columns of a decoder that any of its machines has a number of."""
+    columns = []
+    for name, field, unit in (
+        ("first token", "time_to_first_token_s", "s"),
+        ("tokens", "tokens_per_s", "1/s"),
+        ("energy/token", "energy_per_token_j", "J"),
+    ):
+        cells, si = _scaled(rows, field)
+        if any(cells):
+            unit = f"{si}/s" if unit == "1/s" and si else f"{si}{unit}"
+            columns.append(Column(name, unit, cells, 1))
+    return columns
+
+
 def _cost_columns(rows: Sequence[Row]) -> list[Column]:
     """The columns of what a machine costs, in units of their own."""
-
-    def scaled(field: str, digits: int = 4) -> tuple[list[str], str]:
-        values = [getattr(row, field) for row in rows]
-        factor, si = prefix(value for value in values if value is not None)
-        return ["" if v is None else significant(v * factor, digits) for v in values], si
 
     def cells(show: Callable[[Any], str]) -> list[str]:
         return [show(row) if row.feasible else "" for row in rows]
 
-    energy, energy_si = scaled("energy_j")
+    energy, energy_si = _scaled(rows, "energy_j")
     factor = prefix(row.energy_j for row in rows if row.energy_j is not None)[0]
-    latency, latency_si = scaled("latency_s")
-    edp, edp_si = scaled("edp_js")
-    dram, dram_si = scaled("dram_bytes")
-    macs, macs_si = scaled("macs")
+    latency, latency_si = _scaled(rows, "latency_s")
+    edp, edp_si = _scaled(rows, "edp_js")
+    dram, dram_si = _scaled(rows, "dram_bytes")
+    macs, macs_si = _scaled(rows, "macs")
     without = ("failed" if row.failed else "infeasible" for row in rows)
     cycles = [
         w if r.cycles is None else f"{r.cycles:,}" for r, w in zip(rows, without, strict=True)
@@ -266,14 +313,15 @@ def varying(rows: Sequence[Row]) -> dict[str, str]:
     }
 
 
-def _reasons(rows: Sequence[Row], field: str) -> list[str]:
+def _reasons(rows: Sequence[Row], field: str, label: str = "") -> list[str]:
     """One line a reason ("failed" or "infeasible"), with the number of machines that have it."""
+    label = label or field
     reasons: dict[str, int] = {}
     for row in rows:
         reason: str = getattr(row, field)
         if reason:
             reasons[reason] = reasons.get(reason, 0) + 1
     ordered = sorted(reasons.items(), key=lambda item: -item[1])
-    lines = [f"{field} ({count}): {reason}" for reason, count in ordered[:MOST_REASONS]]
+    lines = [f"{label} ({count}): {reason}" for reason, count in ordered[:MOST_REASONS]]
     others = sum(count for _, count in ordered[MOST_REASONS:])
-    return [*lines, f"{field} ({others}): for other reasons"] if others else lines
+    return [*lines, f"{label} ({others}): for other reasons"] if others else lines

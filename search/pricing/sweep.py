@@ -13,8 +13,9 @@ from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.errors import CodesignError, MappingError, TableError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.platform.processes import workers
+from codesign.search.inputs.decoders import Decoder
 from codesign.search.inputs.grid import Point
-from codesign.search.pricing.evaluate import Result, cost_columns, evaluate
+from codesign.search.pricing.evaluate import Result, cost_columns, evaluate, token_columns
 
 
 class FailedMachines(CodesignError):
@@ -73,8 +74,26 @@ class Row:
     @property
     def answered(self) -> bool:
         """Whether it says what the machine costs, or why it cannot run the network."""
-        costs = (getattr(self, field.name) for field in fields(self) if field.default is None)
+        costs = (getattr(self, field.name) for field in fields(Row) if field.default is None)
         return bool(self.infeasible) or (not self.failed and None not in costs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderRow(Row):
+    """One machine of a decoder's sweep: the first token, and of a step each token."""
+
+    time_to_first_token_s: float | None = None
+    first_token_unknown: str = ""  # why, where it is
+    tokens_per_s: float | None = None
+    energy_per_token_j: float | None = None
+    energy_per_token_low_j: float | None = None
+    energy_per_token_high_j: float | None = None
+
+    @property
+    def answered(self) -> bool:
+        """As a Row, and what is known of the first token."""
+        known = self.time_to_first_token_s is not None or bool(self.first_token_unknown)
+        return super().answered and (known or bool(self.infeasible))
 
 
 MACHINE_FIELDS = tuple(
@@ -90,6 +109,7 @@ class SweepJob:
     objective: str
     tables: str | EnergyOverrides
     area_tables: str | AreaOverrides = "default"
+    decoder: Decoder | None = None  # of a network that is one
 
 
 def sweep(
@@ -118,22 +138,29 @@ def evaluate_point(job: SweepJob, point: Point, base: HardwareConfig) -> Row:
 
     So is an exception that only a bug can raise: the other machines do not go down with it.
     """
-    name = job.graph.name
     if point.config is None:
-        return _empty_row(name, point, base, infeasible=point.reason)
+        return _empty_row(job, point, base, infeasible=point.reason)
     try:
-        priced = evaluate(job.graph, point.config, job.objective, job.tables, job.area_tables)
+        priced = evaluate(
+            job.graph, point.config, job.objective, job.tables, job.area_tables, job.decoder
+        )
         return feasible_row(point.index, priced)
     except (MappingError, TableError) as error:
-        return _empty_row(name, point, base, infeasible=str(error))
+        return _empty_row(job, point, base, infeasible=str(error))
     except Exception as error:  # noqa: BLE001 - whatever it is, one row must not cost the others
         message = " ".join(f"{type(error).__name__}: {error}".split())
-        return _empty_row(name, point, base, failed=message)
+        return _empty_row(job, point, base, failed=message)
+
+
+def row_kind(decoder: Decoder | None) -> type[Row]:
+    """What the rows of a network are."""
+    return Row if decoder is None else DecoderRow
 
 
 def feasible_row(index: int, result: Result) -> Row:
-    """Return a result as the row numbered `index`."""
-    return Row(
+    """Return a result as the row numbered `index`, a DecoderRow of a decoder."""
+    tokens = {} if result.decoder is None else token_columns(result)
+    return row_kind(result.decoder)(
         index=index,
         model=result.model,
         hardware=result.config.name,
@@ -142,17 +169,18 @@ def feasible_row(index: int, result: Result) -> Row:
         host_cycles=result.host_cycles,
         **cost_columns(result),
         **{name: getattr(result.config, name) for name in MACHINE_FIELDS},
+        **tokens,
     )
 
 
 def _empty_row(
-    model: str, point: Point, base: HardwareConfig, infeasible: str = "", failed: str = ""
+    job: SweepJob, point: Point, base: HardwareConfig, infeasible: str = "", failed: str = ""
 ) -> Row:
     """The row of a point without costs, and why it has none."""
     machine = {name: getattr(base, name) for name in MACHINE_FIELDS} | dict(point.values)
-    return Row(
+    return row_kind(job.decoder)(
         index=point.index,
-        model=model,
+        model=job.graph.name,
         hardware=base.name,
         infeasible=infeasible,
         failed=failed,

@@ -39,6 +39,7 @@ def test_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert printed[0] == f"{preset('ibert').dim} {preset('ibert').scratchpad_bytes}"
     assert re.fullmatch(r"[\d,]+ cycles, [\d.]+ µJ \([\d.]+ to [\d.]+\)", printed[1])
     assert printed[2].startswith("4 ") and set(eval(printed[3])) == {""}
+    assert re.fullmatch(r"[\d.]+ ms, \d+ tokens/s, [\d.]+ µJ a token", printed[-1])
 
 
 def test_import_loads_nothing_heavy() -> None:

@@ -153,6 +153,14 @@ class UnusableExtent(ModelError):
     """An extent that was asked for where the model fixes another, or has no such axis."""
 
 
+class MissingExtent(ModelError):
+    """A symbolic dimension without a value; `symbol` is its name, or `input.axis` of one without."""
+
+    def __init__(self, message: str, symbol: str) -> None:
+        self.symbol = symbol
+        super().__init__(message)
+
+
 @dataclass
 class Dimensions:
     """Values for symbolic dimensions, and which of them a model has used."""
@@ -259,9 +267,10 @@ def _extents(value: onnx.ValueInfoProto, dimensions: Dimensions) -> Iterator[int
             role = usual_role(dim.dim_param) or role
             name = dim.dim_param or f"{value.name}.{axis}"
             option = f"--{role}" if role else f"--bind {name}=VALUE"
-            raise ModelError(
+            raise MissingExtent(
                 f"dimension {name!r} (axis {axis} of input {value.name!r}) has no value: "
-                f"give it with {option}"
+                f"give it with {option}",
+                name,
             )
         if extent < 0:
             raise ModelError(f"dimension {dim.dim_param!r} of input {value.name!r} is {extent}")

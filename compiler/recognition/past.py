@@ -72,9 +72,12 @@ def past_extents(
                 f"--past {past} is not --bind {symbol}={named[symbol]}: give one of them"
             )
     length = fixed_tokens(model) if seq is None else seq
-    for symbol in _other_sequences(readers.inputs):
-        if symbol not in named:
-            raise ModelError(f"--seq is of the decoder: give {symbol!r} with --bind {symbol}=VALUE")
+    unsaid = [symbol for symbol in _other_sequences(readers.inputs) if symbol not in named]
+    if unsaid:
+        options = " ".join(f"--bind {symbol}=VALUE" for symbol in unsaid)
+        raise ModelError(
+            f"--seq is of the decoder's step: say how long its encoder's is: {options}"
+        )
     if length is not None:
         for symbol in _masked_axes(readers, axes):
             found[symbol] = past + length

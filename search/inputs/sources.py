@@ -172,8 +172,8 @@ def _from_file(
     """Import with the defaults; where the file fixes an axis, without them."""
     from codesign.compiler.importer.import_onnx import import_onnx  # onnx is slow to load
     from codesign.compiler.onnx.boundary import reading
-    from codesign.compiler.onnx.load import UnusableExtent, read_model
-    from codesign.compiler.recognition.past import past_extents
+    from codesign.compiler.onnx.load import MissingExtent, UnusableExtent, read_model
+    from codesign.compiler.recognition.past import open_past, past_extents
 
     onnx_model, name, place = read_model(path), printable(path.stem), printable(str(path))
     unusable: UnusableExtent | None = None
@@ -191,6 +191,13 @@ def _from_file(
                 if past is None:
                     _require_positions(onnx_model, error, try_seq, try_batch, dims)
                 raise
+            except MissingExtent as error:
+                if past is not None or error.symbol not in open_past(onnx_model):
+                    raise
+                given = f"--past N (simulate, sweep) or --bind {error.symbol}=N"
+                raise ModelError(
+                    f"{place} has a key-value cache: say of how many tokens with {given}"
+                ) from error
             except UnusableExtent as error:
                 unusable = error  # the last to be raised is of what was asked for
             else:

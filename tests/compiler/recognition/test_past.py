@@ -116,8 +116,15 @@ def test_the_length_of_an_encoder_is_asked_for() -> None:
     memory = onnx.helper.make_tensor_value_info(
         "encoder_attention_mask", TensorProto.INT64, ("batch_size", "encoder_sequence_length")
     )
-    model.graph.input.append(memory)
-    with pytest.raises(ModelError, match="--bind encoder_sequence_length=VALUE"):
+    old = onnx.helper.make_tensor_value_info(
+        "past_key_values.0.encoder.key",
+        TensorProto.FLOAT,
+        ("batch_size", HEADS, "encoder_out", SIZE),
+    )
+    model.graph.input.extend([memory, old])
+    with pytest.raises(
+        ModelError, match="--bind encoder_sequence_length=VALUE --bind encoder_out=VALUE"
+    ):
         past_extents(model, 9, 1, {})
-    found = past_extents(model, 9, 1, {"encoder_sequence_length": 20})
+    found = past_extents(model, 9, 1, {"encoder_sequence_length": 20, "encoder_out": 20})
     assert found == {SYMBOL: 9, "attention_mask.1": 10}

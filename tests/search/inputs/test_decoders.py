@@ -140,6 +140,13 @@ def test_models_without_a_cache_are_refused(tmp_path: Path, name: str) -> None:
         load_model(file, past=3)
 
 
+def test_a_cache_of_any_length_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(
+        ModelError, match=r"--past N \(simulate, sweep\) or --bind past_sequence_length=N"
+    ):
+        load_model(saved(tmp_path, decoder()))
+
+
 def test_a_past_below_zero_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="past is -1 but must be a whole number"):
         load_model("gpt2", past=-1)

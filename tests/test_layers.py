@@ -234,6 +234,12 @@ def test_a_reader_finds_the_tests_of_a_module(module: str) -> None:
     assert told is None or (ROOT / "tests" / told).is_file()
 
 
+def test_files_of_tests_have_names_of_their_own() -> None:
+    """pytest imports them by their names alone."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
 def test_what_is_told_of_tests_is_of_modules() -> None:
     assert {f"{PACKAGE}.{name}" for name in TESTED_IN} <= set(modules())
 

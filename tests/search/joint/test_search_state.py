@@ -151,7 +151,7 @@ def test_a_state_is_never_without_its_candidates(
     def killed(path: Path, content: bytes) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search_state, "write_atomic", killed)
+    monkeypatch.setattr(search_state, "write_file", killed)
     again = Checkpoint(tmp_path, 3)
     with pytest.raises(KeyboardInterrupt):
         again.start()

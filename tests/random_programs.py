@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from codesign.hw.machine.arithmetic import inverse
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS, TARGETS
 from codesign.hw.machine.program import Affine, Body, Instruction, Token
 
@@ -201,16 +202,21 @@ class _Writer:
         c = self.config
         names = FUNCTIONS if c.normalization else ("copy", "relu")
         function = self.draw(st.sampled_from(names))
+        of = FUNCTION[function]
         where = self.draw(
             st.sampled_from(DESTINATIONS if function == "copy" else ("dram", "scratchpad"))
         )
         rows = self.number(1, min(2 * c.dim + 3, c.accumulator_rows, c.scratchpad_rows))
         space = min(c.accumulator_rows, c.scratchpad_rows)
+        if of.operands > 1:  # several rows of further operands for each of the first
+            space = space // (of.operands - 1)
+            rows = min(rows, space)
         blocks, stride, local = self.blocks(rows, space, 5)
         sets = c.parameter_channels // c.dim
-        scaled, affine = self.flag(), self.flag() and function not in ("copy", "relu")
-        if where == "dram_int32" or blocks * (scaled + affine) > sets:
-            scaled = affine = False
+        scaled, affine = self.flag(), self.flag() and of.normalization
+        second_scaled = of.operands > 1 and self.flag()
+        if where == "dram_int32" or blocks * (scaled + second_scaled + affine) > sets:
+            scaled = second_scaled = affine = False
         word = 4 if where == "dram_int32" else 1
         dram, dram_stride = self.dram(self.results_at, DATA_BYTES, rows * c.dim * word, blocks, 1)
         columns = self.number(1, blocks * c.dim)
@@ -227,24 +233,31 @@ class _Writer:
             "dram_stride": dram_stride,
             "local": local,
             "local_stride": stride,
-            "parameters": self.number(0, sets - blocks * (scaled + affine)),
+            "parameters": self.number(0, sets - blocks * (scaled + second_scaled + affine)),
             "multiplier": self.factor(),
             "shift": self.shift(),
             "out_multiplier": self.factor(),
             "out_shift": self.shift(),
             "columns": columns if function in ROW_FUNCTIONS else 0,
-            "inverse": inverse(columns) if function == "layernorm" else 0,
-            "diagonal": self.number(-rows, columns),
         }
-        causal = function == "softmax" and self.flag()
+        if of.centered:
+            numbers["inverse"] = inverse(columns)
+        causal = of.masked and self.flag()
+        if causal:
+            numbers["diagonal"] = self.number(-rows, columns)
+        if of.operands > 1:
+            behind = (rows + (blocks - 1) * stride) * (of.operands - 1)
+            numbers["second"] = self.number(0, c.accumulator_rows - behind)
+            numbers |= {"second_multiplier": self.factor(), "second_shift": self.shift()}
         self.add(
             "drain",
             "mvout",
             values,
-            numbers if causal else {**numbers, "diagonal": 0},
+            numbers,
             channel_scale=scaled,
             channel_affine=affine,
             causal=causal,
+            second_channel_scale=second_scaled,
         )
 
     def factor(self) -> int:

@@ -1,11 +1,13 @@
 """The drain's arithmetic once more, in Python's unbounded integers, one lane and one row at a time.
 
 Written from the formulas, not from hw/machine/arithmetic.py; every intermediate is checked to fit the width
-that the hardware has for it.
+that the hardware has for it. Only the sigmoid's fitted numbers are those of hw/machine/sigmoid.py.
 """
 
 from collections.abc import Callable, Sequence
 from math import isqrt
+
+from codesign.hw.machine.sigmoid import segments
 
 
 def fits(x: int, bits: int, *, signed: bool = True) -> int:
@@ -33,13 +35,82 @@ def second_requantizer(value: int, multiplier: int, offset: int, shift: int) -> 
     return clamp(shifted(fits(product + fits(offset, 32), 45), shift), 8)
 
 
-def gelu(v: int) -> int:
-    v = clamp(v, 20)
+def gelu_factor(v: int) -> int:
     u = fits(2562 - min(abs(v), 2562), 12, signed=False)
     s = fits(u * u, 23, signed=False)
     g = fits(s if v < 0 else 2 * 7261612 - s, 24, signed=False)
-    factor = fits(g >> 7, 17, signed=False)
-    return clamp(shifted(fits(v * factor, 37), 16), 20)
+    return fits(g >> 7, 17, signed=False)
+
+
+def sigmoid_factor(v: int) -> int:
+    magnitude = fits(abs(v), 20, signed=False)
+    number = min(magnitude // 256, 32)
+    segment = segments()[number]
+    distance = max(fits(segment.vertex, 14, signed=False) - (magnitude - 256 * number), 0)
+    square = fits(fits(distance, 14, signed=False) ** 2, 28, signed=False)
+    fall = square // 2 ** fits(segment.shift, 5, signed=False)
+    factor = fits(fits(segment.offset, 18, signed=False) - fall, 17, signed=False)
+    assert 32768 <= factor <= 65536
+    return 65536 - factor if v < 0 else factor
+
+
+def hard_factor(v: int) -> int:
+    half = fits(min(abs(v), 3072) * 43691, 28, signed=False) // 4096
+    return fits(32768 - half if v < 0 else 32768 + half, 17, signed=False)
+
+
+# The value, at most 20 bits, and the factor of a v.
+PARTS: dict[str, Callable[[int], tuple[int, int]]] = {
+    "linear": lambda v: (v, 65536),
+    "rectified": lambda v: (max(v, 0), 65536),
+    "gelu": lambda v: (v, gelu_factor(v)),
+    "silu": lambda v: (v, sigmoid_factor(v)),
+    "sigmoid": lambda v: (32768, sigmoid_factor(v)),
+    "tanh": lambda v: (-32768 if v < 0 else 32768, 2 * sigmoid_factor(abs(v)) - 65536),
+    "hard_sigmoid": lambda v: (32768, hard_factor(v)),
+    "hard_swish": lambda v: (v, hard_factor(v)),
+}
+GATES = {
+    "product": "linear",
+    "glu": "sigmoid",
+    "reglu": "rectified",
+    "geglu": "gelu",
+    "swiglu": "silu",
+}
+UNARY = tuple(PARTS)[2:]
+
+
+def weighted(value: int, factor: int) -> int:
+    product = fits(fits(value, 21) * fits(factor, 17, signed=False), 38)
+    return clamp(shifted(product, 16), 20)
+
+
+def unary(function: str, v: int) -> int:
+    value, factor = PARTS[function](clamp(v, 20))
+    return weighted(value, factor)
+
+
+def gelu(v: int) -> int:
+    return unary("gelu", v)
+
+
+def multiplied(one: int, other: int) -> int:
+    return fits(fits(one, 17) * fits(other, 17), 32) >> 12
+
+
+def gated(function: str, v: int, u: int) -> int:
+    value, factor = PARTS[GATES[function]](clamp(v, 16))
+    return weighted(multiplied(value, clamp(u, 16)), factor)
+
+
+def rotated(row: Sequence[int], cosines: Sequence[int], sines: Sequence[int]) -> list[int]:
+    """Pairs of neighbours, turned."""
+    x = [clamp(v, 16) for v in row]
+    terms = [
+        (multiplied(x[j], clamp(cosines[j], 16)), multiplied(x[j ^ 1], clamp(sines[j], 16)))
+        for j in range(len(x))
+    ]
+    return [weighted(fits(a + b, 21), 65536) for a, b in terms]
 
 
 def exponential(d: int) -> int:

@@ -42,10 +42,11 @@ class Unit:
     register_bits: int = 0
     steps: int = 1  # cycles that one event keeps the lane busy
     normalization: bool = False  # present only in machines with the normalization units
+    shares: str = ""  # the unit in whose lane it works, if it has none of its own
 
     def count(self, config: HardwareConfig) -> int:
-        """Return the lanes of this kind in `config`."""
-        if self.normalization and not config.normalization:
+        """Return the lanes of this kind in `config`; those of another unit are not counted again."""
+        if self.shares or (self.normalization and not config.normalization):
             return 0
         return {"pe": config.dim * config.dim, "dim": config.dim, "one": 1}[self.lanes]
 

@@ -4,8 +4,12 @@ All values are two's complement. `>>` is an arithmetic shift, so it rounds down;
 first, so it rounds to nearest with ties up; `saturate` clamps. Arrays are int64, in which nothing
 below overflows while the operands keep the widths stated; the hardware has the widths stated.
 
-    acc int32 -> requantize -> v -> gelu | softmax | layernorm | rmsnorm -> requantize_output -> int8
-                               v -> copy | relu                          -> saturate          -> int8
+    acc int32 -> requantize -> v -> softmax | layernorm | rmsnorm -> requantize_output -> int8
+                               v -> value x factor                -> requantize_output -> int8
+                               v -> copy | relu                   -> saturate          -> int8
+
+Values and factors are those of GELU here and of sigmoids in `sigmoid`; `functions` says which
+function is which.
 
 The polynomials are I-BERT's (arXiv 2101.01321), folded into fixed point. How far the results are
 from the real functions is in docs/numerics.md.
@@ -23,6 +27,9 @@ Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 OUTPUT_BITS = 8
 VALUE_BITS = 20  # of scores, GELU inputs and all values before the last requantizer
+OPERAND_BITS = 16  # of what two operands are multiplied with
+PRODUCT_DROPPED_BITS = 12  # of their product
+FACTOR_ONE = 1 << 16  # a factor of 1; factors are unsigned numbers of 17 bits
 NORM_BITS = 16  # of what layernorm and rmsnorm take in
 MULTIPLIER_BITS = 24
 MAX_SHIFT = 62  # of both requantizers
@@ -106,19 +113,42 @@ def dyadic(real: float) -> tuple[int, int]:
     return multiplier, shift
 
 
+# -- Values times factors ------------------------------------------------------------------------------
+
+
+def weighted(value: Ints, factor: Ints | int) -> Ints:
+    """value (21 bits) * factor (17) / 2^16 in 20 bits."""
+    return saturate(rounded(value * factor, 16), VALUE_BITS)
+
+
+def product(value: Ints, v: Ints) -> Ints:
+    """A value (17 bits) times v, which is saturated to 16: 20 bits, rounded down."""
+    found: Ints = value * saturate(v, OPERAND_BITS) >> PRODUCT_DROPPED_BITS
+    return found
+
+
+def rotated(x: Ints, cosine: Ints, sine: Ints) -> Ints:
+    """x * cosine + (the other of its pair of columns) * sine: 21 bits; columns are the last axis."""
+    x = saturate(x, OPERAND_BITS)
+    swapped = x.reshape(*x.shape[:-1], -1, 2)[..., ::-1].reshape(x.shape)
+    turned: Ints = product(x, cosine) + product(swapped, sine)
+    return turned
+
+
 # -- GELU ----------------------------------------------------------------------------------------------
 
 
-def gelu(v: Ints) -> Ints:
-    """The value (20 bits, of GELU_SCALE) of v, which is saturated to 20 bits of GELU_INPUT_SCALE.
-
-    u 12 bits, u^2 23, 1 + erf 24 and 17 after 7 are dropped, the product 37.
-    """
-    v = saturate(v, VALUE_BITS)
+def gelu_factor(v: Ints) -> Ints:
+    """By what v (20 bits of GELU_INPUT_SCALE) is multiplied: u 12 bits, u^2 23, 1 + erf 24."""
     u = GELU_CLIP - np.minimum(np.abs(v), GELU_CLIP)
     square = u * u
-    factor = np.where(v < 0, square, 2 * GELU_ONE - square) >> GELU_DROPPED_BITS
-    return saturate(rounded(v * factor, 16), VALUE_BITS)
+    return np.where(v < 0, square, 2 * GELU_ONE - square) >> GELU_DROPPED_BITS
+
+
+def gelu(v: Ints) -> Ints:
+    """The value (20 bits, of GELU_SCALE) of v, which is saturated to 20 bits."""
+    v = saturate(v, VALUE_BITS)
+    return weighted(v, gelu_factor(v))
 
 
 # -- Softmax -------------------------------------------------------------------------------------------

@@ -1,15 +1,18 @@
 """Instructions as the words that the machine receives, and the SystemVerilog package of their fields.
 
 A word holds, from bit 0 up: the opcode, one counter of tokens to wait for and one to signal for
-each of three channels, then the operation's values, addresses and flags in the order of `isa.py`.
+each of three channels, then the operation's values, addresses and flags in the order of `isa.py`, and
+at last, over each other, the fields that only some functions have.
 """
 
 from collections.abc import Iterable, Iterator
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.errors import ProgramError
+from codesign.hw.machine.functions import DRAIN_FUNCTIONS
 from codesign.hw.machine.isa import (
     CHANNELS,
     DESTINATIONS,
@@ -19,11 +22,19 @@ from codesign.hw.machine.isa import (
     OPERATIONS,
     TARGETS,
     UNITS,
+    VARIANTS,
     Field,
     Operation,
 )
 from codesign.hw.machine.program import Issued
-from codesign.hw.machine.quantities import INSTRUCTION, Quantity, declarations, structure
+from codesign.hw.machine.quantities import (
+    FUNCTION_NUMBER,
+    INSTRUCTION,
+    Quantity,
+    declarations,
+    structure,
+    union,
+)
 
 INSTRUCTION_BITS = INSTRUCTION.bits
 OPCODE_BITS = 3
@@ -42,8 +53,31 @@ SIGNALS = {unit: tuple(c.name for c in CHANNELS if c.source == unit) for unit in
 
 
 def fields(operation: Operation) -> tuple[Field, ...]:
-    """The fields of an operation in the order in which they are encoded."""
-    return (*operation.values, *operation.addresses, *operation.flags)
+    """The fields that an operation always has, in the order in which they are encoded."""
+    every = (*operation.values, *operation.addresses, *operation.flags)
+    return tuple(field for field in every if not field.variant)
+
+
+def variants(operation: Operation) -> dict[str, tuple[Field, ...]]:
+    """The fields of each group of which an instruction has at most one, likewise."""
+    found: dict[str, tuple[Field, ...]] = {}
+    for field in operation.addresses:
+        if field.variant:
+            found[field.variant] = (*found.get(field.variant, ()), field)
+    return found
+
+
+def fields_of(operation: Operation, function: int) -> Iterator[tuple[Field, int]]:
+    """The fields that an instruction of this function has, and the bit where each begins."""
+    at = HEADER_BITS
+    for field in fields(operation):
+        yield field, at
+        at += field.bits
+    if function < len(DRAIN_FUNCTIONS):
+        for name, group in variants(operation).items():
+            if VARIANTS[name](DRAIN_FUNCTIONS[function]):
+                starts = accumulate((field.bits for field in group), initial=at)
+                yield from zip(group, starts, strict=False)
 
 
 def encode(issued: Issued) -> int:
@@ -70,7 +104,7 @@ def encode(issued: Issued) -> int:
             word |= count << (at + port * TOKEN_BITS)
         at += TOKEN_PORTS * TOKEN_BITS
     given = {**issued.values, **issued.addresses, **issued.flags}
-    for field in fields(operation):
+    for field, at in fields_of(operation, given.get("function", 0)):
         value = int(given.pop(field.name, 0))
         lowest = -(1 << (field.bits - 1)) if field.signed else 0
         if not lowest <= value < lowest + (1 << field.bits):
@@ -78,9 +112,9 @@ def encode(issued: Issued) -> int:
                 f"{issued.op} at site {issued.site}: {field.name} is {value} but has {field.bits} bits"
             )
         word |= (value & ((1 << field.bits) - 1)) << at
-        at += field.bits
-    if given:
-        raise ProgramError(f"{issued.op} at site {issued.site} has no field {next(iter(given))!r}")
+    unknown = given.keys() - {field.name for field in operation.addresses}
+    if wrong := sorted(unknown | {name for name, value in given.items() if value}):
+        raise ProgramError(f"{issued.op} at site {issued.site} has no field {wrong[0]!r}")
     return word
 
 
@@ -96,13 +130,16 @@ def decode(word: int, site: int = 0) -> Issued:
         counts = [word >> (at + p * TOKEN_BITS) & 0xFF for p in range(len(names))]
         tokens.append(tuple((n, c) for n, c in zip(names, counts, strict=True) if c))
         at += TOKEN_PORTS * TOKEN_BITS
-    numbers = {}
-    for field in fields(operation):
+    every = (*operation.values, *operation.addresses, *operation.flags)
+    numbers = dict.fromkeys((field.name for field in every), 0)
+
+    def number(field: Field, at: int) -> int:
         value = word >> at & ((1 << field.bits) - 1)
-        if field.signed and value >> (field.bits - 1):
-            value -= 1 << field.bits
-        numbers[field.name] = value
-        at += field.bits
+        return value - (1 << field.bits) if field.signed and value >> (field.bits - 1) else value
+
+    places = {field.name: (field, at) for field, at in fields_of(operation, 0)}
+    function = number(*places["function"]) if "function" in places else 0
+    numbers |= {field.name: number(field, at) for field, at in fields_of(operation, function)}
     return Issued(
         site=site,
         op=operation.name,
@@ -130,6 +167,20 @@ def _identifier(name: str) -> str:
 
 def _structure(operation: Operation) -> Iterator[str]:
     members = [("header", HEADER), *((_identifier(f.name), f.quantity) for f in fields(operation))]
+    groups = variants(operation)
+    if groups:
+        most = max(sum(field.bits for field in group) for group in groups.values())
+        for name, group in groups.items():
+            own = [(field.name, field.quantity) for field in group]
+            left = most - sum(field.bits for field in group)
+            own += [("unused", Quantity("", left))] if left else []
+            yield from structure(f"{operation.name}_{name}_t", tuple(own))
+            yield ""
+        named = {name: f"{operation.name}_{name}_t" for name in groups}
+        yield "  // What only some functions have."
+        yield from union(f"{operation.name}_variant_t", named)
+        yield ""
+        members.append(("variant", Quantity(f"{operation.name}_variant", most)))
     left = INSTRUCTION_BITS - sum(quantity.bits for _, quantity in members)
     if left:
         members.append(("unused", Quantity("", left)))
@@ -194,7 +245,7 @@ def _enumerations() -> list[str]:
     lines = []
     for name, bits, entries in (
         ("target_e", 2, TARGETS),
-        ("function_e", 3, FUNCTIONS),
+        ("function_e", FUNCTION_NUMBER.bits, FUNCTIONS),
         ("destination_e", 2, DESTINATIONS),
     ):
         prefix = name.removesuffix("_e").upper()

@@ -26,6 +26,8 @@ TIMED_EVENTS = (
     "scale",  # int8 elements scaled on their way into the accumulator
     "requantize",  # elements through the int32 -> int8 dyadic requantizer
     "gelu",  # elements through i-GELU
+    "sigmoid",  # elements through a sigmoid, or what is made of one
+    "product",  # elements multiplied by those of another operand
     "compare",  # elements through the softmax row maximum
     "exp",  # elements through i-exp (both softmax passes)
     "moment",  # elements squared and summed for LayerNorm or RMSNorm statistics

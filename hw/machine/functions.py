@@ -2,24 +2,24 @@
 
 Timing, events, races, integers, prices and the quantizer read this table. The compiled evaluator and the
 RTL read what is written from it (`codesign.hw.views.generated`); what a lane computes stands in
-`arithmetic` for software and in `requantizer.sv` and `nonlinear.sv` for hardware.
+`arithmetic`, `gates` and `sigmoid` for software and in `requantizer.sv` and `nonlinear.sv` for hardware.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from codesign.hw.machine import arithmetic
-from codesign.hw.machine.arithmetic import Bools, Ints
+from codesign.hw.machine import arithmetic, gates, sigmoid
+from codesign.hw.machine.gates import Values
 
 Pass = Literal["maximum", "statistics", "output"]
 PASSES: tuple[Pass, ...] = ("maximum", "statistics", "output")
+HOLD = "hold"  # what the RTL calls the reads of operands that wait in the lanes for the last one
 
 Count = TypeVar("Count", int, npt.NDArray[np.int64])
-Values = Callable[[Ints, Bools, int], Ints]
 
 # Passes over the rows that share the registers of statistics. A row's turn in a pass waits, from its
 # last read in the pass before, for its maximum, or for its function's reciprocal.
@@ -33,15 +33,17 @@ class DrainFunction:
     """A function that the drain applies to sums.
 
     `values` takes what the first requantizer gives, [rows, columns] for a function of whole rows and of
-    any shape for others, which of it is valid, and how many columns are, and returns values of
-    `value_scale`. Clamped they are int8, or the second requantizer makes int8 of them where the
-    function needs units that only a machine with `normalization` has.
+    any shape for others, with an axis of operands before it where it has several, which of it is
+    valid, and how many columns are, and returns values of `value_scale`. Clamped they are int8, or the
+    second requantizer makes int8 of them where the function needs units that only a machine with
+    `normalization` has.
     """
 
     name: str
     values: Values
     normalization: bool = True
-    # What one unit stands for, before and behind; None: it does not matter.
+    # What one unit stands for, before and behind; None: it does not matter. Behind several operands
+    # it is to be multiplied by the scales of those whose own does not matter.
     input_scale: float | None = None
     value_scale: float = 1.0
     spread: int = 45  # standard deviation of values before it that use its range, for checks
@@ -55,6 +57,7 @@ class DrainFunction:
     centered: bool = False  # the row's mean is taken away: needs the field `inverse`
     affine: bool = False  # gamma and beta follow
     mode: str = ""  # what a lane does, where several functions share it
+    further: tuple[str, ...] = ()  # what a lane does with each operand behind the first
     host: str = ""  # what the host's table calls it; "": as the operator that it stands for
 
     @property
@@ -63,8 +66,13 @@ class DrainFunction:
         return len(self.passes) > 1
 
     @property
+    def operands(self) -> int:
+        """Rows of the accumulator that one row of results is made of."""
+        return 1 + len(self.further)
+
+    @property
     def lane_mode(self) -> str:
-        """What a lane does."""
+        """What a lane does, with the first operand if there are several."""
         return self.mode or self.name
 
     def events(self, elements: Count, rows: Count) -> dict[str, Count]:
@@ -85,7 +93,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "gelu",
-        lambda v, valid, columns: arithmetic.gelu(v),
+        gates.weighted(gates.gelu),
         input_scale=arithmetic.GELU_INPUT_SCALE,
         value_scale=arithmetic.GELU_SCALE,
         spread=1500,
@@ -132,6 +140,108 @@ DRAIN_FUNCTIONS = (
         mode="norm",
         host="layernorm",
     ),
+    DrainFunction(
+        "silu",
+        gates.weighted(gates.silu),
+        input_scale=sigmoid.SIGMOID_INPUT_SCALE,
+        value_scale=sigmoid.SIGMOID_INPUT_SCALE,
+        spread=3000,
+        element_events={"sigmoid": 1},
+        host="generic",
+    ),
+    DrainFunction(
+        "sigmoid",
+        gates.weighted(gates.logistic),
+        input_scale=sigmoid.SIGMOID_INPUT_SCALE,
+        value_scale=sigmoid.SIGMOID_SCALE,
+        spread=3000,
+        element_events={"sigmoid": 1},
+        host="generic",
+    ),
+    DrainFunction(
+        "tanh",
+        gates.weighted(gates.tanh),
+        input_scale=sigmoid.TANH_INPUT_SCALE,
+        value_scale=sigmoid.SIGMOID_SCALE,
+        spread=3000,
+        element_events={"sigmoid": 1},
+        host="generic",
+    ),
+    DrainFunction(
+        "hard_sigmoid",
+        gates.weighted(gates.hard_sigmoid),
+        input_scale=sigmoid.SIGMOID_INPUT_SCALE,
+        value_scale=sigmoid.SIGMOID_SCALE,
+        spread=2000,
+        element_events={"sigmoid": 1},
+        host="generic",
+    ),
+    DrainFunction(
+        "hard_swish",
+        gates.weighted(gates.hard_swish),
+        input_scale=sigmoid.SIGMOID_INPUT_SCALE,
+        value_scale=sigmoid.SIGMOID_INPUT_SCALE,
+        spread=2000,
+        element_events={"sigmoid": 1},
+        host="generic",
+    ),
+    DrainFunction(
+        "product",
+        gates.gate(gates.linear),
+        value_scale=gates.PRODUCT_SCALE,
+        spread=6000,
+        element_events={"product": 1},
+        mode="linear",
+        further=("product",),
+    ),
+    DrainFunction(
+        "glu",
+        gates.gate(gates.logistic),
+        input_scale=sigmoid.SIGMOID_INPUT_SCALE,
+        value_scale=sigmoid.SIGMOID_SCALE * gates.PRODUCT_SCALE,
+        spread=3000,
+        element_events={"sigmoid": 1, "product": 1},
+        mode="sigmoid",
+        further=("product",),
+    ),
+    DrainFunction(
+        "reglu",
+        gates.gate(gates.rectified),
+        value_scale=gates.PRODUCT_SCALE,
+        spread=6000,
+        element_events={"product": 1},
+        mode="rectified",
+        further=("product",),
+    ),
+    DrainFunction(
+        "geglu",
+        gates.gate(gates.gelu),
+        input_scale=arithmetic.GELU_INPUT_SCALE,
+        value_scale=arithmetic.GELU_SCALE * gates.PRODUCT_SCALE,
+        spread=1500,
+        element_events={"gelu": 1, "product": 1},
+        mode="gelu",
+        further=("product",),
+    ),
+    DrainFunction(
+        "swiglu",
+        gates.gate(gates.silu),
+        input_scale=sigmoid.SIGMOID_INPUT_SCALE,
+        value_scale=sigmoid.SIGMOID_INPUT_SCALE * gates.PRODUCT_SCALE,
+        spread=3000,
+        element_events={"sigmoid": 1, "product": 1},
+        mode="silu",
+        further=("product",),
+    ),
+    DrainFunction(
+        "rotate",
+        gates.rotation,
+        value_scale=gates.PRODUCT_SCALE,
+        spread=6000,
+        element_events={"product": 2},
+        mode="linear",
+        further=("product", "rotate"),
+    ),
 )
 FUNCTION = {function.name: function for function in DRAIN_FUNCTIONS}
 FUNCTION_EVENTS = frozenset(
@@ -146,15 +256,16 @@ def _labels(prefix: str, names: Iterable[str]) -> str:
     return ", ".join(f"{prefix}_{name.upper()}" for name in dict.fromkeys(names))
 
 
-def _modes() -> list[str]:
+def lane_modes() -> list[str]:
     """What lanes do: what passes by all units, `word` among it, and the rest."""
     direct = [f.lane_mode for f in DRAIN_FUNCTIONS if not f.normalization]
-    return list(dict.fromkeys([*direct, "word", *(f.lane_mode for f in DRAIN_FUNCTIONS)]))
+    others = (mode for f in DRAIN_FUNCTIONS for mode in (f.lane_mode, *f.further))
+    return list(dict.fromkeys([*direct, "word", *others]))
 
 
 def _predicate(argument: str, name: str, meaning: str, chosen: Iterable[str]) -> str:
     """A function of the package: whether its argument, `code` or `mode`, is one of the chosen."""
-    kind, prefix = {"code": ("logic [2:0]", "FUNCTION"), "mode": ("mode_e", "MODE")}[argument]
+    kind, prefix = {"code": ("function_t", "FUNCTION"), "mode": ("mode_e", "MODE")}[argument]
     return f"""\
   // {meaning}
   function automatic logic {name}(input {kind} {argument});
@@ -179,8 +290,18 @@ def package() -> str:
     ]  # fmt: skip
     passes = [f"FUNCTION_{f.name.upper()}: return PASS_{f.passes[0].upper()};" for f in by_row]
     modes = [f"FUNCTION_{f.name.upper()}: return MODE_{f.lane_mode.upper()};" for f in every]
+    several = [f for f in every if f.further]
+    bits = max(f.operands for f in several).bit_length()
+    counts = [f"FUNCTION_{f.name.upper()}: return {bits}'d{f.operands};" for f in several]
+    further = [
+        f"{{FUNCTION_{f.name.upper()}, {bits}'d{operand}}}: return MODE_{mode.upper()};"
+        for f in several
+        for operand, mode in enumerate(f.further, start=1)
+    ]
     asked = "\n".join(predicates)
-    first_passes, modes_of = ("\n      ".join(lines) for lines in (passes, modes))
+    first_passes, modes_of, operands_of, further_modes = (
+        "\n      ".join(lines) for lines in (passes, modes, counts, further)
+    )
     return f"""\
 // The drain's functions: their passes over the rows, and what a lane does.
 // Written by `python -m codesign.hw.views.generated`; hw/machine/functions.py is the source.
@@ -192,16 +313,17 @@ package functions_pkg;
   localparam int unsigned Functions = {len(every)};
   localparam int unsigned StatisticRows = {STATISTIC_ROWS};  // whose statistics are held at once
 
-  typedef enum logic [1:0] {{ {_labels("PASS", PASSES)} }} pass_e;
+  typedef enum logic [1:0] {{ {_labels("PASS", (*PASSES, HOLD))} }} pass_e;
+  typedef logic [{bits - 1}:0] operand_t;
 
   // How a lane treats its values. MODE_WORD leaves the accumulator untouched.
-  typedef enum logic [{(len(_modes()) - 1).bit_length() - 1}:0] {{
-    {_labels("MODE", _modes())}
+  typedef enum logic [{(len(lane_modes()) - 1).bit_length() - 1}:0] {{
+    {_labels("MODE", lane_modes())}
   }} mode_e;
 
 {asked}
   // The first pass over its rows.
-  function automatic pass_e first_pass(input logic [2:0] code);
+  function automatic pass_e first_pass(input function_t code);
     unique case (code)
       {first_passes}
       default: return PASS_OUTPUT;
@@ -209,10 +331,26 @@ package functions_pkg;
   endfunction
 
   // What a lane does for it.
-  function automatic mode_e mode_of(input logic [2:0] code);
+  function automatic mode_e mode_of(input function_t code);
     unique case (code)
       {modes_of}
       default: return MODE_COPY;
+    endcase
+  endfunction
+
+  // Rows of the accumulator that a row of results is made of.
+  function automatic operand_t operands_of(input function_t code);
+    unique case (code)
+      {operands_of}
+      default: return {bits}'d1;
+    endcase
+  endfunction
+
+  // What a lane does with an operand, the first being 0.
+  function automatic mode_e operand_mode(input function_t code, input operand_t operand);
+    unique case ({{code, operand}})
+      {further_modes}
+      default: return mode_of(code);
     endcase
   endfunction
 

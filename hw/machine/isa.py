@@ -5,10 +5,11 @@ tokens either when its sources are free again (`release`) or when its results ca
 (`complete`); the channel decides which.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from codesign.hw.machine.functions import FUNCTION
+from codesign.hw.machine.functions import FUNCTION, DrainFunction
 from codesign.hw.machine.memories import PARAMETERS
 from codesign.hw.machine.quantities import (
     BLOCK_COUNT,
@@ -17,6 +18,7 @@ from codesign.hw.machine.quantities import (
     DRAM_ADDRESS,
     DRAM_STRIDE,
     FLAG,
+    FUNCTION_NUMBER,
     INVERSE,
     LOCAL_ROW,
     MULTIPLIER,
@@ -59,13 +61,22 @@ MAX_TOKENS = 255  # a channel's counter is 8 bits wide
 PARAMETER_BYTES = PARAMETERS.word_bytes
 
 
+# Fields that only some of the drain's functions have, and which: one group's share the bits of another's.
+VARIANTS: dict[str, Callable[[DrainFunction], bool]] = {
+    "mask": lambda function: function.masked,
+    "norm": lambda function: function.centered,
+    "operands": lambda function: function.operands > 1,
+}
+
+
 @dataclass(frozen=True)
 class Field:
-    """A field of an operation: the kind of its number and what it says."""
+    """A field of an operation: the kind of its number, what it says, and of which of VARIANTS it is."""
 
     name: str
     quantity: Quantity
     meaning: str
+    variant: str = ""
 
     @property
     def bits(self) -> int:
@@ -160,7 +171,7 @@ OPERATIONS = (
         (
             _ROWS,
             _BLOCKS,
-            Field("function", Quantity("", 3), "index into FUNCTIONS"),
+            Field("function", FUNCTION_NUMBER, "index into FUNCTIONS"),
             Field("destination", Quantity("", 2), "index into DESTINATIONS"),
         ),
         (
@@ -178,10 +189,13 @@ OPERATIONS = (
             Field(
                 "columns", COLUMN_COUNT, "valid columns of all blocks together, for row functions"
             ),
-            Field("diagonal", DIAGONAL, "last column that row 0 sees, if causal"),
+            Field("diagonal", DIAGONAL, "last column that row 0 sees, if causal", "mask"),
+            Field("inverse", INVERSE, "reciprocal of columns: see arithmetic.inverse", "norm"),
+            Field("second", LOCAL_ROW, "first accumulator row of further operands", "operands"),
             Field(
-                "inverse", INVERSE, "reciprocal of columns (see arithmetic.inverse), for LayerNorm"
+                "second_multiplier", MULTIPLIER, "of the first requantizer, for them", "operands"
             ),
+            Field("second_shift", SHIFT, "of the first requantizer, for them", "operands"),
         ),
         (
             Field(
@@ -189,6 +203,11 @@ OPERATIONS = (
             ),
             Field("channel_affine", FLAG, "gamma and beta per channel, from the parameter memory"),
             Field("causal", FLAG, "row r sees columns up to diagonal + r"),
+            Field(
+                "second_channel_scale",
+                FLAG,
+                "channel_scale for further operands, behind the first's",
+            ),
         ),
         "accumulator through a row function and the requantizer to DRAM or scratchpad",
     ),

@@ -44,6 +44,7 @@ SCALE = Quantity("scale", 24, "factor of int8 values")
 MULTIPLIER = Quantity("multiplier", 24, "factor of a requantizer", signed=True)
 SHIFT = Quantity("shift", 6, "shift of a requantizer, rounding half up")
 INVERSE = Quantity("inverse", 24, "reciprocal of a count of columns")
+FUNCTION_NUMBER = Quantity("function", 5, "number of a function of the drain")
 DIAGONAL = Quantity("diagonal", ADDRESS_BITS, "last column that row 0 sees", signed=True)
 
 QUANTITIES = (
@@ -62,6 +63,7 @@ QUANTITIES = (
     MULTIPLIER,
     SHIFT,
     INVERSE,
+    FUNCTION_NUMBER,
     DIAGONAL,
 )
 
@@ -138,4 +140,12 @@ def structure(name: str, members: tuple[tuple[str, Quantity], ...]) -> Iterator[
     for member, quantity in reversed(members):
         said = "" if quantity.name or not quantity.meaning else f"  // {quantity.meaning}"
         yield f"    {quantity.type} {member};{said}"
+    yield f"  }} {name};"
+
+
+def union(name: str, members: Mapping[str, str]) -> Iterator[str]:
+    """The lines of a packed union of types of one width."""
+    yield "  typedef union packed {"
+    for member, kind in members.items():
+        yield f"    {kind} {member};"
     yield f"  }} {name};"

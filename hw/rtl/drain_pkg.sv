@@ -4,6 +4,11 @@ package drain_pkg;
 
   import isa_pkg::*;
   import functions_pkg::*;
+  import sigmoid_pkg::*;
+
+  localparam int unsigned       ProductDroppedBits = 12;       // of a product of two operands
+  localparam logic       [16:0] One                = 17'h10000;  // as a factor
+  localparam logic signed [20:0] Half              = 21'sh8000;  // as a value: 1, in 2^-15
 
   // A row read of the accumulator: what the stages behind it need to know.
   typedef struct packed {
@@ -57,15 +62,55 @@ package drain_pkg;
   endfunction
 
   // GELU: the distance of |v| to the point beyond which it is linear (2^-10 per LSB).
-  function automatic logic [15:0] gelu_distance(input logic signed [19:0] v);
-    logic [19:0] magnitude;
-    magnitude = v[19] ? -v : v;
-    return magnitude > 20'd2562 ? 16'd0 : 16'd2562 - magnitude[15:0];
+  function automatic logic [16:0] gelu_distance(input logic [19:0] magnitude);
+    return magnitude > 20'd2562 ? 17'd0 : 17'd2562 - magnitude[16:0];
   endfunction
 
   // GELU: the factor of v from the squared distance, 2^-16 per LSB.
   function automatic logic [16:0] gelu_factor(input logic [23:0] square, input logic negative);
     return 17'((negative ? square : 24'd14523224 - square) >> 7);
+  endfunction
+
+  // Sigmoid: the segment of |v|, the last one without end.
+  function automatic segment_t segment_of(input logic [19:0] magnitude);
+    return magnitude >> SegmentBits < 20'(Segments) ? segment_t'(magnitude >> SegmentBits)
+                                                    : segment_t'(Segments);
+  endfunction
+
+  // Sigmoid: the distance of |v| to its segment's vertex, if that lies ahead.
+  function automatic logic [16:0] sigmoid_distance(input logic [19:0] magnitude);
+    logic [19:0] vertex, at;
+    vertex = 20'(vertex_of(segment_of(magnitude)));
+    at     = magnitude - (20'(segment_of(magnitude)) << SegmentBits);
+    return at < vertex ? 17'(vertex - at) : '0;
+  endfunction
+
+  // Sigmoid: the factor of |v| from the squared distance.
+  function automatic logic [16:0] sigmoid_factor(
+    input logic [27:0] square, input segment_t segment
+  );
+    fall_t fall;
+    fall = fall_of(segment);
+    return 17'(28'(fall.offset) - (square >> fall.shift));
+  endfunction
+
+  // The factor of -|v|, if v is that: what is missing to 1.
+  function automatic logic [16:0] mirrored(input logic [16:0] factor, input logic negative);
+    return negative ? One - factor : factor;
+  endfunction
+
+  // |tanh| of v / 2 from the sigmoid of |v|.
+  function automatic logic [16:0] tanh_factor(input logic [16:0] factor);
+    return (factor << 1) - One;
+  endfunction
+
+  // Hard sigmoid: |v| up to where it is 1, and its factor from the product with the slope.
+  function automatic logic [16:0] hard_magnitude(input logic [19:0] magnitude);
+    return magnitude > 20'(HardClip) ? 17'(HardClip) : magnitude[16:0];
+  endfunction
+
+  function automatic logic [16:0] hard_factor(input logic [27:0] product);
+    return 17'(28'(One >> 1) + (product >> HardDroppedBits));
   endfunction
 
   // 2^-(d / 1024), rounded: the exponential of a squared operand (1959 - d % 1024) and z = d / 1024.

@@ -5,28 +5,29 @@ package functions_pkg;
 
   import isa_pkg::*;
 
-  localparam int unsigned Functions = 6;
+  localparam int unsigned Functions = 17;
   localparam int unsigned StatisticRows = 16;  // whose statistics are held at once
 
-  typedef enum logic [1:0] { PASS_MAXIMUM, PASS_STATISTICS, PASS_OUTPUT } pass_e;
+  typedef enum logic [1:0] { PASS_MAXIMUM, PASS_STATISTICS, PASS_OUTPUT, PASS_HOLD } pass_e;
+  typedef logic [1:0] operand_t;
 
   // How a lane treats its values. MODE_WORD leaves the accumulator untouched.
-  typedef enum logic [2:0] {
-    MODE_COPY, MODE_RELU, MODE_WORD, MODE_GELU, MODE_SOFTMAX, MODE_NORM
+  typedef enum logic [3:0] {
+    MODE_COPY, MODE_RELU, MODE_WORD, MODE_GELU, MODE_SOFTMAX, MODE_NORM, MODE_SILU, MODE_SIGMOID, MODE_TANH, MODE_HARD_SIGMOID, MODE_HARD_SWISH, MODE_LINEAR, MODE_PRODUCT, MODE_RECTIFIED, MODE_ROTATE
   } mode_e;
 
   // It needs whole rows.
-  function automatic logic is_row_function(input logic [2:0] code);
+  function automatic logic is_row_function(input function_t code);
     return code inside { FUNCTION_SOFTMAX, FUNCTION_LAYERNORM, FUNCTION_RMSNORM };
   endfunction
 
   // It may hide columns.
-  function automatic logic is_masked(input logic [2:0] code);
+  function automatic logic is_masked(input function_t code);
     return code inside { FUNCTION_SOFTMAX };
   endfunction
 
   // It takes the mean away.
-  function automatic logic is_centered(input logic [2:0] code);
+  function automatic logic is_centered(input function_t code);
     return code inside { FUNCTION_LAYERNORM };
   endfunction
 
@@ -41,7 +42,7 @@ package functions_pkg;
   endfunction
 
   // The first pass over its rows.
-  function automatic pass_e first_pass(input logic [2:0] code);
+  function automatic pass_e first_pass(input function_t code);
     unique case (code)
       FUNCTION_SOFTMAX: return PASS_MAXIMUM;
       FUNCTION_LAYERNORM: return PASS_STATISTICS;
@@ -51,7 +52,7 @@ package functions_pkg;
   endfunction
 
   // What a lane does for it.
-  function automatic mode_e mode_of(input logic [2:0] code);
+  function automatic mode_e mode_of(input function_t code);
     unique case (code)
       FUNCTION_COPY: return MODE_COPY;
       FUNCTION_RELU: return MODE_RELU;
@@ -59,7 +60,45 @@ package functions_pkg;
       FUNCTION_SOFTMAX: return MODE_SOFTMAX;
       FUNCTION_LAYERNORM: return MODE_NORM;
       FUNCTION_RMSNORM: return MODE_NORM;
+      FUNCTION_SILU: return MODE_SILU;
+      FUNCTION_SIGMOID: return MODE_SIGMOID;
+      FUNCTION_TANH: return MODE_TANH;
+      FUNCTION_HARD_SIGMOID: return MODE_HARD_SIGMOID;
+      FUNCTION_HARD_SWISH: return MODE_HARD_SWISH;
+      FUNCTION_PRODUCT: return MODE_LINEAR;
+      FUNCTION_GLU: return MODE_SIGMOID;
+      FUNCTION_REGLU: return MODE_RECTIFIED;
+      FUNCTION_GEGLU: return MODE_GELU;
+      FUNCTION_SWIGLU: return MODE_SILU;
+      FUNCTION_ROTATE: return MODE_LINEAR;
       default: return MODE_COPY;
+    endcase
+  endfunction
+
+  // Rows of the accumulator that a row of results is made of.
+  function automatic operand_t operands_of(input function_t code);
+    unique case (code)
+      FUNCTION_PRODUCT: return 2'd2;
+      FUNCTION_GLU: return 2'd2;
+      FUNCTION_REGLU: return 2'd2;
+      FUNCTION_GEGLU: return 2'd2;
+      FUNCTION_SWIGLU: return 2'd2;
+      FUNCTION_ROTATE: return 2'd3;
+      default: return 2'd1;
+    endcase
+  endfunction
+
+  // What a lane does with an operand, the first being 0.
+  function automatic mode_e operand_mode(input function_t code, input operand_t operand);
+    unique case ({code, operand})
+      {FUNCTION_PRODUCT, 2'd1}: return MODE_PRODUCT;
+      {FUNCTION_GLU, 2'd1}: return MODE_PRODUCT;
+      {FUNCTION_REGLU, 2'd1}: return MODE_PRODUCT;
+      {FUNCTION_GEGLU, 2'd1}: return MODE_PRODUCT;
+      {FUNCTION_SWIGLU, 2'd1}: return MODE_PRODUCT;
+      {FUNCTION_ROTATE, 2'd1}: return MODE_PRODUCT;
+      {FUNCTION_ROTATE, 2'd2}: return MODE_ROTATE;
+      default: return mode_of(code);
     endcase
   endfunction
 

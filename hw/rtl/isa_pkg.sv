@@ -18,6 +18,7 @@ package isa_pkg;
   typedef logic signed [23:0] multiplier_t;  // factor of a requantizer
   typedef logic [5:0] shift_t;  // shift of a requantizer, rounding half up
   typedef logic [23:0] inverse_t;  // reciprocal of a count of columns
+  typedef logic [4:0] function_t;  // number of a function of the drain
   typedef logic signed [19:0] diagonal_t;  // last column that row 0 sees
 
   // The instruction at the head of a unit's queue, if there is one.
@@ -67,13 +68,24 @@ package isa_pkg;
     TARGET_PARAMETERS = 2'd3
   } target_e;
 
-  typedef enum logic [2:0] {
-    FUNCTION_COPY = 3'd0,
-    FUNCTION_RELU = 3'd1,
-    FUNCTION_GELU = 3'd2,
-    FUNCTION_SOFTMAX = 3'd3,
-    FUNCTION_LAYERNORM = 3'd4,
-    FUNCTION_RMSNORM = 3'd5
+  typedef enum logic [4:0] {
+    FUNCTION_COPY = 5'd0,
+    FUNCTION_RELU = 5'd1,
+    FUNCTION_GELU = 5'd2,
+    FUNCTION_SOFTMAX = 5'd3,
+    FUNCTION_LAYERNORM = 5'd4,
+    FUNCTION_RMSNORM = 5'd5,
+    FUNCTION_SILU = 5'd6,
+    FUNCTION_SIGMOID = 5'd7,
+    FUNCTION_TANH = 5'd8,
+    FUNCTION_HARD_SIGMOID = 5'd9,
+    FUNCTION_HARD_SWISH = 5'd10,
+    FUNCTION_PRODUCT = 5'd11,
+    FUNCTION_GLU = 5'd12,
+    FUNCTION_REGLU = 5'd13,
+    FUNCTION_GEGLU = 5'd14,
+    FUNCTION_SWIGLU = 5'd15,
+    FUNCTION_ROTATE = 5'd16
   } function_e;
 
   typedef enum logic [1:0] {
@@ -145,12 +157,35 @@ package isa_pkg;
   } compute_t;
 
   typedef struct packed {
-    logic [14:0] unused;
+    logic [29:0] unused;
+    diagonal_t diagonal;
+  } mvout_mask_t;
+
+  typedef struct packed {
+    logic [25:0] unused;
+    inverse_t inverse;
+  } mvout_norm_t;
+
+  typedef struct packed {
+    shift_t second_shift;
+    multiplier_t second_multiplier;
+    local_row_t second;
+  } mvout_operands_t;
+
+  // What only some functions have.
+  typedef union packed {
+    mvout_mask_t mask;
+    mvout_norm_t norm;
+    mvout_operands_t operands;
+  } mvout_variant_t;
+
+  typedef struct packed {
+    logic [5:0] unused;
+    mvout_variant_t variant;
+    logic second_channel_scale;
     logic causal;
     logic channel_affine;
     logic channel_scale;
-    inverse_t inverse;
-    diagonal_t diagonal;
     column_count_t columns;
     shift_t out_shift;
     multiplier_t out_multiplier;
@@ -164,7 +199,7 @@ package isa_pkg;
     local_row_t stride;
     local_row_t accumulator;
     logic [1:0] destination;
-    logic [2:0] function_;
+    function_t function_;
     block_count_t blocks;
     row_count_t rows;
     header_t header;

@@ -162,7 +162,7 @@ struct FunctionEvent {{
   int event, an_element, a_row;
 }};
 struct DrainFunction {{
-  int passes;
+  int passes, operands;
   bool by_row, maximum;  // needs whole rows; and their maximum first
   int latency, events;
   FunctionEvent event[{most}];
@@ -181,5 +181,6 @@ def _function(function: DrainFunction) -> str:
         for name in names
     )
     by_row, maximum = (str(x).lower() for x in (function.by_row, "maximum" in function.passes))
-    numbers = f"{len(function.passes)}, {by_row}, {maximum}, {function.latency}, {len(names)}"
+    passes, operands = len(function.passes), function.operands
+    numbers = f"{passes}, {operands}, {by_row}, {maximum}, {function.latency}, {len(names)}"
     return f"    /* {function.name} */ {{{numbers}, {{{events}}}}}"

@@ -23,6 +23,7 @@ from codesign.hw.machine.isa import (
     OPERATIONS,
     PARAMETER_BYTES,
     TARGETS,
+    VARIANTS,
     Field,
 )
 from codesign.hw.machine.program import Body, Issued, Kernel, Program, unroll
@@ -234,10 +235,10 @@ class Machine:
         to = self._check_range("destination", values.get("destination", 0), 0, 2)
         function, destination = DRAIN_FUNCTIONS[code], DESTINATIONS[to]
         self._check_mvout(issued, function, destination, blocks)
-        acc = self._gather(issued, rows, blocks)
+        acc = self._gather(issued, rows, blocks, function.operands)
         by_row = function.by_row
         if destination == "dram_int32":
-            self._store(issued, acc.astype("<i4", copy=False).view(np.uint8), by_row=by_row)
+            self._store(issued, acc[0].astype("<i4", copy=False).view(np.uint8), by_row=by_row)
             return
         out = self._outputs(issued, acc, function).astype(np.int8)
         if destination == "scratchpad":
@@ -259,7 +260,12 @@ class Machine:
         if flag("causal", False) and not function.masked:
             masked = " and ".join(f.name for f in DRAIN_FUNCTIONS if f.masked)
             self._fail(f"causal is for {masked}, not {function.name}")
-        for name in ("shift", "out_shift"):
+        if flag("second_channel_scale", False) and function.operands == 1:
+            self._fail(f"{function.name} has no further operands for second_channel_scale")
+        for field in OPERATION["mvout"].addresses:
+            if field.variant and not VARIANTS[field.variant](function) and get(field.name, 0):
+                self._fail(f"{function.name} has no field {field.name!r}")
+        for name in ("shift", "out_shift", "second_shift"):
             self._check_range(name, get(name, 0), 0, arithmetic.MAX_SHIFT)
         if function.by_row:
             self._check_range("columns", get("columns", 0), 1, blocks * self.config.dim)
@@ -267,39 +273,66 @@ class Machine:
             right = arithmetic.inverse(get("columns", 0))
             self._check_range("inverse", get("inverse", 0), right, right)
 
-    def _gather(self, issued: Issued, rows: int, blocks: int) -> npt.NDArray[np.int32]:
-        """The accumulator rows [blocks, rows, dim]."""
-        first, stride = issued.addresses.get("accumulator", 0), issued.addresses.get("stride", 0)
-        places = [
-            self._rows("accumulator", first + block * stride, rows, reads=True)
-            for block in range(blocks)
-        ]
-        return np.stack([self.accumulator[rows_of_block] for rows_of_block in places])
+    def _gather(
+        self, issued: Issued, rows: int, blocks: int, operands: int
+    ) -> npt.NDArray[np.int32]:
+        """The accumulator rows of all operands [operands, blocks, rows, dim].
+
+        Those behind the first take turns: each has a row for each of the first's.
+        """
+        get, further = issued.addresses.get, operands - 1
+        stride = get("stride", 0)
+
+        def of_blocks(first: int, each: int) -> npt.NDArray[np.int32]:
+            places = [
+                self._rows("accumulator", first + block * stride * each, rows * each, reads=True)
+                for block in range(blocks)
+            ]
+            found = np.stack([self.accumulator[rows_of_block] for rows_of_block in places])
+            return found.reshape(blocks, rows, each, -1).transpose(2, 0, 1, 3)
+
+        operand = of_blocks(get("accumulator", 0), 1)
+        return (
+            np.concatenate((operand, of_blocks(get("second", 0), further))) if further else operand
+        )
 
     def _outputs(self, issued: Issued, acc: npt.NDArray[np.int32], function: DrainFunction) -> Ints:
-        """int8 results [blocks, rows, dim] of sums of the same shape."""
-        get, blocks = issued.addresses.get, len(acc)
-        first = get("parameters", 0)
-        bias: Ints | int = 0
-        multiplier: Ints | int = get("multiplier", 0)
-        shift: Ints | int = get("shift", 0)
-        if issued.flags.get("channel_scale", False):
-            bias, multiplier, shift = self._parameters(first, blocks)
-            first += blocks
-        v = arithmetic.requantize(acc.astype(np.int64), bias, multiplier, shift)
+        """int8 results [blocks, rows, dim] of sums [operands, blocks, rows, dim]."""
+        get, blocks = issued.addresses.get, acc.shape[1]
+        at = get("parameters", 0)
+        v, at = self._requantized(issued, acc[:1], at, "")
         if function.by_row:
-            value, valid = self._row_function(issued, v, function)
+            value, valid = self._row_function(issued, v[0], function)
         else:
+            if function.operands > 1:
+                second, at = self._requantized(issued, acc[1:], at, "second_")
+                v = np.concatenate((v, second))
             valid = np.ones((), dtype=np.bool_)
-            value = function.values(v, valid, v.shape[-1])
+            value = function.values(v if function.operands > 1 else v[0], valid, acc.shape[-1])
         if not function.normalization:
             return arithmetic.saturate(value, arithmetic.OUTPUT_BITS)
         offset: Ints | int = 0
-        multiplier, shift = get("out_multiplier", 0), get("out_shift", 0)
+        multiplier: Ints | int = get("out_multiplier", 0)
+        shift: Ints | int = get("out_shift", 0)
         if issued.flags.get("channel_affine", False):
-            offset, multiplier, shift = self._parameters(first, blocks)
+            offset, multiplier, shift = self._parameters(at, blocks)
         out = arithmetic.requantize_output(value, multiplier, offset, shift)
         return np.where(valid, out, 0)
+
+    def _requantized(
+        self, issued: Issued, acc: npt.NDArray[np.int32], at: int, operand: str
+    ) -> tuple[Ints, int]:
+        """v of sums, and the parameter row behind what they took of those from row `at` on.
+
+        `operand` is the prefix of the fields that are of these sums.
+        """
+        get = issued.addresses.get
+        sums = acc.astype(np.int64)
+        if not issued.flags.get(f"{operand}channel_scale", False):
+            factor, shift = get(f"{operand}multiplier", 0), get(f"{operand}shift", 0)
+            return arithmetic.requantize(sums, 0, factor, shift), at
+        blocks = acc.shape[1]
+        return arithmetic.requantize(sums, *self._parameters(at, blocks)), at + blocks
 
     def _parameters(self, first: int, blocks: int) -> tuple[Ints, Ints, Ints]:
         """A parameter set [blocks, 1, dim]: bias or offset, multiplier, shift."""

@@ -6,7 +6,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from codesign.hw.machine import encoding, events, functions, limits
+from codesign.hw.machine import encoding, events, functions, limits, sigmoid
 from codesign.hw.platform.files import write_atomic
 from codesign.hw.views import evaluator_tables
 
@@ -15,6 +15,7 @@ _HW = Path(__file__).parents[1]
 GENERATED: dict[Path, Callable[[], str]] = {
     _HW / "rtl" / "isa_pkg.sv": encoding.package,
     _HW / "rtl" / "functions_pkg.sv": functions.package,
+    _HW / "rtl" / "sigmoid_pkg.sv": sigmoid.package,
     _HW / "rtl" / "trace_pkg.sv": events.package,
     _HW / "rtl" / "limits_pkg.sv": limits.package,
     _HW / "views" / "evaluator" / "machine_tables.h": evaluator_tables.header,

@@ -74,7 +74,8 @@ class Run:
 @dataclass(frozen=True)
 class _Slot:
     """Slots of a mvout, `slot` after its first: `count` from a row of a block on, in the direction
-    of rows or of blocks, `spacing` apart. `output`: they read the row for the last time.
+    of rows or of blocks, `spacing` apart. `output`: the row is written after them. `operand`: of
+    which they read a row.
     """
 
     row: int
@@ -84,6 +85,7 @@ class _Slot:
     along_rows: bool
     spacing: int
     output: bool
+    operand: int = 0
 
 
 def check_races(body: Body, config: HardwareConfig) -> None:
@@ -195,9 +197,9 @@ def _mvout(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
     values, get, flag = step.issued.values, step.issued.addresses.get, step.issued.flags.get
     function = DRAIN_FUNCTIONS[values["function"]]
     destination = DESTINATIONS[values["destination"]]
-    first, stride, parameters = get("accumulator", 0), get("stride", 0), get("parameters", 0)
-    scaled, affine = flag("channel_scale", False), flag("channel_affine", False)
-    second = parameters + (values["blocks"] if scaled else 0)
+    stride, parameters, further = get("stride", 0), get("parameters", 0), function.operands - 1
+    scales = (flag("channel_scale", False), flag("second_channel_scale", False))
+    affine, behind = flag("channel_affine", False), parameters + sum(scales) * values["blocks"]
     for slot in _slots(config, values["rows"], values["blocks"], function, destination):
         cycle = step.start + FIRST_SLOT + slot.slot
 
@@ -209,12 +211,17 @@ def _mvout(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
             along = row if slot.along_rows else block
             return Run(memory, write, "drain", local, at, slot.count, along, slot.spacing)
 
-        yield turn("accumulator", False, cycle, first, 1, stride)
-        if scaled:
-            yield turn("parameters", False, cycle, parameters, 0, 1)
+        if slot.operand:
+            second = get("second", 0) + slot.operand - 1
+            yield turn("accumulator", False, cycle, second, further, further * stride)
+        else:
+            yield turn("accumulator", False, cycle, get("accumulator", 0), 1, stride)
+        if scales[slot.operand > 0]:
+            at = parameters + (values["blocks"] if slot.operand and scales[0] else 0)
+            yield turn("parameters", False, cycle, at, 0, 1)
         if affine and slot.output:
             for at in (cycle, cycle + SECOND_PARAMETERS):  # no earlier, no later
-                yield turn("parameters", False, at, second, 0, 1)
+                yield turn("parameters", False, at, behind, 0, 1)
         if destination == "scratchpad" and slot.output:
             local, local_stride = get("local", 0), get("local_stride", 0)
             yield turn("scratchpad", True, cycle + DRAIN_WRITE, local, 1, local_stride)
@@ -235,10 +242,11 @@ def _slots(
                 yield _Slot(row + place, 0, begin + start, blocks, False, spacing, output)
             begin += start + blocks * beats
         return
-    spacing = 1 if on_chip else max(1, width // config.bus_bytes)
-    slots = rows if on_chip else max(rows, ceil_div(rows * width, config.bus_bytes))
+    spacing = function.operands - 1 + (1 if on_chip else max(1, width // config.bus_bytes))
     for block in range(blocks):
-        yield _Slot(0, block, block * slots, rows, True, spacing, True)
+        for operand in range(function.operands):
+            last, slot = operand == function.operands - 1, block * rows * spacing + operand
+            yield _Slot(0, block, slot, rows, True, spacing, last, operand)
 
 
 def _batch(

@@ -122,17 +122,21 @@ def row_batch_cycles(rows: int, blocks: int, function: DrainFunction, beats: int
 def mvout_cycles(
     config: HardwareConfig, rows: int, blocks: int, function: str, destination: str
 ) -> int:
-    """Cycles that a mvout occupies the drain unit: one row read and one beat written per cycle."""
+    """Cycles that a mvout occupies the drain unit: one row read and one beat written per cycle.
+
+    A row of several operands is written from the read of the last one on.
+    """
     bytes_per_row = config.dim * DESTINATION_BYTES[destination]
     on_chip = destination == "scratchpad"
-    if not FUNCTION[function].by_row:
+    of = FUNCTION[function]
+    if not of.by_row:
         beats = 0 if on_chip else run_beats(config, rows, bytes_per_row)
-        return blocks * max(rows, beats)
+        return blocks * (rows * (of.operands - 1) + max(rows, beats))
     beats = 1 if on_chip else run_beats(config, 1, bytes_per_row)
     batches = [STATISTIC_ROWS] * (rows // STATISTIC_ROWS)
     if rows % STATISTIC_ROWS:
         batches.append(rows % STATISTIC_ROWS)
-    return sum(row_batch_cycles(batch, blocks, FUNCTION[function], beats) for batch in batches)
+    return sum(row_batch_cycles(batch, blocks, of, beats) for batch in batches)
 
 
 def count_events(config: HardwareConfig, issued: Issued) -> dict[str, int]:
@@ -175,7 +179,7 @@ def _mvout_events(config: HardwareConfig, rows: int, issued: Issued) -> dict[str
     destination = DESTINATIONS[issued.values["destination"]]
     moved = rows * issued.values["blocks"]
     elements = moved * config.dim
-    events = {"accumulator_reads": moved * len(function.passes)}
+    events = {"accumulator_reads": moved * (len(function.passes) + function.operands - 1)}
     if destination == "scratchpad":
         events["scratchpad_writes"] = moved
     else:
@@ -186,7 +190,7 @@ def _mvout_events(config: HardwareConfig, rows: int, issued: Issued) -> dict[str
             beats = issued.values["blocks"] * run_beats(config, rows, bytes_per_row)
         events["dram_write_bytes"] = beats * config.bus_bytes
     if destination != "dram_int32":
-        events["requantize"] = elements
+        events["requantize"] = elements * function.operands
     return events | function.events(elements, rows)
 
 

@@ -24,9 +24,13 @@ module drain_lane
   input  logic        [63:0] parameters_i,
   input  multiplier_t        multiplier_i,
   input  shift_t             shift_i,
+  // stage 4
+  input  logic               hold_i,
   // stage 5
   input  logic               moments_i,
   input  logic signed [20:0] offset_i,
+  input  logic signed [16:0] beside_i,
+  output logic signed [16:0] held_o,
   // stage 7
   input  logic        [16:0] reciprocal_i,
   input  logic               out_per_channel_i,
@@ -54,6 +58,7 @@ module drain_lane
     .multiplier_i,
     .shift_i,
     .mode_i       (mode_i[4]),
+    .hold_i,
     .v_o          (v)
   );
 
@@ -73,6 +78,8 @@ module drain_lane
       .lane_i            (lane_i[5]),
       .v_i               (v),
       .offset_i,
+      .beside_i,
+      .held_o,
       .exponential_lane_i(lane_i[7]),
       .reciprocal_i,
       .square_o          (square),
@@ -118,10 +125,11 @@ module drain_lane
 
     assign square_o = '0;
     assign value_o  = '0;
+    assign held_o   = '0;
     assign word_o   = words_q[11];
 
     logic unused_inputs;
-    assign unused_inputs = &{1'b0, lane_i, moments_i, offset_i, reciprocal_i, out_per_channel_i,
+    assign unused_inputs = &{1'b0, lane_i, moments_i, offset_i, beside_i, reciprocal_i, out_per_channel_i,
                              out_parameters_i, out_multiplier_i, out_shift_i, normalizer_shift_i};
   end
 

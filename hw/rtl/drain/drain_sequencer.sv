@@ -7,6 +7,8 @@
 // pass row by row through the blocks. An output row for DRAM takes a slot for each of its beats, of
 // which the first reads. A row's statistics start 3 cycles after the last read of its maximum
 // (MAXIMUM_LATENCY 2), its output 2 cycles after reciprocal_i for it. Only reads for DRAM stall.
+// A row of several operands takes a slot for each; the lanes hold what they read (PASS_HOLD) until the
+// last, with which the row goes on. Operands behind the first lie row by row in turns.
 
 module drain_sequencer
   import isa_pkg::*;
@@ -61,19 +63,23 @@ module drain_sequencer
   localparam int unsigned WordBeats = 4 * Dim > BusBytes ? 4 * Dim / BusBytes : 1;
   localparam int unsigned ByteRows  = BusBytes > Dim ? BusBytes / Dim : 1;
   localparam int unsigned WordRows  = BusBytes > 4 * Dim ? BusBytes / (4 * Dim) : 1;
-  localparam int unsigned BeatBits  = WordBeats > 1 ? $clog2(WordBeats) : 1;
+  // Slots of a row: reads of its operands, the last one with the first beat, and the other beats.
+  localparam int unsigned MostSlots = WordBeats > ByteBeats + 2 ? WordBeats : ByteBeats + 2;
+  localparam int unsigned SlotBits  = $clog2(MostSlots);
 
   // -- The instruction ----------------------------------------------------------------------------
 
   mvout_t      instr_q;
   tag_t        tag_q;
   logic        sync, row_function, maximum, word, to_scratchpad;
+  operand_t    operands;
 
   assign sync          = instr_q.header.opcode == DRAIN_SYNC;
   assign maximum       = Normalization && first_pass(instr_q.function_) == PASS_MAXIMUM;
   assign row_function  = Normalization && is_row_function(instr_q.function_);
   assign word          = instr_q.destination == DESTINATION_DRAM_INT32;
   assign to_scratchpad = instr_q.destination == DESTINATION_SCRATCHPAD;
+  assign operands      = Normalization ? operands_of(instr_q.function_) : operand_t'(1);
 
   // -- Where it is --------------------------------------------------------------------------------
   // The outer loop goes over the rows of a batch, the inner over blocks, for row functions; else
@@ -90,31 +96,32 @@ module drain_sequencer
   pass_e               pass_q;
   row_count_t          inner_q;
   block_count_t        outer_q;
-  logic [BeatBits-1:0] beat_q;
+  logic [SlotBits-1:0] slot_q;
   row_count_t          row_q;        // first row of the batch
   row_count_t          rows_left_q;  // from that row on
   local_row_t          batch_accumulator_q;
   address_t            address_q, inner_address_q;
   parameter_row_t      parameter_row_q;
 
-  logic [BeatBits-1:0] last_beat;
-  logic                beat_end, inner_end, outer_end, batch_end, output_pass, rows_end;
+  logic [SlotBits-1:0] last_read, last_slot;
+  logic                slot_end, inner_end, outer_end, batch_end, output_pass, rows_end;
   logic                allowed, issue, step;
   address_t            step_inner, next, step_outer, next_inner;
 
   assign output_pass = !row_function || pass_q == PASS_OUTPUT;
-  assign last_beat   = !output_pass || to_scratchpad ? '0
-                     : word ? BeatBits'(WordBeats - 1) : BeatBits'(ByteBeats - 1);
-  assign beat_end    = beat_q == last_beat;
+  assign last_read   = SlotBits'(operands) - 1'b1;
+  assign last_slot   = last_read + (!output_pass || to_scratchpad ? '0
+                     : word ? SlotBits'(WordBeats - 1) : SlotBits'(ByteBeats - 1));
+  assign slot_end    = slot_q == last_slot;
   assign inner_end   = inner_q == (row_function ? 16'(instr_q.blocks) : instr_q.rows) - 16'd1;
   assign batch_end   = !row_function || rows_left_q <= 16'(StatisticRows);
   assign outer_end   = outer_q == (!row_function ? instr_q.blocks - 12'd1
                      : batch_end ? 12'(rows_left_q) - 12'd1 : 12'(StatisticRows - 1));
 
-  assign issue    = busy && (beat_q != '0 || allowed);
-  assign step     = issue && beat_end;
+  assign issue    = busy && (slot_q != last_read || allowed);
+  assign step     = issue && slot_end;
   assign rows_end = inner_end && outer_end && output_pass;
-  assign last_o   = issue && (sync || (beat_end && rows_end && batch_end));
+  assign last_o   = issue && (sync || (slot_end && rows_end && batch_end));
 
   assign last_store_o      = last_o && !sync;
   assign last_scratchpad_o = last_store_o && to_scratchpad;
@@ -149,7 +156,7 @@ module drain_sequencer
       pass_q              <= first_pass(instr_i.function_);
       inner_q             <= '0;
       outer_q             <= '0;
-      beat_q              <= '0;
+      slot_q              <= '0;
       row_q               <= '0;
       rows_left_q         <= instr_i.rows;
       batch_accumulator_q <= instr_i.accumulator;
@@ -159,7 +166,7 @@ module drain_sequencer
       inner_address_q     <= '{accumulator: instr_i.accumulator, scratchpad: instr_i.local_,
                                dram: instr_i.dram};
     end else if (step) begin
-      beat_q          <= '0;
+      slot_q          <= '0;
       inner_q         <= inner_end ? '0 : inner_q + 1'b1;
       address_q       <= inner_end ? next_inner : next;
       parameter_row_q <= parameter_row_q + 10'(row_function || inner_end);
@@ -179,7 +186,7 @@ module drain_sequencer
         end
       end
     end else if (issue) begin
-      beat_q <= beat_q + 1'b1;
+      slot_q <= slot_q + 1'b1;
     end
   end
 
@@ -214,34 +221,48 @@ module drain_sequencer
 
   // -- Reads and segments -------------------------------------------------------------------------
 
-  block_count_t block;
+  block_count_t   block;
+  operand_t       operand;
+  logic           first_operand, last_operand;
+  local_row_t     further_row;  // of the operands behind the first
+  parameter_row_t second_set, affine_set;
 
-  assign block        = row_function ? inner_q[11:0] : outer_q;
-  assign slot_valid_o = issue && !sync && beat_q == '0;
-  assign acc_row_o    = address_q.accumulator;
-  assign p0_read_o    = slot_valid_o && instr_q.channel_scale;
-  assign p0_row_o     = parameter_row_q;
+  assign block         = row_function ? inner_q[11:0] : outer_q;
+  assign operand       = operand_t'(slot_q);
+  assign first_operand = slot_q == '0;
+  assign last_operand  = slot_q == last_read;
+  assign further_row   = address_q.accumulator - instr_q.accumulator;
+  assign second_set    = parameter_row_q + (instr_q.channel_scale ? instr_q.blocks[9:0] : '0);
+  assign affine_set    = second_set + (instr_q.second_channel_scale ? instr_q.blocks[9:0] : '0);
+
+  assign slot_valid_o = issue && !sync && slot_q <= last_read;
+  assign acc_row_o    = first_operand ? address_q.accumulator
+                      : instr_q.variant.operands.second + (further_row << (operands - 2'd2))
+                        + local_row_t'(operand) - 1'b1;
+  assign p0_read_o    = slot_valid_o && slot_o.channel_scale;
+  assign p0_row_o     = first_operand ? parameter_row_q : second_set;
 
   always_comb begin
-    slot_o.mode           = word ? MODE_WORD : mode_of(instr_q.function_);
-    slot_o.pass           = row_function ? pass_q : PASS_OUTPUT;
+    slot_o.mode           = word ? MODE_WORD : operand_mode(instr_q.function_, operand);
+    slot_o.pass           = row_function ? pass_q : last_operand ? PASS_OUTPUT : PASS_HOLD;
     slot_o.row            = outer_q[3:0];
     slot_o.first          = inner_q == '0;
     slot_o.last           = inner_end;
     slot_o.to_scratchpad  = to_scratchpad;
     slot_o.segment_last   = row_function || inner_end;
     slot_o.scratchpad_row = address_q.scratchpad;
-    slot_o.channel_scale  = instr_q.channel_scale;
-    slot_o.multiplier     = instr_q.multiplier;
-    slot_o.shift          = instr_q.shift;
+    slot_o.channel_scale  = first_operand ? instr_q.channel_scale : instr_q.second_channel_scale;
+    slot_o.multiplier     = first_operand ? instr_q.multiplier
+                                          : instr_q.variant.operands.second_multiplier;
+    slot_o.shift          = first_operand ? instr_q.shift : instr_q.variant.operands.second_shift;
     slot_o.channel_affine = instr_q.channel_affine;
-    slot_o.affine_row     = parameter_row_q + (instr_q.channel_scale ? instr_q.blocks[9:0] : 10'd0);
+    slot_o.affine_row     = affine_set;
     slot_o.out_multiplier = instr_q.out_multiplier;
     slot_o.out_shift      = instr_q.out_shift;
     slot_o.tag            = tag_q;
   end
 
-  assign seg_valid_o = slot_valid_o && output_pass && !to_scratchpad
+  assign seg_valid_o = slot_valid_o && last_operand && output_pass && !to_scratchpad
                        && (row_function || inner_q == '0);
   assign seg_addr_o  = address_q.dram;
   assign seg_last_o  = outer_end && batch_end && (!row_function || inner_end);
@@ -256,7 +277,7 @@ module drain_sequencer
     .clk_i,
     .causal_i  (instr_q.causal),
     .columns_i (instr_q.columns),
-    .diagonal_i(instr_q.diagonal),
+    .diagonal_i(instr_q.variant.mask.diagonal),
     .row_i     (row_q + 16'(outer_q[3:0])),
     .block_i   (block),
     .lanes_o
@@ -264,7 +285,7 @@ module drain_sequencer
 
   assign center_o  = is_centered(instr_q.function_);
   assign columns_o = instr_q.columns;
-  assign inverse_o = instr_q.inverse;
+  assign inverse_o = instr_q.variant.norm.inverse;
 
   logic unused_instr;
   assign unused_instr = &{1'b0, instr_q};
@@ -312,19 +333,22 @@ module drain_sequencer
     else $error("instruction %0d: %0d valid columns in %0d blocks of %0d",
                 tag_i, instr_i.columns, instr_i.blocks, Dim);
   shifts : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    start_store |-> instr_i.shift != '1 && instr_i.out_shift != '1)
+    start_store |-> instr_i.shift != '1 && instr_i.out_shift != '1
+      && (operands_of(instr_i.function_) == 2'd1 || instr_i.variant.operands.second_shift != '1))
     else $error("instruction %0d: a shift of 63", tag_i);
   parameter_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store |-> 32'(instr_i.parameters)
-      + 32'(instr_i.blocks) * (32'(instr_i.channel_scale) + 32'(instr_i.channel_affine))
-      <= ParameterRows || !(instr_i.channel_scale || instr_i.channel_affine))
+      + 32'(instr_i.blocks) * (32'(instr_i.channel_scale) + 32'(instr_i.second_channel_scale)
+                               + 32'(instr_i.channel_affine))
+      <= ParameterRows
+      || !(instr_i.channel_scale || instr_i.second_channel_scale || instr_i.channel_affine))
     else $error("instruction %0d: parameters of %0d blocks from row %0d are out of range",
                 tag_i, instr_i.blocks, instr_i.parameters);
   accumulator_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
     slot_valid_o |-> 32'(acc_row_o) < AccumulatorRows)
     else $error("instruction %0d: accumulator row %0d is out of range", tag_q, acc_row_o);
   scratchpad_rows : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    slot_valid_o && output_pass && to_scratchpad
+    slot_valid_o && last_operand && output_pass && to_scratchpad
     |-> 32'(slot_o.scratchpad_row) < ScratchpadRows)
     else $error("instruction %0d: scratchpad row %0d is out of range", tag_q,
                 slot_o.scratchpad_row);
@@ -341,10 +365,15 @@ module drain_sequencer
     start_store && instr_i.channel_affine
     |-> !is_direct(mode_of(instr_i.function_)))
     else $error("instruction %0d: channel_affine, but function %0d", tag_i, instr_i.function_);
+  second_scales : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && instr_i.second_channel_scale |-> operands_of(instr_i.function_) != 2'd1)
+    else $error("instruction %0d: second_channel_scale, but function %0d",
+                tag_i, instr_i.function_);
   inverses : assert property (@(posedge clk_i) disable iff (!rst_ni)
-    start_store && is_centered(instr_i.function_) |-> instr_i.inverse == inverse_of_columns)
+    start_store && is_centered(instr_i.function_)
+    |-> instr_i.variant.norm.inverse == inverse_of_columns)
     else $error("instruction %0d: the inverse of %0d columns is %0d, not %0d",
-                tag_i, instr_i.columns, inverse_of_columns, instr_i.inverse);
+                tag_i, instr_i.columns, inverse_of_columns, instr_i.variant.norm.inverse);
 `endif
 
 endmodule

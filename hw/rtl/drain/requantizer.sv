@@ -1,8 +1,9 @@
 // First requantizer of one lane: v = round((acc + bias) * multiplier / 2^shift), clamped.
 //
 // Three stages: valid_i[0] with the inputs, valid_i[1] and valid_i[2] (with mode_i) in the two
-// cycles after; v_o one cycle later. Copy and relu come out as int8, the norms as 16 bits, GELU and
-// softmax as 20 bits; a word passes through: its bias is 0, its multiplier 1, its shift 0.
+// cycles after; v_o one cycle later. Copy and relu come out as int8, norms and operands of products
+// (hold_i: another one follows) as 16 bits, others as 20 bits; a word passes through: its bias is 0,
+// its multiplier 1, its shift 0.
 
 module requantizer
   import isa_pkg::*;
@@ -20,6 +21,7 @@ module requantizer
   input  shift_t             shift_i,
   // two cycles later
   input  mode_e              mode_i,
+  input  logic               hold_i,
   // three cycles later
   output logic signed [31:0] v_o
 );
@@ -52,18 +54,19 @@ module requantizer
       product_q <= 57'(biased_q) * 57'(multiplier_q);
       shift_q2  <= shift_q;
     end
-    if (valid_i[2]) v_o <= clamp(round_saturate(63'(product_q), shift_q2), product_q[31:0], mode_i);
+    if (valid_i[2]) v_o <= clamp(round_saturate(63'(product_q), shift_q2), product_q[31:0]);
   end
 
   function automatic logic signed [31:0] clamp(
-    input logic signed [19:0] rounded, input logic [31:0] word, input mode_e mode
+    input logic signed [19:0] rounded, input logic [31:0] word
   );
-    unique case (mode)
+    unique case (mode_i)
       MODE_COPY: return 32'(saturate8(rounded));
       MODE_RELU: return rounded[19] ? '0 : 32'(saturate8(rounded));
-      MODE_NORM: return 32'(saturate16(rounded));
+      MODE_NORM, MODE_PRODUCT, MODE_ROTATE: return 32'(saturate16(rounded));
+      MODE_RECTIFIED: return rounded[19] ? '0 : 32'(saturate16(rounded));
       MODE_WORD: return word;
-      default:   return 32'(rounded);
+      default:   return hold_i ? 32'(saturate16(rounded)) : 32'(rounded);
     endcase
   endfunction
 

@@ -108,6 +108,7 @@ module row_pipeline
   logic signed [19:0] v [Dim];
   logic signed [31:0] square [Dim];
   logic signed [16:0] value [Dim];
+  logic signed [16:0] held [Dim];  // by each lane, for the other of its pair
   logic signed [20:0] offset;
   logic        [16:0] reciprocal;
   shift_t             normalizer_shift;
@@ -130,8 +131,11 @@ module row_pipeline
       .parameters_i      (p0_data_i[64*j+:64]),
       .multiplier_i      (slot_q[2].multiplier),
       .shift_i           (slot_q[2].shift),
+      .hold_i            (slot_q[4].pass == PASS_HOLD),
       .moments_i         (slot_q[5].pass == PASS_STATISTICS),
       .offset_i          (offset),
+      .beside_i          (held[j ^ 1]),
+      .held_o            (held[j]),
       .reciprocal_i      (reciprocal),
       .out_per_channel_i (slot_q[7].channel_affine),
       .out_parameters_i  (p1_data_i[64*j+:64]),
@@ -180,7 +184,7 @@ module row_pipeline
     );
 
     always_ff @(posedge clk_i) begin
-      shift_q  <= mode[7] == MODE_GELU ? 6'd16 : shift;
+      shift_q  <= is_by_row(mode[7]) ? shift : 6'd16;
       shift_q2 <= shift_q;
     end
     assign normalizer_shift = shift_q2;
@@ -193,7 +197,7 @@ module row_pipeline
     assign unused_statistics = &{1'b0, center_i, columns_i, inverse_i};
     for (genvar j = 0; j < Dim; j++) begin : gen_unused
       logic unused_lane;
-      assign unused_lane = &{1'b0, v[j], square[j], value[j]};
+      assign unused_lane = &{1'b0, v[j], square[j], value[j], held[j]};
     end
   end
 

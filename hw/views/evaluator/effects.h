@@ -77,14 +77,14 @@ class Effects {
                (rest ? row_batch(rest, blocks, function, beats) : 0);
     } else {
       beats = on_chip ? 0 : ceil_div(rows * row_bytes, m_.bus_bytes);
-      e.busy = blocks * std::max(rows, beats);
+      e.busy = blocks * (rows * (function.operands - 1) + std::max(rows, beats));
     }
     e.latency = kDrainLatency + (on_chip ? 0 : m_.dram_latency_cycles);
     const Word moved = rows * blocks, elements = moved * m_.dim;
-    e.events[kAccumulatorReads] = moved * function.passes;
+    e.events[kAccumulatorReads] = moved * (function.passes + function.operands - 1);
     if (on_chip) e.events[kScratchpadWrites] = moved;
     else e.events[kDramWriteBytes] = (function.by_row ? moved : blocks) * beats * m_.bus_bytes;
-    if (destination != kDestinationDramInt32) e.events[kRequantize] = elements;
+    if (destination != kDestinationDramInt32) e.events[kRequantize] = elements * function.operands;
     for (int i = 0; i < function.events; ++i) {
       const FunctionEvent& own = function.event[i];
       e.events[own.event] += elements * own.an_element + rows * own.a_row;

@@ -9,7 +9,7 @@ namespace {
 
 using Word = std::int64_t;
 
-constexpr std::uint64_t kTablesDigest = 0x47a33f5880e004e9;
+constexpr std::uint64_t kTablesDigest = 0xbdf6cf62627cbba1;
 
 enum Unit {
   kLoad = 0,
@@ -43,14 +43,16 @@ enum Event {
   kScale = 11,
   kRequantize = 12,
   kGelu = 13,
-  kCompare = 14,
-  kExp = 15,
-  kMoment = 16,
-  kNormalize = 17,
-  kDivide = 18,
-  kSqrt = 19,
-  kHostCycles = 20,
-  kEvents = 21,
+  kSigmoid = 14,
+  kProduct = 15,
+  kCompare = 16,
+  kExp = 17,
+  kMoment = 18,
+  kNormalize = 19,
+  kDivide = 20,
+  kSqrt = 21,
+  kHostCycles = 22,
+  kEvents = 23,
 };
 
 enum Status {
@@ -135,18 +137,29 @@ struct FunctionEvent {
   int event, an_element, a_row;
 };
 struct DrainFunction {
-  int passes;
+  int passes, operands;
   bool by_row, maximum;  // needs whole rows; and their maximum first
   int latency, events;
   FunctionEvent event[4];
 };
 constexpr DrainFunction kFunctions[] = {
-    /* copy */ {1, false, false, 0, 0, {}},
-    /* relu */ {1, false, false, 0, 0, {}},
-    /* gelu */ {1, false, false, 0, 1, {{kGelu, 1, 0}}},
-    /* softmax */ {3, true, true, 13, 4, {{kCompare, 1, 0}, {kExp, 2, 0}, {kNormalize, 1, 0}, {kDivide, 0, 1}}},
-    /* layernorm */ {2, true, false, 24, 4, {{kMoment, 1, 0}, {kNormalize, 1, 0}, {kSqrt, 0, 1}, {kDivide, 0, 1}}},
-    /* rmsnorm */ {2, true, false, 24, 4, {{kMoment, 1, 0}, {kNormalize, 1, 0}, {kSqrt, 0, 1}, {kDivide, 0, 1}}}
+    /* copy */ {1, 1, false, false, 0, 0, {}},
+    /* relu */ {1, 1, false, false, 0, 0, {}},
+    /* gelu */ {1, 1, false, false, 0, 1, {{kGelu, 1, 0}}},
+    /* softmax */ {3, 1, true, true, 13, 4, {{kCompare, 1, 0}, {kExp, 2, 0}, {kNormalize, 1, 0}, {kDivide, 0, 1}}},
+    /* layernorm */ {2, 1, true, false, 24, 4, {{kMoment, 1, 0}, {kNormalize, 1, 0}, {kSqrt, 0, 1}, {kDivide, 0, 1}}},
+    /* rmsnorm */ {2, 1, true, false, 24, 4, {{kMoment, 1, 0}, {kNormalize, 1, 0}, {kSqrt, 0, 1}, {kDivide, 0, 1}}},
+    /* silu */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* sigmoid */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* tanh */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* hard_sigmoid */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* hard_swish */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* product */ {1, 2, false, false, 0, 1, {{kProduct, 1, 0}}},
+    /* glu */ {1, 2, false, false, 0, 2, {{kSigmoid, 1, 0}, {kProduct, 1, 0}}},
+    /* reglu */ {1, 2, false, false, 0, 1, {{kProduct, 1, 0}}},
+    /* geglu */ {1, 2, false, false, 0, 2, {{kGelu, 1, 0}, {kProduct, 1, 0}}},
+    /* swiglu */ {1, 2, false, false, 0, 2, {{kSigmoid, 1, 0}, {kProduct, 1, 0}}},
+    /* rotate */ {1, 3, false, false, 0, 1, {{kProduct, 2, 0}}}
 };
 
 }  // namespace

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import gate_errors
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -292,6 +293,14 @@ def claims() -> Iterator[str]:
     assert inner == outer
     yield f"every d | largest {exp:.2e} of the value at 0 | 1.9e-3 |"
     yield f"every v within +-8 | RMS {rms:.4f} and largest {inner:.4f} within +-4, no larger up to"
+    for name in gate_errors.UNARY:
+        largest, rms = gate_errors.unary_errors(name)
+        yield f"| {name} | every v | largest {largest:.1e}, RMS {rms:.1e} within +-8 |"
+    for name in gate_errors.GATES:
+        value, int8 = gate_errors.gate_decibels(name, np.random.default_rng(0), 100_000)
+        yield f"| {name} | {value:.0f} dB | {int8:.1f} dB |"
+    value, int8 = gate_errors.rotation_decibels(np.random.default_rng(0), 1000, 64)
+    yield f"| rotate | {value:.0f} dB | {int8:.1f} dB |"
     for columns, bound in SOFTMAX_BOUND.items():
         yield f"| {columns} columns | largest {bound:.1e} of a probability |"
     for function, bound in NORM_BOUND.items():

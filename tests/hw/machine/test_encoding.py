@@ -1,5 +1,7 @@
 """Instruction words hold every field, and the SystemVerilog package says the same as the table."""
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,15 +17,33 @@ from codesign.hw.machine.encoding import (
     encode,
     encode_all,
     fields,
+    fields_of,
+    variants,
 )
+from codesign.hw.machine.functions import DRAIN_FUNCTIONS
 from codesign.hw.machine.isa import OPERATION, OPERATIONS, Field
 from codesign.hw.machine.program import Issued
 
 
 def test_every_operation_fits_a_word() -> None:
     for operation in OPERATIONS:
-        used = HEADER_BITS + sum(field.bits for field in fields(operation))
+        groups = [sum(f.bits for f in group) for group in variants(operation).values()]
+        used = HEADER_BITS + sum(field.bits for field in fields(operation)) + max(groups, default=0)
         assert used <= INSTRUCTION_BITS
+
+
+def test_what_only_some_functions_have_shares_its_bits() -> None:
+    """And nothing else does: every function's fields lie side by side."""
+    (mvout,) = (operation for operation in OPERATIONS if variants(operation))
+    groups = variants(mvout).values()
+    assert len(groups) > 1
+    for number, function in enumerate(DRAIN_FUNCTIONS):
+        places = [(at, at + field.bits) for field, at in fields_of(mvout, number)]
+        assert all(end <= start for (_, end), (start, _) in pairwise(sorted(places)))
+        named = {field.name for field, _ in fields_of(mvout, number)}
+        assert ("diagonal" in named) == function.masked
+        assert ("inverse" in named) == function.centered
+        assert ("second" in named) == (function.operands > 1)
 
 
 @st.composite
@@ -40,11 +60,13 @@ def issued_instructions(draw: st.DrawFn) -> Issued:
         chosen = [name for name in names if draw(st.booleans())]
         return tuple((name, draw(st.integers(1, 255))) for name in chosen)
 
+    values = {field.name: number(field) for field in operation.values}
+    own = {field.name for field, _ in fields_of(operation, values.get("function", 0))}
     return Issued(
         site=0,
         op=operation.name,
-        values={field.name: number(field) for field in operation.values},
-        addresses={field.name: number(field) for field in operation.addresses},
+        values=values,
+        addresses={f.name: number(f) if f.name in own else 0 for f in operation.addresses},
         flags={field.name: bool(number(field)) for field in operation.flags},
         waits=tokens(WAITS[operation.unit]),
         signals=tokens(SIGNALS[operation.unit]),
@@ -72,6 +94,8 @@ def test_words_are_little_endian_lanes() -> None:
         (Issued(7, "preload", {"rows": 256}, {}, {}, (), ()), "rows is 256 but has 8 bits"),
         (Issued(7, "mvin", {}, {"scale": -1}, {}, (), ()), "scale is -1"),
         (Issued(7, "preload", {}, {"dram": 1}, {}, (), ()), "no field 'dram'"),
+        (Issued(7, "preload", {}, {"dram": 0}, {}, (), ()), "no field 'dram'"),
+        (Issued(7, "mvout", {}, {"inverse": 1}, {}, (), ()), "no field 'inverse'"),
         (Issued(7, "mvin", {}, {}, {}, (("loaded", 1),), ()), "cannot pass 'loaded'"),
         (Issued(7, "mvin", {}, {}, {}, (("consumed", 256),), ()), "256 'consumed' tokens"),
     ],

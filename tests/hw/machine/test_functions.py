@@ -1,10 +1,13 @@
 """The table of drain functions is consistent, and nobody else writes down what is in it."""
 
 import ast
-import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import gate_errors
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -25,13 +28,28 @@ from codesign.hw.machine.functions import (
 from codesign.hw.machine.isa import FUNCTIONS, ROW_FUNCTIONS
 
 HW = Path(codesign.hw.__file__).parent
-EXACT = {  # on reals x [rows, columns]
+Floats = npt.NDArray[np.float64]
+
+
+def swapped(x: Floats) -> Floats:
+    """Neighbouring columns in each other's place."""
+    return x.reshape(len(x), -1, 2)[..., ::-1].reshape(x.shape)
+
+
+EXACT: dict[str, Callable[..., Any]] = {  # on reals x [rows, columns], or on several
     "copy": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
-    "gelu": lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2,
+    "gelu": gate_errors.gelu,
     "softmax": lambda x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True),
     "layernorm": lambda x: (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True),
     "rmsnorm": lambda x: x / np.sqrt((x * x).mean(axis=1, keepdims=True)),
+    **gate_errors.UNARY,
+    "product": lambda x, u: x * u,
+    "glu": lambda x, u: gate_errors.sigmoid(x) * u,
+    "reglu": lambda x, u: np.maximum(x, 0) * u,
+    "geglu": lambda x, u: gate_errors.gelu(x) * u,
+    "swiglu": lambda x, u: x * gate_errors.sigmoid(x) * u,
+    "rotate": lambda x, cosine, sine: x * cosine + swapped(x) * sine,
 }
 
 
@@ -51,19 +69,26 @@ def test_a_row_is_consistent(function: DrainFunction) -> None:
 
 @pytest.mark.parametrize("function", DRAIN_FUNCTIONS, ids=lambda function: function.name)
 def test_scales_say_what_a_unit_is(function: DrainFunction) -> None:
-    x = np.random.default_rng(0).normal(0, 2, (50, 40))
-    unit = function.input_scale or 2.0**-12
-    valid = np.ones(x.shape, dtype=np.bool_)
-    value = function.values(np.rint(x / unit).astype(np.int64), valid, x.shape[1])
-    scale = function.value_scale if function.normalization else unit
-    assert np.abs(value * scale - EXACT[function.name](x)).max() < 0.03
+    x = np.random.default_rng(0).normal(0, 2, (function.operands, 50, 40)).clip(-7.9, 7.9)
+    units = [function.input_scale or 2.0**-12, *[2.0**-12] * (function.operands - 1)]
+    v = np.stack(
+        [np.rint(part / unit).astype(np.int64) for part, unit in zip(x, units, strict=True)]
+    )
+    valid = np.ones(x.shape[1:], dtype=np.bool_)
+    value = function.values(v if function.operands > 1 else v[0], valid, x.shape[-1])
+    scale = function.value_scale if function.normalization else units[0]
+    if function.operands > 1:
+        scale *= 2.0**-12 * (1 if function.input_scale else units[0])
+    of_second = np.maximum(np.abs(x[1]), 1) if function.operands > 1 else 1
+    assert (np.abs(value * scale - EXACT[function.name](*x)) / of_second).max() < 0.03
 
 
 @given(arrays(np.int64, (3, 8), elements=st.integers(-(1 << 40), 1 << 40)), st.integers(1, 8))
 def test_values_fit_the_second_requantizer(v: Ints, columns: int) -> None:
     valid = np.arange(8) < np.full((3, 1), columns)
     for function in DRAIN_FUNCTIONS:
-        value = function.values(v, valid, columns)
+        operands = np.stack([v, v[::-1], -v][: function.operands])
+        value = function.values(operands if function.operands > 1 else v, valid, columns)
         assert value.shape == v.shape
         if function.normalization:
             assert (arithmetic.saturate(value, arithmetic.VALUE_BITS) == value).all()

@@ -16,6 +16,7 @@ from codesign.hw.machine.isa import (
     ROW_FUNCTIONS,
     TARGETS,
     UNITS,
+    VARIANTS,
     Operation,
 )
 
@@ -41,6 +42,8 @@ def test_fields_are_well_formed(operation: Operation) -> None:
     assert len(set(names)) == len(names)
     assert all(field.bits >= 1 and field.meaning for field in every)
     assert all(flag.bits == 1 for flag in operation.flags)
+    assert all(not field.variant for field in (*operation.values, *operation.flags))
+    assert {field.variant for field in operation.addresses} <= {"", *VARIANTS}
     assert operation.unit in UNITS and operation.meaning
 
 

@@ -8,11 +8,13 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import cocotb
 import numpy as np
 import pytest
+import scalar_model
 from cocotb.handle import Immediate
 from cocotb.triggers import FallingEdge, ReadOnly
 from rtl_bench import run_bench, start_clock_and_reset
@@ -21,6 +23,7 @@ from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Ints
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import encode
+from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, ROW_FUNCTIONS
 from codesign.hw.machine.program import Issued
 from codesign.hw.machine.quantities import ACCESS, HEAD
@@ -66,6 +69,7 @@ def random_fields(config: HardwareConfig) -> Fields:
     destination = random.choice(DESTINATIONS)
     functions = FUNCTIONS if config.normalization else FUNCTIONS[:2]
     function = "copy" if destination == "dram_int32" else random.choice(functions)
+    of = FUNCTION[function]
     rows = random.choice([1, 1, 2, 3, 5, 8, 15, 16, 17, 18, 33, 40])
     blocks = random.choice([1, 1, 2, 3, 5, 8] if rows < 18 else [1, 2, 3])
     stride = random.randint(rows, rows + 4)
@@ -76,8 +80,9 @@ def random_fields(config: HardwareConfig) -> Fields:
     dram = random.randint(0, (DRAM_BYTES - blocks * dram_stride) // alignment) * alignment
     columns = random.randint(1, blocks * dim)
     channel_scale = random.randint(0, int(destination != "dram_int32"))
-    channel_affine = random.randint(0, int(function not in ("copy", "relu")))
-    sets = channel_scale + channel_affine
+    second_scale = random.randint(0, int(of.operands > 1))
+    channel_affine = random.randint(0, int(of.normalization))
+    sets = channel_scale + second_scale + channel_affine
     fields = {
         "rows": rows,
         "blocks": blocks,
@@ -95,14 +100,27 @@ def random_fields(config: HardwareConfig) -> Fields:
         "out_multiplier": random.randint(-(1 << 23), (1 << 23) - 1) >> random.randint(0, 3),
         "out_shift": random.choice([0, 62, *range(24, 36), *range(26, 34)]),
         "columns": columns,
-        "inverse": arithmetic.inverse(columns),
         "channel_scale": channel_scale,
+        "second_channel_scale": second_scale,
         "channel_affine": channel_affine,
     }
+    if of.centered:
+        fields["inverse"] = arithmetic.inverse(columns)
+    if of.operands > 1:
+        behind = ((blocks - 1) * stride + rows) * (of.operands - 1)
+        fields["second"] = random.randint(0, ACCUMULATOR_ROWS - behind)
+        fields["second_multiplier"] = random.randint(-(1 << 23), (1 << 23) - 1)
+        fields["second_shift"] = random.choice([0, 62, *range(20, 46), *range(30, 40)])
     if function == "softmax" and random.random() < 0.5:
         fields["causal"] = 1
         fields["diagonal"] = random.randint(-20, blocks * dim)
     return fields
+
+
+def twin(function: Callable[..., int], *operands: Ints) -> Ints:
+    """A scalar function of arrays."""
+    found: Ints = np.vectorize(lambda *v: function(*map(int, v)), otypes=[np.int64])(*operands)
+    return found
 
 
 class Drained:
@@ -117,30 +135,50 @@ class Drained:
         records: arithmetic.Bytes = rows.reshape(-1, 1).view(np.uint8)
         return arithmetic.unpack_parameters(records)
 
+    def sums(self, rows: Ints) -> Ints:
+        """The sums [rows, columns] of accumulator rows [rows, blocks]."""
+        found: Ints = self.accumulator[rows].reshape(len(rows), -1)
+        return found
+
+    def requantized(self, fields: Fields, sums: Ints, at: int, operand: str) -> tuple[Ints, int]:
+        """v of sums, and the parameter row behind those that it took."""
+        if fields[f"{operand}channel_scale"]:
+            return arithmetic.requantize(sums, *self.channels(fields, at)), at + fields["blocks"]
+        factor, shift = fields[f"{operand}multiplier"], fields[f"{operand}shift"]
+        return arithmetic.requantize(sums, 0, factor, shift), at
+
     def rows(self, fields: Fields) -> Ints:
         """The results [rows, blocks * dim]."""
         rows, blocks = fields["rows"], fields["blocks"]
-        first = fields["accumulator"] + fields["stride"] * np.arange(blocks)
-        acc: Ints = self.accumulator[first[None, :] + np.arange(rows)[:, None]].reshape(rows, -1)
+        place = fields["stride"] * np.arange(blocks)[None, :] + np.arange(rows)[:, None]
         if DESTINATIONS[fields["destination"]] == "dram_int32":
-            return acc
-        bias: Ints | int = 0
-        multiplier: Ints | int = fields["multiplier"]
-        shift: Ints | int = fields["shift"]
+            return self.sums(fields["accumulator"] + place)
+        bias: Ints | int
+        multiplier: Ints | int
+        shift: Ints | int
         at = fields["parameters"]
-        if fields["channel_scale"]:
-            bias, multiplier, shift = self.channels(fields, at)
-            at += blocks
-        v = arithmetic.requantize(acc, bias, multiplier, shift)
         function, columns = FUNCTIONS[fields["function"]], fields["columns"]
+        v, at = self.requantized(fields, self.sums(fields["accumulator"] + place), at, "")
+        further = FUNCTION[function].operands - 1
+        if further:
+            turns = [fields["second"] + place * further + turn for turn in range(further)]
+            second, at = self.requantized(
+                fields, np.stack(list(map(self.sums, turns))), at, "second_"
+            )
         valid = np.arange(blocks * self.dim)[None, :] < np.full((rows, 1), columns)
         match function:
             case "copy":
                 return arithmetic.saturate(v, 8)
             case "relu":
                 return arithmetic.saturate(np.maximum(v, 0), 8)
-            case "gelu":
-                values, valid = arithmetic.gelu(v), np.ones_like(valid)
+            case name if name in scalar_model.UNARY:
+                values, valid = twin(partial(scalar_model.unary, name), v), np.ones_like(valid)
+            case name if name in scalar_model.GATES:
+                values = twin(partial(scalar_model.gated, name), v, second[0])
+                valid = np.ones_like(valid)
+            case "rotate":
+                turned = [scalar_model.rotated(*row) for row in zip(v, *second, strict=True)]
+                values, valid = np.array(turned), np.ones_like(valid)
             case "softmax":
                 if fields.get("causal"):
                     seen = fields["diagonal"] + 1 + np.arange(rows)[:, None]
@@ -398,7 +436,8 @@ async def sizes_of_row_functions(dut: Any) -> None:
                     fields = random_fields(bench.config)
                 columns = random.randint(1, blocks * bench.config.dim)
                 fields |= {"function": FUNCTIONS.index(function), "rows": rows, "blocks": blocks}
-                fields |= {"columns": columns, "inverse": arithmetic.inverse(columns)}
+                inverse = arithmetic.inverse(columns) if FUNCTION[function].centered else 0
+                fields |= {"columns": columns, "inverse": inverse, "diagonal": 0}
                 fields |= {"accumulator": 7, "stride": rows, "local": 3, "local_stride": rows}
                 fields |= {"parameters": 2, "causal": 0, "dram": 0, "dram_stride": 4096}
                 program.append(instruction(fields))
@@ -464,14 +503,15 @@ def test_drain_unit(dim: int, bus: int, latency: int, normalization: int) -> Non
     )
 
 
-SOFTMAX = FUNCTIONS.index("softmax")
+SOFTMAX, SWIGLU = FUNCTIONS.index("softmax"), FUNCTIONS.index("swiglu")
+NONE = len(FUNCTIONS)
 
 
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
         ("rows=0", "instruction 0: 0 rows of 2 blocks"),
-        ("function=6", "instruction 0: this machine has no function 6"),
+        (f"function={NONE}", f"instruction 0: this machine has no function {NONE}"),
         ("destination=3", "instruction 0: there is no destination 3"),
         ("destination=1 function=1 channel_scale=0", "instruction 0: function 1 gives no int32"),
         ("destination=1", "instruction 0: channel_scale, but int32"),
@@ -482,10 +522,17 @@ SOFTMAX = FUNCTIONS.index("softmax")
         ("dram=4", "instruction 0: DRAM address 4 or stride 200 is not aligned to 8"),
         ("dram_stride=12", "instruction 0: DRAM address 0 or stride c is not aligned to 8"),
         ("shift=63", "instruction 0: a shift of 63"),
+        (f"function={SWIGLU} second_shift=63", "instruction 0: a shift of 63"),
+        ("second_channel_scale=1", "instruction 0: second_channel_scale, but function 0"),
         (
             "parameters=21 function=2 channel_affine=1",
             "instruction 0: parameters of 2 blocks from row 21 are out of range",
         ),
+        (
+            f"parameters=19 function={SWIGLU} channel_affine=1 second_channel_scale=1",
+            "instruction 0: parameters of 2 blocks from row 19 are out of range",
+        ),
+        (f"function={SWIGLU} second=397", "instruction 0: accumulator row 400 is out of range"),
         ("accumulator=399", "instruction 0: accumulator row 400 is out of range"),
         ("destination=2 local=299", "instruction 0: scratchpad row 300 is out of range"),
     ],

@@ -1,17 +1,20 @@
-"""Benches of the nonlinear operands and of the normalizer, against `arithmetic`."""
+"""Benches of the nonlinear operands and of the normalizer, against `arithmetic` and scalar twins."""
 
 from typing import Any
 
 import cocotb
 import numpy as np
 import pytest
+import scalar_model
 from cocotb.triggers import FallingEdge
 from rtl_bench import run_bench, start_clock
 
-from codesign.hw.machine import arithmetic
+from codesign.hw.machine import arithmetic, functions
 
-ITEMS = 4000
-COPY, RELU, WORD, GELU, SOFTMAX, NORM = range(6)  # drain_pkg::mode_e
+ITEMS = 6000
+MODES = functions.lane_modes()
+DIRECT = ("copy", "relu", "word")
+BITS = {"norm": 16} | dict.fromkeys(DIRECT, 32)  # of v; 20 of others, 16 of operands
 
 
 def signed(value: Any) -> int:
@@ -19,55 +22,92 @@ def signed(value: Any) -> int:
     return number
 
 
+def modes(rng: np.random.Generator) -> list[str]:
+    """What the lane does, item by item; products only behind what holds their first operand."""
+    found: list[str] = []
+    while len(found) < ITEMS:
+        mode = rng.choice([m for m in MODES if m not in ("product", "rotate")])
+        found.append(mode)
+        if mode in scalar_model.PARTS and rng.random() < 0.5:
+            found.append("product")
+            if rng.random() < 0.5:
+                found.append("rotate")
+    return found[:ITEMS]
+
+
+def numbers(rng: np.random.Generator, mode: list[str]) -> arithmetic.Ints:
+    """v of every item, of every magnitude, with many at the ends and where functions bend."""
+    paired = [m in ("product", "rotate") for m in mode]
+    operand = (
+        np.array(paired) | np.array([*paired[1:], False]) | np.array([*paired[2:], False, False])
+    )
+    bits = np.where(operand, 16, [BITS.get(m, 20) for m in mode])
+    v = rng.integers(-(1 << 31), 1 << 31, ITEMS) >> (32 - bits) >> rng.integers(0, bits)
+    ends = rng.choice([-1, 0, 1], ITEMS) + rng.choice([-(1 << 15), 0, (1 << 15) - 1], ITEMS)
+    v = np.where(rng.random(ITEMS) < 0.1, np.clip(ends, -(1 << 15), (1 << 15) - 1), v)
+    bends = rng.integers(-9000, 9000, ITEMS)
+    curved = [m in scalar_model.PARTS for m in mode]
+    v = np.where(np.array(curved) & (rng.random(ITEMS) < 0.5), bends, v)
+    return np.where(np.array(mode) == "rectified", np.maximum(v, 0), v)  # as it is requantized
+
+
 @cocotb.test()
 async def operands(dut: Any) -> None:
     """Value and factor of every mode, and the squares that a norm's moments need."""
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
-    mode, lane, moments = (rng.integers(0, n, ITEMS) for n in (6, 2, 2))
-    bits = np.select([mode < GELU, mode == NORM], [32, 16], 20)
-    v = rng.integers(-(1 << 31), 1 << 31, ITEMS) >> (32 - bits) >> rng.integers(0, bits)
-    v[mode == GELU] = np.where(rng.random(ITEMS) < 0.5, v, rng.integers(-3000, 3000, ITEMS))[
-        mode == GELU
-    ]
+    mode, (lane, moments) = modes(rng), (rng.integers(0, 2, ITEMS) for _ in range(2))
+    v = numbers(rng, mode)
     distance = rng.integers(0, 1 << 20, ITEMS) >> rng.integers(0, 18, ITEMS)
     maximum = np.minimum(v + distance, (1 << 19) - 1)
-    mean = rng.integers(-(1 << 19), 1 << 19, ITEMS)
-    offset = np.where(mode == SOFTMAX, maximum, mean)
+    offset = np.where(
+        np.array(mode) == "softmax", maximum, rng.integers(-(1 << 19), 1 << 19, ITEMS)
+    )
+    beside = rng.integers(-(1 << 15), 1 << 15, ITEMS)
     factor = rng.integers(0, 1 << 17, ITEMS)
     dut.valid_i.value = 7
     start_clock(dut)
+    held, expected = 0, (0, 0)
     for cycle in range(ITEMS + 3):
         await FallingEdge(dut.clk_i)
         for stage in range(3):
-            dut.mode_i[stage].value = int(mode[np.clip(cycle - stage, 0, ITEMS - 1)])
+            place = int(np.clip(cycle - stage, 0, ITEMS - 1))
+            dut.mode_i[stage].value = MODES.index(mode[place])
         if cycle < ITEMS:
             dut.v_i.value = int(v[cycle])
             dut.offset_i.value = int(offset[cycle])
+            dut.beside_i.value = int(beside[cycle])
             dut.moments_i.value = int(moments[cycle])
             dut.lane_i.value = int(lane[cycle])
         before = int(np.clip(cycle - 2, 0, ITEMS - 1))
         dut.exponential_lane_i.value = int(lane[before])
         dut.reciprocal_i.value = int(factor[before])
-        if cycle >= 2 and mode[before] == NORM and moments[before]:
+        if cycle >= 2 and mode[before] == "norm" and moments[before]:
             assert int(dut.square_o.value) == v[before] ** 2 * lane[before], f"item {before}"
         if cycle < 3:
             continue
         item = cycle - 3
-        got, by = signed(dut.value_o.value), int(dut.factor_o.value)
-        number, what = v[item : item + 1], f"item {item}: mode {mode[item]}, v {v[item]}"
-        match int(mode[item]):
-            case 3:
-                product = arithmetic.rounded(np.array([got * by]), 16)
-                assert arithmetic.saturate(product, 20) == arithmetic.gelu(number), what
-            case 4:
+        number, what = int(v[item]), f"item {item}: {mode[item]} of {v[item]}"
+        match mode[item]:
+            case name if name in scalar_model.PARTS:
+                expected = scalar_model.PARTS[name](number)
+                held = expected[0]
+            case "product":
+                expected = (scalar_model.multiplied(held, number), expected[1])
+            case "rotate":
+                turned = scalar_model.multiplied(int(beside[item]), number)
+                expected = (expected[0] + turned, expected[1])
+            case "softmax":
                 e = arithmetic.exponential(maximum[item : item + 1] - number)[0]
-                assert (got, by) == (e * lane[item], factor[item]), what
-            case 5 if moments[item]:
-                assert got == v[item] * lane[item], what
-            case 5:
-                assert (got, by) == (16 * v[item] - mean[item], factor[item]), what
+                expected = (int(e * lane[item]), int(factor[item]))
+            case "norm" if moments[item]:
+                expected = (number * int(lane[item]), int(factor[item]))
+            case "norm":
+                expected = (16 * number - int(offset[item]), int(factor[item]))
             case _:
-                assert (by << 21 | got & 0x1FFFFF) == v[item] & 0xFFFFFFFF, what
+                word = number & 0xFFFFFFFF
+                low = word & 0x1FFFFF
+                expected = (low - ((low >> 20) << 21), word >> 21)
+        assert (signed(dut.value_o.value), int(dut.factor_o.value)) == expected, what
 
 
 @cocotb.test()

@@ -8,11 +8,12 @@ import pytest
 from cocotb.triggers import FallingEdge
 from rtl_bench import run_bench, start_clock
 
-from codesign.hw.machine import arithmetic
+from codesign.hw.machine import arithmetic, functions
 
 ITEMS = 3000
-COPY, RELU, WORD, GELU, SOFTMAX, NORM = range(6)  # drain_pkg::mode_e
-BITS = {GELU: 20, SOFTMAX: 20, NORM: 16}
+MODES = functions.lane_modes()
+COPY, RELU, WORD, RECTIFIED = (MODES.index(name) for name in ("copy", "relu", "word", "rectified"))
+NARROW = [MODES.index(name) for name in ("norm", "product", "rotate", "rectified")]
 
 
 def extremes(rng: np.random.Generator, bits: int, shape: int = ITEMS) -> arithmetic.Ints:
@@ -33,12 +34,13 @@ async def first_requantizer(dut: Any) -> None:
     rng = np.random.default_rng(cocotb.RANDOM_SEED)
     acc, bias, multiplier = (extremes(rng, bits) for bits in (32, 32, 24))
     shift = rng.integers(0, 63, ITEMS)
-    mode, per_channel = rng.integers(0, 6, ITEMS), rng.integers(0, 2, ITEMS)
+    mode, per_channel, hold = (rng.integers(0, n, ITEMS) for n in (len(MODES), 2, 2))
     v = arithmetic.requantize(acc, bias * per_channel, multiplier, shift)
-    expected = np.where(mode == WORD, acc, arithmetic.saturate(v, 8))
-    expected = np.where(mode == RELU, np.maximum(expected, 0), expected)
-    for wide, bits in BITS.items():
-        expected = np.where(mode == wide, arithmetic.saturate(v, bits), expected)
+    bits = np.where(np.isin(mode, NARROW) | (hold == 1), 16, 20)
+    bits = np.where((mode == COPY) | (mode == RELU), 8, bits)
+    v = np.where((mode == RELU) | (mode == RECTIFIED), np.maximum(v, 0), v)
+    expected = np.clip(v, -(1 << (bits - 1)), (1 << (bits - 1)) - 1)
+    expected = np.where(mode == WORD, acc, expected)
     dut.valid_i.value = 7
     start_clock(dut)
     for cycle in range(ITEMS + 3):
@@ -57,6 +59,7 @@ async def first_requantizer(dut: Any) -> None:
             dut.multiplier_i.value, dut.shift_i.value = in_field
         if 2 <= cycle < ITEMS + 2:
             dut.mode_i.value = int(mode[cycle - 2])
+            dut.hold_i.value = int(hold[cycle - 2])
 
 
 @cocotb.test()

@@ -18,6 +18,7 @@ from codesign.compiler.kernels.matmul_space import matmul_spaces
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX, EVENTS
+from codesign.hw.machine.functions import DRAIN_FUNCTIONS
 from codesign.hw.machine.isa import CHANNELS, OPERATION, ROW_FUNCTIONS, UNITS
 from codesign.hw.machine.program import (
     NO_UPPER_BOUND,
@@ -127,7 +128,10 @@ class KernelMaker:
                 return [preload, compute] if kind == "mesh" else [compute]
             case "mvout":
                 values = {"rows": rows, "blocks": self.value(scope, 1, 4)}
-                values |= {"function": self.integer(0, 5), "destination": self.integer(0, 2)}
+                values |= {
+                    "function": self.integer(0, len(DRAIN_FUNCTIONS) - 1),
+                    "destination": self.integer(0, 2),
+                }
                 return [Instruction("mvout", values, when=when)]
         unit = self.draw(st.sampled_from(UNITS))
         return [Instruction(f"{unit}_sync", when=when)]
@@ -274,7 +278,7 @@ def test_random_kernels_are_worth_timing() -> None:
 
 # -- Random matmuls ------------------------------------------------------------------------------------------
 
-FUNCTIONS = {"elementwise": ("copy", "copy", "relu", "gelu"), "row": ROW_FUNCTIONS}
+FUNCTIONS = {"elementwise": ("copy", "copy", "relu", "gelu", "silu"), "row": ROW_FUNCTIONS}
 
 
 @pytest.mark.parametrize("functions", FUNCTIONS)

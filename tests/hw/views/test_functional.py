@@ -19,6 +19,7 @@ from codesign.compiler.kernels.matmul_shape import MatmulMapping, MatmulProblem
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.isa import FUNCTIONS, ROW_FUNCTIONS
 from codesign.hw.machine.program import Instruction, Kernel, Program
 from codesign.hw.views.functional import Machine, run
@@ -56,27 +57,34 @@ def mvouts(draw: st.DrawFn) -> dict[str, Any]:
     destination = draw(st.sampled_from(on))
     rows, blocks = draw(st.integers(1, 20)), draw(st.integers(1, 3))
     columns = draw(st.integers(1, blocks * TINY.dim))
+    of = FUNCTION[function]
+    further = of.operands > 1
+    factors = st.integers(-(1 << 23), (1 << 23) - 1)
     return {
         "rows": rows,
         "blocks": blocks,
         "function": function,
         "destination": destination,
         "accumulator": draw(st.integers(0, 30)),
-        "stride": draw(st.integers(0, 30)),
+        "stride": draw(st.integers(0, 30 // of.operands)),
         "dram": 8 * draw(st.integers(0, 30)),
         "dram_stride": 8 * draw(st.integers(0, 50)),
         "local": draw(st.integers(0, 10)),
         "local_stride": draw(st.integers(0, 16)),
         "parameters": draw(st.integers(0, 10)),
-        "multiplier": draw(st.integers(-(1 << 23), (1 << 23) - 1)),
+        "multiplier": draw(factors),
         "shift": draw(st.integers(0, 40)),
-        "out_multiplier": draw(st.integers(-(1 << 23), (1 << 23) - 1)),
+        "out_multiplier": draw(factors),
         "out_shift": draw(st.integers(15, 40)),
         "columns": columns,
-        "diagonal": draw(st.integers(-4, 12)),
-        "inverse": arithmetic.inverse(columns),
+        "diagonal": draw(st.integers(-4, 12)) if of.masked else 0,
+        "inverse": arithmetic.inverse(columns) if of.centered else 0,
+        "second": draw(st.integers(0, 30)) if further else 0,
+        "second_multiplier": draw(factors) if further else 0,
+        "second_shift": draw(st.integers(0, 40)) if further else 0,
+        "second_channel_scale": further and draw(st.booleans()),
         "channel_scale": destination != "dram_int32" and draw(st.booleans()),
-        "channel_affine": function not in ("copy", "relu") and draw(st.booleans()),
+        "channel_affine": of.normalization and draw(st.booleans()),
         "causal": function == "softmax" and draw(st.booleans()),
     }
 
@@ -93,16 +101,23 @@ class Twin:
         bias, multiplier = (int.from_bytes(d, "little", signed=True) for d in (data[:4], data[4:7]))
         return bias, multiplier, data[7]
 
-    def lanes(self, row: int) -> list[int]:
-        """v of every column of a row."""
-        f, found = self.f, []
+    def lanes(self, row: int, operand: int = 0) -> list[int]:
+        """v of every column of a row of an operand."""
+        f, found, of = self.f, [], "second_" if operand else ""
+        further = FUNCTION[f["function"]].operands - 1
         for block in range(f["blocks"]):
-            acc = self.before.accumulator[f["accumulator"] + block * f["stride"] + row]
+            place = f["accumulator"] + block * f["stride"] + row
+            if operand:
+                place = f["second"] + (block * f["stride"] + row) * further + operand - 1
             for lane in range(TINY.dim):
-                parameters = (0, f["multiplier"], f["shift"])
-                if f["channel_scale"]:
-                    parameters = self.parameters(f["parameters"] + block, lane)
-                found.append(scalar_model.first_requantizer(int(acc[lane]), *parameters))
+                parameters = (0, f[f"{of}multiplier"], f[f"{of}shift"])
+                if f[f"{of}channel_scale"]:
+                    at = f["parameters"] + block
+                    if operand and f["channel_scale"]:
+                        at += f["blocks"]
+                    parameters = self.parameters(at, lane)
+                acc = int(self.before.accumulator[place][lane])
+                found.append(scalar_model.first_requantizer(acc, *parameters))
         return found
 
     def row(self, row: int) -> list[int]:
@@ -113,20 +128,27 @@ class Twin:
                 return [scalar_model.clamp(x, 8) for x in v]
             case "relu":
                 return [scalar_model.clamp(max(x, 0), 8) for x in v]
-            case "gelu":
-                limit, values = len(v), [scalar_model.gelu(x) for x in v]
+            case name if name in scalar_model.UNARY:
+                limit, values = len(v), [scalar_model.unary(name, x) for x in v]
+            case name if name in scalar_model.GATES:
+                second = self.lanes(row, 1)
+                limit = len(v)
+                values = [scalar_model.gated(name, *x) for x in zip(v, second, strict=True)]
+            case "rotate":
+                limit, tables = len(v), (self.lanes(row, operand) for operand in (1, 2))
+                values = scalar_model.rotated(v, *tables)
             case name:
                 limit = f["columns"]
                 if f["causal"]:
                     limit = min(limit, f["diagonal"] + row + 1)
                 values = scalar_model.ROW_FUNCTIONS[name](v, limit)
-        second = f["parameters"] + (f["blocks"] if f["channel_scale"] else 0)
+        behind = f["parameters"] + f["blocks"] * (f["channel_scale"] + f["second_channel_scale"])
         out = []
         for column, value in enumerate(values):
             offset, multiplier, shift = 0, f["out_multiplier"], f["out_shift"]
             if f["channel_affine"]:
                 block, lane = divmod(column, TINY.dim)
-                offset, multiplier, shift = self.parameters(second + block, lane)
+                offset, multiplier, shift = self.parameters(behind + block, lane)
             result = scalar_model.second_requantizer(value, multiplier, offset, shift)
             out.append(result if column < limit else 0)
         return out
@@ -304,13 +326,24 @@ SOFTMAX = {**MVOUT, "function": "softmax", "columns": 4}
         ("compute", {**COMPUTE, "depth": 5}, "depth is 5 but must be from 1 to 4"),
         ("compute", {**COMPUTE, "width": 0}, "width is 0 but must be from 1 to 4"),
         ("mvout", {**MVOUT, "accumulator": 127, "rows": 2}, "row 128 is outside the accumulator"),
-        ("mvout", {**MVOUT, "function": 6}, "function is 6"),
+        ("mvout", {**MVOUT, "function": len(FUNCTIONS)}, f"function is {len(FUNCTIONS)}"),
         ("mvout", {**MVOUT, "destination": 3}, "destination is 3"),
         ("mvout", {**MVOUT, "shift": 63}, "shift is 63 but must be from 0 to 62"),
         ("mvout", {**MVOUT, "out_shift": 63}, "out_shift is 63 but"),
         ("mvout", {**MVOUT, "function": "relu", "destination": "dram_int32"}, "no function"),
         ("mvout", {**MVOUT, "channel_affine": True}, "copy has no second requantizer"),
         ("mvout", {**MVOUT, "causal": True}, "causal is for softmax, not copy"),
+        ("mvout", {**MVOUT, "inverse": 1}, "copy has no field 'inverse'"),
+        ("mvout", {**SOFTMAX, "second": 1}, "softmax has no field 'second'"),
+        ("mvout", {**MVOUT, "function": "glu", "diagonal": 1}, "glu has no field 'diagonal'"),
+        (
+            "mvout",
+            {**MVOUT, "function": "silu", "second_channel_scale": True},
+            "no further operands",
+        ),
+        ("mvout", {**MVOUT, "function": "swiglu", "second_shift": 63}, "second_shift is 63 but"),
+        ("mvout", {**MVOUT, "function": "swiglu", "second": 128}, "row 128 is outside the acc"),
+        ("mvout", {**MVOUT, "function": "rotate", "second": 127}, "row 128 is outside the acc"),
         ("mvout", {**SOFTMAX, "columns": 0}, "columns is 0 but must be from 1 to 4"),
         ("mvout", {**SOFTMAX, "columns": 5}, "columns is 5 but must be from 1 to 4"),
         ("mvout", {**SOFTMAX, "function": "layernorm"}, "inverse is 0 but must be from 8388608"),

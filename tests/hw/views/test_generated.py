@@ -39,7 +39,8 @@ def test_the_header_has_what_the_tables_have() -> None:
     ):  # fmt: skip
         assert (channel.at == "complete") == (at_complete == "1")
     for function in DRAIN_FUNCTIONS:
-        assert f"/* {function.name} */ {{{len(function.passes)}, " in text
+        numbers = f"{len(function.passes)}, {function.operands}, "
+        assert f"/* {function.name} */ {{{numbers}" in text
     assert "{kExp, 2, 0}" in text and "{kDivide, 0, 1}" in text
     assert "kDramReadBytes = 1," in text and "kMvoutDestination = 3," in text
 
@@ -57,7 +58,7 @@ def test_another_table_has_another_digest(monkeypatch: pytest.MonkeyPatch) -> No
     more = (*DRAIN_FUNCTIONS, DrainFunction("toy", lambda v, valid, columns: v, latency=1))
     monkeypatch.setattr(evaluator_tables, "DRAIN_FUNCTIONS", more)
     assert evaluator_tables.tables_digest() != digest
-    assert "/* toy */ {1, false, false, 1, 0, {}}" in header()
+    assert "/* toy */ {1, 1, false, false, 1, 0, {}}" in header()
     with pytest.raises(ImportError, match="other tables of the machine: run pip install again"):
         fast_timing._library.__wrapped__()
 
@@ -67,7 +68,7 @@ def test_a_new_function_reaches_the_rtl(monkeypatch: pytest.MonkeyPatch) -> None
     rows = DrainFunction("sums", lambda v, valid, columns: v, passes=("statistics", "output"))
     monkeypatch.setattr(functions, "DRAIN_FUNCTIONS", (*DRAIN_FUNCTIONS, toy, rows))
     text = functions.package()
-    assert "localparam int unsigned Functions = 8;" in text
+    assert f"localparam int unsigned Functions = {len(DRAIN_FUNCTIONS) + 2};" in text
     assert "MODE_COPY, MODE_RELU, MODE_TOY, MODE_WORD, MODE_GELU" in text
     assert "FUNCTION_TOY: return MODE_TOY;" in text
     assert "FUNCTION_SUMS: return PASS_STATISTICS;" in text

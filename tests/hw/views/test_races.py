@@ -101,6 +101,9 @@ def bodies(draw: st.DrawFn) -> Body:
                 function = draw(st.sampled_from(FUNCTIONS))
                 fields = {"rows": rows, "blocks": 2, "accumulator": acc, "stride": rows}
                 places = {"local": local, "local_stride": rows, "channel_scale": add}
+                if FUNCTION[function].operands > 1:
+                    second = draw(st.sampled_from((0, 2, 63, 66)))
+                    places |= {"second": second, "second_channel_scale": draw(st.booleans())}
                 to = draw(st.sampled_from(("dram", "scratchpad")))
                 body.append(
                     instruction("mvout", function=function, destination=to, **fields, **places)
@@ -207,18 +210,27 @@ def test_messages_name_both_instructions() -> None:
 @pytest.mark.parametrize("destination", ["dram", "scratchpad"])
 @pytest.mark.parametrize("bus", [2, 8, 16])
 def test_slots_are_those_of_the_timing_model(function: str, destination: str, bus: int) -> None:
-    """Every row and block is read once in every pass, the last within the last row's beats."""
+    """Every row and block is read once in every pass, and of every operand, the last within the last
+    row's beats.
+    """
     config = replace(TINY, bus_bytes=bus)
     beats = max(1, config.dim // bus) if destination == "dram" else 1
     passes = {"softmax": 3, "layernorm": 2, "rmsnorm": 2}.get(function, 1)
     for rows in (1, 2, 7, 16, 17, 33):
         for blocks in (1, 2, 3, 9):
-            fields: dict[str, Any] = {"rows": rows, "blocks": blocks, "stride": rows}
+            size = rows * blocks
+            fields: dict[str, Any] = {
+                "rows": rows,
+                "blocks": blocks,
+                "stride": rows,
+                "second": size,
+            }
             to = DESTINATIONS.index(destination)
             body = (instruction("mvout", function=function, destination=to, **fields),)
             (step,) = evaluate_unrolled(body, config, trace=True).steps
             reads = [e for e in events(step, config) if e[2] == "accumulator"]
             cycles = sorted(cycle for cycle, *_ in reads)
-            assert sorted(row for *_, row in reads) == sorted(passes * [*range(rows * blocks)])
+            further = range(size, size * FUNCTION[function].operands)
+            assert sorted(row for *_, row in reads) == sorted([*passes * [*range(size)], *further])
             assert len(set(cycles)) == len(cycles) and cycles[0] == step.start + 1
             assert step.free - cycles[-1] == beats - 1

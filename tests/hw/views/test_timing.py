@@ -325,6 +325,20 @@ def test_utilization_approaches_one() -> None:
     assert 64_000 < result.cycles <= 64_000 + 16 + 2 * 16 + timing.EXECUTE_LATENCY + 8
 
 
+@pytest.mark.parametrize(
+    ("bus_bytes", "destination", "beats"),
+    [(16, "dram", 1), (64, "dram", 1), (4, "dram", 4), (4, "scratchpad", 1)],
+)
+def test_a_row_of_several_operands_reads_them_in_turn(
+    bus_bytes: int, destination: str, beats: int
+) -> None:
+    """The beats of a row follow the read of its last operand; the next row's reads follow them."""
+    config = replace(CONFIG, bus_bytes=bus_bytes)
+    for function, operands in (("silu", 1), ("swiglu", 2), ("rotate", 3)):
+        cycles = timing.mvout_cycles(config, 10, 3, function, destination)
+        assert cycles == 3 * 10 * (operands - 1 + beats)
+
+
 @pytest.mark.parametrize("function", ["softmax", "layernorm", "rmsnorm"])
 @pytest.mark.parametrize(
     ("rows", "blocks"), [(1, 1), (1, 48), (15, 8), (16, 8), (17, 8), (512, 48)]
@@ -431,6 +445,14 @@ def test_events_of_drains() -> None:
     assert events(mvout(20, 2, "gelu", "scratchpad")) == {
         "instructions": 1, "accumulator_reads": 40, "scratchpad_writes": 40,
         "requantize": elements, "gelu": elements,
+    }  # fmt: skip
+    assert events(mvout(20, 2, "swiglu", "dram")) == {
+        "instructions": 1, "accumulator_reads": 80, "dram_write_bytes": elements,
+        "requantize": 2 * elements, "sigmoid": elements, "product": elements,
+    }  # fmt: skip
+    assert events(mvout(20, 2, "rotate", "scratchpad")) == {
+        "instructions": 1, "accumulator_reads": 120, "scratchpad_writes": 40,
+        "requantize": 3 * elements, "product": 2 * elements,
     }  # fmt: skip
     assert events(mvout(20, 2, "softmax", "dram")) == {
         "instructions": 1, "accumulator_reads": 120, "dram_write_bytes": elements,

@@ -242,23 +242,17 @@ class _Writer:
         }
         if of.centered:
             numbers["inverse"] = inverse(columns)
-        causal = of.masked and self.flag()
-        if causal:
+        if causal := of.masked and self.flag():
             numbers["diagonal"] = self.number(-rows, columns)
         if of.operands > 1:
-            behind = (rows + (blocks - 1) * stride) * (of.operands - 1)
-            numbers["second"] = self.number(0, c.accumulator_rows - behind)
-            numbers |= {"second_multiplier": self.factor(), "second_shift": self.shift()}
-        self.add(
-            "drain",
-            "mvout",
-            values,
-            numbers,
-            channel_scale=scaled,
-            channel_affine=affine,
-            causal=causal,
-            second_channel_scale=second_scaled,
-        )
+            numbers |= self.second((rows + (blocks - 1) * stride) * (of.operands - 1))
+        flags = {"channel_scale": scaled, "channel_affine": affine, "causal": causal}
+        self.add("drain", "mvout", values, numbers, **flags, second_channel_scale=second_scaled)
+
+    def second(self, rows: int) -> dict[str, int]:
+        """Where further operands of so many rows lie, and their factor."""
+        place = self.number(0, self.config.accumulator_rows - rows)
+        return {"second": place, "second_multiplier": self.factor(), "second_shift": self.shift()}
 
     def factor(self) -> int:
         return self.draw(st.one_of(st.sampled_from(EXTREMES), st.integers(1 << 18, (1 << 23) - 1)))

@@ -142,7 +142,8 @@ def gelu_factor(v: Ints) -> Ints:
     """By what v (20 bits of GELU_INPUT_SCALE) is multiplied: u 12 bits, u^2 23, 1 + erf 24."""
     u = GELU_CLIP - np.minimum(np.abs(v), GELU_CLIP)
     square = u * u
-    return np.where(v < 0, square, 2 * GELU_ONE - square) >> GELU_DROPPED_BITS
+    factor: Ints = np.where(v < 0, square, 2 * GELU_ONE - square) >> GELU_DROPPED_BITS
+    return factor
 
 
 def gelu(v: Ints) -> Ints:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.machine import arithmetic, gates, sigmoid
-from codesign.hw.machine.gates import Values
+from codesign.hw.machine.gates import IntegerFunction
 
 Pass = Literal["maximum", "statistics", "output"]
 PASSES: tuple[Pass, ...] = ("maximum", "statistics", "output")
@@ -40,7 +40,7 @@ class DrainFunction:
     """
 
     name: str
-    values: Values
+    values: IntegerFunction
     normalization: bool = True
     # What one unit stands for, before and behind; None: it does not matter. Behind several operands
     # it is to be multiplied by the scales of those whose own does not matter.
@@ -93,7 +93,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "gelu",
-        gates.weighted(gates.gelu),
+        gates.unary(gates.gelu_parts),
         input_scale=arithmetic.GELU_INPUT_SCALE,
         value_scale=arithmetic.GELU_SCALE,
         spread=1500,
@@ -142,7 +142,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "silu",
-        gates.weighted(gates.silu),
+        gates.unary(gates.silu_parts),
         input_scale=sigmoid.SIGMOID_INPUT_SCALE,
         value_scale=sigmoid.SIGMOID_INPUT_SCALE,
         spread=3000,
@@ -151,7 +151,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "sigmoid",
-        gates.weighted(gates.logistic),
+        gates.unary(gates.sigmoid_parts),
         input_scale=sigmoid.SIGMOID_INPUT_SCALE,
         value_scale=sigmoid.SIGMOID_SCALE,
         spread=3000,
@@ -160,7 +160,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "tanh",
-        gates.weighted(gates.tanh),
+        gates.unary(gates.tanh_parts),
         input_scale=sigmoid.TANH_INPUT_SCALE,
         value_scale=sigmoid.SIGMOID_SCALE,
         spread=3000,
@@ -169,7 +169,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "hard_sigmoid",
-        gates.weighted(gates.hard_sigmoid),
+        gates.unary(gates.hard_sigmoid_parts),
         input_scale=sigmoid.SIGMOID_INPUT_SCALE,
         value_scale=sigmoid.SIGMOID_SCALE,
         spread=2000,
@@ -178,7 +178,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "hard_swish",
-        gates.weighted(gates.hard_swish),
+        gates.unary(gates.hard_swish_parts),
         input_scale=sigmoid.SIGMOID_INPUT_SCALE,
         value_scale=sigmoid.SIGMOID_INPUT_SCALE,
         spread=2000,
@@ -187,7 +187,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "product",
-        gates.gate(gates.linear),
+        gates.gate(gates.linear_parts),
         value_scale=gates.PRODUCT_SCALE,
         spread=6000,
         element_events={"product": 1},
@@ -196,7 +196,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "glu",
-        gates.gate(gates.logistic),
+        gates.gate(gates.sigmoid_parts),
         input_scale=sigmoid.SIGMOID_INPUT_SCALE,
         value_scale=sigmoid.SIGMOID_SCALE * gates.PRODUCT_SCALE,
         spread=3000,
@@ -206,7 +206,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "reglu",
-        gates.gate(gates.rectified),
+        gates.gate(gates.rectified_parts),
         value_scale=gates.PRODUCT_SCALE,
         spread=6000,
         element_events={"product": 1},
@@ -215,7 +215,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "geglu",
-        gates.gate(gates.gelu),
+        gates.gate(gates.gelu_parts),
         input_scale=arithmetic.GELU_INPUT_SCALE,
         value_scale=arithmetic.GELU_SCALE * gates.PRODUCT_SCALE,
         spread=1500,
@@ -225,7 +225,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "swiglu",
-        gates.gate(gates.silu),
+        gates.gate(gates.silu_parts),
         input_scale=sigmoid.SIGMOID_INPUT_SCALE,
         value_scale=sigmoid.SIGMOID_INPUT_SCALE * gates.PRODUCT_SCALE,
         spread=3000,
@@ -263,6 +263,10 @@ def lane_modes() -> list[str]:
     return list(dict.fromkeys([*direct, "word", *others]))
 
 
+def _sixes(names: list[str]) -> Iterable[list[str]]:
+    return (names[at : at + 6] for at in range(0, len(names), 6))
+
+
 def _predicate(argument: str, name: str, meaning: str, chosen: Iterable[str]) -> str:
     """A function of the package: whether its argument, `code` or `mode`, is one of the chosen."""
     kind, prefix = {"code": ("function_t", "FUNCTION"), "mode": ("mode_e", "MODE")}[argument]
@@ -274,12 +278,36 @@ def _predicate(argument: str, name: str, meaning: str, chosen: Iterable[str]) ->
 """
 
 
-def package() -> str:
-    """The text of `rtl/functions_pkg.sv`."""
+def _cases(head: str, meaning: str, key: str, cases: Mapping[str, str], default: str) -> str:
+    """A function of the package: what it returns for each value of a key, and for all others."""
+    lines = "\n      ".join(f"{value}: return {found};" for value, found in cases.items())
+    return f"""\
+  // {meaning}
+  function automatic {head};
+    unique case ({key})
+      {lines}
+      default: return {default};
+    endcase
+  endfunction
+"""
+
+
+def _questions() -> list[str]:
+    """What the RTL asks of a function, or of what a lane does."""
     every = DRAIN_FUNCTIONS
     direct = [*(f.lane_mode for f in every if not f.normalization), "word"]
     by_row = [f for f in every if f.by_row]
-    predicates = [
+    several = [f for f in every if f.further]
+    codes = {f.name: f"FUNCTION_{f.name.upper()}" for f in every}
+    passes = {codes[f.name]: f"PASS_{f.passes[0].upper()}" for f in by_row}
+    modes = {codes[f.name]: f"MODE_{f.lane_mode.upper()}" for f in every}
+    further = {
+        f"{{{codes[f.name]}, operand_t'({operand})}}": f"MODE_{mode.upper()}"
+        for f in several
+        for operand, mode in enumerate(f.further, start=1)
+    }
+    counts = {codes[f.name]: f"operand_t'({f.operands})" for f in several}
+    return [
         _predicate("code", "is_row_function", "It needs whole rows.", [f.name for f in by_row]),
         _predicate("code", "is_masked", "It may hide columns.", [f.name for f in every if f.masked]),
         _predicate("code", "is_centered", "It takes the mean away.",
@@ -287,21 +315,26 @@ def package() -> str:
         _predicate("mode", "is_direct", "Values pass by all behind the first requantizer.", direct),
         _predicate("mode", "is_by_row", "Only the valid columns count.",
                    [f.lane_mode for f in by_row]),
+        _cases("pass_e first_pass(input function_t code)", "The first pass over its rows.",
+               "code", passes, "PASS_OUTPUT"),
+        _cases("mode_e mode_of(input function_t code)", "What a lane does for it.",
+               "code", modes, "MODE_COPY"),
+        _cases("operand_t operands_of(input function_t code)",
+               "Rows of the accumulator that a row of results is made of.",
+               "code", counts, "operand_t'(1)"),
+        _cases("mode_e operand_mode(input function_t code, input operand_t operand)",
+               "What a lane does with an operand, the first being 0.",
+               "{code, operand}", further, "mode_of(code)"),
     ]  # fmt: skip
-    passes = [f"FUNCTION_{f.name.upper()}: return PASS_{f.passes[0].upper()};" for f in by_row]
-    modes = [f"FUNCTION_{f.name.upper()}: return MODE_{f.lane_mode.upper()};" for f in every]
-    several = [f for f in every if f.further]
-    bits = max(f.operands for f in several).bit_length()
-    counts = [f"FUNCTION_{f.name.upper()}: return {bits}'d{f.operands};" for f in several]
-    further = [
-        f"{{FUNCTION_{f.name.upper()}, {bits}'d{operand}}}: return MODE_{mode.upper()};"
-        for f in several
-        for operand, mode in enumerate(f.further, start=1)
-    ]
-    asked = "\n".join(predicates)
-    first_passes, modes_of, operands_of, further_modes = (
-        "\n      ".join(lines) for lines in (passes, modes, counts, further)
+
+
+def package() -> str:
+    """The text of `rtl/functions_pkg.sv`."""
+    asked = "\n".join(_questions())
+    modes = ",\n    ".join(
+        ", ".join(f"MODE_{mode.upper()}" for mode in row) for row in _sixes(lane_modes())
     )
+    bits = max(f.operands for f in DRAIN_FUNCTIONS).bit_length()
     return f"""\
 // The drain's functions: their passes over the rows, and what a lane does.
 // Written by `python -m codesign.hw.views.generated`; hw/machine/functions.py is the source.
@@ -310,7 +343,7 @@ package functions_pkg;
 
   import isa_pkg::*;
 
-  localparam int unsigned Functions = {len(every)};
+  localparam int unsigned Functions = {len(DRAIN_FUNCTIONS)};
   localparam int unsigned StatisticRows = {STATISTIC_ROWS};  // whose statistics are held at once
 
   typedef enum logic [1:0] {{ {_labels("PASS", (*PASSES, HOLD))} }} pass_e;
@@ -318,41 +351,9 @@ package functions_pkg;
 
   // How a lane treats its values. MODE_WORD leaves the accumulator untouched.
   typedef enum logic [{(len(lane_modes()) - 1).bit_length() - 1}:0] {{
-    {_labels("MODE", lane_modes())}
+    {modes}
   }} mode_e;
 
 {asked}
-  // The first pass over its rows.
-  function automatic pass_e first_pass(input function_t code);
-    unique case (code)
-      {first_passes}
-      default: return PASS_OUTPUT;
-    endcase
-  endfunction
-
-  // What a lane does for it.
-  function automatic mode_e mode_of(input function_t code);
-    unique case (code)
-      {modes_of}
-      default: return MODE_COPY;
-    endcase
-  endfunction
-
-  // Rows of the accumulator that a row of results is made of.
-  function automatic operand_t operands_of(input function_t code);
-    unique case (code)
-      {operands_of}
-      default: return {bits}'d1;
-    endcase
-  endfunction
-
-  // What a lane does with an operand, the first being 0.
-  function automatic mode_e operand_mode(input function_t code, input operand_t operand);
-    unique case ({{code, operand}})
-      {further_modes}
-      default: return mode_of(code);
-    endcase
-  endfunction
-
 endpackage
 """

@@ -14,12 +14,12 @@ from codesign.hw.machine import arithmetic, sigmoid
 from codesign.hw.machine.arithmetic import FACTOR_ONE, OPERAND_BITS, VALUE_BITS, Bools, Ints
 
 Parts = Callable[[Ints], tuple[Ints, Ints | int]]  # the value and the factor of v
-Values = Callable[[Ints, Bools, int], Ints]  # see functions.DrainFunction
+IntegerFunction = Callable[[Ints, Bools, int], Ints]  # see functions.DrainFunction
 
 PRODUCT_SCALE = 2.0**arithmetic.PRODUCT_DROPPED_BITS  # of a product, in units of its operands
 
 
-def weighted(parts: Parts) -> Values:
+def unary(parts: Parts) -> IntegerFunction:
     """A function of single elements."""
 
     def values(v: Ints, valid: Bools, columns: int) -> Ints:
@@ -28,7 +28,7 @@ def weighted(parts: Parts) -> Values:
     return values
 
 
-def gate(parts: Parts) -> Values:
+def gate(parts: Parts) -> IntegerFunction:
     """Its gate, of operands [2, ...]."""
 
     def values(v: Ints, valid: Bools, columns: int) -> Ints:
@@ -45,41 +45,41 @@ def rotation(v: Ints, valid: Bools, columns: int) -> Ints:
     return arithmetic.weighted(arithmetic.rotated(x, cosine, sine), FACTOR_ONE)
 
 
-def linear(v: Ints) -> tuple[Ints, int]:
+def linear_parts(v: Ints) -> tuple[Ints, int]:
     """v itself."""
     return v, FACTOR_ONE
 
 
-def rectified(v: Ints) -> tuple[Ints, int]:
+def rectified_parts(v: Ints) -> tuple[Ints, int]:
     """max(v, 0)."""
     return np.maximum(v, 0), FACTOR_ONE
 
 
-def gelu(v: Ints) -> tuple[Ints, Ints]:
+def gelu_parts(v: Ints) -> tuple[Ints, Ints]:
     """i-GELU: v (1 + erf) / 2."""
     return v, arithmetic.gelu_factor(v)
 
 
-def silu(v: Ints) -> tuple[Ints, Ints]:
+def silu_parts(v: Ints) -> tuple[Ints, Ints]:
     """v times its sigmoid."""
     return v, sigmoid.sigmoid_factor(v)
 
 
-def logistic(v: Ints) -> tuple[Ints, Ints]:
+def sigmoid_parts(v: Ints) -> tuple[Ints, Ints]:
     """1 times the sigmoid."""
     return np.full_like(v, sigmoid.HALF), sigmoid.sigmoid_factor(v)
 
 
-def tanh(v: Ints) -> tuple[Ints, Ints]:
+def tanh_parts(v: Ints) -> tuple[Ints, Ints]:
     """The sign times |tanh|."""
     return np.where(v < 0, -sigmoid.HALF, sigmoid.HALF), sigmoid.tanh_factor(v)
 
 
-def hard_sigmoid(v: Ints) -> tuple[Ints, Ints]:
+def hard_sigmoid_parts(v: Ints) -> tuple[Ints, Ints]:
     """1 times the hard sigmoid."""
     return np.full_like(v, sigmoid.HALF), sigmoid.hard_factor(v)
 
 
-def hard_swish(v: Ints) -> tuple[Ints, Ints]:
+def hard_swish_parts(v: Ints) -> tuple[Ints, Ints]:
     """v times its hard sigmoid."""
     return v, sigmoid.hard_factor(v)

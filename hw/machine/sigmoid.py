@@ -125,7 +125,8 @@ def sigmoid_factor(v: Ints) -> Ints:
     vertex, offset, shift = (column[number] for column in _columns())
     distance = np.maximum(vertex - (magnitude - (number << SEGMENT_BITS)), 0)
     factor = offset - (distance * distance >> shift)
-    return np.where(v < 0, ONE - factor, factor)
+    mirrored: Ints = np.where(v < 0, ONE - factor, factor)
+    return mirrored
 
 
 @cache

@@ -13,7 +13,9 @@ package functions_pkg;
 
   // How a lane treats its values. MODE_WORD leaves the accumulator untouched.
   typedef enum logic [3:0] {
-    MODE_COPY, MODE_RELU, MODE_WORD, MODE_GELU, MODE_SOFTMAX, MODE_NORM, MODE_SILU, MODE_SIGMOID, MODE_TANH, MODE_HARD_SIGMOID, MODE_HARD_SWISH, MODE_LINEAR, MODE_PRODUCT, MODE_RECTIFIED, MODE_ROTATE
+    MODE_COPY, MODE_RELU, MODE_WORD, MODE_GELU, MODE_SOFTMAX, MODE_NORM,
+    MODE_SILU, MODE_SIGMOID, MODE_TANH, MODE_HARD_SIGMOID, MODE_HARD_SWISH, MODE_LINEAR,
+    MODE_PRODUCT, MODE_RECTIFIED, MODE_ROTATE
   } mode_e;
 
   // It needs whole rows.
@@ -78,26 +80,26 @@ package functions_pkg;
   // Rows of the accumulator that a row of results is made of.
   function automatic operand_t operands_of(input function_t code);
     unique case (code)
-      FUNCTION_PRODUCT: return 2'd2;
-      FUNCTION_GLU: return 2'd2;
-      FUNCTION_REGLU: return 2'd2;
-      FUNCTION_GEGLU: return 2'd2;
-      FUNCTION_SWIGLU: return 2'd2;
-      FUNCTION_ROTATE: return 2'd3;
-      default: return 2'd1;
+      FUNCTION_PRODUCT: return operand_t'(2);
+      FUNCTION_GLU: return operand_t'(2);
+      FUNCTION_REGLU: return operand_t'(2);
+      FUNCTION_GEGLU: return operand_t'(2);
+      FUNCTION_SWIGLU: return operand_t'(2);
+      FUNCTION_ROTATE: return operand_t'(3);
+      default: return operand_t'(1);
     endcase
   endfunction
 
   // What a lane does with an operand, the first being 0.
   function automatic mode_e operand_mode(input function_t code, input operand_t operand);
     unique case ({code, operand})
-      {FUNCTION_PRODUCT, 2'd1}: return MODE_PRODUCT;
-      {FUNCTION_GLU, 2'd1}: return MODE_PRODUCT;
-      {FUNCTION_REGLU, 2'd1}: return MODE_PRODUCT;
-      {FUNCTION_GEGLU, 2'd1}: return MODE_PRODUCT;
-      {FUNCTION_SWIGLU, 2'd1}: return MODE_PRODUCT;
-      {FUNCTION_ROTATE, 2'd1}: return MODE_PRODUCT;
-      {FUNCTION_ROTATE, 2'd2}: return MODE_ROTATE;
+      {FUNCTION_PRODUCT, operand_t'(1)}: return MODE_PRODUCT;
+      {FUNCTION_GLU, operand_t'(1)}: return MODE_PRODUCT;
+      {FUNCTION_REGLU, operand_t'(1)}: return MODE_PRODUCT;
+      {FUNCTION_GEGLU, operand_t'(1)}: return MODE_PRODUCT;
+      {FUNCTION_SWIGLU, operand_t'(1)}: return MODE_PRODUCT;
+      {FUNCTION_ROTATE, operand_t'(1)}: return MODE_PRODUCT;
+      {FUNCTION_ROTATE, operand_t'(2)}: return MODE_ROTATE;
       default: return mode_of(code);
     endcase
   endfunction

@@ -48,7 +48,7 @@ GATES: dict[str, Callable[[Floats], Floats]] = {
 def values(name: str, v: Ints) -> Floats:
     """What the machine computes of v, or of several operands, in the units of `value_scale`."""
     of = FUNCTION[name]
-    return of.values(v, NO_MASK, v.shape[-1]) * of.value_scale
+    return of.values(v, NO_MASK, v.shape[-1], 0) * of.value_scale
 
 
 def unary_errors(name: str) -> tuple[float, float]:

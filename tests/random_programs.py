@@ -242,6 +242,8 @@ class _Writer:
         }
         if of.centered:
             numbers["inverse"] = inverse(columns)
+        if of.affine:
+            numbers["epsilon"] = self.number(0, (1 << self.number(0, 30)) - 1)
         if causal := of.masked and self.flag():
             numbers["diagonal"] = self.number(-rows, columns)
         if of.operands > 1:

@@ -136,9 +136,11 @@ def softmax(row: Sequence[int], limit: int) -> list[int]:
     return values + [0] * (len(row) - len(used))
 
 
-def _norm(row: Sequence[int], columns: int, total: int, mean16: int) -> list[int]:
+def _norm(row: Sequence[int], columns: int, total: int, mean16: int, epsilon: int) -> list[int]:
     used = row[:columns]
     squares = fits(sum(v * v for v in used), 46, signed=False)
+    squares += fits(columns * fits(epsilon, 30, signed=False), 46, signed=False)
+    squares = min(squares, 2**46 - 1)
     spread = fits(columns * squares - total * total, 62, signed=False)
     a = columns.bit_length() - 1
     factor = shift = 0
@@ -156,7 +158,7 @@ def _norm(row: Sequence[int], columns: int, total: int, mean16: int) -> list[int
     return values + [0] * (len(row) - columns)
 
 
-def layernorm(row: Sequence[int], columns: int) -> list[int]:
+def layernorm(row: Sequence[int], columns: int, epsilon: int = 0) -> list[int]:
     row = [clamp(v, 16) for v in row]
     total = fits(sum(row[:columns]), 32)
     a = columns.bit_length() - 1
@@ -164,14 +166,18 @@ def layernorm(row: Sequence[int], columns: int) -> list[int]:
     inverse = (2 * scaled + columns) // (2 * columns)
     assert abs(inverse * columns - scaled) * 2 <= columns
     mean16 = fits(shifted(fits(total * fits(inverse, 24, signed=False), 56), 19 + a), 21)
-    return _norm(row, columns, total, mean16)
+    return _norm(row, columns, total, mean16, epsilon)
 
 
-def rmsnorm(row: Sequence[int], columns: int) -> list[int]:
+def rmsnorm(row: Sequence[int], columns: int, epsilon: int = 0) -> list[int]:
     row = [clamp(v, 16) for v in row]
-    return _norm(row, columns, 0, 0)
+    return _norm(row, columns, 0, 0, epsilon)
 
 
+NORMS: dict[str, Callable[[Sequence[int], int, int], list[int]]] = {
+    "layernorm": layernorm,
+    "rmsnorm": rmsnorm,
+}
 ROW_FUNCTIONS: dict[str, Callable[[Sequence[int], int], list[int]]] = {
     "softmax": softmax,
     "layernorm": layernorm,

@@ -108,7 +108,7 @@ def drained(sums: Ints, epilogue: Epilogue) -> Int8:
     valid: Bools = np.ones((rows, 1), dtype=np.bool_)
     if epilogue.causal:
         valid = np.tri(rows, columns, columns - rows, dtype=np.bool_)
-    value = FUNCTION[epilogue.function].values(v, valid, columns)
+    value = FUNCTION[epilogue.function].values(v, valid, columns, 0)
     if last is None:
         return arithmetic.saturate(value, arithmetic.OUTPUT_BITS).astype(np.int8)
     out = arithmetic.requantize_output(value, last.multiplier, last.offset, last.shift)

@@ -31,6 +31,7 @@ OPERAND_BITS = 16  # of what two operands are multiplied with
 PRODUCT_DROPPED_BITS = 12  # of their product
 FACTOR_ONE = 1 << 16  # a factor of 1; factors are unsigned numbers of 17 bits
 NORM_BITS = 16  # of what layernorm and rmsnorm take in
+SQUARES_BITS = 46  # of a row's sum of squares
 MULTIPLIER_BITS = 24
 MAX_SHIFT = 62  # of both requantizers
 FRACTION_BITS = 10  # of GELU inputs and softmax scores
@@ -224,26 +225,31 @@ def _normalized(centered: Ints, spread: Ints, columns: int) -> Ints:
     return saturate(rounded(centered * factor, shift), VALUE_BITS)
 
 
-def layernorm(v: Ints, columns: int, inverse_of_columns: int) -> Ints:
+def _squares(used: Ints, epsilon: int) -> Ints:
+    """The sum of squares and of epsilon (30 bits) a column, saturated to 46 bits."""
+    total: Ints = (used * used).sum(axis=1, keepdims=True) + used.shape[1] * epsilon
+    return np.minimum(total, (1 << SQUARES_BITS) - 1)
+
+
+def layernorm(v: Ints, columns: int, inverse_of_columns: int, epsilon: int = 0) -> Ints:
     """Values (20 bits, of NORM_SCALE) of rows v [rows, >= columns]; 0 from `columns` on.
 
-    v is saturated to 16 bits, its scale does not matter. Per row: the sum S 32 bits, the sum of
-    squares Q 46, columns * Q - S^2 62 and never negative, 16 * v - 16 * mean 21. There is no
-    epsilon: a row of equal values gives zeros.
+    v is saturated to 16 bits, its scale does not matter; epsilon counts squares of its unit. Per row:
+    the sum S 32 bits, the sum of squares Q 46, columns * Q - S^2 62 and never negative,
+    16 * v - 16 * mean 21. A row of equal values gives zeros.
     """
     v = saturate(v, NORM_BITS)
     used = v[:, :columns]
     total = used.sum(axis=1, keepdims=True)
-    spread = columns * (used * used).sum(axis=1, keepdims=True) - total * total
+    spread = columns * _squares(used, epsilon) - total * total
     centered = 16 * v - mean_of_sixteen(total, columns, inverse_of_columns)
     return _only(_normalized(centered, spread, columns), columns)
 
 
-def rmsnorm(v: Ints, columns: int) -> Ints:
-    """As `layernorm`, with a mean of 0: values of v / sqrt(mean of v^2)."""
+def rmsnorm(v: Ints, columns: int, epsilon: int = 0) -> Ints:
+    """As `layernorm`, with a mean of 0: values of v / sqrt(mean of v^2 + epsilon)."""
     v = saturate(v, NORM_BITS)
-    used = v[:, :columns]
-    spread = columns * (used * used).sum(axis=1, keepdims=True)
+    spread = columns * _squares(v[:, :columns], epsilon)
     return _only(_normalized(16 * v, spread, columns), columns)
 
 

@@ -34,7 +34,7 @@ class DrainFunction:
 
     `values` takes what the first requantizer gives, [rows, columns] for a function of whole rows and of
     any shape for others, with an axis of operands before it where it has several, which of it is
-    valid, and how many columns are, and returns values of `value_scale`. Clamped they are int8, or the
+    valid, how many columns are, and a norm's epsilon, and returns values of `value_scale`. Clamped they are int8, or the
     second requantizer makes int8 of them where the function needs units that only a machine with
     `normalization` has.
     """
@@ -87,9 +87,12 @@ _NORM_ROWS = {"sqrt": 1, "divide": 1}
 
 # In the order of their codes.
 DRAIN_FUNCTIONS = (
-    DrainFunction("copy", lambda v, valid, columns: v, normalization=False),
+    DrainFunction("copy", lambda v, valid, columns, epsilon: v, normalization=False),
     DrainFunction(
-        "relu", lambda v, valid, columns: np.maximum(v, 0), normalization=False, host="relu"
+        "relu",
+        lambda v, valid, columns, epsilon: np.maximum(v, 0),
+        normalization=False,
+        host="relu",
     ),
     DrainFunction(
         "gelu",
@@ -102,7 +105,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "softmax",
-        lambda v, valid, columns: arithmetic.softmax(v, valid),
+        lambda v, valid, columns, epsilon: arithmetic.softmax(v, valid),
         input_scale=arithmetic.SOFTMAX_INPUT_SCALE,
         value_scale=arithmetic.SOFTMAX_SCALE,
         spread=2048,  # two octaves
@@ -115,7 +118,9 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "layernorm",
-        lambda v, valid, columns: arithmetic.layernorm(v, columns, arithmetic.inverse(columns)),
+        lambda v, valid, columns, epsilon: arithmetic.layernorm(
+            v, columns, arithmetic.inverse(columns), epsilon
+        ),
         value_scale=arithmetic.NORM_SCALE,
         spread=3000,
         passes=("statistics", "output"),
@@ -129,7 +134,7 @@ DRAIN_FUNCTIONS = (
     ),
     DrainFunction(
         "rmsnorm",
-        lambda v, valid, columns: arithmetic.rmsnorm(v, columns),
+        lambda v, valid, columns, epsilon: arithmetic.rmsnorm(v, columns, epsilon),
         value_scale=arithmetic.NORM_SCALE,
         spread=3000,
         passes=("statistics", "output"),

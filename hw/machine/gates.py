@@ -14,7 +14,7 @@ from codesign.hw.machine import arithmetic, sigmoid
 from codesign.hw.machine.arithmetic import FACTOR_ONE, OPERAND_BITS, VALUE_BITS, Bools, Ints
 
 Parts = Callable[[Ints], tuple[Ints, Ints | int]]  # the value and the factor of v
-IntegerFunction = Callable[[Ints, Bools, int], Ints]  # see functions.DrainFunction
+IntegerFunction = Callable[[Ints, Bools, int, int], Ints]  # see functions.DrainFunction
 
 PRODUCT_SCALE = 2.0**arithmetic.PRODUCT_DROPPED_BITS  # of a product, in units of its operands
 
@@ -22,7 +22,7 @@ PRODUCT_SCALE = 2.0**arithmetic.PRODUCT_DROPPED_BITS  # of a product, in units o
 def unary(parts: Parts) -> IntegerFunction:
     """A function of single elements."""
 
-    def values(v: Ints, valid: Bools, columns: int) -> Ints:
+    def values(v: Ints, valid: Bools, columns: int, epsilon: int) -> Ints:
         return arithmetic.weighted(*parts(arithmetic.saturate(v, VALUE_BITS)))
 
     return values
@@ -31,7 +31,7 @@ def unary(parts: Parts) -> IntegerFunction:
 def gate(parts: Parts) -> IntegerFunction:
     """Its gate, of operands [2, ...]."""
 
-    def values(v: Ints, valid: Bools, columns: int) -> Ints:
+    def values(v: Ints, valid: Bools, columns: int, epsilon: int) -> Ints:
         first, second = v
         value, factor = parts(arithmetic.saturate(first, OPERAND_BITS))
         return arithmetic.weighted(arithmetic.product(value, second), factor)
@@ -39,7 +39,7 @@ def gate(parts: Parts) -> IntegerFunction:
     return values
 
 
-def rotation(v: Ints, valid: Bools, columns: int) -> Ints:
+def rotation(v: Ints, valid: Bools, columns: int, epsilon: int) -> Ints:
     """Pairs of neighbouring columns, turned; operands [3, ...] are x, cosines and sines."""
     x, cosine, sine = v
     return arithmetic.weighted(arithmetic.rotated(x, cosine, sine), FACTOR_ONE)

@@ -17,6 +17,7 @@ from codesign.hw.machine.quantities import (
     DIAGONAL,
     DRAM_ADDRESS,
     DRAM_STRIDE,
+    EPSILON,
     FLAG,
     FUNCTION_NUMBER,
     INVERSE,
@@ -64,7 +65,7 @@ PARAMETER_BYTES = PARAMETERS.word_bytes
 # Fields that only some of the drain's functions have, and which: one group's share the bits of another's.
 VARIANTS: dict[str, Callable[[DrainFunction], bool]] = {
     "mask": lambda function: function.masked,
-    "norm": lambda function: function.centered,
+    "norm": lambda function: function.affine,
     "operands": lambda function: function.operands > 1,
 }
 
@@ -191,6 +192,7 @@ OPERATIONS = (
             ),
             Field("diagonal", DIAGONAL, "last column that row 0 sees, if causal", "mask"),
             Field("inverse", INVERSE, "reciprocal of columns: see arithmetic.inverse", "norm"),
+            Field("epsilon", EPSILON, "added to the mean square, in squares of v's unit", "norm"),
             Field("second", LOCAL_ROW, "first accumulator row of further operands", "operands"),
             Field(
                 "second_multiplier", MULTIPLIER, "of the first requantizer, for them", "operands"

@@ -44,6 +44,7 @@ SCALE = Quantity("scale", 24, "factor of int8 values")
 MULTIPLIER = Quantity("multiplier", 24, "factor of a requantizer", signed=True)
 SHIFT = Quantity("shift", 6, "shift of a requantizer, rounding half up")
 INVERSE = Quantity("inverse", 24, "reciprocal of a count of columns")
+EPSILON = Quantity("epsilon", 30, "what is added to the mean square of a row")
 FUNCTION_NUMBER = Quantity("function", 5, "number of a function of the drain")
 DIAGONAL = Quantity("diagonal", ADDRESS_BITS, "last column that row 0 sees", signed=True)
 
@@ -63,6 +64,7 @@ QUANTITIES = (
     MULTIPLIER,
     SHIFT,
     INVERSE,
+    EPSILON,
     FUNCTION_NUMBER,
     DIAGONAL,
 )

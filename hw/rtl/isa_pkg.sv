@@ -18,6 +18,7 @@ package isa_pkg;
   typedef logic signed [23:0] multiplier_t;  // factor of a requantizer
   typedef logic [5:0] shift_t;  // shift of a requantizer, rounding half up
   typedef logic [23:0] inverse_t;  // reciprocal of a count of columns
+  typedef logic [29:0] epsilon_t;  // what is added to the mean square of a row
   typedef logic [4:0] function_t;  // number of a function of the drain
   typedef logic signed [19:0] diagonal_t;  // last column that row 0 sees
 
@@ -157,16 +158,17 @@ package isa_pkg;
   } compute_t;
 
   typedef struct packed {
-    logic [29:0] unused;
+    logic [33:0] unused;
     diagonal_t diagonal;
   } mvout_mask_t;
 
   typedef struct packed {
-    logic [25:0] unused;
+    epsilon_t epsilon;
     inverse_t inverse;
   } mvout_norm_t;
 
   typedef struct packed {
+    logic [3:0] unused;
     shift_t second_shift;
     multiplier_t second_multiplier;
     local_row_t second;
@@ -180,7 +182,7 @@ package isa_pkg;
   } mvout_variant_t;
 
   typedef struct packed {
-    logic [5:0] unused;
+    logic [1:0] unused;
     mvout_variant_t variant;
     logic second_channel_scale;
     logic causal;

@@ -308,7 +308,8 @@ class Machine:
                 second, at = self._requantized(issued, acc[1:], at, "second_")
                 v = np.concatenate((v, second))
             valid = np.ones((), dtype=np.bool_)
-            value = function.values(v if function.operands > 1 else v[0], valid, acc.shape[-1])
+            operands = v if function.operands > 1 else v[0]
+            value = function.values(operands, valid, acc.shape[-1], 0)
         if not function.normalization:
             return arithmetic.saturate(value, arithmetic.OUTPUT_BITS)
         offset: Ints | int = 0
@@ -356,7 +357,7 @@ class Machine:
             limit = np.minimum(limit, diagonal + np.arange(rows) + 1)
         valid = np.arange(blocks * dim) < limit[:, np.newaxis]
         flat = v.transpose(1, 0, 2).reshape(rows, blocks * dim)
-        value = function.values(flat, valid, columns)
+        value = function.values(flat, valid, columns, issued.addresses.get("epsilon", 0))
         return _by_block(value, blocks), _by_block(valid, blocks)
 
     def _scatter(self, issued: Issued, out: npt.NDArray[np.int8], *, by_row: bool) -> None:

@@ -10,7 +10,7 @@ from onnx_builder import ModelBuilder
 HEADING = "An operator on chip"
 
 ROW = """\
-    DrainFunction("abs", lambda v, valid, columns: np.abs(v), normalization=False),
+    DrainFunction("abs", lambda v, valid, columns, epsilon: np.abs(v), normalization=False),
 """
 LANE = "      MODE_ABS:  return 32'(saturate8(rounded[19] ? -saturate8(rounded) : rounded));\n"
 PROBE_CASE = """\

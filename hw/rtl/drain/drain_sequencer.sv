@@ -50,6 +50,7 @@ module drain_sequencer
   output logic                center_o,
   output column_count_t       columns_o,
   output inverse_t            inverse_o,
+  output epsilon_t            epsilon_o,
   input  logic                reciprocal_i
 );
 
@@ -286,6 +287,7 @@ module drain_sequencer
   assign center_o  = is_centered(instr_q.function_);
   assign columns_o = instr_q.columns;
   assign inverse_o = instr_q.variant.norm.inverse;
+  assign epsilon_o = instr_q.variant.norm.epsilon;
 
   logic unused_instr;
   assign unused_instr = &{1'b0, instr_q};

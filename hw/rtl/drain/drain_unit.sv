@@ -95,6 +95,7 @@ module drain_unit
   parameter_row_t      p0_row;
   column_count_t       columns;
   inverse_t            inverse;
+  epsilon_t            epsilon;
 
   drain_sequencer #(
     .Dim(Dim),
@@ -127,6 +128,7 @@ module drain_unit
     .center_o         (center),
     .columns_o        (columns),
     .inverse_o        (inverse),
+    .epsilon_o        (epsilon),
     .reciprocal_i     (reciprocal)
   );
 
@@ -154,6 +156,7 @@ module drain_unit
     .center_i    (center),
     .columns_i   (columns),
     .inverse_i   (inverse),
+    .epsilon_i   (epsilon),
     .reciprocal_o(reciprocal),
     .row_valid_o (row_valid),
     .row_slot_o  (row_slot),

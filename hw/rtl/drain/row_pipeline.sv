@@ -29,6 +29,7 @@ module row_pipeline
   input  logic                center_i,
   input  column_count_t       columns_i,
   input  inverse_t            inverse_i,
+  input  epsilon_t            epsilon_i,
   output logic                reciprocal_o,
   // rows
   output logic                row_valid_o,
@@ -175,6 +176,7 @@ module row_pipeline
       .center_i,
       .columns_i,
       .inverse_i,
+      .epsilon_i,
       .reciprocal_o,
       .offset_row_i  (slot_q[5].row),
       .offset_o      (offset),
@@ -194,7 +196,7 @@ module row_pipeline
     assign normalizer_shift = '0;
     assign reciprocal_o     = 1'b0;
     logic unused_statistics;
-    assign unused_statistics = &{1'b0, center_i, columns_i, inverse_i};
+    assign unused_statistics = &{1'b0, center_i, columns_i, inverse_i, epsilon_i};
     for (genvar j = 0; j < Dim; j++) begin : gen_unused
       logic unused_lane;
       assign unused_lane = &{1'b0, v[j], square[j], value[j], held[j]};

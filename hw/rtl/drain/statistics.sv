@@ -33,6 +33,7 @@ module statistics
   input  logic               center_i,
   input  column_count_t      columns_i,
   input  inverse_t           inverse_i,
+  input  epsilon_t           epsilon_i,
   // results
   output logic               reciprocal_o,
   input  logic        [3:0]  offset_row_i,
@@ -193,6 +194,7 @@ module statistics
     .columns_i,
     .columns_msb_i(columns_msb),
     .inverse_i,
+    .epsilon_i,
     .mean_o       (mean),
     .spread_o     (spread)
   );

@@ -81,15 +81,15 @@ def test_the_exponential_equals_its_scalar_twin() -> None:
     assert arithmetic.EXP_OF_ZERO == arithmetic.exponential(column(0))[0]
 
 
-def rows_of(function: str, matrix: Ints, columns: int) -> Ints:
+def rows_of(function: str, matrix: Ints, columns: int, epsilon: int = 0) -> Ints:
     """A row function over the first `columns` of every row."""
     match function:
         case "softmax":
             valid = np.broadcast_to(np.arange(matrix.shape[1]) < columns, matrix.shape)
             return arithmetic.softmax(matrix, valid)
         case "layernorm":
-            return arithmetic.layernorm(matrix, columns, arithmetic.inverse(columns))
-    return arithmetic.rmsnorm(matrix, columns)
+            return arithmetic.layernorm(matrix, columns, arithmetic.inverse(columns), epsilon)
+    return arithmetic.rmsnorm(matrix, columns, epsilon)
 
 
 @given(
@@ -107,6 +107,22 @@ def test_row_functions_equal_their_scalar_twins(
     row = center + rng.integers(-(1 << bits), (1 << bits) + 1, columns + extra)
     twin = scalar_model.ROW_FUNCTIONS[function]([int(v) for v in row], columns)
     assert rows_of(function, row[np.newaxis], columns)[0].tolist() == twin
+
+
+@given(
+    st.sampled_from(tuple(scalar_model.NORMS)),
+    st.integers(1, 40),
+    st.integers(0, 15),
+    st.integers(0, (1 << 30) - 1),
+    st.integers(0, 1 << 32),
+)
+def test_norms_with_an_epsilon_equal_their_scalar_twins(
+    function: str, columns: int, bits: int, epsilon: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    row = rng.integers(-(1 << bits), (1 << bits) + 1, columns + 2)
+    twin = scalar_model.NORMS[function](row.tolist(), columns, epsilon)
+    assert rows_of(function, row[np.newaxis], columns, epsilon)[0].tolist() == twin
 
 
 def extreme_rows(columns: int) -> Iterator[tuple[str, Ints]]:
@@ -128,6 +144,10 @@ def test_row_functions_at_their_extremes(columns: int) -> None:
         for function, twin in scalar_model.ROW_FUNCTIONS.items():
             found = rows_of(function, row[np.newaxis].astype(np.int64), columns)[0]
             assert (found == np.array(twin(row.tolist(), columns))).all(), (name, function)
+        for function, norm in scalar_model.NORMS.items():
+            for epsilon in (1, 1 << 16, (1 << 30) - 1):  # the sum of squares saturates
+                found = rows_of(function, row[np.newaxis].astype(np.int64), columns, epsilon)[0]
+                assert (found == np.array(norm(row.tolist(), columns, epsilon))).all(), name
 
 
 @pytest.mark.parametrize("columns", range(1, 33))
@@ -243,15 +263,16 @@ def norm_error(rng: np.random.Generator, rows: int, columns: int, function: str)
     """Largest error of a normalized value, relative to 1 + |value|.
 
     Inputs have standard deviations of 100 to 4000 about a mean of at most as much again, as scales
-    should make them.
+    should make them; half of the calls add an epsilon of up to 2^26.
     """
     deviation = np.exp(rng.uniform(math.log(100), math.log(4000), (rows, 1)))
     mean = rng.uniform(-1, 1, (rows, 1)) * deviation
     v = np.rint(rng.normal(size=(rows, columns)) * deviation + mean)
     v = np.clip(v, -(1 << 15), (1 << 15) - 1)
     centered = v - v.mean(axis=1, keepdims=True) if function == "layernorm" else v
-    exact = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True))
-    found = rows_of(function, v.astype(np.int64), columns) * arithmetic.NORM_SCALE
+    epsilon = int(2 ** rng.uniform(0, 26)) if rng.random() < 0.5 else 0
+    exact = centered / np.sqrt((centered**2).mean(axis=1, keepdims=True) + epsilon)
+    found = rows_of(function, v.astype(np.int64), columns, epsilon) * arithmetic.NORM_SCALE
     return float((np.abs(found - exact) / (1 + np.abs(exact))).max())
 
 

@@ -42,7 +42,7 @@ def test_what_only_some_functions_have_shares_its_bits() -> None:
         assert all(end <= start for (_, end), (start, _) in pairwise(sorted(places)))
         named = {field.name for field, _ in fields_of(mvout, number)}
         assert ("diagonal" in named) == function.masked
-        assert ("inverse" in named) == function.centered
+        assert ("inverse" in named) == ("epsilon" in named) == function.affine
         assert ("second" in named) == (function.operands > 1)
 
 

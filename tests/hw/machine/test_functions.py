@@ -75,7 +75,7 @@ def test_scales_say_what_a_unit_is(function: DrainFunction) -> None:
         [np.rint(part / unit).astype(np.int64) for part, unit in zip(x, units, strict=True)]
     )
     valid = np.ones(x.shape[1:], dtype=np.bool_)
-    value = function.values(v if function.operands > 1 else v[0], valid, x.shape[-1])
+    value = function.values(v if function.operands > 1 else v[0], valid, x.shape[-1], 0)
     scale = function.value_scale if function.normalization else units[0]
     if function.operands > 1:
         scale *= 2.0**-12 * (1 if function.input_scale else units[0])
@@ -88,7 +88,7 @@ def test_values_fit_the_second_requantizer(v: Ints, columns: int) -> None:
     valid = np.arange(8) < np.full((3, 1), columns)
     for function in DRAIN_FUNCTIONS:
         operands = np.stack([v, v[::-1], -v][: function.operands])
-        value = function.values(operands if function.operands > 1 else v, valid, columns)
+        value = function.values(operands if function.operands > 1 else v, valid, columns, 0)
         assert value.shape == v.shape
         if function.normalization:
             assert (arithmetic.saturate(value, arithmetic.VALUE_BITS) == value).all()

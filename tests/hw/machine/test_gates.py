@@ -20,14 +20,14 @@ OPERANDS = st.one_of(st.integers(-(1 << 16), 1 << 16), st.sampled_from(EXTREMES)
 def test_gates_equal_their_scalar_twins(name: str) -> None:
     rng = np.random.default_rng(0)
     pairs = [*product(EXTREMES, repeat=2), *rng.integers(-(1 << 15), 1 << 15, (2000, 2)).tolist()]
-    found = FUNCTION[name].values(np.array(pairs).T, ALL, 1)
+    found = FUNCTION[name].values(np.array(pairs).T, ALL, 1, 0)
     assert found.tolist() == [scalar_model.gated(name, v, u) for v, u in pairs]
 
 
 @given(st.lists(st.tuples(OPERANDS, OPERANDS, OPERANDS), min_size=2, max_size=2))
 def test_rotations_equal_their_scalar_twins(pair: list[tuple[int, int, int]]) -> None:
     x, cosine, sine = (list(column) for column in zip(*pair, strict=True))
-    found = FUNCTION["rotate"].values(np.array([x, cosine, sine]), ALL, 2)
+    found = FUNCTION["rotate"].values(np.array([x, cosine, sine]), ALL, 2, 0)
     assert found.tolist() == scalar_model.rotated(x, cosine, sine)
 
 
@@ -35,9 +35,9 @@ def test_a_rotation_turns_neighbours() -> None:
     """By a quarter and by none; blocks and rows stay apart."""
     x = np.arange(16).reshape(2, 2, 4) * 100
     one, sign = np.full_like(x, 1 << 12), np.where(np.arange(4) % 2, 1, -1) << 12
-    turned = FUNCTION["rotate"].values(np.stack([x, 0 * one, 0 * one + sign]), ALL, 4)
+    turned = FUNCTION["rotate"].values(np.stack([x, 0 * one, 0 * one + sign]), ALL, 4, 0)
     assert turned[0, 0].tolist() == [-100, 0, -300, 200]
-    still = FUNCTION["rotate"].values(np.stack([x, one, 0 * one]), ALL, 4)
+    still = FUNCTION["rotate"].values(np.stack([x, one, 0 * one]), ALL, 4, 0)
     assert (still == x).all()
 
 

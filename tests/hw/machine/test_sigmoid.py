@@ -72,7 +72,7 @@ def test_factors_equal_their_scalar_twins() -> None:
 @pytest.mark.parametrize("name", UNARY)
 def test_values_equal_their_scalar_twins(name: str) -> None:
     v = [*range(-9000, 9001, 17), *range(-300, 301), -(1 << 40), 1 << 40]
-    found = FUNCTION[name].values(np.array(v), np.ones((), dtype=np.bool_), 1)
+    found = FUNCTION[name].values(np.array(v), np.ones((), dtype=np.bool_), 1, 0)
     assert found.tolist() == [scalar_model.unary(name, x) for x in v]
 
 

@@ -106,6 +106,8 @@ def random_fields(config: HardwareConfig) -> Fields:
     }
     if of.centered:
         fields["inverse"] = arithmetic.inverse(columns)
+    if of.affine:
+        fields["epsilon"] = random.choice([0, 1, random.getrandbits(random.randint(1, 30))])
     if of.operands > 1:
         behind = ((blocks - 1) * stride + rows) * (of.operands - 1)
         fields["second"] = random.randint(0, ACCUMULATOR_ROWS - behind)
@@ -185,9 +187,9 @@ class Drained:
                     valid &= np.arange(blocks * self.dim)[None, :] < seen
                 values = arithmetic.softmax(v, valid)
             case "layernorm":
-                values = arithmetic.layernorm(v, columns, fields["inverse"])
+                values = arithmetic.layernorm(v, columns, fields["inverse"], fields["epsilon"])
             case _:
-                values = arithmetic.rmsnorm(v, columns)
+                values = arithmetic.rmsnorm(v, columns, fields["epsilon"])
         bias, multiplier, shift = 0, fields["out_multiplier"], fields["out_shift"]
         if fields["channel_affine"]:
             bias, multiplier, shift = self.channels(fields, at)
@@ -437,7 +439,13 @@ async def sizes_of_row_functions(dut: Any) -> None:
                 columns = random.randint(1, blocks * bench.config.dim)
                 fields |= {"function": FUNCTIONS.index(function), "rows": rows, "blocks": blocks}
                 inverse = arithmetic.inverse(columns) if FUNCTION[function].centered else 0
-                fields |= {"columns": columns, "inverse": inverse, "diagonal": 0}
+                epsilon = random.getrandbits(20) if FUNCTION[function].affine else 0
+                fields |= {
+                    "columns": columns,
+                    "inverse": inverse,
+                    "epsilon": epsilon,
+                    "diagonal": 0,
+                }
                 fields |= {"accumulator": 7, "stride": rows, "local": 3, "local_stride": rows}
                 fields |= {"parameters": 2, "causal": 0, "dram": 0, "dram_stride": 4096}
                 program.append(instruction(fields))

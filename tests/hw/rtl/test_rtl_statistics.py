@@ -159,13 +159,31 @@ async def factors(dut: Any) -> None:
         columns = int(rng.integers(1, shape[1] + 1))
         v[:, columns:] = 0
         dut.center_i.value = center = turn % 2
-        total, squares = v.sum(axis=1), (v * v).sum(axis=1)
-        spread = columns * squares - total * total * center
+        epsilon = int(rng.integers(0, 1 << 30)) >> int(rng.integers(0, 31))
+        dut.epsilon_i.value = epsilon
+        total, squares = v.sum(axis=1), (v * v).sum(axis=1) + columns * epsilon
+        spread = columns * np.minimum(squares, (1 << 46) - 1) - total * total * center
         factor, shift = arithmetic.norm_reciprocal(spread, columns)
         inverse = arithmetic.inverse(columns)
         mean = arithmetic.mean_of_sixteen(total, columns, inverse) * center
         results = await measure(dut, v, False, columns)
         assert results == list(zip(factor, shift, mean, strict=True))
+
+
+@cocotb.test()
+async def saturated_squares(dut: Any) -> None:
+    """Rows as long as they can be, of the largest numbers, and an epsilon beyond the sum's width."""
+    await reset(dut, dut.v_valid_i, dut.square_valid_i, dut.term_valid_i)
+    columns = (1 << 16) - 1
+    v = np.full((1, 1 << 16), -(1 << 15))
+    v[:, columns:] = 0
+    dut.center_i.value = 0
+    for epsilon in ((1 << 15) - 1, 1 << 16, (1 << 30) - 1):
+        dut.epsilon_i.value = epsilon
+        squares = min(columns * ((1 << 30) + epsilon), (1 << 46) - 1)
+        factor, shift = arithmetic.norm_reciprocal(np.array([columns * squares]), columns)
+        (found,) = await measure(dut, v, False, columns)
+        assert found == (factor[0], shift[0], 0)
 
 
 @cocotb.test()
@@ -196,7 +214,7 @@ async def maxima(dut: Any) -> None:
     [
         ("square_root", ["square_root"]),
         ("reciprocal", ["reciprocal"]),
-        ("statistics", ["factors", "maxima"]),
+        ("statistics", ["factors", "saturated_squares", "maxima"]),
     ],
 )
 def test_statistics(top: str, testcase: list[str]) -> None:

@@ -79,6 +79,7 @@ def mvouts(draw: st.DrawFn) -> dict[str, Any]:
         "columns": columns,
         "diagonal": draw(st.integers(-4, 12)) if of.masked else 0,
         "inverse": arithmetic.inverse(columns) if of.centered else 0,
+        "epsilon": draw(st.integers(0, 30).map(lambda bits: (1 << bits) - 1)) if of.affine else 0,
         "second": draw(st.integers(0, 30)) if further else 0,
         "second_multiplier": draw(factors) if further else 0,
         "second_shift": draw(st.integers(0, 40)) if further else 0,
@@ -137,6 +138,9 @@ class Twin:
             case "rotate":
                 limit, tables = len(v), (self.lanes(row, operand) for operand in (1, 2))
                 values = scalar_model.rotated(v, *tables)
+            case name if name in scalar_model.NORMS:
+                limit = f["columns"]
+                values = scalar_model.NORMS[name](v, limit, f["epsilon"])
             case name:
                 limit = f["columns"]
                 if f["causal"]:

@@ -55,7 +55,7 @@ def test_another_table_has_another_digest(monkeypatch: pytest.MonkeyPatch) -> No
     """And the library that was compiled from the one before does not time by it."""
     digest = evaluator_tables.tables_digest()
     assert fast_timing._library().codesign_tables_digest() == digest
-    more = (*DRAIN_FUNCTIONS, DrainFunction("toy", lambda v, valid, columns: v, latency=1))
+    more = (*DRAIN_FUNCTIONS, DrainFunction("toy", lambda v, valid, columns, epsilon: v, latency=1))
     monkeypatch.setattr(evaluator_tables, "DRAIN_FUNCTIONS", more)
     assert evaluator_tables.tables_digest() != digest
     assert "/* toy */ {1, 1, false, false, 1, 0, {}}" in header()
@@ -64,8 +64,10 @@ def test_another_table_has_another_digest(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_new_function_reaches_the_rtl(monkeypatch: pytest.MonkeyPatch) -> None:
-    toy = DrainFunction("toy", lambda v, valid, columns: v, normalization=False)
-    rows = DrainFunction("sums", lambda v, valid, columns: v, passes=("statistics", "output"))
+    toy = DrainFunction("toy", lambda v, valid, columns, epsilon: v, normalization=False)
+    rows = DrainFunction(
+        "sums", lambda v, valid, columns, epsilon: v, passes=("statistics", "output")
+    )
     monkeypatch.setattr(functions, "DRAIN_FUNCTIONS", (*DRAIN_FUNCTIONS, toy, rows))
     text = functions.package()
     assert f"localparam int unsigned Functions = {len(DRAIN_FUNCTIONS) + 2};" in text

@@ -246,6 +246,7 @@ class _Writer:
             numbers["epsilon"] = self.number(0, (1 << self.number(0, 30)) - 1)
         if causal := of.masked and self.flag():
             numbers["diagonal"] = self.number(-rows, columns)
+            numbers["window"] = self.draw(st.sampled_from((0, 1, c.dim, columns, (1 << 16) - 1)))
         if of.operands > 1:
             numbers |= self.second((rows + (blocks - 1) * stride) * (of.operands - 1))
         flags = {"channel_scale": scaled, "channel_affine": affine, "causal": causal}

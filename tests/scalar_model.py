@@ -120,9 +120,11 @@ def exponential(d: int) -> int:
     return fits(shifted(quadratic, 7 + min(z, 31)), 16, signed=False)
 
 
-def softmax(row: Sequence[int], limit: int) -> list[int]:
+def softmax(row: Sequence[int], limit: int, first: int = 0) -> list[int]:
+    """Of columns `first` to before `limit`."""
     row = [clamp(v, 20) for v in row]
-    used = row[: max(limit, 0)]
+    first = max(first, 0)
+    used = row[first : max(limit, first)]
     if not used:
         return [0] * len(row)
     highest = max(used)
@@ -133,7 +135,7 @@ def softmax(row: Sequence[int], limit: int) -> list[int]:
     divisor = fits(total >> (n - 15), 16, signed=False)
     factor = fits((1 << 31) // divisor, 17, signed=False)
     values = [clamp(shifted(fits(x * factor, 33, signed=False), n), 20) for x in e]
-    return values + [0] * (len(row) - len(used))
+    return [0] * first + values + [0] * (len(row) - first - len(used))
 
 
 def _norm(row: Sequence[int], columns: int, total: int, mean16: int, epsilon: int) -> list[int]:

@@ -191,6 +191,7 @@ OPERATIONS = (
                 "columns", COLUMN_COUNT, "valid columns of all blocks together, for row functions"
             ),
             Field("diagonal", DIAGONAL, "last column that row 0 sees, if causal", "mask"),
+            Field("window", COLUMN_COUNT, "columns that a row sees, if causal; 0: all", "mask"),
             Field("inverse", INVERSE, "reciprocal of columns: see arithmetic.inverse", "norm"),
             Field("epsilon", EPSILON, "added to the mean square, in squares of v's unit", "norm"),
             Field("second", LOCAL_ROW, "first accumulator row of further operands", "operands"),
@@ -204,7 +205,7 @@ OPERATIONS = (
                 "channel_scale", FLAG, "first requantizer per channel, from the parameter memory"
             ),
             Field("channel_affine", FLAG, "gamma and beta per channel, from the parameter memory"),
-            Field("causal", FLAG, "row r sees columns up to diagonal + r"),
+            Field("causal", FLAG, "row r sees columns up to diagonal + r, the last of a window"),
             Field(
                 "second_channel_scale",
                 FLAG,

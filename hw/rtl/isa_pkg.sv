@@ -158,7 +158,8 @@ package isa_pkg;
   } compute_t;
 
   typedef struct packed {
-    logic [33:0] unused;
+    logic [17:0] unused;
+    column_count_t window;
     diagonal_t diagonal;
   } mvout_mask_t;
 

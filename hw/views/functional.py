@@ -260,6 +260,8 @@ class Machine:
         if flag("causal", False) and not function.masked:
             masked = " and ".join(f.name for f in DRAIN_FUNCTIONS if f.masked)
             self._fail(f"causal is for {masked}, not {function.name}")
+        if get("window", 0) and not flag("causal", False):
+            self._fail("a window is of causal rows")
         if flag("second_channel_scale", False) and function.operands == 1:
             self._fail(f"{function.name} has no further operands for second_channel_scale")
         for field in OPERATION["mvout"].addresses:
@@ -350,12 +352,12 @@ class Machine:
     def _row_function(self, issued: Issued, v: Ints, function: DrainFunction) -> tuple[Ints, Bools]:
         """Values and valid columns [blocks, rows, dim] of whole rows that lie across the blocks."""
         blocks, rows, dim = v.shape
-        columns = issued.addresses.get("columns", 0)
-        limit = np.full(rows, columns)
+        get = issued.addresses.get
+        columns, column = get("columns", 0), np.arange(blocks * dim)
+        valid = np.broadcast_to(column < columns, (rows, blocks * dim))
         if issued.flags.get("causal", False):
-            diagonal = issued.addresses.get("diagonal", 0)
-            limit = np.minimum(limit, diagonal + np.arange(rows) + 1)
-        valid = np.arange(blocks * dim) < limit[:, np.newaxis]
+            behind = get("diagonal", 0) + np.arange(rows)[:, np.newaxis] - column
+            valid = valid & (behind >= 0) & (behind < (get("window", 0) or columns + (1 << 21)))
         flat = v.transpose(1, 0, 2).reshape(rows, blocks * dim)
         value = function.values(flat, valid, columns, issued.addresses.get("epsilon", 0))
         return _by_block(value, blocks), _by_block(valid, blocks)

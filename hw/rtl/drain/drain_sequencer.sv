@@ -33,11 +33,12 @@ module drain_sequencer
   output logic                last_o,
   output logic                last_store_o,  // with last_o: not a drain_sync
   output logic                last_scratchpad_o,
-  // row reads; lanes_o two cycles later
+  // row reads; lanes_o and skipped_o two cycles later
   input  logic                slot_ready_i,
   output logic                slot_valid_o,
   output slot_t               slot_o,
   output logic [LaneBits-1:0] lanes_o,
+  output logic [LaneBits-1:0] skipped_o,
   output local_row_t          acc_row_o,
   output logic                p0_read_o,
   output parameter_row_t      p0_row_o,
@@ -279,9 +280,11 @@ module drain_sequencer
     .causal_i  (instr_q.causal),
     .columns_i (instr_q.columns),
     .diagonal_i(instr_q.variant.mask.diagonal),
+    .window_i  (instr_q.variant.mask.window),
     .row_i     (row_q + 16'(outer_q[3:0])),
     .block_i   (block),
-    .lanes_o
+    .lanes_o,
+    .skipped_o
   );
 
   assign center_o  = is_centered(instr_q.function_);
@@ -329,6 +332,11 @@ module drain_sequencer
   causality : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store && instr_i.causal |-> is_masked(instr_i.function_))
     else $error("instruction %0d: causal, but function %0d", tag_i, instr_i.function_);
+  windows : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && is_masked(instr_i.function_) && instr_i.variant.mask.window != '0
+    |-> instr_i.causal)
+    else $error("instruction %0d: a window of %0d columns, but not causal",
+                tag_i, instr_i.variant.mask.window);
   columns : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store && is_row_function(instr_i.function_)
     |-> instr_i.columns != '0 && 32'(instr_i.columns) <= 32'(instr_i.blocks) * Dim)

@@ -86,7 +86,7 @@ module drain_unit
 
   logic                slot_ready, slot_valid, last, last_store, last_scratchpad;
   slot_t               slot, row_slot;
-  logic [LaneBits-1:0] lanes;
+  logic [LaneBits-1:0] lanes, skipped;
   logic                seg_valid, seg_last;
   dram_address_t       seg_addr;
   beat_count_t         seg_beats;
@@ -118,6 +118,7 @@ module drain_unit
     .slot_valid_o     (slot_valid),
     .slot_o           (slot),
     .lanes_o          (lanes),
+    .skipped_o        (skipped),
     .acc_row_o        (acc_row),
     .p0_read_o        (p0_read),
     .p0_row_o         (p0_row),
@@ -149,6 +150,7 @@ module drain_unit
     .slot_valid_i(slot_valid),
     .slot_i      (slot),
     .lanes_i     (lanes),
+    .skipped_i   (skipped),
     .acc_data_i,
     .p0_data_i,
     .p1_read_o,

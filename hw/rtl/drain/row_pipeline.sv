@@ -1,7 +1,8 @@
 // The row pipeline: from an accumulator row in cycle x+2 to an int8 or int32 row in cycle x+12.
 //
 // A row read is announced by slot_valid_i and slot_i in cycle x; acc_data_i and p0_data_i, and
-// lanes_i, the number of its valid columns (for row functions), follow in x+2. It never stalls.
+// lanes_i and skipped_i, between which its valid columns lie (for row functions), follow in x+2. It
+// never stalls.
 // Reads of a statistics pass end in `statistics`; others leave in x+12. The second parameter set is
 // read in cycle x+5, before the parameters may be overwritten.
 
@@ -20,6 +21,7 @@ module row_pipeline
   input  logic                slot_valid_i,
   input  slot_t               slot_i,
   input  logic [LaneBits-1:0] lanes_i,
+  input  logic [LaneBits-1:0] skipped_i,
   input  logic [32*Dim-1:0]   acc_data_i,
   input  logic [64*Dim-1:0]   p0_data_i,
   // second parameter set
@@ -73,17 +75,18 @@ module row_pipeline
 
   // -- Valid columns and second parameter set -----------------------------------------------------
 
-  logic [LaneBits-1:0] lanes_q, lanes_q2;  // in cycles 3 and 4
+  logic [LaneBits-1:0] lanes_q, lanes_q2, skipped_q, skipped_q2;  // in cycles 3 and 4
   logic [Dim-1:0]      lane_q [5:11];
   logic                p1_read;
 
   if (Normalization) begin : gen_lanes
     always_ff @(posedge clk_i) begin
-      lanes_q  <= lanes_i;
-      lanes_q2 <= lanes_q;
+      {lanes_q, skipped_q}   <= {lanes_i, skipped_i};
+      {lanes_q2, skipped_q2} <= {lanes_q, skipped_q};
       if (valid_q[4]) begin
         for (int unsigned j = 0; j < Dim; j++) begin
-          lane_q[5][j] <= LaneBits'(j) < lanes_q2 || !is_by_row(slot_q[4].mode);
+          lane_q[5][j] <= (LaneBits'(j) < lanes_q2 && LaneBits'(j) >= skipped_q2)
+                          || !is_by_row(slot_q[4].mode);
         end
       end
       for (int unsigned k = 6; k < 12; k++) lane_q[k] <= lane_q[k-1];
@@ -92,14 +95,14 @@ module row_pipeline
     assign p1_read = valid_q[5] && slot_q[5].pass == PASS_OUTPUT && slot_q[5].channel_affine
                      && !is_direct(slot_q[5].mode);
   end else begin : gen_no_lanes
-    assign lanes_q  = lanes_i;
-    assign lanes_q2 = lanes_q;
+    assign {lanes_q, skipped_q}   = {lanes_i, skipped_i};
+    assign {lanes_q2, skipped_q2} = {lanes_q, skipped_q};
     assign p1_read  = 1'b0;
     for (genvar k = 5; k < 12; k++) begin : gen_lane
       assign lane_q[k] = '1;
     end
     logic unused_lanes;
-    assign unused_lanes = &{1'b0, lanes_q2};
+    assign unused_lanes = &{1'b0, lanes_q2, skipped_q2};
   end
 
   assign p1_read_o = '{valid: p1_read, row: local_row_t'(slot_q[5].affine_row), tag: slot_q[5].tag};

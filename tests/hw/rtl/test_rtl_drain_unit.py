@@ -116,6 +116,7 @@ def random_fields(config: HardwareConfig) -> Fields:
     if function == "softmax" and random.random() < 0.5:
         fields["causal"] = 1
         fields["diagonal"] = random.randint(-20, blocks * dim)
+        fields["window"] = random.choice([0, 1, 2, dim, random.randint(1, 60), (1 << 16) - 1])
     return fields
 
 
@@ -183,8 +184,8 @@ class Drained:
                 values, valid = np.array(turned), np.ones_like(valid)
             case "softmax":
                 if fields.get("causal"):
-                    seen = fields["diagonal"] + 1 + np.arange(rows)[:, None]
-                    valid &= np.arange(blocks * self.dim)[None, :] < seen
+                    behind = fields["diagonal"] + np.arange(rows)[:, None] - np.arange(v.shape[1])
+                    valid &= (behind >= 0) & (behind < (fields["window"] or 1 << 30))
                 values = arithmetic.softmax(v, valid)
             case "layernorm":
                 values = arithmetic.layernorm(v, columns, fields["inverse"], fields["epsilon"])
@@ -445,6 +446,7 @@ async def sizes_of_row_functions(dut: Any) -> None:
                     "inverse": inverse,
                     "epsilon": epsilon,
                     "diagonal": 0,
+                    "window": 0,
                 }
                 fields |= {"accumulator": 7, "stride": rows, "local": 3, "local_stride": rows}
                 fields |= {"parameters": 2, "causal": 0, "dram": 0, "dram_stride": 4096}
@@ -525,6 +527,7 @@ NONE = len(FUNCTIONS)
         ("destination=1", "instruction 0: channel_scale, but int32"),
         ("channel_affine=1", "instruction 0: channel_affine, but function 0"),
         ("causal=1", "instruction 0: causal, but function 0"),
+        (f"function={SOFTMAX} window=5", "instruction 0: a window of 5 columns, but not causal"),
         (f"function={SOFTMAX} columns=9", "instruction 0: 9 valid columns in 2 blocks of 4"),
         (f"function={SOFTMAX} dram=2", "instruction 0: DRAM address 2 or stride 200 is not"),
         ("dram=4", "instruction 0: DRAM address 4 or stride 200 is not aligned to 8"),

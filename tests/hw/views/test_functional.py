@@ -58,7 +58,7 @@ def mvouts(draw: st.DrawFn) -> dict[str, Any]:
     rows, blocks = draw(st.integers(1, 20)), draw(st.integers(1, 3))
     columns = draw(st.integers(1, blocks * TINY.dim))
     of = FUNCTION[function]
-    further = of.operands > 1
+    further, causal = of.operands > 1, of.masked and draw(st.booleans())
     factors = st.integers(-(1 << 23), (1 << 23) - 1)
     return {
         "rows": rows,
@@ -78,6 +78,7 @@ def mvouts(draw: st.DrawFn) -> dict[str, Any]:
         "out_shift": draw(st.integers(15, 40)),
         "columns": columns,
         "diagonal": draw(st.integers(-4, 12)) if of.masked else 0,
+        "window": draw(st.sampled_from((0, 1, 2, 5, 12, 65535))) if causal else 0,
         "inverse": arithmetic.inverse(columns) if of.centered else 0,
         "epsilon": draw(st.integers(0, 30).map(lambda bits: (1 << bits) - 1)) if of.affine else 0,
         "second": draw(st.integers(0, 30)) if further else 0,
@@ -86,7 +87,7 @@ def mvouts(draw: st.DrawFn) -> dict[str, Any]:
         "second_channel_scale": further and draw(st.booleans()),
         "channel_scale": destination != "dram_int32" and draw(st.booleans()),
         "channel_affine": of.normalization and draw(st.booleans()),
-        "causal": function == "softmax" and draw(st.booleans()),
+        "causal": causal,
     }
 
 
@@ -141,20 +142,26 @@ class Twin:
             case name if name in scalar_model.NORMS:
                 limit = f["columns"]
                 values = scalar_model.NORMS[name](v, limit, f["epsilon"])
-            case name:
-                limit = f["columns"]
+            case _:
+                limit, first = f["columns"], 0
                 if f["causal"]:
-                    limit = min(limit, f["diagonal"] + row + 1)
-                values = scalar_model.ROW_FUNCTIONS[name](v, limit)
+                    seen = f["diagonal"] + row + 1
+                    limit, first = min(limit, seen), seen - f["window"] if f["window"] else 0
+                values = scalar_model.softmax(v, limit, first)
+                return self.out(values, [max(first, 0) <= c < limit for c in range(len(v))])
+        return self.out(values, [column < limit for column in range(len(v))])
+
+    def out(self, values: list[int], valid: list[bool]) -> list[int]:
+        """int8 of the values of a row."""
+        f, out = self.f, []
         behind = f["parameters"] + f["blocks"] * (f["channel_scale"] + f["second_channel_scale"])
-        out = []
         for column, value in enumerate(values):
             offset, multiplier, shift = 0, f["out_multiplier"], f["out_shift"]
             if f["channel_affine"]:
                 block, lane = divmod(column, TINY.dim)
                 offset, multiplier, shift = self.parameters(behind + block, lane)
             result = scalar_model.second_requantizer(value, multiplier, offset, shift)
-            out.append(result if column < limit else 0)
+            out.append(result if valid[column] else 0)
         return out
 
     def apply(self) -> None:
@@ -337,6 +344,7 @@ SOFTMAX = {**MVOUT, "function": "softmax", "columns": 4}
         ("mvout", {**MVOUT, "function": "relu", "destination": "dram_int32"}, "no function"),
         ("mvout", {**MVOUT, "channel_affine": True}, "copy has no second requantizer"),
         ("mvout", {**MVOUT, "causal": True}, "causal is for softmax, not copy"),
+        ("mvout", {**SOFTMAX, "columns": 4, "window": 1}, "a window is of causal rows"),
         ("mvout", {**MVOUT, "inverse": 1}, "copy has no field 'inverse'"),
         ("mvout", {**SOFTMAX, "second": 1}, "softmax has no field 'second'"),
         ("mvout", {**MVOUT, "function": "glu", "diagonal": 1}, "glu has no field 'diagonal'"),

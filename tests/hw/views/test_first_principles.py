@@ -23,6 +23,7 @@ from codesign.hw.costs.energy import cost_table
 from codesign.hw.errors import MappingError
 from codesign.hw.machine.config import PRESETS, HardwareConfig, preset
 from codesign.hw.machine.events import EVENT_INDEX
+from codesign.hw.machine.functions import DRAIN_FUNCTIONS
 from codesign.hw.machine.program import Loop, Pipeline, instructions, unroll
 from codesign.models.zoo.export import export
 from codesign.models.zoo.families import family
@@ -106,7 +107,7 @@ def assert_bytes_are_conserved(step: Step, plan: Plan) -> None:
         elif issued.op == "mvout":
             drained += rows if issued.values["destination"] == 0 else 0
             if issued.values["destination"] == 0:
-                by_rows = issued.values["function"] >= 3  # rows of several blocks take turns
+                by_rows = DRAIN_FUNCTIONS[issued.values["function"]].by_row  # blocks take turns
                 runs = rows if by_rows else issued.values["blocks"]
                 written += runs * whole_beats(config.dim if by_rows else run)
             on_chip += rows if issued.values["destination"] == 2 else 0

@@ -71,7 +71,7 @@ def mvouts(draw: st.DrawFn) -> dict[str, Any]:
         "dram_stride": 8 * draw(st.integers(0, 50)),
         "local": draw(st.integers(0, 10)),
         "local_stride": draw(st.integers(0, 16)),
-        "parameters": draw(st.integers(0, 10)),
+        "parameters": draw(st.integers(0, 16 - 3 * blocks)),
         "multiplier": draw(factors),
         "shift": draw(st.integers(0, 40)),
         "out_multiplier": draw(factors),

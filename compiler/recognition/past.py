@@ -36,6 +36,9 @@ _SAME = frozenset({"Cast", "CastLike", "DequantizeLinear", "Identity", "Quantize
 _ON_THE_WAY = _SAME | {"Add", "Concat", "Div", "Expand", "Gather", "Mul", "Neg", "Reshape", "Squeeze",
                        "Tile", "Transpose", "Unsqueeze"}  # fmt: skip
 
+_VIEWS = frozenset({"Cast", "Identity", "Reshape", "Squeeze", "Unsqueeze"})
+_LOOK_UPS = frozenset({("Gather", 1), ("EmbedLayerNormalization", 0)})  # and the input of indices
+
 
 def past_axes(model: onnx.ModelProto) -> dict[str, int]:
     """Return the inputs that are a key-value cache, each with the axis along which its tokens lie."""
@@ -178,25 +181,28 @@ class _Readers:
 
     def looked_up(self) -> list[onnx.ValueInfoProto]:
         """The inputs [batch, seq] that are looked up in a table: tokens, and positions."""
-        found = []
-        for value in self.inputs:
-            names = {value.name}
-            for node, _ in self.nodes.get(value.name, ()):
-                names.update(node.output if node.op_type == "Cast" else ())
-            read = (one for name in names for one in self.nodes.get(name, ()))
-            used = any(
-                (node.op_type == "Gather" and index == 1)
-                or (node.op_type == "EmbedLayerNormalization" and index == 0)
-                for node, index in read
-            )
-            if used and len(value.type.tensor_type.shape.dim) == 2:
-                found.append(value)
-        return found
+        return [
+            value
+            for value in self.inputs
+            if len(value.type.tensor_type.shape.dim) == 2 and self._picks_rows(value.name)
+        ]
+
+    def _picks_rows(self, name: str) -> bool:
+        """Whether a table's rows are looked up with an input, or with a view of it."""
+        waiting, seen = [name], {name}
+        while waiting:
+            for node, index in self.nodes.get(waiting.pop(), ()):
+                if (node.op_type, index) in _LOOK_UPS:
+                    return True
+                if node.op_type in _VIEWS and index == 0:
+                    waiting += [output for output in node.output if output not in seen]
+                    seen.update(node.output)
+        return False
 
     def tokens(self) -> onnx.ValueInfoProto:
         """The input that is the tokens of a run, or their embeddings."""
         cached = self.grown_axes()
-        others = [v for v in self.inputs if v.name not in cached and not _is_mask(v)]
+        others = [v for v in self.inputs if v.name not in cached and "mask" not in v.name.lower()]
         with_axes = [v for v in others if len(v.type.tensor_type.shape.dim) > 1]
         return (self.looked_up() or with_axes or others or self.inputs)[0]
 

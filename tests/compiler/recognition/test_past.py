@@ -7,7 +7,7 @@ from onnx import TensorProto
 from onnx_builder import ModelBuilder
 
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.recognition.past import past_axes, past_extents
+from codesign.compiler.recognition.past import fixed_tokens, past_axes, past_extents, tokens_of
 from codesign.hw.errors import ModelError
 from codesign.models.zoo.export import export
 from codesign.models.zoo.families import family
@@ -108,6 +108,20 @@ def test_a_file_without_a_cache_is_told_how_to_get_one() -> None:
         ModelError, match="this file has none: write one with codesign export FAMILY --past N"
     ):
         past_extents(export(family("gpt2"), weights="splat"), 9, 1, {})
+
+
+@pytest.mark.parametrize("flat", (False, True))
+def test_tokens_are_what_a_table_is_looked_up_with(flat: bool) -> None:
+    """Of T5's decoder a mask of the encoder comes first, and tokens are put in a row before the look-up."""
+    b = ModelBuilder()
+    b.input("encoder_attention_mask", (2, 12), TensorProto.INT64)
+    ids = b.input("ids", (2, 3), TensorProto.INT64)
+    given = (
+        b.node("Reshape", b.node("Cast", ids, to=TensorProto.INT32), b.ints(-1)) if flat else ids
+    )
+    model = b.model(b.node("Gather", b.weights(53, 16), given))
+    assert tokens_of(model, {"encoder_attention_mask": (2, 12), "ids": (2, 3)}) == 6
+    assert fixed_tokens(model) == 3
 
 
 def test_the_length_of_an_encoder_is_asked_for() -> None:

@@ -31,7 +31,7 @@ from codesign.compiler.numerics.quantized import (
     ResidualError,
     mask_of,
 )
-from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_float_model
+from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_float_model, needed
 from codesign.compiler.onnx.load import Dimensions, input_shapes
 from codesign.compiler.onnx.precision import in_float32
 from codesign.compiler.placement.clamps import lost_clamps
@@ -149,7 +149,28 @@ def compile_network(
     network = Network(
         plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes, host
     )
+    _require_one_way(network)
     return replace(network, notes=(*notes, *_seen_in_runs(network, settled, observer.samples)))
+
+
+def _require_one_way(network: Network) -> None:
+    """Raise ModelError where outputs would be computed in float of what lies before the last kernels:
+    they would not be the machine's.
+    """
+    given, wanted = network.plan.graph.outputs, network.clamped.outputs
+    if around := _by_kernels(network, given, wanted):
+        raise ModelError(
+            f"the file reads {wanted[0]!r} by a way around {around[0]!r}, which a kernel writes: this "
+            "is a bug in codesign; report it with the file"
+        )
+
+
+def _by_kernels(network: Network, given: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """What kernels write of what lies on the way to `wanted`, where `given` is known."""
+    kernels = (step.work for step in network.plan.steps if step.work.problem is not None)
+    written = {name for work in kernels for name in work.outputs}
+    _, names = needed(network.clamped, set(given), list(wanted))
+    return sorted(names & written - set(given))
 
 
 def _seen_in_runs(network: Network, settled: Settled, samples: Sequence[Feeds]) -> Iterator[str]:
@@ -417,7 +438,8 @@ def _piece(network: Network, work: Work) -> tuple[tuple[str, ...], tuple[str, ..
         for name in work.inputs
         if name not in network.model.inputs and _wanted(network.plan.graph, name)
     )
-    return given, (output,)
+    # Where the import made what it reads of what a kernel writes, it starts at that.
+    return (*given, *_by_kernels(network, given, (output,))), (output,)
 
 
 def _wanted(graph: Graph, tensor: str) -> bool:

@@ -5,7 +5,7 @@ for equal ones, and a softmax written out in steps, have to be there too.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import onnx
 
@@ -20,10 +20,14 @@ from codesign.compiler.rewrite.file_clamps import CLIPPED
 
 @dataclass(frozen=True)
 class Recognised:
-    """By tensor, the equal one that stays; and by its result, each softmax: its scores and axis."""
+    """By tensor, the equal one that stays; and by its result, each softmax: its scores and axis.
+
+    `sources`: of what the Clip of a clamp writes, what it reads, for models without that Clip.
+    """
 
     equal: Mapping[str, str] = field(default_factory=dict)
     softmaxes: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def rewritten(self, model: onnx.ModelProto) -> onnx.ModelProto:
         """The model with one node each; those that it stands for stay where nobody reads them."""
@@ -32,6 +36,7 @@ class Recognised:
         changed = onnx.ModelProto()
         changed.CopyFrom(model)
         del changed.graph.node[:]
+        written = {name for node in model.graph.node for name in node.output}
         for node in model.graph.node:
             first = node.output[0] if node.output else ""
             same = [(name, self.equal[name]) for name in node.output if name in self.equal]
@@ -42,6 +47,8 @@ class Recognised:
                 )
             elif first in self.softmaxes and node.op_type != "Softmax":
                 scores, axis = self.softmaxes[first]
+                while scores in self.sources and scores not in written:
+                    scores = self.sources[scores]
                 title = node.name or first
                 changed.graph.node.append(
                     onnx.helper.make_node("Softmax", [scores], [first], name=title, axis=axis)
@@ -52,6 +59,7 @@ class Recognised:
 
 
 NOTHING = Recognised()
+_CLAMP = "clamp"  # a domain of no operator
 
 
 def recognised(every: Dequantized, plain: Dequantized, shapes: Mapping[str, Shape]) -> Recognised:
@@ -62,6 +70,9 @@ def recognised(every: Dequantized, plain: Dequantized, shapes: Mapping[str, Shap
     graph = fold(read_model(every.model), shapes, _codes(every, plain))
     if graph.unsupported:
         return Recognised()
+    clamps = [node for node in graph.nodes() if node.outputs[0].endswith(CLIPPED)]
+    for node in clamps:  # what kernels write ends there: no pattern reaches across
+        graph.rewrite(replace(node, domain=_CLAMP))
     recognise(graph)
     equal = share(graph)
     softmaxes = {}
@@ -72,7 +83,7 @@ def recognised(every: Dequantized, plain: Dequantized, shapes: Mapping[str, Shap
             axis = node.attribute("axis", -1) % rank
             if graph.opset >= 13 or axis == rank - 1:
                 softmaxes[output] = (scores, axis)
-    return Recognised(equal, softmaxes)
+    return Recognised(equal, softmaxes, {node.outputs[0]: node.inputs[0] for node in clamps})
 
 
 def _codes(every: Dequantized, plain: Dequantized) -> Mapping[str, object]:

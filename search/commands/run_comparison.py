@@ -89,10 +89,9 @@ def say_file_rounds(results: RunResults) -> None:
                 continue
             rows = _seen(one.feeds, wanted)
             flat = [value[name][rows].astype(np.float64).ravel() for value in (ours, file, exact)]
-            pairs = ((0, 1), (0, 2), (1, 2))
-            apart, nearer, farther = (_figures(flat[a], flat[b])[2] for a, b in pairs)
-            if apart is None or nearer is None or farther is None:
-                continue
+            apart, nearer, farther = (
+                _decibels(flat[a], flat[b]) for a, b in ((0, 1), (0, 2), (1, 2))
+            )
             if apart < FAR_DB and nearer > farther + NEARER_DB:
                 say(
                     f"note: on {one.name} the quantized file's own {name!r} has {farther:.1f} dB to "
@@ -100,3 +99,11 @@ def say_file_rounds(results: RunResults) -> None:
                     "rounds sums (of scores and a mask, of residuals) that a kernel does not"
                 )
                 return
+
+
+def _decibels(found: Array, wanted: Array) -> float:
+    """SQNR in dB; inf where they are equal, -inf where only zeros are wanted."""
+    decibels = _figures(found, wanted)[2]
+    if decibels is not None:
+        return decibels
+    return np.inf if np.array_equal(found, wanted) else -np.inf

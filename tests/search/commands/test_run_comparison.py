@@ -9,6 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from codesign.compiler.rewrite import recognised
 from codesign.search.cli import app
 
 KEYS = 8
@@ -69,3 +70,14 @@ def test_a_file_that_rounds_as_a_kernel_does_is_none_to_speak_of(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert notes(tmp_path, capsys, 0.1) == []
+
+
+def test_a_result_that_is_not_the_kernels_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a pattern reached across the clamp behind what a kernel writes: float came out."""
+    monkeypatch.setattr(recognised, "_CLAMP", "")
+    file = tmp_path / "softmax.onnx"
+    onnx.save(masked_softmax(80.0), file)
+    assert app.main(["run", str(file), "--backend", "integers"]) == 2
+    assert "by a way around 'scores', which a kernel writes" in capsys.readouterr().err

@@ -104,8 +104,10 @@ class _Prober:
                 found.factors[op.name] = (factor,)  # type: ignore[index]
                 if limit < UNLIMITED:
                     found.limits[op.name] = limit  # type: ignore[index]
-            case Activation():
+            case Activation(function="gelu"):
                 found.factors[op.name] = (self.gelu(op),)  # type: ignore[index]
+            case Activation():
+                raise NotImplementedError(f"no probe asks whether a file computes {op.function}")
             case Add():
                 found.factors[op.name] = self.sum(op)  # type: ignore[index]
             case HostOp(function="clip", inputs=(x,)) if x in self.matrices.shapes:

@@ -112,7 +112,8 @@ class _Matcher:
         plain = self.ops.matmul_work((op,), op.output)
         reader = self.ops.only_consumer(op)
         if isinstance(reader, Activation):
-            if self.ops.on_chip(reader) or not FUNCTION[reader.function].normalization:
+            direct = not FUNCTION[reader.function].normalization
+            if self.ops.on_chip(reader) or direct and not self.ops.moved_behind(reader):
                 function = self.ops.function(reader)
                 fused = self.ops.matmul_work((op,), reader.output, function, (reader.name,))
                 return Group((op, reader), ((fused,),))

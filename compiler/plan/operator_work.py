@@ -61,7 +61,17 @@ class Operators:
 
     def on_chip(self, op: Operator) -> bool:
         """Whether a unit of the machine may compute it."""
-        return self.config.normalization and op.name not in self.by_host
+        units = self.config.normalization and op.name not in self.by_host
+        return units and not self.moved_behind(op)
+
+    def moved_behind(self, op: Operator) -> bool:
+        """Whether its output has a zero point that must follow a function, but no requantizer does:
+        before it, where the first one adds it, it would be part of the argument.
+        """
+        function = self.function(op)
+        return (
+            op.output in self.moved and function != "copy" and not FUNCTION[function].normalization
+        )
 
     def only_consumer(self, op: Operator) -> Operator | None:
         """The one reader of an operator's output that nobody has claimed; None otherwise."""
@@ -122,7 +132,7 @@ class Operators:
         needs_units = (
             FUNCTION[function].normalization or function == "copy"
         )  # a sum has no other unit
-        if needs_units and not self.on_chip(op):
+        if needs_units and not self.on_chip(op) or self.moved_behind(op):
             return self.host(op, FUNCTION[function].host or op.kind)
         rows, cols = op.rows, op.cols  # type: ignore[attr-defined]
         problem = RowProblem(rows, cols, function, len(inputs), self.sets(function, op, inputs))

@@ -100,7 +100,10 @@ class ModelConfig(ABC):
 
     @classmethod
     def point(cls, values: Values, seq: int, options: Mapping[str, Any]) -> "ModelConfig":
-        """The network with these values of `axes`, at any depth, for sequences of `seq`."""
+        """The network with these values of `axes`, at any depth, for sequences of `seq`.
+
+        Its weights may depend on `seq` only in a family with `layer_parameters` of its own.
+        """
         raise ModelError(f"networks of the family {cls.family} are not searched")
 
     @property
@@ -113,7 +116,8 @@ class ModelConfig(ABC):
         """Weights [n] without embeddings, biases and norms of networks with these values.
 
         `values` are int64[n] of an axis, int64[n, layers] of a layer axis, 0 where there is no layer.
-        A family may count them faster than one network at a time.
+        A family may count them faster than one network at a time. Raises ModelError where weights
+        depend on the sequence, which is not known here.
         """
         axes = cls.axes()
         rows = np.concatenate(
@@ -132,6 +136,11 @@ class ModelConfig(ABC):
                     tuple(value for value in own if value) if axis.scope == "layer" else own[0]
                 )
             counts.append(_inner_weights(cls.point(found, 1, options)))
+        if counts and counts[-1] != _inner_weights(cls.point(found, 2, options)):
+            raise ModelError(
+                f"weights of the family {cls.family} depend on the sequence: it has to count them "
+                "itself (layer_parameters)"
+            )
         return np.array(counts)[place.ravel()]
 
 

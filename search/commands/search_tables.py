@@ -56,10 +56,12 @@ def improvement_lines(baseline: Baseline, label: str, source: str) -> Iterator[s
     )
     for entry in baseline.improvements:
         ours = _less_edp(entry.improvement)
-        yield (
-            f"  at +{entry.loss:g} {label}: {ours}; published, with measured perplexity: "
-            f"{entry.published:g}× ({PUBLISHED_SOURCE})"
+        published = (
+            f"; published, with measured perplexity: {entry.published:g}× ({PUBLISHED_SOURCE})"
+            if entry.published
+            else ""
         )
+        yield f"  at +{entry.loss:g} {label}: {ours}{published}"
     if baseline.perplexity_is_proxy:
         yield f"Every perplexity here is a proxy, not measured: {source}."
 

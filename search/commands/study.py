@@ -12,7 +12,7 @@ from codesign.search.joint.finished_run import FinishedRun, open_run, read_basel
 from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.pricing_pool import pool_of
 from codesign.search.joint.problem import SearchProblem, priced_problem
-from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
+from codesign.search.joint.published import PUBLISHED_SOURCE
 from codesign.search.joint.search import Listener
 from codesign.search.joint.search_records import (
     BASELINE_FILE,
@@ -90,7 +90,7 @@ def _document(
         "reference": reference,
         "baseline_edp_js": start,
         "losses": list(LOSSES),
-        "published": [PUBLISHED[loss] for loss in LOSSES],
+        "published": [entry.published for entry in baseline.improvements],
         "published_source": PUBLISHED_SOURCE,
         "strategies": [
             {
@@ -149,8 +149,9 @@ def _print(document: Mapping[str, Any], label: str) -> None:
         found = ", ".join(
             f"{one['name']} {gain(one['improvement'][place])}" for one in document["strategies"]
         )
+        published = document["published"][place]
         console.print(
-            f"less EDP at +{loss:g} {label}: {found}; published "
-            f"{document['published'][place]:g}× ({document['published_source']})",
+            f"less EDP at +{loss:g} {label}: {found}"
+            + (f"; published {published:g}× ({document['published_source']})" if published else ""),
             highlight=False,
         )

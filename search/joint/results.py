@@ -23,7 +23,7 @@ from codesign.search.joint.front import non_dominated, thinned
 from codesign.search.joint.network_tables import NetworkTables
 from codesign.search.joint.objectives import COSTS, OBJECTIVES, Objective, costs_of
 from codesign.search.joint.problem import SearchProblem
-from codesign.search.joint.published import PUBLISHED, PUBLISHED_SOURCE
+from codesign.search.joint.published import PUBLISHED, PUBLISHED_FAMILY, PUBLISHED_SOURCE
 from codesign.search.joint.search_records import (
     ENERGIES,
     HEAT_AXES,
@@ -306,12 +306,16 @@ def _baseline(problem: SearchProblem, done: SearchProgress) -> Baseline:
     )
     perplexity = float(problem.quality.perplexity(space, space.corners()[1:])[0])
     edp = float(result.edp_js[1])
+    like = space.transformer.family == PUBLISHED_FAMILY
     improvements = []
     for loss, best in zip(LOSSES, done.best_edp, strict=True):
         found = np.isfinite(best)
         improvements.append(
             Improvement(
-                loss, best if found else None, edp / best if found else None, PUBLISHED[loss]
+                loss,
+                best if found else None,
+                edp / best if found else None,
+                PUBLISHED[loss] if like else None,
             )
         )
     costs = cost_columns(result)

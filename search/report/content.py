@@ -254,6 +254,7 @@ def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> ReportTable | No
     perplexity, start = run.baseline.perplexity, run.baseline.edp_js
     edp, quality = axes["edp_js"], axes["perplexity"]
     rows = []
+    like = any(entry.published for entry in run.baseline.improvements)
     for entry in run.baseline.improvements:
         within = [p for p in run.front if p.perplexity <= perplexity + entry.loss]
         best = min(within, key=lambda p: p.edp_js, default=None)
@@ -263,11 +264,12 @@ def improvements(run: SearchRun, axes: Mapping[str, Metric]) -> ReportTable | No
             f"+{entry.loss:g}", times_less(start / least, 2) if least else "none found",
             scaled(least, edp), str(here.point) if here else "–",
             scaled(here.perplexity, quality) if here else "–",
-            f"{entry.published:g}×" if entry.published else "–",
+            *([f"{entry.published:g}×" if entry.published else "–"] if like else []),
         ])  # fmt: skip
     columns = (
         (f"{run.quality_label} given up", ""), ("EDP improvement", "times"), ("EDP", edp.unit),
-        ("point", ""), (quality.label, ""), (f"published, {PUBLISHED_SOURCE}", "times"),
+        ("point", ""), (quality.label, ""),
+        *([(f"published, {PUBLISHED_SOURCE}", "times")] if like else []),
     )  # fmt: skip
     return ReportTable("EDP improvement over the baseline", columns, rows)
 

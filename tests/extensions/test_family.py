@@ -198,10 +198,11 @@ def test_it_is_priced_and_runs_in_onnxruntime(tree: Tree) -> None:
 def test_it_is_searched_by_its_width(tree: Tree) -> None:
     """Every candidate; the search itself holds bulk prices against full ones, to the bit."""
     (tree.folder / "space.toml").write_text(SPACE, encoding="utf-8")
-    tree.run(
+    said = tree.run(
         "-m", "codesign", "search", "--space", "space.toml", "--method", "exhaustive",
         "--budget", "1000", "--front", "6", "-j", "1", "--out", "run",
     )  # fmt: skip
+    assert "less EDP" in said and "published" not in said  # that was of other networks
     run = tree.folder / "run"
     evaluated = pq.read_table(run / "evaluated.parquet").to_pylist()
     assert len(evaluated) == 4 * 2 * 2 * 2
@@ -214,7 +215,7 @@ def test_it_is_searched_by_its_width(tree: Tree) -> None:
     kinds = set(pq.read_table(run / "spending.parquet")["kind"].to_pylist())
     assert "lm head" not in kinds and "matmul" in kinds
     page = (run / "report.html").read_text(encoding="utf-8")
-    assert "features out" in page and "FFN" not in page
+    assert "features out" in page and "FFN" not in page and "published" not in page
     assert 'family = "glu"' in (run / "space.toml").read_text(encoding="utf-8")
 
 

@@ -1,10 +1,13 @@
 """A toy operator on the chip: |x|, a function of the drain, from the ONNX file to the RTL."""
 
 import re
+from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from extension_tree import Extension, Tree
+from onnx import TensorProto, helper, numpy_helper
 from onnx_builder import ModelBuilder
 
 HEADING = "An operator on chip"
@@ -150,6 +153,26 @@ def test_a_network_computes_it_on_the_chip(tree: Tree, files: tuple[str, str]) -
     for tensor in ("Abs_2.0", "Abs_3.0"):
         (found,) = re.findall(rf"{re.escape(tensor)} +\S+ +(\S+)", said)
         assert float(found) > 0.999
+
+
+def test_a_zero_point_behind_it_is_no_part_of_its_argument(tree: Tree, tmp_path: Path) -> None:
+    """No requantizer follows it that could add one: the host computes it, and that is said."""
+    tensor, node = helper.make_tensor_value_info, helper.make_node
+    nodes = []
+    for name, given, result in (("x", "x", "in"), ("y", "abs", "y")):
+        nodes.append(node("QuantizeLinear", [given, f"{name}/s", f"{name}/z"], [f"{name}/q"]))
+        nodes.append(node("DequantizeLinear", [f"{name}/q", f"{name}/s", f"{name}/z"], [result]))
+    nodes.insert(2, node("Abs", ["in"], ["abs"]))
+    numbers = {"x/s": np.float32(0.02), "x/z": np.int8(3), "y/s": np.float32(0.01)}
+    numbers["y/z"] = np.int8(-128)
+    ends = [tensor(name, TensorProto.FLOAT, (7, 10)) for name in "xy"]
+    tensors = [numpy_helper.from_array(np.asarray(v), name) for name, v in numbers.items()]
+    graph = helper.make_graph(nodes, "abs", ends[:1], ends[1:], tensors)
+    opsets = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / "abs.onnx")
+    said = tree.run("-m", "codesign", "run", str(tmp_path / "abs.onnx"))
+    (found,) = re.findall(r" y +\S+ +(\S+)", said)
+    assert float(found) > 0.999
 
 
 def _simulated(tree: Tree, files: tuple[str, str], *options: str) -> str:

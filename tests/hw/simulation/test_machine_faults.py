@@ -19,6 +19,7 @@ from codesign.hw.errors import ProgramError
 from codesign.hw.machine.arithmetic import inverse
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import SIGNALS
+from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.isa import FUNCTIONS
 from codesign.hw.machine.program import Body, Instruction, Token
 from codesign.hw.simulation.simulator import run_rtl
@@ -486,6 +487,14 @@ def test_a_token_error_stops_the_machine(fault: Fault) -> None:
 # -- Fields ----------------------------------------------------------------------------------------------
 
 NORM: dict[str, Any] = {"function": "layernorm", "columns": 3, "inverse": inverse(3)}
+
+
+def of(function: str) -> dict[str, Any]:
+    """A function, and the fields that it needs."""
+    fields: dict[str, Any] = {"function": function, "columns": 4}
+    return fields | ({"inverse": inverse(4)} if FUNCTION[function].centered else {})
+
+
 ILLEGAL: dict[str, tuple[Instruction, str, str]] = {
     "mvin no rows": (mvin(0, 0), "loads 0 rows of 1 blocks", "rows is 0 but"),
     "mvin no blocks": (mvin(0, blocks=0), "loads 4 rows of 0 blocks", "blocks is 0 but"),
@@ -561,7 +570,7 @@ ILLEGAL: dict[str, tuple[Instruction, str, str]] = {
             f": this machine has no function {code}",
             f"function is {code} but",
         )
-        for code in (6, 7)
+        for code in (len(FUNCTIONS), 31)
     },
     "mvout nowhere": (
         mvout(0, destination=3),
@@ -570,7 +579,7 @@ ILLEGAL: dict[str, tuple[Instruction, str, str]] = {
     ),
     **{
         f"mvout int32 {function}": (
-            mvout(0, function=function, destination="dram_int32", columns=4, inverse=1 << 23),
+            mvout(0, destination="dram_int32", **of(function)),
             f": function {FUNCTIONS.index(function)} gives no int32",
             "dram_int32 takes sums as they are",
         )
@@ -591,13 +600,23 @@ ILLEGAL: dict[str, tuple[Instruction, str, str]] = {
     },
     **{
         f"mvout {function} causal": (
-            mvout(0, function=function, causal=True, columns=4, inverse=1 << 21),
+            mvout(0, causal=True, **of(function)),
             ": causal, but function",
             f"causal is for softmax, not {function}",
         )
         for function in FUNCTIONS
         if function != "softmax"
     },
+    "mvout second_channel_scale": (
+        mvout(0, function="silu", second_channel_scale=True),
+        ": second_channel_scale, but function",
+        "silu has no further operands",
+    ),
+    "mvout window": (
+        mvout(0, function="softmax", columns=4, window=2),
+        ": a window of 2 columns, but not causal",
+        "a window is of causal rows",
+    ),
     "mvout shift": (mvout(0, shift=63), ": a shift of 63", "shift is 63 but"),
     "mvout out_shift": (mvout(0, out_shift=63), ": a shift of 63", "out_shift is 63 but"),
     "mvout no columns": (
@@ -723,7 +742,7 @@ def test_what_no_word_can_hold_is_refused(wrong: Callable[[], Instruction], word
 def test_a_machine_without_normalization_has_no_row_functions() -> None:
     plain = replace(CONFIG, normalization=False)
     for function in FUNCTIONS[2:]:
-        node = mvout(0, function=function, columns=4, inverse=1 << 21)
+        node = mvout(0, **of(function))
         code = FUNCTIONS.index(function)
         words = f"{{0}}: this machine has no function {code}"
         check(Fault((node,), words, f"{{0}}: {function} needs normalization units", config=plain))

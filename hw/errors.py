@@ -22,6 +22,7 @@ shows with --debug.
     │   └── ResidualError     a residual in other units than its sums (compiler/numerics/quantized.py)
     ├── SampleError           data that does not fit the inputs of a model (search/inputs/samples.py)
     ├── TextError             a tokenizer or text that cannot be used (search/inputs/tokens.py)
+    ├── ArgumentError         an argument of the Python interface of another kind (search/api/arguments.py)
     ├── OutputError           a place that cannot be written (defined in search/runs/output.py)
     ├── FailedMachines        machines of a sweep lost to a bug: leave them out (search/pricing/sweep.py)
     ├── SpaceError            a search space that is empty or contradictory (search/space/networks.py)

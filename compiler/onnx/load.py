@@ -316,6 +316,6 @@ def _check_fixed(
         if wanted not in fixed:
             found = f"fixes it at {min(fixed)}" if fixed else "has no such dimension"
             raise UnusableExtent(
-                f"--{role} {wanted} cannot be used: the model {found}; "
-                f"drop the option or export with a dynamic axis"
+                f"{role} {wanted} cannot be used: the model {found}; "
+                "leave it out, or export with a dynamic axis"
             )

@@ -1,13 +1,16 @@
 """The Python interface: a model priced on one machine, or on every machine of a grid."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, SupportsIndex
 
+from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.errors import ConfigError
 from codesign.hw.machine.config import HardwareConfig
-from codesign.search.api.inputs import Named, area_costs, energy_costs, given_model, size_of
+from codesign.search.api.arguments import ArgumentError, Named, choice, each, named, of_kind
+from codesign.search.api.inputs import area_costs, axis, energy_costs, given_machine, given_model
+from codesign.search.api.workers import lost_workers, worker_count
 from codesign.search.inputs import grid
 from codesign.search.inputs.sources import Model
 from codesign.search.pricing import breakdown
@@ -20,7 +23,7 @@ from codesign.search.runs.output import arrow_table
 
 def price(
     model: Model | Named,
-    config: HardwareConfig,
+    config: HardwareConfig | Named,
     *,
     objective: str = "edp",
     energy_table: Named | EnergyOverrides = "default",
@@ -30,63 +33,81 @@ def price(
 
     Kernels are mapped for `objective`: "cycles", "energy" or "edp". Energies, EDP and areas of the
     result are arrays of low, nominal and high, in J, J s and mm2. A decoder's has its time to first token,
-    and of a step its tokens a second and joules a token. Raises MappingError or TableError.
+    and of a step its tokens a second and joules a token. Raises MappingError, TableError or
+    ArgumentError.
     """
+    choice("objective", objective, MAPPING_OBJECTIVES)
+    given, machine = given_model(model), given_machine("config", config)
     tables, areas = energy_costs(energy_table), area_costs(area_table)
-    given = given_model(model)
-    return evaluate(given.graph, config, objective, tables, areas, given.decoder)
+    return evaluate(given.graph, machine, objective, tables, areas, given.decoder)
 
 
 def kernels(result: Result) -> list[KernelRow]:
     """What each kernel of a priced network takes, a row each, in order."""
-    return breakdown.kernels(result)
+    return breakdown.kernels(of_kind("result", result, Result, "a Result, as `price` gives it"))
 
 
 def sweep(
     model: Model | Named,
-    base: HardwareConfig,
-    axes: Mapping[str, Iterable[int | str]],
+    base: HardwareConfig | Named,
+    axes: Mapping[str, SupportsIndex | str | Iterable[SupportsIndex | str]],
     *,
     objective: str = "edp",
     energy_table: Named | EnergyOverrides = "default",
     area_table: Named | AreaOverrides = "default",
-    workers: int = 1,
+    workers: SupportsIndex = 1,
     done: Iterable[Row] = (),
     keep: Callable[[Row], None] | None = None,
 ) -> list[Row]:
     """Price a model on every machine of a grid: a row each, in order, the last axis fastest.
 
-    `axes` are fields of `HardwareConfig` with their values. A machine that cannot be, or cannot run
+    `axes` are fields of `HardwareConfig` with one value or several, in text as on the command line:
+    `{"dim": [8, 16], "scratchpad_bytes": "16K:64K:x2"}`. A machine that cannot be, or cannot run
     the model, is a row whose `infeasible` says why; `table` takes rows. More than one of `workers`
-    are processes. Rows that are `done` are not made again; `keep` gets the others as they are made. Raises
-    ConfigError for a grid that is too large.
+    are processes; a script that asks for them does so under `if __name__ == "__main__":`. Rows that are `done` are not made again; `keep` gets the others as they are made. Raises
+    ConfigError for a grid that is too large, or ArgumentError.
     """
-    values = {name: tuple(map(size_of, chosen)) for name, chosen in axes.items()}
-    unknown = [name for name in values if name not in sweeping.MACHINE_FIELDS]
+    choice("objective", objective, MAPPING_OBJECTIVES)
+    processes = worker_count(workers)
+    asked = named("axes", axes, "fields of a machine with their values")
+    unknown = [name for name in asked if name not in sweeping.MACHINE_FIELDS]
     if unknown:
         known = ", ".join(sweeping.MACHINE_FIELDS)
         raise ConfigError([f"a machine has no axis {unknown[0]!r}: choose {known}"])
+    values = {name: axis(name, chosen) for name, chosen in asked.items()}
+    given, machine = given_model(model), given_machine("base", base)
     tables, areas = energy_costs(energy_table), area_costs(area_table)
-    given = given_model(model)
     job = SweepJob(given.graph, objective, tables, areas, given.decoder)
-    rows = {row.index: row for row in done}
+    known_rows = each("done", done, "rows of a sweep")
+    rows = {of_kind("done", row, Row, "rows of a sweep").index: row for row in known_rows}
 
     def take(row: Row) -> None:
         rows[row.index] = row
         if keep is not None:
             keep(row)
 
-    todo = [point for point in grid.points(base, values) if point.index not in rows]
-    sweeping.sweep(job, todo, base, workers, take)
+    todo = [point for point in grid.points(machine, values) if point.index not in rows]
+    with lost_workers():
+        sweeping.sweep(job, todo, machine, processes, take)
     return [rows[index] for index in sorted(rows)]
 
 
-def table(records: Sequence[Any]) -> Any:
+def table(records: Iterable[Any]) -> Any:
     """Rows of one kind (of a sweep, of kernels, of a front, of checks) as a pyarrow.Table.
 
     Columns have the names and units of the command line's files; `.to_pandas()` makes it a frame.
-    Raises ValueError for no rows, whose columns nobody knows.
+    Raises ArgumentError for no rows, whose columns nobody knows, and for anything else.
     """
-    if not records:
-        raise ValueError("a table of no rows has no columns")
-    return arrow_table(records)
+    from codesign.search.checks.verify import Check
+    from codesign.search.joint.search_records import FrontPoint
+
+    wanted = "rows of a sweep, of kernels, of a front or of checks"
+    rows = each("records", records, wanted)
+    if not rows:
+        raise ArgumentError("a table of no rows has no columns: give at least one row")
+    for row in rows:
+        of_kind("a row", row, (Row, KernelRow, FrontPoint, Check), wanted)
+        if type(row) is not type(rows[0]):
+            kinds = f"{type(rows[0]).__name__} and {type(row).__name__}"
+            raise ArgumentError(f"the rows are of different kinds, {kinds}: make a table of each")
+    return arrow_table(rows)

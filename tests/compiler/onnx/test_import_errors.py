@@ -80,8 +80,8 @@ def test_symbolic_dimensions(
     [
         ((3, "width", 2, 8), {}, ["'width'", "--bind width=VALUE"]),
         ((3, "past_length", 8), {}, ["'past_length'"]),
-        ((3, 5, 8), {"seq": 7}, ["--seq 7", "fixes it at 5"]),
-        ((3, 5, 8), {"batch": 1}, ["--batch 1", "fixes it at 3"]),
+        ((3, 5, 8), {"seq": 7}, ["seq 7", "fixes it at 5"]),
+        ((3, 5, 8), {"batch": 1}, ["batch 1", "fixes it at 3"]),
         (("batch", 5, 8), {"batch": 0}, ["--batch is 0"]),
         (("batch", 5, 8), {"batch": 1, "dims": {"sequnce": 7}}, ["sequnce", "has batch"]),
     ],

@@ -178,7 +178,7 @@ def test_runs_take_what_numpy_reads(network: codesign.Network) -> None:
         ({"x": X[:2]}, "[2, 16]"),
         ({"x": X, "q": 1}, "no input 'q'"),
         (None, "is None"),
-        (X, "is an ndarray"),
+        (X, "is a ndarray"),
     ],
 )
 def test_feeds_are_the_models_inputs(

@@ -11,6 +11,7 @@ shows with --debug.
     │   ├── NoCode            a result of the host that is not a number (compiler/network/inference.py)
     │   ├── NothingToCompute  a model without a tensor to compute (compiler/importer/import_onnx.py)
     │   ├── Unreadable        a place of an ONNX file without a meaning (compiler/onnx/boundary.py)
+    │   ├── MissingExtent     a dimension that needs one, by its name (compiler/onnx/load.py)
     │   ├── UnusableExtent    --seq or --batch where the file fixes another (compiler/onnx/load.py)
     │   └── UnsupportedError  ONNX nodes that the importer does not know (all at once)
     │       └── Refusal       one that computes otherwise than its kernel (compiler/numerics/probe.py)

@@ -19,7 +19,7 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.platform.text import printable, said
 
 Named = str | PathLike[str]
-Given = Mapping[str, npt.ArrayLike]  # the inputs of a model by name
+Feed = Mapping[str, npt.ArrayLike]  # the inputs of a model by name
 Kind = TypeVar("Kind")
 
 
@@ -49,10 +49,10 @@ def optional_whole(name: str, value: SupportsIndex | None, least: int) -> int | 
     return None if value is None else whole(name, value, least)
 
 
-def extents(name: str, value: Mapping[str, SupportsIndex] | None) -> dict[str, int]:
+def given_extents(name: str, value: Mapping[str, SupportsIndex] | None) -> dict[str, int]:
     """Extents of dimensions by their names; None is none of them. Raises ArgumentError."""
     given = {} if value is None else named(name, value, "dimensions with their extents")
-    return {each: whole(f"{name}[{each!r}]", extent, 1) for each, extent in given.items()}
+    return {each: whole(f"{name}[{each!r}]", extent, 0) for each, extent in given.items()}
 
 
 def choice(name: str, value: str, known: Iterable[str]) -> str:
@@ -87,7 +87,7 @@ def named(name: str, value: object, wanted: str) -> Mapping[str, Any]:
     return value
 
 
-def each(name: str, value: object, wanted: str) -> list[Any]:
+def collected(name: str, value: object, wanted: str) -> list[Any]:
     """The things of an iterable that is neither text nor a dictionary. Raises ArgumentError."""
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise refused(name, value, wanted)
@@ -107,7 +107,7 @@ def numbers(name: str, value: object, parse: Callable[[str], Sequence[int]]) -> 
     if isinstance(value, SupportsIndex) and not isinstance(value, np.ndarray):
         return (whole(name, value),)
     found: list[int] = []
-    for number in each(name, value, "whole numbers, or text such as '16K:512K:x2'"):
+    for number in collected(name, value, "whole numbers, or text such as '16K:512K:x2'"):
         found += numbers(name, number, parse) if isinstance(number, str) else [whole(name, number)]
     if not found:
         raise ArgumentError(f"{name} has no value: give at least one, or leave it out")

@@ -19,7 +19,7 @@ from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.sizes import parse_size
 from codesign.search.api.arguments import (
     Named,
-    extents,
+    given_extents,
     not_a_machine,
     not_a_model,
     numbers,
@@ -52,7 +52,7 @@ def load_model(
         place("model", source, "an ONNX file or the name of a built-in model"),
         optional_whole("seq", seq, 1),
         optional_whole("batch", batch, 1),
-        tuple(extents("dimensions", dimensions).items()),
+        tuple(given_extents("dimensions", dimensions).items()),
         optional_whole("past", past, 0),
     )
 

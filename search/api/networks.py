@@ -18,7 +18,7 @@ from codesign.hw.costs.energy import EnergyOverrides, cost_table
 from codesign.hw.machine.config import HardwareConfig
 from codesign.models.zoo.families import FAMILIES
 from codesign.search.api import arguments
-from codesign.search.api.arguments import ArgumentError, Given, Named
+from codesign.search.api.arguments import ArgumentError, Feed, Named
 from codesign.search.api.inputs import energy_costs, given_machine
 from codesign.search.inputs.sources import Model, built_in_file
 
@@ -26,7 +26,7 @@ from codesign.search.inputs.sources import Model, built_in_file
 def compile(
     source: Named | onnx.ModelProto,
     config: HardwareConfig | Named,
-    samples: Iterable[Given],
+    samples: Iterable[Feed],
     *,
     seq: SupportsIndex | None = None,
     batch: SupportsIndex | None = None,
@@ -46,8 +46,8 @@ def compile(
     arguments.of_kind("options", options, Options, "Options")
     length = arguments.optional_whole("seq", seq, 1)
     size = arguments.optional_whole("batch", batch, 1)
-    named = arguments.extents("dimensions", dimensions)
-    given = arguments.each(
+    named = arguments.given_extents("dimensions", dimensions)
+    given = arguments.collected(
         "samples", samples, "a list of the model's inputs: write [feeds] for one"
     )
     machine = given_machine("config", config)
@@ -70,7 +70,7 @@ def compile(
     )
 
 
-def run(network: Network, feeds: Given, backend: str = "functional") -> dict[str, Array]:
+def run(network: Network, feeds: Feed, backend: str = "functional") -> dict[str, Array]:
     """The outputs of a compiled network on one input, by name, in float.
 
     `backend` is "functional", the machine's functional model; "integers", the same numbers without

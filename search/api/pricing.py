@@ -8,11 +8,13 @@ from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.errors import ConfigError
 from codesign.hw.machine.config import HardwareConfig
-from codesign.search.api.arguments import ArgumentError, Named, choice, each, named, of_kind
+from codesign.search.api.arguments import ArgumentError, Named, choice, collected, named, of_kind
 from codesign.search.api.inputs import area_costs, axis, energy_costs, given_machine, given_model
 from codesign.search.api.workers import lost_workers, worker_count
+from codesign.search.checks.verify import Check
 from codesign.search.inputs import grid
 from codesign.search.inputs.sources import Model
+from codesign.search.joint.search_records import FrontPoint
 from codesign.search.pricing import breakdown
 from codesign.search.pricing import sweep as sweeping
 from codesign.search.pricing.breakdown import KernelRow
@@ -78,7 +80,7 @@ def sweep(
     given, machine = given_model(model), given_machine("base", base)
     tables, areas = energy_costs(energy_table), area_costs(area_table)
     job = SweepJob(given.graph, objective, tables, areas, given.decoder)
-    known_rows = each("done", done, "rows of a sweep")
+    known_rows = collected("done", done, "rows of a sweep")
     rows = {of_kind("done", row, Row, "rows of a sweep").index: row for row in known_rows}
 
     def take(row: Row) -> None:
@@ -98,11 +100,8 @@ def table(records: Iterable[Any]) -> Any:
     Columns have the names and units of the command line's files; `.to_pandas()` makes it a frame.
     Raises ArgumentError for no rows, whose columns nobody knows, and for anything else.
     """
-    from codesign.search.checks.verify import Check
-    from codesign.search.joint.search_records import FrontPoint
-
     wanted = "rows of a sweep, of kernels, of a front or of checks"
-    rows = each("records", records, wanted)
+    rows = collected("records", records, wanted)
     if not rows:
         raise ArgumentError("a table of no rows has no columns: give at least one row")
     for row in rows:

@@ -6,14 +6,14 @@ from typing import SupportsIndex
 
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
-from codesign.search.api.arguments import Named, choice, each, place, refused, whole
+from codesign.search.api.arguments import Named, choice, collected, place, refused, whole
 from codesign.search.api.inputs import area_costs, energy_costs
 from codesign.search.api.workers import lost_workers, worker_count
 from codesign.search.joint.objectives import OBJECTIVES
 from codesign.search.joint.pricing_pool import pool_of
 from codesign.search.joint.problem import priced_problem
 from codesign.search.joint.results import Results, collect
-from codesign.search.joint.search import METHODS, POPULATION, Settings, search
+from codesign.search.joint.search import POPULATION, SEARCH_METHODS, Settings, search
 from codesign.search.space.quality import load_quality
 from codesign.search.space.space import SearchSpace
 from codesign.search.space.space_file import read_space
@@ -42,12 +42,14 @@ def joint_search(
     constraints.
     """
     goals = (
-        minimize.split(",") if isinstance(minimize, str) else each("minimize", minimize, "names")
+        minimize.split(",")
+        if isinstance(minimize, str)
+        else collected("minimize", minimize, "names")
     )
     chosen = tuple(choice("minimize", goal, OBJECTIVES) for goal in goals)
     if not 2 <= len(set(chosen)) == len(chosen):
         raise refused("minimize", minimize, f"two or more different of {', '.join(OBJECTIVES)}")
-    choice("method", method, METHODS)
+    choice("method", method, SEARCH_METHODS)
     tries = whole("budget", budget, POPULATION[0] if method == "nsga2" else 1)
     asked = Settings(
         chosen, method, tries, whole("population", population, 1), whole("seed", seed, 0)

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 LARGEST_BUDGET = 20_000_000  # all that was seen is in memory
 POPULATION = (8, 5_000)  # least and most: sorting takes memory as its square
-METHODS = ("nsga2", "random", "exhaustive")
+SEARCH_METHODS = ("nsga2", "random", "exhaustive")
 CHUNK = 8192  # candidates of a random or exhaustive search at a time
 
 
@@ -44,8 +44,10 @@ class Settings:
             raise CodesignError(f"unknown objective {unknown[0]!r}: choose {', '.join(OBJECTIVES)}")
         if not 2 <= len(set(self.minimize)) == len(self.minimize):
             raise CodesignError("name two or more different objectives: --minimize perplexity,edp")
-        if self.method not in METHODS:
-            raise CodesignError(f"unknown method {self.method!r}: choose {', '.join(METHODS)}")
+        if self.method not in SEARCH_METHODS:
+            raise CodesignError(
+                f"unknown method {self.method!r}: choose {', '.join(SEARCH_METHODS)}"
+            )
         least, most = POPULATION
         if not least <= self.population <= most:
             raise CodesignError(

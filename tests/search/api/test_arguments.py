@@ -141,7 +141,8 @@ def test_axes_take_the_notation_of_the_command_line(small: codesign.Model) -> No
     rows = codesign.sweep(small, EDGE, {"dim": "4:8:x2"})
     assert [row.dim for row in rows] == [4, 8]
     assert codesign.sweep(small, EDGE, {"dim": 8}) == codesign.sweep(small, EDGE, {"dim": ["8"]})
-    for axes in (None, "dim", [8], {"dim": None}, {"dim": []}, {"dim": "4:8"}, {3: [8]}):
+    bad: tuple[Any, ...] = (None, "dim", [8], {"dim": None}, {"dim": []}, {"dim": "4:8"}, {3: [8]})
+    for axes in bad:
         word = "dim" if isinstance(axes, dict) and "dim" in axes else "axes is"
         refuses(lambda axes=axes: codesign.sweep(small, EDGE, axes), word)  # type: ignore[misc]
 
@@ -152,9 +153,11 @@ def test_tables_are_of_rows_of_one_kind(small: codesign.Model) -> None:
     assert codesign.table(row for row in rows).equals(codesign.table(rows))
     mixed = [*codesign.sweep(small, EDGE, {}), rows[0]]
     refuses(lambda: codesign.table(mixed), "Row and KernelRow")
-    for wrong in (None, [], priced, [priced], "rows", [None]):
+    no_rows: tuple[Any, ...] = (None, [], priced, [priced], "rows", [None])
+    for wrong in no_rows:
         refuses(lambda wrong=wrong: codesign.table(wrong), "row")  # type: ignore[misc]
-    for wrong in (None, rows, small):
+    no_results: tuple[Any, ...] = (None, rows, small)
+    for wrong in no_results:
         refuses(lambda wrong=wrong: codesign.kernels(wrong), "result is", "Result")  # type: ignore[misc]
 
 

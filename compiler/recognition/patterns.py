@@ -43,6 +43,7 @@ _THRESHOLDS = frozenset({
     "LessOrEqual", "Max", "Min", "Not", "PRelu", "Relu", "Selu", "Sign", "ThresholdedRelu", "Where",
 })
 # fmt: on
+_LIMITS = frozenset({"Abs", "Clip", "HardSigmoid", "Max", "Min", "Relu"})
 _SIGNS_OF_ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Max", "Clip"})
 _ROTATING = frozenset(
     {
@@ -65,6 +66,7 @@ _ON_HOST = frozenset({"Pow", "Sqrt", "Reciprocal", "Neg", "Abs", "Exp"})
 _ON_HOST |= {"Erf", "Tanh", "Sigmoid", "HardSigmoid", "Log"}
 _LARGEST_REGION = 24
 _SAMPLE_ROWS = 6
+_SPREAD, _FAR = 2.0, 2000.0  # standard deviations of rows; limits of half precision lie beyond
 _TOLERANCE = 2e-3
 
 
@@ -315,7 +317,23 @@ _ACTIVATIONS = (
 
 
 def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
-    """Name the row function of a region: "Softmax", its logarithm, "LayerNorm", "RMSNorm", or None."""
+    """Name the row function of a region: "Softmax", its logarithm, "LayerNorm", "RMSNorm", or None.
+
+    One that limits what it reads has to be that far beyond as well: a limit shows where it bites.
+    """
+    shape = graph.tensors[region.source].shape
+    limited = any(
+        node.op_type in _LIMITS and graph.tensors[node.outputs[0]].shape == shape
+        for node in region.nodes
+    )
+    kind = _row_function_at(graph, region, axis, _SPREAD)
+    if limited and kind != _row_function_at(graph, region, axis, _FAR):
+        return None
+    return kind
+
+
+def _row_function_at(graph: OnnxGraph, region: Region, axis: int, spread: float) -> str | None:
+    """What a region is of rows with this standard deviation."""
     shape = graph.tensors[region.source].shape
     sample = [1] * len(shape)
     sample[axis] = shape[axis]
@@ -324,16 +342,16 @@ def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
         return None
     sample[other] = _SAMPLE_ROWS
     rng = np.random.default_rng(0)
-    x = rng.normal(0.5, 2, size=sample).astype(np.float32)
+    x = rng.normal(spread / 4, spread, size=sample).astype(np.float32)
     y = _run(graph, region, x, axis)
     if y is None or y.shape != x.shape or not np.isfinite(y).all():
         return None
     rows, got = (np.moveaxis(t, axis, -1).reshape(_SAMPLE_ROWS, -1) for t in (x, y))
-    exponents = np.exp(rows - rows.max(axis=1, keepdims=True))
-    softmax = exponents / exponents.sum(axis=1, keepdims=True)
-    if np.allclose(got, softmax, rtol=_TOLERANCE, atol=1e-6):
+    below = rows - rows.max(axis=1, keepdims=True)
+    logarithm = below - np.log(np.exp(below).sum(axis=1, keepdims=True))
+    if np.allclose(got, np.exp(logarithm), rtol=_TOLERANCE, atol=1e-6):
         return "Softmax"
-    if np.allclose(got, np.log(softmax), rtol=_TOLERANCE, atol=_TOLERANCE):
+    if np.allclose(got, logarithm, rtol=_TOLERANCE, atol=_TOLERANCE):
         return "LogSoftmax"
     if any(node.op_type in ("LogSoftmax", "Softmax") for node in region.nodes):
         return None

@@ -95,8 +95,9 @@ def say_file_rounds(results: RunResults) -> None:
             if apart < FAR_DB and nearer > farther + NEARER_DB:
                 say(
                     f"note: on {one.name} the quantized file's own {name!r} has {farther:.1f} dB to "
-                    f"the floats that its integers stand for, this run's {nearer:.1f} dB: the file "
-                    "rounds sums (of scores and a mask, of residuals) that a kernel does not"
+                    f"the floats that its integers stand for, this run's {nearer:.1f} dB: what "
+                    "sets them apart is the file's own rounding (a mask within one scale with the "
+                    "scores does that)"
                 )
                 return
 

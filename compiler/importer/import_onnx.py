@@ -58,8 +58,9 @@ def import_onnx(
     `batch` and `seq` give the symbolic batch and sequence dimensions their extents, whatever the
     exporter called them; `dims` names any dimension, or an axis as `input.axis`. Weights are not
     read: external data may be missing. Errors call the graph `name`, and say that a place is in
-    `where`: the file that a model in memory was read from. With `shares`, what the file computes
-    twice is computed once.
+    `where`: the file that a model in memory was read from. `integers` names constants that stand for
+    the integers of a quantized file, beside those that are integers here. With `shares`, what the
+    file computes twice is computed once.
 
     Raises ModelError for a file that cannot be read or a dimension without a value, and
     UnsupportedError naming all nodes that cannot be imported.

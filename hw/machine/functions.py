@@ -34,9 +34,9 @@ class DrainFunction:
 
     `values` takes what the first requantizer gives, [rows, columns] for a function of whole rows and of
     any shape for others, with an axis of operands before it where it has several, which of it is
-    valid, how many columns are, and a norm's epsilon, and returns values of `value_scale`. Clamped they are int8, or the
-    second requantizer makes int8 of them where the function needs units that only a machine with
-    `normalization` has.
+    valid, how many columns are, and a norm's epsilon, and returns values of `value_scale`. Clamped
+    they are int8, or the second requantizer makes int8 of them where the function needs units that
+    only a machine with `normalization` has.
     """
 
     name: str

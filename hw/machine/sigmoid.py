@@ -149,11 +149,6 @@ def tanh_factor(v: Ints) -> Ints:
     return factor
 
 
-def signs(v: Ints) -> Ints:
-    """HALF with the sign of v."""
-    return np.where(v < 0, -HALF, HALF)
-
-
 def package() -> str:
     """The text of `rtl/sigmoid_pkg.sv`."""
 

@@ -357,7 +357,9 @@ class Machine:
         valid = np.broadcast_to(column < columns, (rows, blocks * dim))
         if issued.flags.get("causal", False):
             behind = get("diagonal", 0) + np.arange(rows)[:, np.newaxis] - column
-            valid = valid & (behind >= 0) & (behind < (get("window", 0) or columns + (1 << 21)))
+            valid = valid & (behind >= 0)
+            if window := get("window", 0):
+                valid &= behind < window
         flat = v.transpose(1, 0, 2).reshape(rows, blocks * dim)
         value = function.values(flat, valid, columns, issued.addresses.get("epsilon", 0))
         return _by_block(value, blocks), _by_block(valid, blocks)

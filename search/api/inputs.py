@@ -1,9 +1,9 @@
 """The Python interface: models and machines, by name or as they are.
 
 A model is a file, the name of a built-in one, or what `load_model` returned; a machine is a TOML file,
-the name of a preset, or a `HardwareConfig` from `machine`. Nothing in this folder prints or writes a file. Bad input raises a
-`CodesignError` whose text is one line that says how to mend it. docs/api.md shows all of it at work,
-and the commands of the command line call it where they do just that.
+the name of a preset, or a `HardwareConfig` from `machine`. Nothing in this folder prints or writes a
+file. Bad input raises a `CodesignError` whose text is one line that says how to mend it. docs/api.md
+shows all of it at work, and the commands of the command line call it where they do just that.
 """
 
 from collections.abc import Mapping

@@ -66,8 +66,9 @@ def sweep(
     `axes` are fields of `HardwareConfig` with one value or several, in text as on the command line:
     `{"dim": [8, 16], "scratchpad_bytes": "16K:64K:x2"}`. A machine that cannot be, or cannot run
     the model, is a row whose `infeasible` says why; `table` takes rows. More than one of `workers`
-    are processes; a script that asks for them does so under `if __name__ == "__main__":`. Rows that are `done` are not made again; `keep` gets the others as they are made. Raises
-    ConfigError for a grid that is too large, or ArgumentError.
+    are processes; a script that asks for them does so under `if __name__ == "__main__":`. Rows that
+    are `done` are not made again; `keep` gets the others as they are made. Raises ConfigError for a
+    grid that is too large, or ArgumentError.
     """
     choice("objective", objective, MAPPING_OBJECTIVES)
     processes = worker_count(workers)

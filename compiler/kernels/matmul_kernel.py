@@ -107,7 +107,9 @@ class _MatmulWriter:
             ("c", self.s.chunks),
         )
         prologue = (
-            Instruction("execute_sync", signals=(Token("consumed", count=self.s.slots),)),
+            Instruction(
+                "execute_sync", signals=(Token("consumed", count=self.s.scratchpad.slots),)
+            ),
             Instruction("drain_sync", signals=self._credits()),
         )
         epilogue = (
@@ -119,22 +121,22 @@ class _MatmulWriter:
     # -- Tokens lent before the first tile and collected after the last -------------------------
 
     def _credits(self) -> tuple[Token, ...]:
-        credits = [] if self.p.residual else [Token("drained", count=self.s.credits)]
+        credits = [] if self.p.residual else [Token("drained", count=self.s.accumulator.credits)]
         emptied = self._emptied_credits()
         return (*credits, *emptied)
 
     def _emptied_credits(self) -> tuple[Token, ...]:
         if self.p.residual:
-            return (Token("emptied", count=self.s.credits),)
+            return (Token("emptied", count=self.s.accumulator.credits),)
         if self.p.parameter_sets:
             return (Token("emptied", count=self.s.parameter_slots),)
         return ()
 
     def _load_debts(self) -> tuple[Token, ...]:
-        return (Token("consumed", count=self.s.slots), *self._emptied_credits())
+        return (Token("consumed", count=self.s.scratchpad.slots), *self._emptied_credits())
 
     def _execute_debts(self) -> tuple[Token, ...]:
-        return () if self.p.residual else (Token("drained", count=self.s.credits),)
+        return () if self.p.residual else (Token("drained", count=self.s.accumulator.credits),)
 
     # -- Stage 0: loads --------------------------------------------------------------------------
 
@@ -306,7 +308,8 @@ class _MatmulWriter:
 
     def _group_width(self) -> Cases:
         s = self.s
-        return Cases(s.width, ((("tn", "q"), s.width_last), (("q",), s.width_tail)))
+        g = s.groups
+        return Cases(g.width, ((("tn", "q"), g.width_last), (("q",), g.width_tail)))
 
     def _slot_free(self) -> tuple[Token, ...]:
         """Waits for drains, so that no result is overwritten and no bank read twice at once.
@@ -319,7 +322,7 @@ class _MatmulWriter:
         if self.p.whole_tiles:
             return (Token("drained", first("c", "kb", "j")),)
         s = self.s
-        lag = np.where(s.k_blocks > 1, s.window, NO_UPPER_BOUND)
+        lag = np.where(s.k_blocks > 1, s.accumulator.window, NO_UPPER_BOUND)
         begin = (*first("c", "kb", "j"), Guard("q", hi=lag, from_end=True))
         end = (*last("c", "kb"), *first("j"), Guard("q", lo=lag))
         return (Token("drained", begin), Token("drained", end))
@@ -351,13 +354,13 @@ class _MatmulWriter:
                         "b": s.n_blocks * plane * word,
                         "tm": self.map.tile_m * self.dim * word,
                         "tn": self.map.tile_n * plane * word,
-                        "q": s.width * plane * word,
+                        "q": s.groups.width * plane * word,
                     },
                 ),
                 "dram_stride": Affine(plane * word),
                 "parameters": Affine(
                     0,
-                    {"q": s.width * p.parameter_sets},
+                    {"q": s.groups.width * p.parameter_sets},
                     self._parameter_ring(self.map.tile_n * p.parameter_sets),
                 ),
                 **numbers.addresses,
@@ -382,33 +385,34 @@ class _MatmulWriter:
         """Buffers of one operand's chunks: resident ones first, then the rotating ones."""
         if not reused:
             steps = {loop: step * self.s.chunks for loop, step in self.tile_steps.items()}
-            return Ring(self.s.slots, slot, {**steps, "c": 1})
+            return Ring(self.s.scratchpad.slots, slot, {**steps, "c": 1})
         held = self.map.resident
         flowing = self.s.chunks - held
         steps = {loop: step * flowing for loop, step in self.tile_steps.items()}
-        return Ring(self.s.slots, slot, {**steps, "c": 1}, -held, held, "c")
+        return Ring(self.s.scratchpad.slots, slot, {**steps, "c": 1}, -held, held, "c")
 
     def _a_local(self, strides: dict[str, Any]) -> Affine:
-        ring = self._chunk_ring(self.s.a_slot, reused=self.map.order == "mn")
+        ring = self._chunk_ring(self.s.scratchpad.a_slot, reused=self.map.order == "mn")
         return Affine(0, strides, ring)
 
     def _b_local(self, strides: dict[str, Any]) -> Affine:
-        base = self.s.a_banks * self.config.scratchpad_bank_rows
-        ring = self._chunk_ring(self.s.b_slot, reused=self.map.order == "nm")
+        base = self.s.scratchpad.a_banks * self.config.scratchpad_bank_rows
+        ring = self._chunk_ring(self.s.scratchpad.b_slot, reused=self.map.order == "nm")
         return Affine(base, strides, ring)
 
     def _b_strides(self) -> dict[str, Any]:
         dim = self.dim
         if self.p.transposed_b:
-            return {"kb": self.map.tile_n * dim, "q": self.s.width * dim, "j": dim}
+            return {"kb": self.map.tile_n * dim, "q": self.s.groups.width * dim, "j": dim}
         chunk = self.map.chunk_k * dim
-        return {"kb": dim, "q": self.s.width * chunk, "j": chunk}
+        return {"kb": dim, "q": self.s.groups.width * chunk, "j": chunk}
 
     def _accumulator(self, block: dict[str, int]) -> Affine:
         """Group q lies in bank region q mod window; row functions alternate tiles."""
-        s = self.s
+        layout = self.s.accumulator
         strides = {loop: self.map.tile_m for loop in block}
         if self.p.whole_tiles:
-            return Affine(0, strides, Ring(s.held, s.region, self.tile_steps))
-        step = s.pitch // s.window
-        return Affine(0, {**strides, "q": step}, Ring(s.window, s.region - step, {"q": 1}))
+            return Affine(0, strides, Ring(layout.held, layout.region, self.tile_steps))
+        step = layout.pitch // layout.window
+        ring = Ring(layout.window, layout.region - step, {"q": 1})
+        return Affine(0, {**strides, "q": step}, ring)

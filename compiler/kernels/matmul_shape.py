@@ -4,6 +4,7 @@ Every number of a problem or mapping may be an array: then the shape is that of 
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -66,14 +67,49 @@ class MatmulMapping:
     tiles_held: Any = 1
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Blocks of columns in each drain group of a tile: all but the last, that one, and that of the last tile."""
+
+    width: Any
+    width_tail: Any
+    width_last: Any
+
+
+@dataclass(frozen=True)
+class ScratchpadLayout:
+    """A and B each take whole banks, so that their reads never meet in one. Slots in rows."""
+
+    a_slot: Any
+    b_slot: Any
+    slots: Any  # of each operand, in turn
+    a_banks: Any
+    fits: Any
+
+
+@dataclass(frozen=True)
+class AccumulatorLayout:
+    """Regions of drain groups, or of whole tiles, that take turns. Sizes in rows."""
+
+    region: Any
+    window: Any  # groups that lie in regions of their own
+    pitch: Any
+    credits: Any  # regions that may be filled before one is drained
+    held: Any
+    fits: Any
+
+
 class MatmulShape:
-    """Tile counts, ragged edges and memory layout of a problem under a mapping."""
+    """Tile counts, ragged edges and memory layout of a problem under a mapping.
+
+    Most callers want the counts alone: the layouts are computed for those that ask.
+    """
 
     def __init__(
         self, problem: MatmulProblem, mapping: MatmulMapping, config: HardwareConfig
     ) -> None:
         dim = config.dim
-        self.feasible: Any = True
+        self._problem, self._mapping, self._config = problem, mapping, config
         self.k_blocks, self.n_blocks = ceil_div(problem.k, dim), ceil_div(problem.n, dim)
         self.k_rest = problem.k - (self.k_blocks - 1) * dim
         self.n_rest = problem.n - (self.n_blocks - 1) * dim
@@ -84,60 +120,71 @@ class MatmulShape:
         self.n_last = self.n_blocks - (self.tiles_n - 1) * mapping.tile_n
         self.chunk_last = self.k_blocks - (self.chunks - 1) * mapping.chunk_k
         self.tiles = problem.batch * self.tiles_m * self.tiles_n
-        self._groups(mapping)
-        self._scratchpad(mapping, config)
-        self._accumulator(problem, mapping, config)
-        tile_parameters = problem.parameter_sets * mapping.tile_n * dim
-        self.parameter_slots = np.where(self.tiles_n * problem.batch > 1, 2, 1)
-        fits = self.parameter_slots * tile_parameters <= config.parameter_channels
-        self.feasible = self.feasible & fits
 
-    def _groups(self, mapping: MatmulMapping) -> None:
-        self.width = ceil_div(mapping.tile_n, mapping.groups)
-        self.width_tail = mapping.tile_n - (mapping.groups - 1) * self.width
-        self.width_last = self.n_last - (mapping.groups - 1) * self.width
-        self.feasible = self.feasible & (self.width_tail > 0) & (self.width_last > 0)
+    @property
+    def feasible(self) -> Any:
+        """Whether every group has columns and everything fits into its memory."""
+        groups, problem, config = self.groups, self._problem, self._config
+        parameters = problem.parameter_sets * self._mapping.tile_n * config.dim
+        return (
+            (groups.width_tail > 0)
+            & (groups.width_last > 0)
+            & self.scratchpad.fits
+            & self.accumulator.fits
+            & (self.parameter_slots * parameters <= config.parameter_channels)
+        )
 
-    def _scratchpad(self, mapping: MatmulMapping, config: HardwareConfig) -> None:
-        """A and B each take whole banks, so that their reads never meet in one."""
-        self.a_slot = mapping.tile_m * mapping.chunk_k
-        self.b_slot = mapping.chunk_k * config.dim * mapping.tile_n
-        self.slots = np.minimum(SLOTS, self.chunks * self.tiles)
-        streams = np.where(mapping.resident < self.chunks, self.slots, 0)
-        reused, streamed = (mapping.resident + streams), self.slots
-        a_slots, b_slots = (reused, streamed) if mapping.order == "mn" else (streamed, reused)
-        self.a_banks = ceil_div(a_slots * self.a_slot, config.scratchpad_bank_rows)
-        b_banks = ceil_div(b_slots * self.b_slot, config.scratchpad_bank_rows)
-        fits = self.a_banks + b_banks <= config.scratchpad_banks
+    @property
+    def parameter_slots(self) -> Any:
+        """Sets of parameters that take turns."""
+        return np.where(self.tiles_n * self._problem.batch > 1, 2, 1)
+
+    @cached_property
+    def groups(self) -> Groups:
+        """The drain groups of a tile."""
+        mapping = self._mapping
+        width = ceil_div(mapping.tile_n, mapping.groups)
+        taken = (mapping.groups - 1) * width
+        return Groups(width, mapping.tile_n - taken, self.n_last - taken)
+
+    @cached_property
+    def scratchpad(self) -> ScratchpadLayout:
+        """Where the chunks of A and B lie."""
+        mapping, config = self._mapping, self._config
+        a_slot = mapping.tile_m * mapping.chunk_k
+        b_slot = mapping.chunk_k * config.dim * mapping.tile_n
+        slots = np.minimum(SLOTS, self.chunks * self.tiles)
+        reused = mapping.resident + np.where(mapping.resident < self.chunks, slots, 0)
+        a_slots, b_slots = (reused, slots) if mapping.order == "mn" else (slots, reused)
+        a_banks = ceil_div(a_slots * a_slot, config.scratchpad_bank_rows)
+        b_banks = ceil_div(b_slots * b_slot, config.scratchpad_bank_rows)
         # A resident chunk is overwritten only after the chunk before last was consumed.
-        safe = (mapping.resident == 0) | (self.chunks >= self.slots)
-        self.feasible = self.feasible & fits & safe
+        safe = (mapping.resident == 0) | (self.chunks >= slots)
+        fits = (a_banks + b_banks <= config.scratchpad_banks) & safe
+        return ScratchpadLayout(a_slot, b_slot, slots, a_banks, fits)
 
-    def _accumulator(
-        self, problem: MatmulProblem, mapping: MatmulMapping, config: HardwareConfig
-    ) -> None:
-        rows = mapping.tile_m * self.width
+    @cached_property
+    def accumulator(self) -> AccumulatorLayout:
+        """Where the sums of a tile lie."""
+        problem, mapping, config = self._problem, self._mapping, self._config
+        rows = mapping.tile_m * self.groups.width
         span = ceil_div(rows, config.accumulator_bank_rows)
-        self.region = span * config.accumulator_bank_rows
+        region = span * config.accumulator_bank_rows
         if problem.whole_tiles:
-            self.held = np.minimum(mapping.tiles_held, self.tiles)
-            fits = self.held * span <= config.accumulator_banks
+            held = np.minimum(mapping.tiles_held, self.tiles)
+            fits = (held * span <= config.accumulator_banks) & (mapping.groups == 1)
             if problem.row_function:
                 fits = fits & (self.tiles_n == 1)
             if problem.residual:  # loaded one chunk ahead, hence before the tile before is drained
-                fits = fits & ((self.held > 1) | (self.tiles == 1))
-            self.feasible = self.feasible & fits & (mapping.groups == 1)
-            self.credits = self.held
-            self.window = self.pitch = np.ones_like(span)
-            return
+                fits = fits & ((held > 1) | (self.tiles == 1))
+            one = np.ones_like(span)
+            return AccumulatorLayout(region, one, one, held, held, fits)
         window = np.maximum(config.accumulator_banks // np.maximum(span, 1), 1)
         # Rounded down to a power of two. numpy's exponents are int32: every count here is int64.
-        self.window = np.left_shift(1, np.frexp(window)[1].astype(np.int64) - 1)
-        self.pitch = ceil_div(rows, self.window) * self.window
-        per_region = np.maximum(self.region // np.maximum(self.pitch, 1), 1)
-        fits = (span <= config.accumulator_banks) & (mapping.groups <= self.window * per_region)
-        self.feasible = self.feasible & fits
+        window = np.left_shift(1, np.frexp(window)[1].astype(np.int64) - 1)
+        pitch = ceil_div(rows, window) * window
+        per_region = np.maximum(region // np.maximum(pitch, 1), 1)
+        fits = (span <= config.accumulator_banks) & (mapping.groups <= window * per_region)
         passes_overlap = self.k_blocks > 1
-        self.credits = np.where(
-            passes_overlap, np.minimum(mapping.groups, self.window), mapping.groups
-        )
+        credits = np.where(passes_overlap, np.minimum(mapping.groups, window), mapping.groups)
+        return AccumulatorLayout(region, window, pitch, credits, 1, fits)

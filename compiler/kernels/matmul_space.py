@@ -112,7 +112,7 @@ class MatmulSpace:
         and compute alike, whatever their memories hold.
         """
         picked = _select(self.mappings, chosen)
-        window = MatmulShape(self.problem, picked, self.config).window
+        window = MatmulShape(self.problem, picked, self.config).accumulator.window
         m = picked
         fields = (m.tile_m, m.tile_n, m.chunk_k, m.groups, m.resident, m.tiles_held, window)
         return np.stack(fields, axis=1)
@@ -153,6 +153,7 @@ def _grid(problem: MatmulProblem, config: HardwareConfig, order: str) -> tuple[M
     return MatmulMapping(order, tile_m, tile_n, chunk_k, 1, 0, tiles_held), len(chunks)
 
 
+@lru_cache(maxsize=1024)
 def roomy(config: HardwareConfig) -> HardwareConfig:
     """A machine that moves and computes like `config`, with the largest memories there can be."""
     return replace(
@@ -226,20 +227,23 @@ def _grouped(
     """
     # Neither the scratchpad nor K has a say in the groups: machines and problems share them.
     plain = MatmulProblem(problem.m, 1, problem.n, min(problem.batch, 2), False, problem.parameters)
-    finest, coarsest = _groups_of_tiles(
-        plain,
-        replace(
-            config,
-            scratchpad_bytes=config.dim << ADDRESS_BITS,
-            scratchpad_banks=2,
-            bus_bytes=max(config.bus_bytes, config.dim),
-        ),
-    )
+    finest, coarsest = _groups_of_tiles(plain, _any_scratchpad(config))
     fine, coarse = finest[tile], coarsest[tile]
     other = np.flatnonzero(coarse < fine)
     groups = np.concatenate([fine, coarse[other]])
     index = np.concatenate([np.arange(len(fine)), other])
     return replace(_select(mappings, index), groups=groups)
+
+
+@lru_cache(maxsize=1024)
+def _any_scratchpad(config: HardwareConfig) -> HardwareConfig:
+    """The machine with a scratchpad and bus that machines which differ in them share."""
+    return replace(
+        config,
+        scratchpad_bytes=config.dim << ADDRESS_BITS,
+        scratchpad_banks=2,
+        bus_bytes=max(config.bus_bytes, config.dim),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -268,15 +272,16 @@ def _most_groups(
 def _most_resident(problem: MatmulProblem, mappings: MatmulMapping, config: HardwareConfig) -> Ints:
     """Chunks of the reused operand that stay in the scratchpad: as many as fit beside the rest."""
     shape = MatmulShape(problem, mappings, config)
-    reused, streamed = shape.a_slot, shape.b_slot
+    layout = shape.scratchpad
+    reused, streamed = layout.a_slot, layout.b_slot
     reuses = shape.tiles_n
     if mappings.order == "nm":
         reused, streamed, reuses = streamed, reused, shape.tiles_m
     bank = config.scratchpad_bank_rows
-    rows = (config.scratchpad_banks - ceil_div(shape.slots * streamed, bank)) * bank
+    rows = (config.scratchpad_banks - ceil_div(layout.slots * streamed, bank)) * bank
     buffers = np.maximum(rows // reused, 0)
     resident = np.where(buffers >= shape.chunks, shape.chunks, np.maximum(buffers - SLOTS, 0))
-    allowed = (reuses > 1) & (shape.chunks >= shape.slots)
+    allowed = (reuses > 1) & (shape.chunks >= layout.slots)
     most: Ints = np.where(allowed, resident, 0)
     return most
 
@@ -357,7 +362,7 @@ class _Bounds:
         start = config.dram_latency_cycles + timing.LOAD_LATENCY + first_load
         out_row = ceil_div(dim * DESTINATION_BYTES[p.destination], config.bus_bytes)
         out_row = max(1, out_row) + len(FUNCTION[p.function].passes) - 1
-        last_drain = s.m_last * s.width_last * out_row * int(with_last_drain)
+        last_drain = s.m_last * s.groups.width_last * out_row * int(with_last_drain)
         pipeline = 2 * dim + timing.EXECUTE_LATENCY + timing.DRAIN_LATENCY
         tail = pipeline + last_drain + config.dram_latency_cycles
         loads = (self.a_rows + self.b_rows + self.residual_rows) * row_cycles

@@ -127,7 +127,7 @@ def test_a_matmul_has_as_many_banks_as_exact_integers_say(data: st.DataObject) -
             rows = m.tile_m * -(-m.tile_n // m.groups)
             banks = config.accumulator_banks // -(-rows // config.accumulator_bank_rows)
             window = 1 << (banks.bit_length() - 1)
-            assert (int(shape.window[index]), int(shape.pitch[index])) == (
+            assert (int(shape.accumulator.window[index]), int(shape.accumulator.pitch[index])) == (
                 window,
                 -(-rows // window) * window,
             )

@@ -39,8 +39,8 @@ MOST_MODULES = 18  # in a folder
 
 # What takes a while to load, or is an extra: may be imported where it is needed.
 HEAVY = {
-    "distributed", "jinja2", "matplotlib", "moocore", "onnx", "onnxruntime", "pyarrow", "pymoo",
-    "rich", "safetensors", "scipy", "sklearn", "tokenizers", "torch", "yaml",
+    "asyncio", "distributed", "jinja2", "matplotlib", "moocore", "onnx", "onnxruntime", "pyarrow",
+    "pymoo", "rich", "safetensors", "scipy", "sklearn", "tokenizers", "torch", "yaml",
 }  # fmt: skip
 # Commands load what they need, so that `--help` is quick.
 LOADS_LATE = {"search/cli", "search/commands", "search/training"}
@@ -78,6 +78,7 @@ TESTED_IN = {
     "search.api.inputs": "search/api/test_api.py",
     "search.api.networks": "search/api/test_api.py",
     "search.api.pricing": "search/api/test_api.py",
+    "search.api.tables": "search/api/test_api.py",
     "search.api.searching": "search/api/test_api.py",
     "search.joint.published": "search/report/test_report.py",
     "search.report.charts": "search/report/test_report.py",

@@ -344,7 +344,9 @@ class _Folder:
             origin = Origin.ACTIVATION
         if origin == Origin.ACTIVATION:  # int8 results stand for the floats they quantize
             types = [(FLOAT if t in _BYTES else t, shape) for t, shape in types]
-        node = replace(node, name=unique(node.name, self.names))
+        title = unique(node.name, self.names)
+        if title != node.name:
+            node = replace(node, name=title)
         if origin == Origin.INDEX and not is_random(node.op_type):
             attributes = attribute_key(proto, node.domain, opset)
             key = (node.op_type, node.domain, node.inputs, attributes)

@@ -69,11 +69,13 @@ class OnnxGraph:
 
     def prune(self) -> None:
         """Remove the nodes that no model output depends on."""
-        live = set()
-        for tensor in self.outputs:
-            producer = self.producer(tensor)
-            if producer is not None:
-                live |= {producer.name} | nx.ancestors(self.dag, producer.name)
+        live: set[str] = set()
+        found = [self._producers[tensor] for tensor in self.outputs if tensor in self._producers]
+        while found:
+            name = found.pop()
+            if name not in live:
+                live.add(name)
+                found.extend(self.dag.predecessors(name))
         self.dag.remove_nodes_from([name for name in self.dag if name not in live])
 
     def _connect(self, node: Node) -> None:

@@ -56,14 +56,15 @@ class Tensor:
     summands: tuple[str, ...] = ()  # the constants that this constant is the sum or a view of
 
     def __post_init__(self) -> None:
+        if min(self.shape, default=0) >= 0 and self.elements <= LARGEST_TENSOR:
+            return
         extents = "x".join(map(str, self.shape[:8]))
-        if min(self.shape, default=0) < 0:
+        if min(self.shape) < 0:
             raise UnknownShape(f"extents {extents} are below 0")
-        if math.prod(self.shape) > LARGEST_TENSOR:
-            raise UnknownShape(
-                f"extents {extents} are beyond 2^40 elements: where --seq, --batch or --bind make them "
-                "so, give less"
-            )
+        raise UnknownShape(
+            f"extents {extents} are beyond 2^40 elements: where --seq, --batch or --bind make them so, "
+            "give less"
+        )
 
     @property
     def elements(self) -> int:
@@ -141,12 +142,32 @@ def _direct(node: Node, given: Sequence[Tensor]) -> tuple[int, Shape] | None:
         axes = node.attribute("perm", range(len(first.shape))[::-1])
         fits = sorted(axes) == list(range(len(first.shape)))
         return (first.dtype, tuple(first.shape[axis] for axis in axes)) if fits else None
+    if node.op_type == "Reshape" and len(given) == 2 and not node.attribute("allowzero", 0):
+        shape = _reshaped(first, given[1].value)
+        return None if shape is None else (first.dtype, shape)
     if node.op_type == "ConstantOfShape" and first.value is not None:
         extents = first.value.tolist()
         if first.value.ndim == 1 and min(extents, default=0) >= 0:
             dtype = node.attribute("value", TensorProto(data_type=FLOAT)).data_type
             return FLOAT if dtype in FLOAT_TYPES else dtype, tuple(extents)
     return None
+
+
+def _reshaped(tensor: Tensor, wanted: np.ndarray[Any, Any] | None) -> Shape | None:
+    """The shape of a tensor that is asked for `wanted`, where 0 keeps an extent and one -1 is what is
+    left; None where that is not known or does not fit.
+    """
+    if wanted is None or wanted.ndim != 1:
+        return None
+    asked = wanted.tolist()
+    if any(not extent and axis >= len(tensor.shape) for axis, extent in enumerate(asked)):
+        return None
+    shape = [extent or tensor.shape[axis] for axis, extent in enumerate(asked)]
+    if shape.count(-1) == 1:
+        others = -math.prod(shape)
+        shape[shape.index(-1)] = tensor.elements // others if others > 0 else 0
+    fits = min(shape, default=0) >= 0 and math.prod(shape) == tensor.elements
+    return tuple(shape) if fits and tensor.elements else None
 
 
 def _require_rows(table: Tensor, indices: Tensor, axis: int) -> None:

@@ -88,8 +88,11 @@ def recognise(graph: OnnxGraph) -> None:
     reduce, the attribute `axis`.
     """
     _replace(graph, _classify, _computes)
-    _replace(graph, _rectifier, _rectifies)
-    _replace(graph, _rotation, _rotates)
+    present = {node.op_type for node in graph.nodes()}
+    if present & _THRESHOLDS:
+        _replace(graph, _rectifier, _rectifies)
+    if present >= {"Concat", "Mul"}:
+        _replace(graph, _rotation, _rotates)
     _replace(graph, _elementwise, _computes)
 
 
@@ -115,7 +118,8 @@ def _replace(
             fused, region = matches[-1]  # the widest
             graph.rewrite(fused)
             replaced |= {inner.name for inner in region.nodes}
-    graph.prune()
+    if replaced:
+        graph.prune()
 
 
 def _computes(node: Node) -> bool:
@@ -211,8 +215,8 @@ def _escapes(graph: OnnxGraph, inside: list[Node], last: Node) -> bool:
     """True when a tensor other than the last is also read outside the region."""
     names = {node.name for node in inside}
     return any(
-        bool(set(node.outputs) & set(graph.outputs))
-        or not set(graph.dag.successors(node.name)) <= names
+        not names.issuperset(graph.dag.successors(node.name))
+        or not set(graph.outputs).isdisjoint(node.outputs)
         for node in inside
         if node is not last
     )

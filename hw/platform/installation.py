@@ -9,8 +9,7 @@ import shlex
 from importlib import metadata
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 PACKAGE = "codesign"
 
@@ -21,7 +20,7 @@ def install_command(extra: str) -> str:
     url = str(origin.get("url", ""))
     editable = ""
     if "dir_info" in origin:
-        folder = Path(url2pathname(urlsplit(url).path))
+        folder = Path(unquote(urlsplit(url).path))
         if not (folder / "pyproject.toml").is_file():
             return f"pip install '.[{extra}]' in a clone of codesign"
         editable = "-e " if origin["dir_info"].get("editable") else ""

@@ -1,26 +1,23 @@
 """The Python interface: a model priced on one machine, or on every machine of a grid."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, SupportsIndex
+from typing import SupportsIndex
 
 from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.errors import ConfigError
 from codesign.hw.machine.config import HardwareConfig
-from codesign.search.api.arguments import ArgumentError, Named, choice, collected, named, of_kind
+from codesign.search.api.arguments import Named, choice, collected, named, of_kind
 from codesign.search.api.inputs import area_costs, axis, energy_costs, given_machine, given_model
 from codesign.search.api.workers import lost_workers, worker_count
-from codesign.search.checks.verify import Check
 from codesign.search.inputs import grid
 from codesign.search.inputs.sources import Model
-from codesign.search.joint.search_records import FrontPoint
 from codesign.search.pricing import breakdown
 from codesign.search.pricing import sweep as sweeping
 from codesign.search.pricing.breakdown import KernelRow
 from codesign.search.pricing.evaluate import Result, evaluate
 from codesign.search.pricing.sweep import Row, SweepJob
-from codesign.search.runs.output import arrow_table
 
 
 def price(
@@ -93,21 +90,3 @@ def sweep(
     with lost_workers():
         sweeping.sweep(job, todo, machine, processes, take)
     return [rows[index] for index in sorted(rows)]
-
-
-def table(records: Iterable[Any]) -> Any:
-    """Rows of one kind (of a sweep, of kernels, of a front, of checks) as a pyarrow.Table.
-
-    Columns have the names and units of the command line's files; `.to_pandas()` makes it a frame.
-    Raises ArgumentError for no rows, whose columns nobody knows, and for anything else.
-    """
-    wanted = "rows of a sweep, of kernels, of a front or of checks"
-    rows = collected("records", records, wanted)
-    if not rows:
-        raise ArgumentError("a table of no rows has no columns: give at least one row")
-    for row in rows:
-        of_kind("a row", row, (Row, KernelRow, FrontPoint, Check), wanted)
-        if type(row) is not type(rows[0]):
-            kinds = f"{type(rows[0]).__name__} and {type(row).__name__}"
-            raise ArgumentError(f"the rows are of different kinds, {kinds}: make a table of each")
-    return arrow_table(rows)

@@ -4,7 +4,6 @@ Prices do not depend on who computes them or when, so results are the same to th
 number of workers, and a worker that is lost costs its time alone.
 """
 
-import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, ProcessPoolExecutor, wait
@@ -158,6 +157,8 @@ class DaskPool:
             raise SchedulerError(
                 f"--dask {address!r} is no address: write tcp://HOST:PORT, as the scheduler prints it"
             )
+        import asyncio  # slow to load, with all of ssl
+
         try:
             from distributed import Client
             from distributed.comm import connect

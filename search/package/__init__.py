@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from codesign.search.api.checking import verify
     from codesign.search.api.inputs import load_model, machine
     from codesign.search.api.networks import compile, run
-    from codesign.search.api.pricing import kernels, price, sweep, table
+    from codesign.search.api.pricing import kernels, price, sweep
     from codesign.search.api.searching import joint_search
+    from codesign.search.api.tables import table
     from codesign.search.checks.verify import Check
     from codesign.search.inputs.sources import Model
     from codesign.search.joint.results import Results
@@ -79,7 +80,7 @@ _HOMES = {
     "price": "codesign.search.api.pricing",
     "run": "codesign.search.api.networks",
     "sweep": "codesign.search.api.pricing",
-    "table": "codesign.search.api.pricing",
+    "table": "codesign.search.api.tables",
     "verify": "codesign.search.api.checking",
 }
 

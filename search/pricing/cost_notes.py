@@ -6,7 +6,6 @@ the shipped ones in a user's table, and memories too small for any macro that is
 
 from collections.abc import Iterator, Sequence
 
-from codesign.hw.costs.accelergy import cost_fields
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.costs.sram import macros
@@ -35,6 +34,8 @@ def _of_a_table(
     if len(configs) > 1:
         yield f"{table.source}: every machine of the grid gets the same {quantity}"
     else:
+        from codesign.hw.costs.accelergy import cost_fields  # yaml is slow to load
+
         here = dict(cost_fields(configs[0]))
         other = [f"{name} {value}, not {here[name]}" for name, value in table.machine
                  if value != here[name]]  # fmt: skip

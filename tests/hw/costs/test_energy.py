@@ -85,6 +85,17 @@ def test_arrays_of_runs_equal_runs_one_by_one() -> None:
         np.testing.assert_allclose(together[index], alone, rtol=1e-12)
 
 
+@given(counts=COUNTS, cycles=CYCLES)
+def test_bounds_alone_are_those_of_the_range(counts: energy.Ints, cycles: int) -> None:
+    table = energy.cost_table(preset("ibert"))
+    batch, times = np.stack([counts, counts * 3]), np.array([cycles, 3 * cycles])
+    together = energy.energy_j(table, batch, times)
+    for bound in range(3):
+        assert together[0, bound] == energy.energy_j(table, counts, cycles)[bound]
+        alone = energy.energy_bound_j(table, batch, times, bound)
+        np.testing.assert_array_equal(alone, together[:, bound])
+
+
 def test_edp_is_total_energy_times_total_time() -> None:
     spent = np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])
     product = energy.edp_js(spent, np.array([500_000_000, 1_000_000_000]), 500_000_000)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 from machine_model import machines, matmul_problems
 
@@ -37,6 +37,7 @@ from codesign.hw.machine.program import (
     unroll,
 )
 from codesign.hw.views import fast_timing, timing
+from codesign.hw.views.evaluator_tables import MAX_LOOPS
 
 BUDGET = 1200  # iterations of the innermost loops of a random kernel
 
@@ -241,7 +242,18 @@ def kernels(draw: st.DrawFn) -> Body:
             else Instruction(f"{unit.target}_sync", waits=stray)
         )
         body = (*body, Loop("stray", draw(st.integers(1, 40)), (extra,)))
+        maker.name()
+    assume(maker.names <= MAX_LOOPS)
     return body
+
+
+def test_more_loops_than_fit_are_one_line() -> None:
+    config = HardwareConfig(scratchpad_bytes=1 << 16, accumulator_bytes=1 << 16)
+    step = (Instruction("load_sync"),)
+    loops = [Loop(f"l{number}", 2, step) for number in range(MAX_LOOPS + 1)]
+    assert_equals_reference(tuple(loops[1:]), config)
+    with pytest.raises(ProgramError, match=rf"has {MAX_LOOPS + 1} loops; at most {MAX_LOOPS} fit"):
+        fast_timing.time_kernel(tuple(loops), config)
 
 
 # Kernels this large shrink for minutes; the long version below does it.

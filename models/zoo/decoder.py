@@ -14,9 +14,9 @@ from codesign.hw.errors import ModelError
 from codesign.models.zoo import parameters, text_graphs
 from codesign.models.zoo.axes import Axis, Parts, Values
 from codesign.models.zoo.model_config import (
+    CachedConfig,
     Layer,
     Tensors,
-    TextConfig,
     check_config,
     is_size,
     not_a_past,
@@ -35,7 +35,7 @@ WIKITEXT2_VOCABULARY = 33_278  # distinct tokens of word-level WikiText-2 (arXiv
 
 
 @dataclass(frozen=True)
-class DecoderConfig(TextConfig):
+class DecoderConfig(CachedConfig):
     """One decoder.
 
     Layer i has `heads[i]` heads and an FFN of `d_ff[i]`. The head dimension is d_model / 12 in
@@ -56,7 +56,6 @@ class DecoderConfig(TextConfig):
     logits: str = "all"
 
     family: ClassVar[str] = "lm"
-    has_cache: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_config(self, self._violations(), besides=("past",))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from codesign.hw.errors import ModelError
 from codesign.models.zoo import parameters, text_graphs
 from codesign.models.zoo.model_config import (
-    TextConfig,
+    CachedConfig,
     check_config,
     heads_divide,
     is_size,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class LlamaConfig(TextConfig):
+class LlamaConfig(CachedConfig):
     """One decoder.
 
     `heads` query heads share `kv_heads` keys and values. `past` counts the tokens whose keys and values
@@ -54,7 +54,6 @@ class LlamaConfig(TextConfig):
     logits: str = "all"
 
     family: ClassVar[str] = "llama"
-    has_cache: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_config(self, self._violations(), besides=("epsilon", "past"))

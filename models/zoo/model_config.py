@@ -148,9 +148,6 @@ class TextConfig(ModelConfig):
     """One network that reads tokens; `max_positions` is its longest sequence."""
 
     has_sequence: ClassVar[bool] = True
-    has_cache: ClassVar[bool] = False
-    """Whether it has fields `past` and `logits`, which `reshaped` takes: a decoder of one token after another,
-    whose cache of `past` tokens may be an input and whose logits those of the "last" position alone."""
     vocab_size: int
     max_positions: int
 
@@ -198,6 +195,17 @@ class TextConfig(ModelConfig):
     ) -> "torch.Tensor":
         """Its own `shape` of a parameter of the `largest` network: the first of every axis."""
         return whole[tuple(map(slice, shape))]
+
+
+class CachedConfig(TextConfig):
+    """A decoder of one token after another; `reshaped` takes both of its fields.
+
+    `past` counts the tokens whose keys and values are inputs of the graph, None without a cache; `logits`
+    says of which positions the scores are computed: "all", "last", or what else the family has.
+    """
+
+    past: int | None
+    logits: str
 
 
 def _inner_weights(config: ModelConfig) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 from codesign.compiler.graph import Graph, Softmax
 from codesign.hw.errors import ModelError
 from codesign.models.zoo.families import FAMILIES
-from codesign.models.zoo.model_config import ModelConfig, TextConfig
+from codesign.models.zoo.model_config import CachedConfig, ModelConfig
 
 _PROMPT_APART = "price the prompt as a model of its own, without a past"
 _WITHOUT_HEAD = "no output of the file scores its vocabulary"
@@ -30,26 +30,25 @@ class Decoder:
 
 def behind(config: ModelConfig, past: int) -> ModelConfig:
     """Return a built-in model as one step behind `past` tokens; raises ModelError for one without a cache."""
-    if not isinstance(config, TextConfig) or not config.has_cache:
-        able = [c.name for c in FAMILIES.values() if isinstance(c, TextConfig) and c.has_cache]
+    if not isinstance(config, CachedConfig):
+        able = [c.name for c in FAMILIES.values() if isinstance(c, CachedConfig)]
         raise ModelError(f"{config.name} has no key-value cache: give --past to {', '.join(able)}")
     return config.reshaped({"past": past})
 
 
 def built_in_decoder(config: ModelConfig, batch: int, seq: int | None) -> Decoder | None:
     """Return what is to be known of a built-in model as it is priced; None for what is no decoder."""
-    if not isinstance(config, TextConfig) or not config.has_cache or seq is None:
+    if not isinstance(config, CachedConfig) or seq is None:
         return None
-    past: int | None = getattr(config, "past")  # noqa: B009 - a field of those that have a cache
     prefill = None
-    if past:
+    if config.past:
         from codesign.compiler.importer.import_onnx import import_onnx  # onnx is slow to load
         from codesign.models.zoo.export import export
 
-        prompt = config.reshaped({"past": None, "logits": "last"}).lengthened(past)
-        file = export(prompt, batch=batch, seq=past, weights="splat")
+        prompt = config.reshaped({"past": None, "logits": "last"}).lengthened(config.past)
+        file = export(prompt, batch=batch, seq=config.past, weights="splat")
         prefill = import_onnx(file, name=config.name)
-    return Decoder(batch * seq, past, prefill)
+    return Decoder(batch * seq, config.past, prefill)
 
 
 def file_decoder(

@@ -5,7 +5,7 @@ Every number of a problem or mapping may be an array: then the shape is that of 
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,8 +67,7 @@ class MatmulMapping:
     tiles_held: Any = 1
 
 
-@dataclass(frozen=True)
-class Groups:
+class Groups(NamedTuple):
     """Blocks of columns in each drain group of a tile: all but the last, that one, and that of the last tile."""
 
     width: Any
@@ -76,8 +75,7 @@ class Groups:
     width_last: Any
 
 
-@dataclass(frozen=True)
-class ScratchpadLayout:
+class ScratchpadLayout(NamedTuple):
     """A and B each take whole banks, so that their reads never meet in one. Slots in rows."""
 
     a_slot: Any
@@ -87,8 +85,7 @@ class ScratchpadLayout:
     fits: Any
 
 
-@dataclass(frozen=True)
-class AccumulatorLayout:
+class AccumulatorLayout(NamedTuple):
     """Regions of drain groups, or of whole tiles, that take turns. Sizes in rows."""
 
     region: Any

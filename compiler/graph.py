@@ -146,6 +146,20 @@ class Add(Operator):
 
 
 @dataclass(frozen=True)
+class Gate(Operator):
+    """Product of two activations of rows x cols, element by element."""
+
+    rows: int = 1
+    cols: int = 1
+
+    kind: ClassVar[str] = "gate"
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.cols
+
+
+@dataclass(frozen=True)
 class HostOp(Operator):
     """Work that the host CPU does on `count` elements: embedding look-ups, tanh, pooling, ...
 

@@ -10,7 +10,7 @@ from typing import Any
 import networkx as nx
 import numpy as np
 
-from codesign.compiler.graph import Add, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.graph import Add, Gate, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.importer.products import product_axis
 from codesign.compiler.importer.views import Pending, View
 from codesign.compiler.onnx.load import INTEGER_TYPES
@@ -387,8 +387,10 @@ class Emitter:
         source = self.aligned(x, axis) if cols == self.shape(x)[axis] else self.source(x)
         self.emit(LayerNorm(name, (source,), output, rows=rows, cols=cols, rms=rms), output, axis)
 
-    def add(self, name: str, a: str, b: str, output: str) -> None:
-        """Sum of two activations; the host sums what it wrote itself (embeddings)."""
+    def pairwise(
+        self, function: type[Add] | type[Gate], name: str, a: str, b: str, output: str
+    ) -> None:
+        """Sum or product of two activations; the host computes that of what it wrote itself (embeddings)."""
         rank = len(self.shape(output))
         wide, other = (a, b) if len(self.shape(a)) == rank else (b, a)
         column = self.views[wide].column
@@ -399,10 +401,12 @@ class Emitter:
         inputs = (self.source(wide), second)
         elements = self.tensor(output).elements
         if host:
-            self.emit(HostOp(name, inputs, output, function="add", count=elements), output, column)
+            kind = "add" if function is Add else "mul"
+            self.emit(HostOp(name, inputs, output, function=kind, count=elements), output, column)
         else:
             cols = self.shape(output)[column] if rank else 1
-            self.emit(Add(name, inputs, output, rows=elements // cols, cols=cols), output, column)
+            op = function(name, inputs, output, rows=elements // cols, cols=cols)
+            self.emit(op, output, column)
 
     # -- the result ------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ import string
 from collections.abc import Sequence
 from dataclasses import replace
 
-from codesign.compiler.graph import Matmul
+from codesign.compiler.graph import Add, Matmul
 from codesign.compiler.importer.emitter import Emitter
 from codesign.compiler.importer.layout import WORD_BYTES
 from codesign.compiler.importer.views import expanded_column
@@ -163,7 +163,7 @@ def gemm(emitter: Emitter, node: Node) -> None:
         op = replace(emitter.operators.pop(product.source), output=f"{output}/product")
         emitter.operators[op.output] = op
         emitter.views[op.output] = replace(product, source=op.output)
-        emitter.add(f"{node.name}/add", op.output, c, output)
+        emitter.pairwise(Add, f"{node.name}/add", op.output, c, output)
     elif c:
         _own_bias(emitter, c, output)
 

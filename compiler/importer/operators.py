@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.compiler.graph import Activation
+from codesign.compiler.graph import Activation, Add, Gate
 from codesign.compiler.importer.attention import ATTENTION_HANDLERS
 from codesign.compiler.importer.emitter import Emitter
 from codesign.compiler.importer.layout import (
@@ -46,8 +46,13 @@ ACTIVATIONS = {
     "BiasGelu": "gelu",
     "FastGelu": "gelu",
     "Gelu": "gelu",
+    "HardSigmoid": "hard_sigmoid",
+    "HardSwish": "hard_swish",
     "QuickGelu": "gelu",
     "Relu": "relu",
+    "Sigmoid": "sigmoid",
+    "Swish": "silu",
+    "Tanh": "tanh",
 }
 
 # Elementwise work, reductions and pooling without a unit on the chip.
@@ -56,13 +61,13 @@ HOST_OPERATORS = frozenset({
     "Abs", "ArgMax", "ArgMin", "AveragePool", "Ceil", "Celu", "Clip", "Cos", "CumSum",
     "Div", "Elu", "Equal", "Erf", "Exp", "Floor", 
     "GlobalAveragePool", "GlobalMaxPool", "Greater", "GreaterOrEqual", "GroupNormalization",
-    "HardSigmoid", "HardSwish", "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu",
+    "InstanceNormalization", "IsInf", "IsNaN", "LRN", "LeakyRelu",
     "Less", "LessOrEqual", "Log", "LogSoftmax", "LpNormalization", "LpPool", "Max", 
-    "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "And", "Or", "PRelu", "Pow",
+    "Mean", "MeanVarianceNormalization", "Min", "Mish", "Mod", "Mul", "Neg", "Not", "And", "Or", "PRelu",
     "Reciprocal", "ReduceL1", "ReduceL2", "ReduceLogSumExp", "ReduceMax", "ReduceMean", "ReduceMin",
     "ReduceProd", "ReduceSum", "ReduceSumSquare", "RotaryEmbedding", "Round",
-    "Selu", "Sigmoid", "Sign", "Sin", "Softplus", "Softsign",
-    "Sqrt", "Sub", "Sum", "Swish", "Tanh", "ThresholdedRelu",
+    "Selu", "Sign", "Sin", "Softplus", "Softsign",
+    "Sqrt", "Sub", "Sum", "ThresholdedRelu",
     "TopK", "Trilu", "Where", "Xor",
 })
 # fmt: on
@@ -90,7 +95,7 @@ def add(emitter: Emitter, node: Node) -> None:
     """A residual sum, a bias, a mask, or an embedding sum, by what the operands are."""
     a, b = node.inputs
     if emitter.is_activation(a) and emitter.is_activation(b):
-        emitter.add(node.name, a, b, node.outputs[0])
+        emitter.pairwise(Add, node.name, a, b, node.outputs[0])
     elif emitter.is_activation(a):
         bias(emitter, node, a, b, node.outputs[0])
     else:
@@ -109,10 +114,14 @@ def subtract(emitter: Emitter, node: Node) -> None:
 
 def scale(emitter: Emitter, node: Node) -> None:
     """Mul and Div: a positive scalar becomes part of the next requantization, a vector along the
-    columns part of the weights before it; two activations are multiplied by the host."""
+    columns part of the weights before it; activations of one shape are multiplied by the drain."""
     a, b = node.inputs
     output = node.outputs[0]
     both = emitter.is_activation(a) and emitter.is_activation(b)
+    alike = emitter.shape(a) == emitter.shape(b) == emitter.shape(output)
+    if both and alike and node.op_type == "Mul" and not (emitter.on_host(a) and emitter.on_host(b)):
+        emitter.pairwise(Gate, node.name, a, b, output)
+        return
     if both or (node.op_type == "Div" and not emitter.is_activation(a)):
         host(emitter, node)
         return
@@ -124,6 +133,17 @@ def scale(emitter: Emitter, node: Node) -> None:
         emitter.alias(output, name, column)
     else:
         _scale_by(emitter, node, node.op_type.lower(), name, other)
+
+
+def power(emitter: Emitter, node: Node) -> None:
+    """A square is a product of a matrix with itself."""
+    x, output = node.inputs[0], node.outputs[0]
+    exponent = emitter.value(node.inputs[1])
+    square = exponent is not None and exponent.size == 1 and float(exponent.flat[0]) == 2.0
+    if square and emitter.is_activation(x) and not emitter.on_host(x):
+        emitter.pairwise(Gate, node.name, x, x, output)
+    else:
+        host(emitter, node)
 
 
 def _scale_by(emitter: Emitter, node: Node, function: str, name: str, other: str) -> None:
@@ -264,7 +284,7 @@ def embed_norm(emitter: Emitter, node: Node) -> None:
         leave_pending(emitter, "add", names[0], node.inputs[4], summed)
     elif segments:
         summed = f"{output}/words_segments"
-        emitter.add(f"{node.name}/segments", names[0], names[1], summed)
+        emitter.pairwise(Add, f"{node.name}/segments", names[0], names[1], summed)
     leave_pending(emitter, "add", summed, node.inputs[3], total)  # the position table
     emitter.layernorm(node.name, total, output, len(hidden.shape) - 1, hidden.shape[-1], False)
     if len(node.outputs) > 1 and node.outputs[1]:
@@ -280,16 +300,41 @@ def activation(emitter: Emitter, node: Node) -> None:
         emitter.graph.tensors[biased] = emitter.tensor(x)
         bias(emitter, node, x, node.input(1), biased)
         x = biased
-    if node.op_type == "QuickGelu" and abs(node.attribute("alpha", 1.702) - 1.702) > 0.01:
-        host(emitter, node)  # x * sigmoid(alpha * x) is a gelu for alpha 1.702 only
+    function = _function(node)
+    if not function or _given_out(emitter, output, function):
+        host(emitter, node)
         return
-    function = "relu" if node.op_type == "Clip" else ACTIVATIONS[node.op_type]
     source = emitter.source(x)
     column = emitter.views[x].column
     cols = emitter.shape(x)[column] if emitter.shape(x) else 1
     rows = emitter.tensor(x).elements // max(cols, 1)
     op = Activation(node.name, (source,), output, function=function, rows=rows, cols=cols)
     emitter.emit(op, output, column)
+
+
+def _function(node: Node) -> str:
+    """The function of the drain that a node is; "" where it is none."""
+    match node.op_type:
+        case "Clip":
+            return "relu"
+        case "QuickGelu" | "Swish":  # x * sigmoid(alpha * x)
+            alpha = node.attribute("alpha", 1.702 if node.op_type == "QuickGelu" else 1.0)
+            near = [
+                name for name, of in (("gelu", 1.702), ("silu", 1.0)) if abs(alpha - of) <= 0.01
+            ]
+            return near[0] if near else ""
+        case "HardSigmoid":  # of any slope: a factor of the argument
+            fits = node.attribute("beta", 0.5) == 0.5 and node.attribute("alpha", 0.2) > 0
+            return "hard_sigmoid" if fits else ""
+    return ACTIVATIONS[node.op_type]
+
+
+def _given_out(emitter: Emitter, output: str, function: str) -> bool:
+    """Whether a function of bounded values is itself an output of the file, and read by nobody else:
+    the host, which makes floats of it in any case, computes a pooler's or a classifier's on its way.
+    """
+    bounded = function in ("hard_sigmoid", "sigmoid", "tanh")
+    return bounded and output in emitter.graph.outputs and emitter.uses(output) == 1
 
 
 def _fused_activation(emitter: Emitter, node: Node) -> None:
@@ -306,7 +351,7 @@ def _fused_activation(emitter: Emitter, node: Node) -> None:
         view = replace(view, source=inner)
     emitter.views[inner] = view
     step = replace(node, name=f"{node.name}/{function}", op_type=function, inputs=(inner,))
-    (activation if function == "Relu" else host)(emitter, step)
+    (activation if function in ("Relu", "Sigmoid", "Tanh") else host)(emitter, step)
 
 
 def fused_conv(emitter: Emitter, node: Node) -> None:
@@ -371,6 +416,7 @@ _HANDLERS: dict[str, Handler] = {
     "MaxPool": max_pool,
     "Mul": scale,
     "Pad": pad,
+    "Pow": power,
     "RMSNorm": recognised_norm,
     "RMSNormalization": norm,
     "Reshape": reshape,

@@ -16,7 +16,7 @@ class Numbers:
     """Of one drain: value = round(acc * multiplier >> shift), and the same again behind a function.
 
     `scales` multiply the int8 operands that enter the accumulator. `causal`: query q of m sees keys
-    up to q + keys - m. Where parameters are loaded per channel, they replace the factors here.
+    up to q + keys - m. `second`: factor and shift of a function's further operands. Where parameters are loaded per channel, they replace the factors here.
     """
 
     multiplier: int = 1
@@ -25,6 +25,7 @@ class Numbers:
     out_shift: int = 0
     scales: tuple[int, int] = (1, 1)
     causal: bool = False
+    second: tuple[int, int] = (1, 0)
 
     def fields(
         self,
@@ -44,6 +45,10 @@ class Numbers:
         numbers: dict[str, int] = {}
         if not scaled:
             numbers |= {"multiplier": self.multiplier, "shift": self.shift}
+            if of.operands > 1:
+                numbers |= dict(
+                    zip(("second_multiplier", "second_shift"), self.second, strict=True)
+                )
         if not affine and of.normalization:
             numbers |= {"out_multiplier": self.out_multiplier, "out_shift": self.out_shift}
         if of.by_row:
@@ -54,7 +59,9 @@ class Numbers:
         causal = self.causal and of.masked
         if causal:
             addresses["diagonal"] = Affine(columns - rows, row)
+        second = scaled and of.operands > 1
         flags = {"channel_scale": scaled, "channel_affine": affine, "causal": causal}
+        flags["second_channel_scale"] = second
         return Fields(addresses, {name: () for name, wanted in flags.items() if wanted})
 
 

@@ -13,7 +13,7 @@ from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.numbers import Numbers
 from codesign.hw.machine.arithmetic import Bytes, dyadic, pack_parameters
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.functions import FUNCTION
+from codesign.hw.machine.functions import FUNCTION, DrainFunction
 
 INT8 = math.sqrt((256**2 - 1) / 12)  # standard deviation of a random int8
 MASKED = -(1 << 30)  # bias of a key that a mask hides
@@ -35,11 +35,12 @@ class Draw:
         self, function: str, spread: float, rows: int, columns: int, scales: tuple[int, int]
     ) -> Numbers:
         """Numbers of a drain of rows x columns."""
-        first = self.factor(FUNCTION[function].spread / spread)
         of = FUNCTION[function]
-        last = self.factor(of.value_scale * (MEAN_PROBABILITY * columns if of.masked else OUTPUT))
+        first = self.factor(of.spread / spread)
+        second = self.factor(of.spread / spread) if of.operands > 1 else (1, 0)
+        last = self.factor(_unit(of) * (MEAN_PROBABILITY * columns if of.masked else OUTPUT))
         causal = of.masked and rows <= columns and bool(self.rng.integers(2))
-        return Numbers(*first, *last, scales, causal)
+        return Numbers(*first, *last, scales, causal, second)
 
     def scale(self, about: float) -> int:
         """A factor of int8 operands on their way into the accumulator."""
@@ -74,7 +75,7 @@ class Draw:
         """Gamma and beta of every lane of so many columns."""
         lanes = self._lanes(columns)
         shift = self.rng.integers(OFFSET_SHIFT - 6, OFFSET_SHIFT + 1, lanes)
-        gamma = OUTPUT * FUNCTION[function].value_scale * self.rng.normal(1, 0.3, lanes)
+        gamma = OUTPUT * _unit(FUNCTION[function]) * self.rng.normal(1, 0.3, lanes)
         offset = np.clip(self.rng.normal(0, 10, lanes), -60, 60)
         return pack_parameters(
             (offset * 2.0**shift).astype(np.int64), (gamma * 2.0**shift).astype(np.int64), shift
@@ -82,3 +83,11 @@ class Draw:
 
     def _lanes(self, columns: int) -> int:
         return int(ceil_div(columns, self.config.dim)) * self.config.dim
+
+
+def _unit(of: DrainFunction) -> float:
+    """What a unit behind a function stands for, where operands without scales of their own are spread
+    about 1.
+    """
+    free = 0 if of.operands == 1 else 1 if of.input_scale else 2
+    return of.value_scale / float(of.spread**free)

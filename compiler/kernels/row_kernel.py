@@ -1,8 +1,9 @@
-"""The row kernel: f(x [+ y]) row by row, without the mesh.
+"""The row kernel: f(x [+ y]) or f(x, y) row by row, without the mesh.
 
 For what is not fused behind a matmul: LayerNorm and RMSNorm (with the residual add before them),
-softmax, GELU, ReLU and plain residual adds. x is moved into the accumulator, y is added on its way in,
-and the drain applies the function. Tiles rotate through regions of whole accumulator banks.
+softmax, activations, plain residual adds, and products of two matrices. x is moved into the
+accumulator, y is added on its way in or lies behind it where the function takes two, and the drain
+applies the function. Tiles rotate through regions of whole accumulator banks.
 """
 
 from dataclasses import dataclass
@@ -33,9 +34,9 @@ from codesign.hw.views import timing
 
 @dataclass(frozen=True)
 class RowProblem(Problem):
-    """`batch` matrices of rows x cols int8 values; `operands` of them added; `parameters` rows per
-    block are loaded: factor and bias before a function (as a softmax's mask over its columns), gamma
-    and beta behind a norm, or both.
+    """`batch` matrices of rows x cols int8 values; `operands` of them added, or taken by a function of
+    so many; `parameters` rows per block are loaded: factor and bias before a function, of each that it
+    takes (as a softmax's mask over its columns), gamma and beta behind a norm, or both.
     """
 
     rows: int
@@ -54,6 +55,16 @@ class RowProblem(Problem):
     def affine(self) -> bool:
         """Whether parameters come behind the function."""
         return self.parameters > 1 or (self.parameters > 0 and not self.scaled)
+
+    @property
+    def taken(self) -> int:
+        """Operands that the function takes: as many lie side by side in the accumulator."""
+        return FUNCTION[self.function].operands
+
+    @property
+    def added(self) -> int:
+        """Operands that are added to another."""
+        return self.operands - self.taken
 
     def parameter_rows(self, config: HardwareConfig) -> int:
         """Rows of the parameter memory; all columns have the same but in a row function."""
@@ -99,9 +110,17 @@ class _Tiles:
     step: dict[str, int]  # bytes of DRAM, by loop
     plane: int  # bytes of DRAM from one block of columns to the next
     local: Affine
+    second: Affine  # of the operand that a function of two takes behind the first
     stride: Affine
 
-    def load(self, base: int, scale: int, add: bool, **tokens: Any) -> Instruction:
+    def load(
+        self,
+        base: int,
+        scale: int,
+        add: bool,
+        local: Affine,
+        **tokens: Any,
+    ) -> Instruction:
         """Tiles of one operand, added to what is there or in its place."""
         return mvin(
             "accumulator",
@@ -109,7 +128,7 @@ class _Tiles:
             {
                 "dram": Affine(base, self.step),
                 "dram_stride": Affine(self.plane),
-                "local": self.local,
+                "local": local,
                 "stride": self.stride,
                 "scale": Affine(scale),
             },
@@ -119,6 +138,7 @@ class _Tiles:
 
     def drain(self, function: str, base: int, fields: Fields, **tokens: Any) -> Instruction:
         """Tiles of the result."""
+        second = {"second": self.second} if FUNCTION[function].operands > 1 else {}
         return Instruction(
             "mvout",
             {
@@ -132,6 +152,7 @@ class _Tiles:
                 "stride": self.stride,
                 "dram": Affine(base, self.step),
                 "dram_stride": Affine(self.plane),
+                **second,
                 **fields.addresses,
             },
             flags=fields.flags,
@@ -153,21 +174,27 @@ def row_kernel(
     held = mapping.tiles_held
     last_rows = problem.rows - (tiles - 1) * mapping.tile_rows
     plane = plane_bytes(problem.rows, config)
+    ring = Ring(held, _region(problem, mapping, blocks, config), {"b": tiles, "t": 1})
     tile = _Tiles(
         rows=Cases(mapping.tile_rows, ((("t",), last_rows),)),
         blocks=blocks,
         step={"b": blocks * plane, "t": mapping.tile_rows * config.dim},
         plane=plane,
-        local=Affine(0, {}, Ring(held, _region(mapping, blocks, config), {"b": tiles, "t": 1})),
+        local=Affine(0, {}, ring),
+        second=Affine(mapping.tile_rows * blocks, {}, ring),
         stride=Affine(mapping.tile_rows),
     )
     credits = Token("emptied", count=held)
     filled = (Token("filled"),)
     scale_x, scale_y = numbers.scales
-    loads = [tile.load(at.x, scale_x, False, waits=(Token("emptied"),), signals=filled)]
+    empty = (Token("emptied"),)
+    loads = [tile.load(at.x, scale_x, False, tile.local, waits=empty, signals=filled)]
     if problem.operands == 2:
-        first_operand = tile.load(at.x, scale_x, False, waits=(Token("emptied"),))
-        loads = [first_operand, tile.load(at.y, scale_y, True, signals=filled)]
+        add, place = problem.added > 0, tile.local if problem.added else tile.second
+        loads = [
+            tile.load(at.x, scale_x, False, tile.local, waits=empty),
+            tile.load(at.y, scale_y, add, place, signals=filled),
+        ]
     if problem.parameters:
         loads.insert(0, _load_parameters(problem, blocks, at))
     fields = numbers.fields(
@@ -195,10 +222,10 @@ def _load_parameters(problem: RowProblem, blocks: int, at: RowAddresses) -> Inst
     return mvin("parameters", values, addresses, when=first("b", "t"))
 
 
-def _region(mapping: RowMapping, blocks: int, config: HardwareConfig) -> Any:
+def _region(problem: RowProblem, mapping: RowMapping, blocks: int, config: HardwareConfig) -> Any:
     """Accumulator rows of one tile, in whole banks."""
     bank = config.accumulator_bank_rows
-    return ceil_div(mapping.tile_rows * blocks, bank) * bank
+    return ceil_div(mapping.tile_rows * blocks * problem.taken, bank) * bank
 
 
 @dataclass(frozen=True)
@@ -226,7 +253,10 @@ class RowSpace:
         )
         held = np.minimum(held, problem.batch * ceil_div(problem.rows, tile_rows))
         mappings = RowMapping(tile_rows.ravel(), held.ravel())
-        fits = mappings.tiles_held * _region(mappings, blocks, config) <= config.accumulator_rows
+        fits = (
+            mappings.tiles_held * _region(problem, mappings, blocks, config)
+            <= config.accumulator_rows
+        )
         fits &= problem.parameters * blocks * config.dim <= config.parameter_channels
         kept = RowMapping(mappings.tile_rows[fits], mappings.tiles_held[fits], serial)
         return cls(problem, config, kept)
@@ -270,7 +300,7 @@ class RowSpace:
         latency = 2 * config.dram_latency_cycles + timing.LOAD_LATENCY + timing.DRAIN_LATENCY
         tile = np.minimum(self.mappings.tile_rows, p.rows) * blocks
         rest = p.rows - (ceil_div(p.rows, self.mappings.tile_rows) - 1) * self.mappings.tile_rows
-        drain_row = row + passes - 1
+        drain_row = row + passes - 1 + p.taken - 1
         loading = moved * row * p.operands + rest * blocks * drain_row
         draining = tile * row * p.operands + moved * drain_row
         events = zero_events(len(self))
@@ -280,9 +310,9 @@ class RowSpace:
             "dram_write_bytes": elements,
             "accumulator_writes": moved * p.operands,
             "accumulator_reads": moved * (passes + p.operands - 1),
-            "accumulator_adds": elements * (p.operands - 1),
+            "accumulator_adds": elements * p.added,
             "scale": elements * p.operands,
-            "requantize": elements,
+            "requantize": elements * p.taken,
         }
         counts |= function.events(elements, all_rows)
         for name, count in counts.items():

@@ -1,4 +1,4 @@
-"""The kind of kernel that applies a function to the rows of a matrix, or of a sum of two."""
+"""The kind of kernel that applies a function to the rows of a matrix, of a sum of two, or of both."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ from codesign.hw.machine.program import Body
 
 
 class RowKind(Kind[RowProblem]):
-    """f(x + y) of every row of a batch of matrices: operands x, parameters, y, out."""
+    """f(x + y) or f(x, y) of every row of a batch of matrices: operands x, parameters, y, out."""
 
     problem_type = RowProblem
 
@@ -62,7 +62,7 @@ class RowKind(Kind[RowProblem]):
     def operands(self, problem: RowProblem, config: HardwareConfig) -> tuple[Operand, ...]:
         p = problem
         matrix = (p.batch, p.rows, p.cols)
-        y: Role = "bias" if FUNCTION[p.function].masked else "addend"
+        y: Role = "bias" if FUNCTION[p.function].masked else "addend" if p.added else "input"
         return (
             matrices("x", "input", matrix, config),
             records("parameters", "parameters", p.parameter_rows(config), config),
@@ -80,7 +80,8 @@ class RowKind(Kind[RowProblem]):
         for number in range(problem.batch):
             sums = given.matrix("x", number).astype(np.int64) * scale_x
             if problem.operands == 2:
-                sums += given.matrix("y", number).astype(np.int64) * scale_y
+                other = given.matrix("y", number).astype(np.int64) * scale_y
+                sums = sums + other if problem.added else np.stack((sums, other))
             found.append(given.drained(0, number, sums))
         return found
 
@@ -92,10 +93,11 @@ class RowKind(Kind[RowProblem]):
     ) -> tuple[StepNumbers, Mapping[str, Bytes]]:
         p = problem
         scales = (draw.scale(1024), draw.scale(1024))
-        spread = INT8 * math.hypot(*scales[: p.operands])
+        spread = INT8 * (math.hypot(*scales[: p.operands]) if p.added else scales[0])
         numbers = StepNumbers((draw.numbers(p.function, spread, p.rows, p.cols, scales),))
         columns = draw.config.dim if self.elementwise(p) else p.cols
-        sets = [draw.scale_records(columns, p.function, spread)] if p.scaled else []
+        taken = p.taken if p.scaled else 0
+        sets = [draw.scale_records(columns, p.function, spread) for _ in range(taken)]
         if p.affine:
             sets.append(draw.affine_records(columns, p.function))
         return numbers, {"parameters": np.concatenate(sets)} if sets else {}
@@ -103,7 +105,7 @@ class RowKind(Kind[RowProblem]):
     def shape(self, problem: RowProblem) -> str:
         p = problem
         text = f"{p.rows}x{p.cols}" if p.batch == 1 else f"{p.batch} of {p.rows}x{p.cols}"
-        said = {"sum of two": p.operands == 2, p.function: p.function != "copy"}
+        said = {"sum of two": p.added > 0, p.function: p.function != "copy"}
         return listed(text, said | {"mask": p.parameters > 0 and FUNCTION[p.function].masked})
 
     def describe(self, problem: RowProblem, mapping: RowMapping, config: HardwareConfig) -> str:

@@ -35,7 +35,7 @@ from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_fl
 from codesign.compiler.onnx.load import Dimensions, input_shapes
 from codesign.compiler.onnx.precision import in_float32
 from codesign.compiler.placement.clamps import lost_clamps
-from codesign.compiler.placement.formats import format_notes, unfit
+from codesign.compiler.placement.formats import format_notes, narrow_gates, unfit
 from codesign.compiler.placement.gelu_error import gelu_notes
 from codesign.compiler.placement.host_notes import host_notes
 from codesign.compiler.placement.host_rounding import (
@@ -132,7 +132,8 @@ def compile_network(
         graph, matrices, constants = settled.graph, settled.matrices, settled.constants
         by_host = unfit(graph, constants, settled.observed)
         given, notes = given_scales(found, graph, constants, matrices, settled.observed, by_host)
-        apart = uneven(given, graph) | alone
+        narrow = narrow_gates(graph, constants, settled.observed)
+        apart = uneven(given, graph) | narrow | alone
         moved = {t for t, c in given.activations.items() if c.zero}
         off_chip = by_host.keys() | remedies.sums()
         plan = lower(graph, config, objective, table, accurate, apart, moved, off_chip)

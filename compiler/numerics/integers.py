@@ -101,10 +101,16 @@ class _Given:
 
 
 def drained(sums: Ints, epilogue: Epilogue) -> Int8:
-    """int8 [rows, columns] of sums [rows, columns]."""
-    rows, columns = sums.shape
-    first, last = epilogue.first, epilogue.last
-    v = arithmetic.requantize(sums, first.offset, first.multiplier, first.shift)
+    """int8 [rows, columns] of sums [rows, columns], or of as many such operands as a function takes."""
+    rows, columns = sums.shape[-2:]
+    first, last, second = epilogue.first, epilogue.last, epilogue.second
+    if second is None:
+        v = arithmetic.requantize(sums, first.offset, first.multiplier, first.shift)
+    else:
+        v = np.concatenate([
+            arithmetic.requantize(part, each.offset, each.multiplier, each.shift)
+            for part, each in ((sums[:1], first), (sums[1:], second))
+        ])  # fmt: skip
     valid: Bools = np.ones((rows, 1), dtype=np.bool_)
     if epilogue.causal:
         valid = np.tri(rows, columns, columns - rows, dtype=np.bool_)

@@ -12,6 +12,7 @@ import numpy as np
 from codesign.compiler.graph import (
     Activation,
     Add,
+    Gate,
     Graph,
     HostOp,
     LayerNorm,
@@ -110,9 +111,9 @@ class Matrices:
                 scores = self[op.inputs[0]]
                 whole = scores.columns != op.cols
                 return Matrix(op.rows, op.cols) if whole else scores
-            case Activation() | Add() if self._like_input(op):
+            case Activation() | Add() | Gate() if self._like_input(op):
                 return self[op.inputs[0]]
-            case Activation() | Add() | LayerNorm():
+            case Activation() | Add() | Gate() | LayerNorm():
                 return Matrix(op.rows, op.cols)
         if tensor not in self.shapes:
             raise UnsupportedError(
@@ -137,7 +138,7 @@ class Matrices:
         shape = self.shapes.get(op.output, ())
         return op.im2col_bytes > 0 and shape[1:2] == (op.n,) and math.prod(shape[2:]) == op.m
 
-    def _like_input(self, op: Activation | Add) -> bool:
+    def _like_input(self, op: Activation | Add | Gate) -> bool:
         """Whether an elementwise operator keeps heads or channels where its input has them."""
         shapes = [self.shapes.get(tensor, ()) for tensor in (op.output, op.inputs[0])]
         return len(shapes[0]) > 2 and shapes[0] == shapes[1]

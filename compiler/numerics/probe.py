@@ -6,7 +6,6 @@ rows. Transposes and reshapes in between are included, hence columns come out in
 Every answer is checked on random data; a Refusal says of an operator that it is something else.
 """
 
-import math
 from collections.abc import Mapping
 from functools import cached_property
 
@@ -15,6 +14,7 @@ import numpy as np
 from codesign.compiler.graph import (
     Activation,
     Add,
+    Gate,
     Graph,
     HostOp,
     LayerNorm,
@@ -22,33 +22,21 @@ from codesign.compiler.graph import (
     Operator,
     Softmax,
 )
+from codesign.compiler.numerics import elementwise
+from codesign.compiler.numerics.asking import Asker, Refusal, unlike
 from codesign.compiler.numerics.calibrate import CalibrationError
 from codesign.compiler.numerics.constants import Constants, Floats, Linear, NormConstants, Scores
 from codesign.compiler.numerics.file_weights import file_weights
 from codesign.compiler.numerics.masks import HIDDEN, raised, take_apart
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part
-from codesign.compiler.onnx.load import INTEGER_TYPES
 from codesign.compiler.plan.operator_work import role
-from codesign.hw.errors import ModelError, UnsupportedError
+from codesign.hw.errors import ModelError
 
 MOST_ASKED = 64  # runs of a product for its weights, where the file may show them
-TOLERANCE = 1e-3  # of the largest value: float32 sums differ by less, anything else by more
 EPSILON_SHARE = 1 / 127  # of the largest output of a norm: what its epsilon may change
 NORM_STEPS = (1 << 15) / 1.125  # of a norm's largest input
 NORM_NOISE = 1e-3  # of the variance of rows
-UNLIMITED = 1e30  # that a relu returns it shows that nothing limits it
-LARGE = 1e4  # still so, where a file subtracts what lies beyond a limit: float32 keeps both
-LEAST_FACTOR = 1e-5  # of what a relu's argument is multiplied by, and 1 over the largest
-GELU_TOLERANCE = 0.025  # between the forms of GELU that one unit computes: erf, tanh, sigmoid
-
-
-class Refusal(UnsupportedError):
-    """An operator that a file computes otherwise than a kernel would; `reason` goes on from its name."""
-
-    def __init__(self, op: Operator, reason: str) -> None:
-        self.reason = reason
-        super().__init__(f"cannot quantize {op.kind} {op.name!r}: it {reason}")
 
 
 def probe(
@@ -71,12 +59,8 @@ def probe(
     return found, refused
 
 
-class _Prober:
-    """Asks one model."""
-
-    def __init__(self, model: FloatModel, graph: Graph, matrices: Matrices, feeds: Feeds) -> None:
-        self.model, self.graph, self.matrices, self.feeds = model, graph, matrices, feeds
-        self.rng = np.random.default_rng(0)
+class _Prober(Asker):
+    """Asks one model about every kind of operator."""
 
     @cached_property
     def normed(self) -> Mapping[str, Array]:
@@ -100,44 +84,22 @@ class _Prober:
             case Softmax():
                 found.scores[op.name] = self.scores(op)  # type: ignore[index]
             case Activation(function="relu"):
-                factor, limit = self.relu(op)
+                factor, limit = elementwise.relu(self, op)
                 found.factors[op.name] = (factor,)  # type: ignore[index]
-                if limit < UNLIMITED:
+                if limit < elementwise.UNLIMITED:
                     found.limits[op.name] = limit  # type: ignore[index]
             case Activation(function="gelu"):
-                found.factors[op.name] = (self.gelu(op),)  # type: ignore[index]
+                found.factors[op.name] = (elementwise.gelu(self, op),)  # type: ignore[index]
             case Activation():
-                raise AssertionError(f"no probe asks whether a file computes {op.function}")
+                found.factors[op.name] = (elementwise.activation(self, op),)  # type: ignore[index]
+            case Gate():
+                found.factors[op.name] = (elementwise.gate(self, op),)  # type: ignore[index]
             case Add():
                 found.factors[op.name] = self.sum(op)  # type: ignore[index]
             case HostOp(function="clip", inputs=(x,)) if x in self.matrices.shapes:
-                self.host_clip(op, found)
+                elementwise.host_clip(self, op, found)
             case HostOp(function="add"):
                 self.host_sum(op, found)
-
-    def ask(self, op: Operator, known: Mapping[str, Array], wanted: str = "") -> Floats:
-        """The matrix of `wanted` (the operator's output) where those of `known` are given."""
-        wanted = wanted or op.output
-        part = self.model.part(tuple(known), (wanted,))
-        feeds = dict(self.feeds)
-        for tensor, matrix in known.items():
-            shape = self.matrices.shapes[tensor]
-            if self.model.types.get(tensor) in INTEGER_TYPES:
-                raise _unlike(op, "what reads floats")
-            if matrix.size != math.prod(shape):
-                raise _unlike(op, "what reads the whole of its input")
-            feeds[tensor] = self.matrices[tensor].array(matrix, shape).astype(np.float32)
-        result = part(feeds)[wanted].astype(np.float64)
-        if wanted != op.output:
-            return result
-        stored = self.matrices[wanted]
-        if result.size != stored.rows * stored.heads * stored.columns:
-            raise _unlike(op, "a matrix of that size")
-        return stored.of(result)
-
-    def random(self, tensor: str) -> Floats:
-        matrix = self.matrices[tensor]
-        return self.rng.standard_normal((matrix.rows, matrix.heads * matrix.columns))
 
     # -- Kinds -------------------------------------------------------------------------------------
 
@@ -147,7 +109,7 @@ class _Prober:
         (x,) = op.inputs
         shape = self.random(x).shape
         if op.batch != 1 or shape[1] != op.k:
-            raise _unlike(op, "a product with one weight matrix")
+            raise unlike(op, "a product with one weight matrix")
         bias = self.ask(op, {x: np.zeros(shape)})
         first_row = self._first_row(op, shape, bias)
         weights = None
@@ -158,7 +120,7 @@ class _Prober:
             weights = self._asked(op, bias, first_row, shape)
         sample = self.random(x)
         expected = sample[first_row : first_row + op.m] @ weights + bias[0]
-        self._check(op, self.ask(op, {x: sample}), expected, "a product with one weight matrix")
+        self.check(op, self.ask(op, {x: sample}), expected, "a product with one weight matrix")
         return Linear(weights, bias[0], first_row)
 
     def _check_rows(self, op: Matmul, bias: Floats, first_row: int, shape: tuple[int, ...]) -> None:
@@ -166,7 +128,7 @@ class _Prober:
         one = np.zeros(shape)
         one[first_row] = np.cos(np.arange(shape[1]))
         if not np.array_equal(self.ask(op, {op.inputs[0]: one})[1:], bias[1:]):
-            raise _unlike(op, "a product with one weight matrix")
+            raise unlike(op, "a product with one weight matrix")
 
     def _asked(self, op: Matmul, bias: Floats, first_row: int, shape: tuple[int, ...]) -> Floats:
         """The weights of a projection by one-hot rows."""
@@ -187,13 +149,13 @@ class _Prober:
             hot[row] = self.rng.standard_normal(shape[1])
             if not np.array_equal(self.ask(op, {op.inputs[0]: hot}), bias):
                 return row
-        raise _unlike(op, "a product of consecutive rows")
+        raise unlike(op, "a product of consecutive rows")
 
     def affine(self, op: LayerNorm) -> NormConstants:
         """Gamma and beta, by a row whose normalized values are known, and its opposite."""
         (x,) = op.inputs
         if self.random(x).shape[1] != op.cols:
-            raise _unlike(op, "a norm of whole rows")
+            raise unlike(op, "a norm of whole rows")
         if op.cols == 1 and not op.rms:  # nothing but beta, whatever comes in
             return NormConstants(np.zeros(1), self.ask(op, {x: self.random(x)})[0])
         places = np.arange(op.cols)
@@ -205,7 +167,7 @@ class _Prober:
         sample = 1e2 * self.random(x)
         expected = _normalized(sample, op.rms) * gamma + beta
         kind = "an RMSNorm" if op.rms else "a LayerNorm"
-        self._check(op, self.ask(op, {x: sample}), expected, kind)
+        self.check(op, self.ask(op, {x: sample}), expected, kind)
         return NormConstants(gamma, beta)
 
     def unfit_norm(self, op: LayerNorm, affine: NormConstants) -> str:
@@ -232,15 +194,15 @@ class _Prober:
         a, b = op.inputs
         x, y = self.random(a), self.random(b)
         if x.shape != y.shape:
-            raise _unlike(op, kind)
+            raise unlike(op, kind)
         if a == b:
-            half = self._factor(op, self.ask(op, {a: x}), x, kind) / 2
+            half = self.factor(op, self.ask(op, {a: x}), x, kind) / 2
             return half, half
         factors = (
-            self._factor(op, self.ask(op, {a: x, b: 0 * y}), x, kind),
-            self._factor(op, self.ask(op, {a: 0 * x, b: y}), y, kind),
+            self.factor(op, self.ask(op, {a: x, b: 0 * y}), x, kind),
+            self.factor(op, self.ask(op, {a: 0 * x, b: y}), y, kind),
         )
-        self._check(op, self.ask(op, {a: x, b: y}), factors[0] * x + factors[1] * y, kind)
+        self.check(op, self.ask(op, {a: x, b: y}), factors[0] * x + factors[1] * y, kind)
         return factors
 
     def host_sum(self, op: HostOp, found: Constants) -> None:
@@ -262,67 +224,9 @@ class _Prober:
         sample = self.random(x)
         added = self.ask(op, {x: 0 * sample})
         if added.shape != sample.shape:
-            raise _unlike(op, kind)
-        self._check(op, self.ask(op, {x: sample}), sample + added, kind)
+            raise unlike(op, kind)
+        self.check(op, self.ask(op, {x: sample}), sample + added, kind)
         return added
-
-    def relu(self, op: Activation) -> tuple[float, float]:
-        """The factor of the argument, and the limit of the result."""
-        (x,) = op.inputs
-        sample = self.random(x)
-        sample.flat[0] = 1.0
-        kind = "a relu of one matrix"
-        limit = float(self.ask(op, {x: np.full(sample.shape, UNLIMITED)}).max())
-        if limit >= UNLIMITED * LEAST_FACTOR:
-            found = self.ask(op, {x: sample})
-            return self._factor(op, found, np.maximum(sample, 0), kind), np.inf
-        if limit <= 0:
-            limit = float(self.ask(op, {x: np.full(sample.shape, LARGE)}).max())
-        if limit <= 0:
-            raise _unlike(op, kind)
-        small = limit * LEAST_FACTOR * sample
-        factor = self._factor(op, self.ask(op, {x: small}), np.maximum(small, 0), kind)
-        wide = 2 * limit / factor * sample
-        self._check(op, self.ask(op, {x: wide}), np.clip(factor * wide, 0, limit), kind)
-        return factor, limit
-
-    def host_clip(self, op: HostOp, found: Constants) -> None:
-        """Between which arguments it limits nothing; nothing where it does not clip one matrix."""
-        (x,) = op.inputs
-        try:
-            sample = self.random(x)
-            ends = [np.full(sample.shape, end) for end in (-UNLIMITED, UNLIMITED)]
-            low, high = (float(self.ask(op, {x: end}).flat[0]) for end in ends)
-            width = min(max(-low, high), UNLIMITED)
-            if not width > 0:
-                return
-            small = width * LEAST_FACTOR * sample
-            answer, at = self.ask(op, {x: small}), np.argmax(sample if high > 0 else -sample)
-            factor = float(answer.flat[at] / small.flat[at])
-            if not (np.isfinite(factor) and factor > 0):
-                return
-            wide = 2 * width / factor * sample
-            self._check(op, self.ask(op, {x: wide}), np.clip(factor * wide, low, high), "a clip")
-        except ModelError:
-            return
-        found.clips[op.name] = (low / factor, high / factor)  # type: ignore[index]
-
-    def gelu(self, op: Activation) -> float:
-        """The factor of the argument."""
-        (x,) = op.inputs
-        sample = self.random(x)
-        kind = "a gelu of one matrix"
-        large: Floats = np.full(sample.shape, 1e3)
-        factor = self._factor(op, self.ask(op, {x: large}), large, kind)
-        reach = 4 / factor
-        self._check_gelu(op, self.ask(op, {x: reach * sample}), 4 * sample)
-        return factor
-
-    def _check_gelu(self, op: Activation, found: Floats, argument: Floats) -> None:
-        cubic = argument + 0.044715 * argument**3  # the tanh form, arXiv 1606.08415
-        wanted = argument / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * cubic))
-        if found.shape != wanted.shape or not np.abs(found - wanted).max() <= GELU_TOLERANCE:
-            raise _unlike(op, "a gelu of one matrix")
 
     def product(self, op: Matmul) -> float:
         """The factor of a product of two activations, head by head."""
@@ -335,11 +239,11 @@ class _Prober:
         left = known[a][:, : op.batch * op.k]
         rows = op.n if op.transposed_b else op.k
         if left.shape != (op.m, op.batch * op.k) or right.shape != (rows, op.batch * inner):
-            raise _unlike(op, kind)
+            raise unlike(op, kind)
         sides = left.reshape(op.m, op.batch, op.k), right.reshape(rows, op.batch, inner)
         form = "mhk,nhk->mhn" if op.transposed_b else "mhk,khn->mhn"
         expected = np.einsum(form, *sides).reshape(op.m, -1)
-        return self._factor(op, self.ask(op, known), expected, kind)
+        return self.factor(op, self.ask(op, known), expected, kind)
 
     def scores(self, op: Softmax) -> Scores:
         """The factor on the scores and what is added to them."""
@@ -347,18 +251,18 @@ class _Prober:
         source = op.inputs[0]
         node = self.model.writers.get(op.output)
         if node is None or self.model.nodes[node].op_type != "Softmax":
-            raise _unlike(op, kind)
+            raise unlike(op, kind)
         if any(isinstance(self._producer(name), Matmul | Activation) for name in op.inputs[1:]):
-            raise _unlike(op, kind)
+            raise unlike(op, kind)
         tensor = self.model.nodes[node].input[0]
         matrix = self.matrices[op.output]
         x = self.random(source)
         added = self.ask(op, {source: 0 * x}, tensor)
         total = self.ask(op, {source: x}, tensor)
         if added.size != x.size or matrix.heads * matrix.columns != x.shape[1]:
-            raise _unlike(op, kind)
+            raise unlike(op, kind)
         if len(op.inputs) > 1 and not op.bias_elements and added.ndim > 3 and len(added) > 1:
-            raise _unlike(op, "a softmax whose mask is the same in all of a batch")
+            raise unlike(op, "a softmax whose mask is the same in all of a batch")
         added, total = matrix.of(added), matrix.of(total)
         seen = added > HIDDEN
         computed = len(op.inputs) > 1
@@ -368,21 +272,21 @@ class _Prober:
                 "remove that sample, or unmask its tokens"
             )
         if not seen.any():
-            raise _unlike(op, "a softmax that sees any key")
+            raise unlike(op, "a softmax that sees any key")
         shown = np.where(seen, added, 0.0)
-        factor = self._factor(op, np.where(seen, total - shown, 0.0), np.where(seen, x, 0.0), kind)
+        factor = self.factor(op, np.where(seen, total - shown, 0.0), np.where(seen, x, 0.0), kind)
         shape = (matrix.rows, matrix.heads, matrix.columns)
         found = self.ask(op, {source: x})  # along that axis and no other of its extent
         rows = _softmax(np.where(seen, total, -np.inf).reshape(shape))
         rows = np.where(seen.reshape(shape).any(axis=-1, keepdims=True), rows, found.reshape(shape))
-        self._check(op, found, rows.reshape(found.shape), "a softmax of rows")
+        self.check(op, found, rows.reshape(found.shape), "a softmax of rows")
         heads = raised(added.reshape(shape).transpose(1, 0, 2))
         apart = take_apart(heads, op.causal, op.bias_elements > 0)
         if apart is None:
-            raise _unlike(op, "a softmax whose mask is causal or the same for every query")
+            raise unlike(op, "a softmax whose mask is causal or the same for every query")
         hides = bool(np.any(apart.keys))
         if hides and not computed and (not op.masked or op.causal or op.bias_elements):
-            raise _unlike(op, "a softmax with one kind of constant mask")
+            raise unlike(op, "a softmax with one kind of constant mask")
         whole = apart.matrix.transpose(1, 0, 2).reshape(added.shape)
         return Scores(
             factor,
@@ -396,24 +300,6 @@ class _Prober:
     def _producer(self, tensor: str) -> Operator | None:
         name = self.graph.producer(tensor)
         return None if name is None else self.graph.dag.nodes[name]["op"]
-
-    def _factor(self, op: Operator, found: Floats, of: Floats, kind: str) -> float:
-        """The positive f with found == f * of."""
-        if found.shape != of.shape:
-            raise _unlike(op, kind)
-        with np.errstate(all="ignore"):
-            factor = float((found * of).sum() / (of**2).sum())
-        if not (np.isfinite(factor) and factor > 0):
-            raise _unlike(op, kind)
-        self._check(op, found, factor * of, kind)
-        return factor
-
-    def _check(self, op: Operator, found: Floats, expected: Floats, kind: str) -> None:
-        if found.shape != expected.shape:
-            raise _unlike(op, kind)
-        scale = float(np.abs(expected).max(initial=1e-30))
-        if not np.abs(found - expected).max(initial=0.0) <= TOLERANCE * scale:
-            raise _unlike(op, kind)
 
 
 def _normalized(x: Floats, rms: bool) -> Floats:
@@ -429,7 +315,3 @@ def _softmax(scores: Floats) -> Floats:
     total = exponents.sum(axis=-1, keepdims=True)
     result: Floats = exponents / np.where(total > 0, total, 1.0)
     return result
-
-
-def _unlike(op: Operator, kind: str) -> Refusal:
-    return Refusal(op, f"does not compute {kind} in this file")

@@ -40,6 +40,7 @@ from codesign.hw.machine.functions import FUNCTION
 
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
 RESIDUAL_ERROR = 1 / 512  # of a residual's scale, relative: half a code at the end of its range
+CODE_STEPS = 1 << 7  # units before a product in a step of an int8 operand, zero point and all
 HEADROOM = 1.125  # of sums before a norm, beyond what calibration saw
 NORM_LARGEST = (1 << (arithmetic.NORM_BITS - 1)) - 1
 NOTHING = 12.0  # a score this far below another, in nats, has no probability in int8
@@ -210,6 +211,8 @@ class _Quantizer:
         addend: Int8 | None = None
         (drain,) = work.drains
         function, roles = drain.function, self._constants(work)
+        if FUNCTION[function].operands > 1:
+            return self._gate(work, ops)
         units = [self.tensors.one(tensor) for tensor in work.inputs]
         if "addend" in roles:
             added = self._summand(self.constants.operand, ops[0])
@@ -237,6 +240,33 @@ class _Quantizer:
         first = requantizer(unit / inner, within(offset, INT32, work.name, "bias"), work.name)
         last = self._last(function, work, ops)
         return QuantizedStep((Epilogue(first, function, last, scales),), addend=addend)
+
+    def _gate(self, work: Work, ops: list[Operator]) -> QuantizedStep:
+        """A product of two int8 matrices, of the first or of a function of it."""
+        function = work.drains[0].function
+        codes = [self.tensors.one(tensor) for tensor in work.inputs]
+        units, behind = self._operand_units(function, ops, [each / CODE_STEPS for each in codes])
+        pairs = zip(work.inputs, codes, units, strict=True)
+        first, second = (
+            requantizer(code / unit, -self.tensors.zero(tensor), work.name)
+            for tensor, code, unit in pairs
+        )
+        last = self._last(function, work, ops, behind)
+        return QuantizedStep((Epilogue(first, function, last, second=second),))
+
+    def _operand_units(
+        self, function: str, ops: list[Operator], free: list[float]
+    ) -> tuple[list[float], float]:
+        """What a unit of each operand before a product stands for, `free` where the function leaves it,
+        and what its value is to be multiplied by.
+        """
+        gate, inner = ops[-1], ops[-2] if len(ops) > 1 else None
+        behind = self.constants.factors[gate.name][0] * free[1]
+        factor = self.constants.factors[inner.name][0] if isinstance(inner, Activation) else 1.0
+        scale = FUNCTION[function].input_scale
+        if scale is not None:
+            return [scale / factor, free[1]], behind
+        return free, behind * free[0] * factor
 
     def _softmax(self, work: Work, softmax: Softmax) -> QuantizedStep:
         """A softmax of int8 scores; the matrix under them enters with a scale of its own."""
@@ -283,7 +313,10 @@ class _Quantizer:
                 factor = 1.0
         return (of.input_scale or self.tensors.of(work.outputs[0])) / factor
 
-    def _last(self, function: str, work: Work, ops: list[Operator]) -> Requantizer | None:
+    def _last(
+        self, function: str, work: Work, ops: list[Operator], behind: float = 1.0
+    ) -> Requantizer | None:
+        """What makes int8 of a function's values, which are to be multiplied by `behind`."""
         of, zero = FUNCTION[function], self.tensors.zero(work.outputs[0])
         if not of.normalization:
             return None
@@ -293,7 +326,7 @@ class _Quantizer:
         if of.affine:
             found = self.constants.affine[ops[-1].name]
             return affine(of.value_scale * found.gamma / unit, found.beta / unit + zero, work.name)
-        factor = of.value_scale / unit
+        factor = of.value_scale * behind / unit
         if zero:
             return affine(factor, np.full_like(factor, zero), work.name)
         return requantizer(factor, 0, work.name)

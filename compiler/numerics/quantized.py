@@ -52,7 +52,8 @@ class Requantizer:
 class Epilogue:
     """What a drain makes of sums: a requantizer, a function, and what has one a requantizer behind it.
 
-    `scales` multiply the int8 operands that enter with the sums; `causal` limits the keys of a row.
+    `scales` multiply the int8 operands that enter with the sums; `causal` limits the keys of a row;
+    `second` is the requantizer of what a function takes beside the first operand.
     """
 
     first: Requantizer
@@ -60,6 +61,7 @@ class Epilogue:
     last: Requantizer | None
     scales: tuple[int, int] = (1, 1)
     causal: bool = False
+    second: Requantizer | None = None
 
 
 @dataclass(frozen=True)

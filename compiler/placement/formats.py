@@ -6,7 +6,6 @@ a note says why. What int8 probabilities lose is said too: of many keys of like 
 than half a step.
 """
 
-import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,12 +13,14 @@ import numpy.typing as npt
 
 from codesign.compiler.graph import Activation, Graph, Softmax
 from codesign.compiler.numerics.calibrate import LEVELS, Histogram, Observed
-from codesign.compiler.numerics.constants import Constants, Floats
+from codesign.compiler.numerics.constants import Constants
+from codesign.compiler.numerics.elementwise import EXACT
 from codesign.compiler.numerics.quantized import Quantized
 from codesign.compiler.numerics.tensor_scales import attends, probability_scale
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
-from codesign.compiler.placement.gelu_error import decibels, machine_gelu
+from codesign.compiler.placement.gelu_error import decibels, machine_values
 from codesign.hw.machine import arithmetic
+from codesign.hw.machine.functions import FUNCTION
 
 LEAST_DB = 20.0  # signal to noise of a unit's function: with less the host computes it
 LARGEST_SCORE = arithmetic.SOFTMAX_INPUT_SCALE * (1 << (arithmetic.VALUE_BITS - 1))
@@ -32,8 +33,8 @@ def unfit(graph: Graph, constants: Constants, observed: Observed) -> dict[str, s
     for op in graph.operators():
         seen = observed.histograms.get(op.inputs[0]) if op.inputs else None
         reason = constants.unfit.get(op.name, "")
-        if isinstance(op, Activation) and op.function == "gelu" and seen is not None:
-            reason = _gelu(seen, constants.factors[op.name][0])
+        if isinstance(op, Activation) and op.function in EXACT and seen is not None:
+            reason = _activation(op.function, seen, constants.factors[op.name][0])
         elif isinstance(op, Softmax) and seen is not None:
             reason = _scores(seen, constants.scores[op.name].factor)
             reason = reason or _probabilities(graph, op, observed)
@@ -42,20 +43,41 @@ def unfit(graph: Graph, constants: Constants, observed: Observed) -> dict[str, s
     return found
 
 
-def _gelu(seen: Histogram, factor: float) -> str:
-    """Why i-GELU is far from the function; its inputs lie on either side of 0 alike."""
+def narrow_gates(graph: Graph, constants: Constants, observed: Observed) -> frozenset[str]:
+    """The activations whose arguments, or limits, do not fit those of a product behind them: each is a
+    kernel's or an epilogue by itself.
+    """
+    return frozenset(
+        op.name
+        for op in graph.operators()
+        if isinstance(op, Activation)
+        and (op.name in constants.limits or _beyond(op, constants, observed))
+    )
+
+
+def _beyond(op: Activation, constants: Constants, observed: Observed) -> bool:
+    seen, scale = observed.histograms.get(op.inputs[0]), FUNCTION[op.function].input_scale
+    if seen is None or scale is None:
+        return False
+    reach = constants.factors[op.name][0] * seen.largest
+    return reach > scale * (1 << (arithmetic.OPERAND_BITS - 1))
+
+
+def _activation(function: str, seen: Histogram, factor: float) -> str:
+    """Why the machine's unit is far from the function; its inputs lie on either side of 0 alike."""
     magnitudes, counts = _values(seen)
     if not counts.sum() or not seen.largest:
         return ""
     x = factor * np.concatenate([magnitudes, -magnitudes])
-    exact: Floats = x / 2 * (1 + np.vectorize(math.erf)(x / math.sqrt(2)))
-    error = machine_gelu(x) - exact
+    exact = EXACT[function](x)
+    error = machine_values(function, x) - exact
     signal, noise = (float((np.tile(counts, 2) * y**2).sum()) for y in (exact, error))
     ratio = decibels(signal, noise)
     if ratio >= LEAST_DB:
         return ""
     reach = factor * seen.largest
-    return f"its arguments reach {reach:.3g}, where the machine's GELU has {ratio:.0f} dB"
+    title = "GELU" if function == "gelu" else function
+    return f"its arguments reach {reach:.3g}, where the machine's {title} has {ratio:.0f} dB"
 
 
 def _scores(seen: Histogram, factor: float) -> str:

@@ -19,17 +19,26 @@ from codesign.compiler.numerics.constants import Constants, Floats
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part
 from codesign.compiler.plan.lower import Plan
 from codesign.hw.machine import arithmetic
+from codesign.hw.machine.functions import FUNCTION
 
 SEEN = 0.25  # of the noise of an output, from which the GELUs' share is told: it costs 1.25 dB
 SLOPE = 2.0**-5  # of an argument, on either side of it
 MOST_VALUES = 1 << 16  # of a tensor, that stand for all
 
 
-def machine_gelu(x: Floats) -> Floats:
-    """What the machine's unit makes of arguments."""
-    v = arithmetic.rounded(np.round(x / arithmetic.GELU_INPUT_SCALE * 2).astype(np.int64), 1)
-    found: Floats = np.asarray(arithmetic.gelu(v), dtype=np.float64) * arithmetic.GELU_SCALE
+def machine_values(function: str, x: Floats) -> Floats:
+    """What a unit of the machine makes of arguments."""
+    of = FUNCTION[function]
+    assert of.input_scale is not None
+    v = arithmetic.rounded(np.round(x / of.input_scale * 2).astype(np.int64), 1)
+    every = np.ones((), dtype=np.bool_)
+    found: Floats = np.asarray(of.values(v, every, x.shape[-1]), dtype=np.float64) * of.value_scale
     return found
+
+
+def machine_gelu(x: Floats) -> Floats:
+    """What the machine's GELU makes of arguments."""
+    return machine_values("gelu", x)
 
 
 def decibels(signal: float, noise: float) -> float:

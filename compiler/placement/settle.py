@@ -14,11 +14,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from codesign.compiler.graph import Graph, HostOp, Matmul, Operator, Rearrange, Softmax
+from codesign.compiler.numerics.asking import Refusal
 from codesign.compiler.numerics.calibrate import CalibrationError, Observed, observe
 from codesign.compiler.numerics.constants import Constants
 from codesign.compiler.numerics.hidden_rows import astray
 from codesign.compiler.numerics.matrices import Matrices, not_in_patches
-from codesign.compiler.numerics.probe import Refusal, probe
+from codesign.compiler.numerics.probe import probe
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
 from codesign.compiler.placement.operands import file_operands, only_moved
 

@@ -13,6 +13,7 @@ import networkx as nx
 from codesign.compiler.graph import (
     Activation,
     Add,
+    Gate,
     Graph,
     HostOp,
     LayerNorm,
@@ -23,7 +24,7 @@ from codesign.compiler.graph import (
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.attention_fusion import AttentionMatcher
-from codesign.compiler.plan.operator_work import Operators
+from codesign.compiler.plan.operator_work import GATES, Operators
 from codesign.compiler.plan.work import LOW, PATCHES, Group, Work
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION
@@ -86,7 +87,9 @@ class _Matcher:
             case LayerNorm():
                 return self._norm(op)
             case Activation():
-                return self._single(op, self.ops.function(op), op.inputs[:1])
+                return self._activation(op)
+            case Gate():
+                return self._single(op, "product", op.inputs)
             case Add():
                 return self._sum(op)
             case HostOp(function="add") if self._adds_on_chip(op):
@@ -126,6 +129,19 @@ class _Matcher:
             apart = tuple(self.ops.matmul_work((member,), member.output) for member in siblings)
             return Group(siblings, ((merged,), apart))
         return Group((op,), ((plain,),))
+
+    def _activation(self, op: Activation) -> Group:
+        """An activation by itself, or with the product that alone reads it."""
+        gate = self.ops.gated_by(op)
+        if gate is None:
+            return self._single(op, self.ops.function(op), op.inputs[:1])
+        other = next(tensor for tensor in gate.inputs if tensor != op.output)
+        fused = self.ops.row(gate, GATES[op.function], (op.inputs[0], other), (op.name,))
+        apart = (
+            self.ops.row(op, op.function, op.inputs[:1]),
+            self.ops.row(gate, "product", gate.inputs),
+        )
+        return Group((op, gate), ((fused,), apart))
 
     def _convolution(self, op: Matmul) -> Group:
         """A projection of patches, behind the host's copy of them; in a run the host writes the image

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from codesign.compiler.graph import Add, Graph, LayerNorm, Matmul
+from codesign.compiler.graph import Add, Gate, Graph, LayerNorm, Matmul
 from codesign.compiler.kernels.kinds import describe
 from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES, Ints
 from codesign.compiler.plan.fusion import fuse
@@ -82,7 +82,8 @@ def lower(
 
     With `accurate`, sums of activations stay in the accumulator wherever that fits, whatever it
     costs: between a matmul and a sum or norm there is no rounding to int8 (see also `fuse`).
-    A matmul named in `apart` writes int8 all the same: no sum follows it in its kernel. The tensors
+    A matmul named in `apart` writes int8 all the same: no sum follows it in its kernel; nor does an
+    activation named there feed a product in one. The tensors
     in `moved` have a zero point; the host computes what is named in `by_host`.
     Raises MappingError naming the operator that fits no tile of the machine.
     """
@@ -104,7 +105,7 @@ def _steps(
     if not {op.name for op in group.operators}.isdisjoint(apart):
         alternatives = alternatives[-1:]
     price = None
-    if accurate and any(isinstance(op, Add | LayerNorm) for op in group.operators):
+    if accurate and any(isinstance(op, Add | Gate | LayerNorm) for op in group.operators):
         price = tables.group(GroupShape.of(alternatives[:1]))
     price = price or tables.group(GroupShape.of(alternatives))
     if price is None:

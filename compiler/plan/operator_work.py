@@ -7,7 +7,16 @@ before and behind them are padded.
 
 from collections.abc import Collection, Iterator
 
-from codesign.compiler.graph import Activation, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.graph import (
+    Activation,
+    Gate,
+    Graph,
+    HostOp,
+    LayerNorm,
+    Matmul,
+    Operator,
+    Softmax,
+)
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
@@ -15,6 +24,9 @@ from codesign.compiler.plan.work import Work
 from codesign.hw.costs.host import total_host_cycles
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION
+
+# The function of two operands that an activation of the first and a product with the second are.
+GATES = {"gelu": "geglu", "relu": "reglu", "sigmoid": "glu", "silu": "swiglu"}
 
 
 def role(graph: Graph, op: Matmul) -> int:
@@ -94,6 +106,14 @@ class Operators:
         readers = [self.graph.dag.nodes[reader]["op"] for reader in self.graph.dag.successors(name)]
         return [op for op in readers if tensor in op.inputs]
 
+    def gated_by(self, op: Activation) -> Gate | None:
+        """The product that alone reads an activation, where one function of the drain is both."""
+        gate = self.only_consumer(op)
+        if not isinstance(gate, Gate) or op.function not in GATES or op.output in self.moved:
+            return None
+        alike = gate.inputs[0] != gate.inputs[1] and self.on_chip(op) and self.on_chip(gate)
+        return gate if alike else None
+
     # -- Work --------------------------------------------------------------------------------------
 
     def host(self, op: Operator, function: str, copy: str = "") -> Work:
@@ -139,15 +159,16 @@ class Operators:
         return Work(op.name, op.kind, (*before, op.name), inputs, (op.output,), problem)
 
     def sets(self, function: str, op: Operator, inputs: tuple[str, ...]) -> int:
-        """Parameter sets of a row kernel: gamma and beta, and what zero points move before and behind
-        the function. A layernorm takes the mean away, with all zero points in it.
+        """Parameter sets of a row kernel: gamma and beta, and what zero points move before the function,
+        of each operand that it takes, and behind. A layernorm takes the mean away, with all zero points
+        in it.
         """
         moves_in = not self.moved.isdisjoint(inputs)
         moves = moves_in or op.output in self.moved
         of = FUNCTION[function]
         if of.affine:
             return 1 + int(moves_in and not of.centered)
-        return int(moves) * (2 if of.normalization and not of.by_row else 1)
+        return int(moves) * (1 + of.operands if of.normalization and not of.by_row else 1)
 
     def function(self, op: Operator | None) -> str:
         """The drain's function for what follows a sum: a norm, an activation, or nothing."""

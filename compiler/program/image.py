@@ -110,7 +110,9 @@ def _numbers(epilogue: Epilogue) -> Numbers:
     first, last = epilogue.first, epilogue.last
     behind = (1, 0) if last is None else (int(last.multiplier[0]), int(last.shift[0]))
     pair = (int(first.multiplier[0]), int(first.shift[0]))
-    return Numbers(*pair, *behind, epilogue.scales, epilogue.causal)
+    second = epilogue.second
+    further = (1, 0) if second is None else (int(second.multiplier[0]), int(second.shift[0]))
+    return Numbers(*pair, *behind, epilogue.scales, epilogue.causal, further)
 
 
 def _contents(
@@ -143,7 +145,8 @@ def _parameters(
     assert problem is not None
     kind = kinds.kind_of(problem)
     columns = config.dim if kind.elementwise(problem) else drain.shape[-1]
-    wanted = [epilogue.first] if drain.scaled else []
+    before = (epilogue.first, epilogue.second) if drain.scaled else ()
+    wanted = [each for each in before if each is not None]
     if drain.affine:
         assert epilogue.last is not None
         wanted.append(epilogue.last)

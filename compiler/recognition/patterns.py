@@ -44,7 +44,9 @@ _THRESHOLDS = frozenset({
 })
 # fmt: on
 _LIMITS = frozenset({"Abs", "Clip", "HardSigmoid", "Max", "Min", "Relu"})
-_SIGNS_OF_ACTIVATION = frozenset({"Erf", "Tanh", "Sigmoid", "Max", "Clip"})
+_SIGNS_OF_ACTIVATION = frozenset(
+    {"Clip", "Erf", "Exp", "HardSigmoid", "Max", "Min", "Relu", "Sigmoid", "Tanh"}
+)
 _ROTATING = frozenset(
     {
         "Add",
@@ -64,6 +66,8 @@ _ROTATING = frozenset(
 )
 _ON_HOST = frozenset({"Pow", "Sqrt", "Reciprocal", "Neg", "Abs", "Exp"})
 _ON_HOST |= {"Erf", "Tanh", "Sigmoid", "HardSigmoid", "Log"}
+_ON_CHIP = frozenset({"HardSigmoid", "Sigmoid", "Tanh"})
+_SCALED = _ON_CHIP | {"Cast", "Div", "Mul"}  # with factors that are no work
 _LARGEST_REGION = 24
 _SAMPLE_ROWS = 6
 _SPREAD, _FAR = 2.0, 2000.0  # standard deviations of rows; limits of half precision lie beyond
@@ -80,8 +84,8 @@ class Region:
 
 
 def recognise(graph: OnnxGraph) -> None:
-    """Replace every recognised region by one node: LayerNorm, RMSNorm, Softmax, LogSoftmax, Gelu or
-    Relu.
+    """Replace every recognised region by one node: LayerNorm, RMSNorm, Softmax, LogSoftmax, or an
+    elementwise function of the chip.
 
     What is left of elementwise steps between one tensor and another becomes one Elementwise: the
     host computes it in one pass. The new nodes have no domain, one input and, for those that
@@ -229,9 +233,11 @@ def _elementwise(graph: OnnxGraph, region: Region) -> Node | None:
     constants = [n for n in names if n and graph.tensors[n].origin == Origin.CONSTANT]
     products = [node for node in region.nodes if node.op_type in ("Mul", "Div")]
     squares = [n for n in products if all(graph.tensors[i].origin > Origin.INDEX for i in n.inputs)]
-    if types & _REDUCTIONS or not (types & _ON_HOST and len(region.nodes) > 1 or squares):
+    if types & _REDUCTIONS or len(region.nodes) == 1 or not (types & _ON_HOST or squares):
         return None
     if region.nodes[0].op_type == "Relu":  # which the chip does on the way out
+        return None
+    if types <= _SCALED and types & _ON_CHIP and not squares:
         return None
     if graph.tensors[region.output].shape != graph.tensors[region.source].shape:
         return None
@@ -251,8 +257,8 @@ def _classify(graph: OnnxGraph, region: Region) -> Node | None:
     reductions = [node for node in region.nodes if node.op_type in _REDUCTIONS]
     if not reductions:
         clipped = types & {"Max", "Clip"}
-        product = types & {"Mul", "Div"} and types & _SIGNS_OF_ACTIVATION
-        if not clipped and not product:  # a gelu is x times something
+        product = types & {"Mul", "Div", "Reciprocal"} and types & _SIGNS_OF_ACTIVATION
+        if not clipped and not product:  # a gelu is x times something, a sigmoid 1 over it
             return None
         function = _activation(graph, region)
         return None if function is None else replace(fused, op_type=function)
@@ -284,7 +290,9 @@ def _reduced_axis(graph: OnnxGraph, node: Node) -> int | None:
 
 
 def _activation(graph: OnnxGraph, region: Region) -> str | None:
-    """Name the elementwise function of a region: "Gelu" in any of its forms, "Relu", or None."""
+    """Name the elementwise function of a region: "Gelu" in any of its forms, "Relu", "Swish" and
+    others, or None.
+    """
     rank = len(graph.tensors[region.source].shape)
     x = np.linspace(-6, 6, 97, dtype=np.float32)
     y = _run(graph, region, x.reshape((1,) * (rank - 1) + (-1,)), None)
@@ -309,7 +317,11 @@ def _gelu_sigmoid(x: Array) -> Array:
     return np.asarray(x / (1 + np.exp(-1.702 * x)))
 
 
-# The three forms of arXiv 1606.08415 and its authors' code; a clipped relu (relu6) is a relu
+def _sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+# GELU in the three forms of arXiv 1606.08415 and its authors' code; a clipped relu (relu6) is a relu
 # whose int8 scale saturates.
 _ACTIVATIONS = (
     ("Gelu", _gelu_erf),
@@ -317,6 +329,11 @@ _ACTIVATIONS = (
     ("Gelu", _gelu_sigmoid),
     ("Relu", lambda x: np.maximum(x, 0)),
     ("Relu", lambda x: np.clip(x, 0, 6)),
+    ("Swish", lambda x: x * _sigmoid(x)),
+    ("Sigmoid", _sigmoid),
+    ("Tanh", np.tanh),
+    ("HardSwish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+    ("HardSigmoid", lambda x: np.clip(x / 6 + 0.5, 0, 1)),
 )
 
 

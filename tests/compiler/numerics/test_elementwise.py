@@ -1,0 +1,179 @@
+"""Activations and products of two activations in int8, in the forms that exporters write them in."""
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+import pytest
+from both_ways import Both
+from onnx_builder import CONTRIB, Array, ModelBuilder
+from onnx_builder import run as in_float
+
+from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.numerics.elementwise import EXACT
+from codesign.hw.machine.config import preset
+from codesign.hw.machine.functions import FUNCTION
+
+ROWS, WIDTH, HIDDEN = 21, 40, 72
+Step = Callable[[ModelBuilder, str], str]
+
+
+def node(op_type: str, **attributes: object) -> Step:
+    return lambda b, x: str(b.node(op_type, x, **attributes))
+
+
+def by_sigmoid(factor: float = 1.0) -> Step:
+    def step(b: ModelBuilder, x: str) -> str:
+        inner = x if factor == 1.0 else b.node("Mul", x, b.const(factor))
+        return str(b.node("Mul", x, b.node("Sigmoid", inner)))
+
+    return step
+
+
+def sigmoid_in_steps(b: ModelBuilder, x: str) -> str:
+    return str(
+        b.node("Div", b.const(1.0), b.node("Add", b.const(1.0), b.node("Exp", b.node("Neg", x))))
+    )
+
+
+def softcap(b: ModelBuilder, x: str) -> str:
+    small = b.node("Div", x, b.const(5.0))
+    return str(b.node("Mul", b.node("Tanh", small), b.const(5.0)))
+
+
+def hard_swish_in_steps(b: ModelBuilder, x: str) -> str:
+    gate = b.node("Clip", b.node("Add", x, b.const(3.0)), b.const(0.0), b.const(6.0))
+    return str(b.node("Div", b.node("Mul", x, gate), b.const(6.0)))
+
+
+# The function of the drain, and how files write it.
+ACTIVATIONS: dict[str, tuple[str, Step, int]] = {
+    "Sigmoid": ("sigmoid", node("Sigmoid"), 17),
+    "sigmoid in steps": ("sigmoid", sigmoid_in_steps, 17),
+    "Tanh": ("tanh", node("Tanh"), 17),
+    "softcap": ("tanh", softcap, 17),
+    "HardSigmoid": ("hard_sigmoid", node("HardSigmoid"), 17),
+    "HardSigmoid, of PyTorch": ("hard_sigmoid", node("HardSigmoid", alpha=1 / 6), 17),
+    "HardSwish": ("hard_swish", node("HardSwish"), 17),
+    "hard swish in steps": ("hard_swish", hard_swish_in_steps, 17),
+    "x Sigmoid(x)": ("silu", by_sigmoid(), 17),
+    "Swish": ("silu", node("Swish"), 24),
+    "QuickGelu of 1": ("silu", node("QuickGelu", domain=CONTRIB, alpha=1.0), 17),
+    "x Sigmoid(1.702 x)": ("gelu", by_sigmoid(1.702), 17),
+}
+GATES: dict[str, tuple[str, Step | None]] = {
+    "product": ("product", None),
+    "SwiGLU": ("swiglu", by_sigmoid()),
+    "GEGLU": ("geglu", node("Gelu", domain=CONTRIB)),
+    "ReGLU": ("reglu", node("Relu")),
+    "GLU": ("glu", node("Sigmoid")),
+}
+
+
+def samples(shape: tuple[int, ...], reach: float, count: int = 3) -> list[dict[str, Array]]:
+    rng = np.random.default_rng(1)
+    return [{"x": rng.uniform(-reach, reach, shape).astype(np.float32)} for _ in range(count)]
+
+
+def compiled(
+    model: onnx.ModelProto, reach: float = 4.0, shape: tuple[int, ...] = (1, ROWS, WIDTH)
+) -> tuple[Network, float]:
+    """A network, and the least signal to noise of an output, in dB, on one more input."""
+    *given, last = samples(shape, reach)
+    network = compile_network(model, preset("edge"), given)
+    found = run(network, last, Both(network))
+    ratios = []
+    for value, wanted in zip(found.values(), in_float(model, **last), strict=True):
+        ratios.append(10 * np.log10(np.square(wanted).sum() / np.square(value - wanted).sum()))
+    return network, min(ratios)
+
+
+def functions(network: Network) -> list[str]:
+    """Of the drains of its kernels, in order."""
+    return [drain.function for step in network.plan.steps for drain in step.work.drains]
+
+
+def on_host(network: Network) -> list[str]:
+    return [step.name for step in network.plan.steps if step.work.problem is None]
+
+
+@pytest.mark.parametrize("form", ACTIVATIONS)
+def test_an_activation_of_a_wide_spread_keeps_30_db(form: str) -> None:
+    """Uniform arguments within +-8, most of what a function has to show, int8 before and behind."""
+    function, step, opset = ACTIVATIONS[form]
+    b = ModelBuilder(opset)
+    y = step(b, b.input("x", (1, ROWS, WIDTH)))
+    model = b.model(str(b.node("Transpose", y, perm=[0, 2, 1])))
+    if opset == 24:
+        pytest.skip("this onnxruntime has no Swish")
+    network, ratio = compiled(model, 8.0)
+    assert functions(network) == [function] and not on_host(network)
+    assert ratio >= 30
+
+
+@pytest.mark.parametrize("form", [f for f in ACTIVATIONS if ACTIVATIONS[f][2] == 17])
+def test_an_activation_is_an_epilogue_of_the_product_before_it(form: str) -> None:
+    """Which loses no more than a GELU's of the same matrices."""
+    function, step, _ = ACTIVATIONS[form]
+
+    def between(step: Step) -> tuple[Network, float]:
+        b = ModelBuilder()
+        y = step(b, b.linear(b.input("x", (1, ROWS, WIDTH)), WIDTH, HIDDEN))
+        return compiled(b.model(b.linear(y, HIDDEN, WIDTH)))
+
+    (_, least), (network, ratio) = between(node("Gelu", domain=CONTRIB)), between(step)
+    assert functions(network) == [function, "copy"] and not on_host(network)
+    assert ratio >= least - 2
+
+
+@pytest.mark.parametrize("form", GATES)
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_a_product_with_an_activation_is_one_kernel(form: str, order: str) -> None:
+    """Of two matrices of different inputs, whatever the order of the product's operands."""
+    function, step = GATES[form]
+    b = ModelBuilder(20)
+    x = b.input("x", (1, ROWS, WIDTH))
+    g = b.node("LayerNormalization", x, b.weights(WIDTH), b.weights(WIDTH))
+    u = b.node("LayerNormalization", b.node("Add", g, x), b.const(np.ones(WIDTH)))
+    a = step(b, g) if step else g
+    y = b.node("Mul", *((a, u) if order == "first" else (u, a)))
+    network, ratio = compiled(b.model(b.linear(y, WIDTH, WIDTH)))
+    assert function in functions(network) and not on_host(network)
+    assert ratio >= 30
+
+
+@pytest.mark.parametrize("as_power", [False, True])
+def test_a_square_is_a_product(as_power: bool) -> None:
+    b = ModelBuilder()
+    y = b.node("Relu", b.linear(b.input("x", (1, ROWS, WIDTH)), WIDTH, WIDTH))
+    squared = b.node("Pow", y, b.const(2.0)) if as_power else b.node("Mul", y, y)
+    network, ratio = compiled(b.model(b.linear(squared, WIDTH, WIDTH)))
+    assert functions(network) == ["relu", "product", "copy"]
+    assert ratio >= 20
+
+
+def test_arguments_beyond_a_gates_are_an_activation_of_their_own() -> None:
+    """A gate takes 16 bits of 2^-10, the function by itself 20."""
+    b = ModelBuilder()
+    x = b.input("x", (1, ROWS, WIDTH))
+    g = b.node("LayerNormalization", x, b.const(np.full(WIDTH, 40.0)))
+    y = b.node("Mul", by_sigmoid()(b, g), x)
+    network, ratio = compiled(b.model(b.linear(y, WIDTH, WIDTH)))
+    assert functions(network) == ["layernorm", "silu", "product", "copy"]
+    assert ratio >= 30
+
+
+def test_a_bounded_function_that_is_an_output_is_the_hosts() -> None:
+    b = ModelBuilder()
+    y = b.linear(b.input("x", (1, ROWS, WIDTH)), WIDTH, WIDTH)
+    network, _ = compiled(b.model(b.node("Tanh", y)))
+    assert functions(network) == ["copy"] and on_host(network) == ["Tanh_2"]
+
+
+@pytest.mark.parametrize("function", EXACT)
+def test_the_functions_in_float_are_those_of_the_units(function: str) -> None:
+    of = FUNCTION[function]
+    v = np.arange(-8192, 8193, dtype=np.int64)
+    assert of.input_scale is not None
+    found = of.values(v, np.ones((), dtype=np.bool_), len(v)) * of.value_scale
+    assert np.abs(found - EXACT[function](v * of.input_scale)).max() < 0.02

@@ -43,16 +43,21 @@ class InDram:
         shape = kinds.drains(self.problem)[drain]
         first = (numbers.multiplier, numbers.shift, 0)
         last = (numbers.out_multiplier, numbers.out_shift, 0)
-        sets = self._sets(number, sums.shape[1], shape.scaled + shape.affine)
+        taken = FUNCTION[shape.function].operands
+        second = (*numbers.second, 0)
+        sets = self._sets(number, sums.shape[-1], shape.scaled * taken + shape.affine)
         if shape.scaled:
             first = sets.pop(0)
+            second = sets.pop(0) if taken > 1 else second
         if shape.affine:
             last = sets.pop(0)
         behind = _requantizer(last) if FUNCTION[shape.function].normalization else None
         causal = numbers.causal and FUNCTION[shape.function].masked
-        return drained(
-            sums, Epilogue(_requantizer(first), shape.function, behind, numbers.scales, causal)
+        further = _requantizer(second) if taken > 1 else None
+        epilogue = Epilogue(
+            _requantizer(first), shape.function, behind, numbers.scales, causal, further
         )
+        return drained(sums, epilogue)
 
     def _sets(self, number: int, columns: int, count: int) -> list[Any]:
         """Multiplier, shift and offset of every column of one matrix, set after set."""

@@ -11,6 +11,8 @@ Chunks rotate through two buffers. The operand that the inner tile loop reuses m
 `resident` chunks in the scratchpad. There is no second accumulator: groups drain one by one while the
 last k-block sweeps over the tile, and the next tile overwrites them behind the drain (a wavefront).
 Row functions (softmax, LayerNorm) need whole rows: their tile is one group, double-buffered.
+Where the epilogue takes two products, a chunk of B is that of one behind that of the other, and so are
+the sums of a group: for block j, operand g: preload, compute.
 
 Every number of a problem or mapping may be an array: then the kernel is a batch (see hw.program).
 """
@@ -83,6 +85,9 @@ class _MatmulWriter:
         self.numbers = numbers
         self.s = MatmulShape(problem, mapping, config)
         self.dim = config.dim
+        self.blocks = (
+            ("j", "g") if problem.taken > 1 else ("j",)
+        )  # loops over what a group computes
         self.outer, self.inner = DIM_LOOPS[mapping.order]
         s = self.s
         inner_count = s.tiles_n if self.inner == "tn" else s.tiles_m
@@ -152,35 +157,29 @@ class _MatmulWriter:
             loads.append(self._load_residual())
         if self.p.parameter_sets:
             loads.append(self._load_parameters())
-        loads += [reused(held, ()), reused(flowing, ()), streamed((), (Token("loaded"),))]
+        loads += [*reused(held, ()), *reused(flowing, ()), *streamed((), (Token("loaded"),))]
         return tuple(loads)
 
-    def _load_a(self, when: Guards, signals: tuple[Token, ...]) -> Instruction:
+    def _load_a(self, when: Guards, signals: tuple[Token, ...]) -> list[Instruction]:
         s, plane = self.s, plane_bytes(self.at.a_rows or self.p.m, self.config)
-        return mvin(
-            "scratchpad",
-            {
-                "rows": Cases(self.map.tile_m, ((("tm",), s.m_last),)),
-                "blocks": Cases(self.map.chunk_k, ((("c",), s.chunk_last),)),
-            },
-            {
-                "dram": Affine(
-                    self.at.a,
-                    {
-                        "b": s.k_blocks * plane,
-                        "tm": self.map.tile_m * self.dim,
-                        "c": self.map.chunk_k * plane,
-                    },
-                ),
-                "dram_stride": Affine(plane),
-                "local": self._a_local({}),
-                "stride": Affine(self.map.tile_m),
-            },
-            when=when,
-            signals=signals,
-        )
+        values = {
+            "rows": Cases(self.map.tile_m, ((("tm",), s.m_last),)),
+            "blocks": Cases(self.map.chunk_k, ((("c",), s.chunk_last),)),
+        }
+        strides = {
+            "b": s.k_blocks * plane,
+            "tm": self.map.tile_m * self.dim,
+            "c": self.map.chunk_k * plane,
+        }
+        addresses = {
+            "dram": Affine(self.at.a, strides),
+            "dram_stride": Affine(plane),
+            "local": self._a_local({}),
+            "stride": Affine(self.map.tile_m),
+        }
+        return [mvin("scratchpad", values, addresses, when=when, signals=signals)]
 
-    def _load_b(self, when: Guards, signals: tuple[Token, ...]) -> Instruction:
+    def _load_b(self, when: Guards, signals: tuple[Token, ...]) -> list[Instruction]:
         s, dim = self.s, self.dim
         if self.p.transposed_b:
             plane = plane_bytes(self.p.n, self.config)
@@ -199,18 +198,22 @@ class _MatmulWriter:
                 "blocks": Cases(self.map.tile_n, ((("tn",), s.n_last),)),
             }
             strides = {
-                "b": s.n_blocks * plane,
+                "b": s.n_blocks * self.p.taken * plane,
                 "tn": self.map.tile_n * plane,
                 "c": chunk * dim,
             }
             stride = chunk
-        addresses = {
-            "dram": Affine(self.at.b, strides),
-            "dram_stride": Affine(plane),
-            "local": self._b_local({}),
-            "stride": Affine(stride),
-        }
-        return mvin("scratchpad", values, addresses, when=when, signals=signals)
+        loads = []
+        for product in range(self.p.taken):
+            addresses = {
+                "dram": Affine(self.at.b + product * s.n_blocks * plane, strides),
+                "dram_stride": Affine(plane),
+                "local": self._b_local({}, product * self.map.tile_n * stride),
+                "stride": Affine(stride),
+            }
+            done = signals if product == self.p.taken - 1 else ()
+            loads.append(mvin("scratchpad", values, addresses, when=when, signals=done))
+        return loads
 
     def _load_parameters(self) -> Instruction:
         """Parameters of a tile's channels, in one of two slots that alternate over n tiles."""
@@ -281,7 +284,7 @@ class _MatmulWriter:
             {"rows": width if self.p.transposed_b else depth},
             {"local": self._b_local(self._b_strides())},
             flags={"transposed": ()} if self.p.transposed_b else {},
-            waits=(Token("loaded", first("kb", "q", "j")),),
+            waits=(Token("loaded", first("kb", "q", *self.blocks)),),
         )
         compute = Instruction(
             "compute",
@@ -292,16 +295,21 @@ class _MatmulWriter:
             },
             {
                 "local": self._a_local({"kb": self.map.tile_m}),
-                "accumulator": self._accumulator({"j": 1}),
+                "accumulator": self._accumulator(
+                    {"j": self.map.tile_m, "g": s.accumulator.group_rows}
+                ),
             },
             flags={} if self.p.residual else {"overwrite": first("c", "kb")},
             waits=self._slot_free(),
             signals=(
-                Token("consumed", last("kb", "q", "j")),
-                Token("computed", last("c", "kb", "j")),
+                Token("consumed", last("kb", "q", *self.blocks)),
+                Token("computed", last("c", "kb", *self.blocks)),
             ),
         )
-        blocks = Loop("j", self._group_width(), (preload, compute))
+        pair: Body = (preload, compute)
+        if self.p.taken > 1:
+            pair = (Loop("g", self.p.taken, pair),)
+        blocks = Loop("j", self._group_width(), pair)
         groups = Loop("q", self.map.groups, (blocks, self._drain()))
         chunk = Cases(self.map.chunk_k, ((("c",), s.chunk_last),))
         return (Loop("kb", chunk, (groups,)),)
@@ -323,8 +331,8 @@ class _MatmulWriter:
             return (Token("drained", first("c", "kb", "j")),)
         s = self.s
         lag = np.where(s.k_blocks > 1, s.accumulator.window, NO_UPPER_BOUND)
-        begin = (*first("c", "kb", "j"), Guard("q", hi=lag, from_end=True))
-        end = (*last("c", "kb"), *first("j"), Guard("q", lo=lag))
+        begin = (*first("c", "kb", *self.blocks), Guard("q", hi=lag, from_end=True))
+        end = (*last("c", "kb"), *first(*self.blocks), Guard("q", lo=lag))
         return (Token("drained", begin), Token("drained", end))
 
     def _drain(self) -> Instruction:
@@ -337,6 +345,8 @@ class _MatmulWriter:
             if not p.residual:
                 signals += (Token("emptied", (*self.parameter_ends, *last("q"))),)
         numbers = self._numbers()
+        behind = s.accumulator.group_rows
+        second = {"second": self._accumulator({}, behind)} if p.taken > 1 else {}
         return Instruction(
             "mvout",
             {
@@ -347,6 +357,7 @@ class _MatmulWriter:
             },
             {
                 "accumulator": self._accumulator({}),
+                **second,
                 "stride": Affine(self.map.tile_m),
                 "dram": Affine(
                     self.at.c,
@@ -375,9 +386,8 @@ class _MatmulWriter:
         p = self.p
         if p.destination == "dram_int32":
             return Fields({}, {})
-        affine = p.parameter_sets > int(p.parameters)
         row = {"tm": self.map.tile_m}
-        return self.numbers.fields(p.function, p.m, p.n, row, scaled=p.parameters, affine=affine)
+        return self.numbers.fields(p.function, p.m, p.n, row, scaled=p.parameters, affine=p.affine)
 
     # -- Local memories ----------------------------------------------------------------------------
 
@@ -395,8 +405,8 @@ class _MatmulWriter:
         ring = self._chunk_ring(self.s.scratchpad.a_slot, reused=self.map.order == "mn")
         return Affine(0, strides, ring)
 
-    def _b_local(self, strides: dict[str, Any]) -> Affine:
-        base = self.s.scratchpad.a_banks * self.config.scratchpad_bank_rows
+    def _b_local(self, strides: dict[str, Any], behind: Any = 0) -> Affine:
+        base = self.s.scratchpad.a_banks * self.config.scratchpad_bank_rows + behind
         ring = self._chunk_ring(self.s.scratchpad.b_slot, reused=self.map.order == "nm")
         return Affine(base, strides, ring)
 
@@ -405,14 +415,16 @@ class _MatmulWriter:
         if self.p.transposed_b:
             return {"kb": self.map.tile_n * dim, "q": self.s.groups.width * dim, "j": dim}
         chunk = self.map.chunk_k * dim
-        return {"kb": dim, "q": self.s.groups.width * chunk, "j": chunk}
+        strides = {"kb": dim, "q": self.s.groups.width * chunk, "j": chunk}
+        return strides | {"g": self.map.tile_n * chunk} if self.p.taken > 1 else strides
 
-    def _accumulator(self, block: dict[str, int]) -> Affine:
+    def _accumulator(self, strides: dict[str, Any], behind: Any = 0) -> Affine:
         """Group q lies in bank region q mod window; row functions alternate tiles."""
         layout = self.s.accumulator
-        strides = {loop: self.map.tile_m for loop in block}
+        strides = {loop: step for loop, step in strides.items() if loop in self.blocks}
         if self.p.whole_tiles:
-            return Affine(0, strides, Ring(layout.held, layout.region, self.tile_steps))
+            ring = Ring(layout.held, layout.region, self.tile_steps)
+            return Affine(behind, strides, ring)
         step = layout.pitch // layout.window
         ring = Ring(layout.window, layout.region - step, {"q": 1})
-        return Affine(0, {**strides, "q": step}, ring)
+        return Affine(behind, {**strides, "q": step}, ring)

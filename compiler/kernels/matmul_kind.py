@@ -31,13 +31,15 @@ from codesign.hw.machine.program import Body
 
 
 class MatmulKind(Kind[MatmulProblem]):
-    """C = f(A.B + residual) of every matrix of a batch: operands a, b, parameters, residual, c."""
+    """C = f(A.B + residual) of every matrix of a batch, or f(A.B, A.B') with B' beside B: operands a,
+    b, parameters, residual, c.
+    """
 
     problem_type = MatmulProblem
 
     def work(self, problem: MatmulProblem, dim: int) -> int:
         p = problem
-        return p.batch * (p.m + dim) * (p.k + dim) * (p.n + dim)
+        return p.batch * (p.m + dim) * (p.k + dim) * (p.n + dim) * p.taken
 
     def extents(self, problem: MatmulProblem) -> tuple[int, ...]:
         return problem.m, problem.k, problem.n
@@ -65,7 +67,7 @@ class MatmulKind(Kind[MatmulProblem]):
 
     def operands(self, problem: MatmulProblem, config: HardwareConfig) -> tuple[Operand, ...]:
         p, batch = problem, problem.batch
-        rows, columns = (p.n, p.k) if p.transposed_b else (p.k, p.n)
+        rows, columns = (p.n, p.k) if p.transposed_b else (p.k, p.n * p.taken)
         sets = batch * int(ceil_div(p.n, config.dim)) * p.parameter_sets
         word = 4 if p.destination == "dram_int32" else 1
         c = (batch, p.m, p.n)
@@ -80,8 +82,7 @@ class MatmulKind(Kind[MatmulProblem]):
 
     def drains(self, problem: MatmulProblem) -> tuple[Drain, ...]:
         p = problem
-        affine = p.parameter_sets > int(p.parameters)
-        return (Drain(p.function, (p.batch, p.m, p.n), p.parameters, affine),)
+        return (Drain(p.function, (p.batch, p.m, p.n), p.parameters, p.affine),)
 
     def reference(self, problem: MatmulProblem, given: Given) -> list[Int8]:
         found = []
@@ -91,6 +92,8 @@ class MatmulKind(Kind[MatmulProblem]):
             if problem.residual:
                 scale, _ = given.scales(0)
                 sums += given.matrix("residual", number).astype(np.int64) * scale
+            if problem.taken > 1:
+                sums = np.stack(np.split(sums, problem.taken, axis=1))
             found.append(given.drained(0, number, sums))
         return found
 
@@ -121,9 +124,9 @@ class MatmulKind(Kind[MatmulProblem]):
         spread = math.hypot(spread, scales[0] * INT8) if p.residual else spread
         sets = []
         for _ in range(p.batch):
-            if p.parameters:
+            for _ in range(p.taken if p.parameters else 0):
                 sets.append(draw.scale_records(p.n, p.function, spread))
-            if p.parameter_sets > int(p.parameters):
+            if p.affine:
                 sets.append(draw.affine_records(p.n, p.function))
         found = {"parameters": np.concatenate(sets)} if sets else {}
         return StepNumbers((draw.numbers(p.function, spread, p.m, p.n, scales),)), found
@@ -131,7 +134,8 @@ class MatmulKind(Kind[MatmulProblem]):
     def shape(self, problem: MatmulProblem) -> str:
         p = problem
         text = f"{p.m}x{p.k}x{p.n}" if p.batch == 1 else f"{p.batch} of {p.m}x{p.k}x{p.n}"
-        said = {"B transposed": p.transposed_b, "residual": p.residual}
+        said = {"two products": p.taken > 1, "B transposed": p.transposed_b}
+        said["residual"] = p.residual
         said[p.function] = p.function != "copy"
         said["mask"] = p.parameters and FUNCTION[p.function].masked
         return listed(text, said)

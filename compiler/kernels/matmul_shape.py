@@ -21,6 +21,9 @@ SLOTS = 2  # rotating buffers of streamed chunks
 class MatmulProblem(Problem):
     """What a matmul kernel computes. `parameters`: per-channel bias and scale are loaded;
     `channel_output`: so are the factors behind a function, as they are behind a norm in any case.
+
+    A `function` of two operands takes two products of one A, whose B lie side by side: n is the columns
+    of each, in whole blocks.
     """
 
     m: int
@@ -45,10 +48,19 @@ class MatmulProblem(Problem):
         return self.row_function or self.residual
 
     @property
+    def taken(self) -> int:
+        """Products that the epilogue takes: blocks of B, and of sums, for a block of C."""
+        return FUNCTION[self.function].operands
+
+    @property
+    def affine(self) -> bool:
+        """Whether a factor and offset per channel come behind the function."""
+        return FUNCTION[self.function].affine or self.channel_output
+
+    @property
     def parameter_sets(self) -> int:
-        """Parameter rows per block of C: bias and scale, gamma and beta."""
-        behind = FUNCTION[self.function].affine or self.channel_output
-        return int(self.parameters) + int(behind)
+        """Parameter rows per block of C: bias and scale of each product, gamma and beta."""
+        return int(self.parameters) * self.taken + int(self.affine)
 
 
 @dataclass(frozen=True)
@@ -88,6 +100,7 @@ class ScratchpadLayout(NamedTuple):
 class AccumulatorLayout(NamedTuple):
     """Regions of drain groups, or of whole tiles, that take turns. Sizes in rows."""
 
+    group_rows: Any  # of a group's sums of one product
     region: Any
     window: Any  # groups that lie in regions of their own
     pitch: Any
@@ -149,7 +162,7 @@ class MatmulShape:
         """Where the chunks of A and B lie."""
         mapping, config = self._mapping, self._config
         a_slot = mapping.tile_m * mapping.chunk_k
-        b_slot = mapping.chunk_k * config.dim * mapping.tile_n
+        b_slot = mapping.chunk_k * config.dim * mapping.tile_n * self._problem.taken
         slots = np.minimum(SLOTS, self.chunks * self.tiles)
         reused = mapping.resident + np.where(mapping.resident < self.chunks, slots, 0)
         a_slots, b_slots = (reused, slots) if mapping.order == "mn" else (slots, reused)
@@ -164,7 +177,8 @@ class MatmulShape:
     def accumulator(self) -> AccumulatorLayout:
         """Where the sums of a tile lie."""
         problem, mapping, config = self._problem, self._mapping, self._config
-        rows = mapping.tile_m * self.groups.width
+        group_rows = mapping.tile_m * self.groups.width
+        rows = group_rows * problem.taken
         span = ceil_div(rows, config.accumulator_bank_rows)
         region = span * config.accumulator_bank_rows
         if problem.whole_tiles:
@@ -175,7 +189,7 @@ class MatmulShape:
             if problem.residual:  # loaded one chunk ahead, hence before the tile before is drained
                 fits = fits & ((held > 1) | (self.tiles == 1))
             one = np.ones_like(span)
-            return AccumulatorLayout(region, one, one, held, held, fits)
+            return AccumulatorLayout(group_rows, region, one, one, held, held, fits)
         window = np.maximum(config.accumulator_banks // np.maximum(span, 1), 1)
         # Rounded down to a power of two. numpy's exponents are int32: every count here is int64.
         window = np.left_shift(1, np.frexp(window)[1].astype(np.int64) - 1)
@@ -184,4 +198,4 @@ class MatmulShape:
         fits = (span <= config.accumulator_banks) & (mapping.groups <= window * per_region)
         passes_overlap = self.k_blocks > 1
         credits = np.where(passes_overlap, np.minimum(mapping.groups, window), mapping.groups)
-        return AccumulatorLayout(region, window, pitch, credits, 1, fits)
+        return AccumulatorLayout(group_rows, region, window, pitch, credits, 1, fits)

@@ -226,7 +226,9 @@ def _grouped(
     of a mapping's tile_m and tile_n in the grid of both.
     """
     # Neither the scratchpad nor K has a say in the groups: machines and problems share them.
-    plain = MatmulProblem(problem.m, 1, problem.n, min(problem.batch, 2), False, problem.parameters)
+    function = problem.function if problem.taken > 1 else "copy"
+    batch = min(problem.batch, 2)
+    plain = MatmulProblem(problem.m, 1, problem.n, batch, False, problem.parameters, function)
     finest, coarsest = _groups_of_tiles(plain, _any_scratchpad(config))
     fine, coarse = finest[tile], coarsest[tile]
     other = np.flatnonzero(coarse < fine)
@@ -307,6 +309,7 @@ class _Bounds:
         else:
             held_rows = np.minimum(again_b * self.config.dim, (b_sweeps - 1) * p.k)
             self.b_rows = p.batch * s.n_blocks * (b_sweeps * p.k - held_rows)
+        self.b_rows = self.b_rows * p.taken
         self.residual_rows = p.m * s.n_blocks if p.residual else 0
         reloads = s.tiles_m if m.order == "mn" else 1
         reloads = np.where(s.tiles_n > 1, reloads, 1)
@@ -315,13 +318,14 @@ class _Bounds:
 
     def events(self) -> Ints:
         p, s, dim = self.p, self.s, self.config.dim
-        computes = p.batch * s.tiles_m * s.k_blocks * s.n_blocks
-        swept = p.batch * p.m * s.k_blocks * s.n_blocks
-        preload_rows = p.n * s.k_blocks if p.transposed_b else p.k * s.n_blocks
-        adds = swept - (0 if p.residual else self.out_rows)
+        n_blocks = s.n_blocks * p.taken
+        computes = p.batch * s.tiles_m * s.k_blocks * n_blocks
+        swept = p.batch * p.m * s.k_blocks * n_blocks
+        preload_rows = p.n * s.k_blocks if p.transposed_b else p.k * n_blocks
+        adds = swept - (0 if p.residual else self.out_rows * p.taken)
         word = DESTINATION_BYTES[p.destination]
         function = FUNCTION[p.function]
-        passes = len(function.passes)
+        passes = len(function.passes) + p.taken - 1
         loaded = self.a_rows + self.b_rows
         counts = {
             "instructions": 2 * computes,
@@ -333,11 +337,11 @@ class _Bounds:
             "accumulator_reads": adds + passes * self.out_rows,
             "accumulator_writes": swept + self.residual_rows,
             "accumulator_adds": adds * dim,
-            "macs": p.batch * p.m * p.k * p.n,
+            "macs": p.batch * p.m * p.k * p.n * p.taken,
             "pe_active": swept * dim * dim,
             "pe_weight_loads": computes * dim * dim,
             "scale": self.residual_rows * dim,
-            "requantize": self.out_rows * dim if word == 1 else 0,
+            "requantize": self.out_rows * dim * p.taken if word == 1 else 0,
         }
         counts |= function.events(self.out_rows * dim, p.batch * p.m)
         events = zero_events(len(self.m.tile_m))
@@ -351,22 +355,22 @@ class _Bounds:
         dim = config.dim
         row_cycles = max(1, ceil_div(dim, config.bus_bytes))
         mesh_row = np.maximum(m.tile_m, dim), np.maximum(s.m_last, dim)
-        sweeps = s.k_blocks * s.n_blocks * p.batch
+        sweeps = s.k_blocks * s.n_blocks * p.taken * p.batch
         waived = mesh_row[1] - s.m_last  # nothing follows the last compute
         mesh = ((s.tiles_m - 1) * mesh_row[0] + mesh_row[1]) * sweeps - waived
         chunk = np.minimum(m.chunk_k, s.k_blocks)
         rows = np.minimum(m.tile_n * dim, p.n) * chunk
         if not p.transposed_b:
-            rows = np.minimum(m.chunk_k * dim, p.k) * m.tile_n
+            rows = np.minimum(m.chunk_k * dim, p.k) * m.tile_n * p.taken
         first_load = (m.tile_m * chunk + rows) * row_cycles
         start = config.dram_latency_cycles + timing.LOAD_LATENCY + first_load
         out_row = ceil_div(dim * DESTINATION_BYTES[p.destination], config.bus_bytes)
-        out_row = max(1, out_row) + len(FUNCTION[p.function].passes) - 1
+        out_row = max(1, out_row) + len(FUNCTION[p.function].passes) + p.taken - 2
         last_drain = s.m_last * s.groups.width_last * out_row * int(with_last_drain)
         pipeline = 2 * dim + timing.EXECUTE_LATENCY + timing.DRAIN_LATENCY
         tail = pipeline + last_drain + config.dram_latency_cycles
         loads = (self.a_rows + self.b_rows + self.residual_rows) * row_cycles
-        last_chunk = mesh_row[1] * s.chunk_last * s.n_last - waived
+        last_chunk = mesh_row[1] * s.chunk_last * s.n_last * p.taken - waived
         loading = config.dram_latency_cycles + timing.LOAD_LATENCY + loads + last_chunk
         draining = start + dim + self.out_rows * out_row + pipeline + config.dram_latency_cycles
         bound: Ints = np.maximum.reduce([start + dim + mesh + tail, loading + tail, draining])

@@ -62,11 +62,14 @@ class RowKind(Kind[RowProblem]):
     def operands(self, problem: RowProblem, config: HardwareConfig) -> tuple[Operand, ...]:
         p = problem
         matrix = (p.batch, p.rows, p.cols)
-        y: Role = "bias" if FUNCTION[p.function].masked else "addend" if p.added else "input"
+        y: Role = "input"
+        if p.added:
+            y = "bias" if FUNCTION[p.function].masked else "addend"
+        region = "operand" if y != "input" else ""
         return (
             matrices("x", "input", matrix, config),
             records("parameters", "parameters", p.parameter_rows(config), config),
-            matrices("y", y, matrix, config, present=p.operands > 1, region="operand"),
+            matrices("y", y, matrix, config, present=p.operands > 1, region=region),
             matrices("out", "output", matrix, config),
         )
 

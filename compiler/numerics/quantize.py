@@ -42,6 +42,8 @@ SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulat
 RESIDUAL_ERROR = 1 / 512  # of a residual's scale, relative: half a code at the end of its range
 CODE_STEPS = 1 << 7  # units before a product in a step of an int8 operand, zero point and all
 HEADROOM = 1.125  # of sums before a norm, beyond what calibration saw
+OPERAND_ROOM = 2.0  # of what a product takes of sums, likewise
+OPERAND_LARGEST = (1 << (arithmetic.OPERAND_BITS - 1)) - 1
 NORM_LARGEST = (1 << (arithmetic.NORM_BITS - 1)) - 1
 NOTHING = 12.0  # a score this far below another, in nats, has no probability in int8
 FREE = GivenScales()
@@ -85,7 +87,8 @@ class _Quantizer:
         if not products:
             return self._rows(work, ops)
         if products[0].constant_b:
-            return self._projection(work, ops)
+            gated = FUNCTION[work.drains[0].function].operands > 1
+            return self._gated(work, ops) if gated else self._projection(work, ops)
         return self._product(work, ops) if len(products) == 1 else self._attention(work, ops)
 
     def _constants(self, work: Work) -> set[str]:
@@ -253,6 +256,31 @@ class _Quantizer:
         )
         last = self._last(function, work, ops, behind)
         return QuantizedStep((Epilogue(first, function, last, second=second),))
+
+    def _gated(self, work: Work, ops: list[Operator]) -> QuantizedStep:
+        """Two projections of one input, and a product of both, or of a function of the first."""
+        function = work.drains[0].function
+        both = [op for op in ops if isinstance(op, Matmul)]
+        linear = [self.constants.linear[op.name] for op in both]
+        weights = np.concatenate([each.weights for each in linear], axis=1)
+        bias = np.concatenate([each.bias for each in linear])
+        unit = np.maximum(self.tensors.sum_units(work, weights), np.abs(bias) / 2**30)
+        integers = to_int8(weights * self.tensors.of(work.inputs[0])[:, np.newaxis], unit)
+        wide = integers.astype(np.int64)
+        offset = np.round(bias / unit) - self.tensors.zero(work.inputs[0]) * wide.sum(axis=0)
+        offset = within(offset, INT32, work.name, "bias")
+        within(np.abs(wide).sum(axis=0) * 128 + np.abs(offset), INT32, work.name, "sum")
+        reach = [self.tensors.range(op.output, lambda seen: seen.largest) for op in both]
+        units, behind = self._operand_units(
+            function, ops, [each * OPERAND_ROOM / OPERAND_LARGEST for each in reach]
+        )
+        halves = (np.split(each, 2) for each in (unit, offset))
+        first, second = (
+            requantizer(own / scale, added, work.name)
+            for own, added, scale in zip(*halves, units, strict=True)
+        )
+        epilogue = Epilogue(first, function, self._last(function, work, ops, behind), second=second)
+        return QuantizedStep((epilogue,), weights=integers, first_row=linear[0].first_row)
 
     def _operand_units(
         self, function: str, ops: list[Operator], free: list[float]

@@ -114,6 +114,8 @@ class _Matcher:
         """A matmul with weights: with its activation, its LayerNorm, or its siblings of one input."""
         plain = self.ops.matmul_work((op,), op.output)
         reader = self.ops.only_consumer(op)
+        if (gated := self._gated(op)) is not None:
+            return gated
         if isinstance(reader, Activation):
             direct = not FUNCTION[reader.function].normalization
             if self.ops.on_chip(reader) or direct and not self.ops.moved_behind(reader):
@@ -129,6 +131,46 @@ class _Matcher:
             apart = tuple(self.ops.matmul_work((member,), member.output) for member in siblings)
             return Group(siblings, ((merged,), apart))
         return Group((op,), ((plain,),))
+
+    def _gated(self, op: Matmul) -> Group | None:
+        """Two projections of one input with the product of both, or of one's activation and the other:
+        one kernel; side by side, and the product by itself; or each by itself.
+        """
+        reader = self.ops.only_consumer(op)
+        gate = self.ops.gated_by(reader) if isinstance(reader, Activation) else reader
+        if not isinstance(gate, Gate) or not self.ops.on_chip(gate):
+            return None
+        sides = [self._gate_side(tensor) for tensor in gate.inputs]
+        (first, inner), (second, other) = sorted(sides, key=lambda side: side[1] is None)
+        if first is None or second is None or first is second or other is not None:
+            return None
+        if op.batch != 1 or op.im2col_bytes or (first.inputs, first.n) != (second.inputs, second.n):
+            return None
+        function = "product" if inner is None else GATES[inner.function]
+        names = (gate.name,) if inner is None else (inner.name, gate.name)
+        both, outputs = (first, second), (first.output, second.output)
+        fused = self.ops.matmul_work(both, gate.output, function, names)
+        beside = self.ops.matmul_work(both, first.output)
+        of_both = self.ops.row(gate, function, outputs, names[:-1])
+        activated = self.ops.matmul_work((first,), first.output)
+        if inner is not None:
+            behind = self.ops.function(inner)
+            activated = self.ops.matmul_work((first,), inner.output, behind, (inner.name,))
+        product = self.ops.row(gate, "product", gate.inputs)
+        apart = (activated, self.ops.matmul_work((second,), second.output), product)
+        members = [member for member in (first, second, inner, gate) if member is not None]
+        return Group(tuple(members), ((fused,), (beside, of_both), apart))
+
+    def _gate_side(self, tensor: str) -> tuple[Matmul | None, Activation | None]:
+        """The projection that a side of a product is, and the activation between, if nobody else reads
+        them."""
+        writer = self.ops.operator(tensor)
+        inner = writer if isinstance(writer, Activation) and self.ops.gated_by(writer) else None
+        writer = self.ops.operator(inner.inputs[0]) if inner is not None else writer
+        if not isinstance(writer, Matmul) or not writer.constant_b:
+            return None, inner
+        free = writer.name not in self.ops.claimed and self.ops.only_consumer(writer) is not None
+        return (writer if free else None), inner
 
     def _activation(self, op: Activation) -> Group:
         """An activation by itself, or with the product that alone reads it."""

@@ -190,7 +190,8 @@ class Operators:
         masked: bool = False,
         residual: bool = False,
     ) -> MatmulProblem:
-        """Matmuls of one input side by side (n adds up), with an epilogue; `masked` by keys.
+        """Matmuls of one input side by side (n adds up, or the epilogue takes both), with an epilogue;
+        `masked` by keys.
 
         An accurate GELU behind weights has a scale for each channel.
         """
@@ -199,7 +200,7 @@ class Operators:
         return MatmulProblem(
             m=op.m,
             k=self.wide_inputs.get(op.name, op.k),
-            n=sum(self._columns(ops)),
+            n=sum(self._columns(ops)) // of.operands,
             batch=op.batch,
             transposed_b=op.transposed_b,
             parameters=op.constant_b or masked,
@@ -229,7 +230,8 @@ class Operators:
         op = ops[0]
         problem = self.matmul_problem(ops, output, function, **fused)
         names = tuple(member.name for member in ops) + after
-        outputs = tuple(m.output for m in ops) if len(ops) > 1 else (output,)
+        merged = len(ops) > problem.taken
+        outputs = tuple(m.output for m in ops) if merged else (output,)
         macs = sum(member.macs for member in ops)
         return Work(
             op.name,
@@ -239,7 +241,7 @@ class Operators:
             outputs,
             problem,
             macs=macs,
-            output_columns=self._columns(ops) if len(ops) > 1 else (),
+            output_columns=self._columns(ops) if merged else (),
             constant_b=op.constant_b,
             ranges=(0, role(self.graph, op)),
         )

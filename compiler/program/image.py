@@ -27,6 +27,7 @@ from codesign.compiler.plan.work import Work
 from codesign.compiler.program.layout import check_layouts
 from codesign.hw.machine.arithmetic import Bytes, pack_parameters
 from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.program import Program
 
 
@@ -125,7 +126,12 @@ def _contents(
             case "weight":
                 assert step.weights is not None
                 rows = padded_heads(step.weights.T, *matrices.heads(work.inputs[0], config)).T
-                found[operand.region] = blocked(_padded(rows, work, matrices, config), config)
+                columns = np.split(rows, FUNCTION[work.drains[0].function].operands, axis=1)
+                parts = [_padded(part, work, matrices, config) for part in columns]
+                if len(parts) > 1:  # which both start on blocks
+                    width = operand.shape[-1] // len(parts)
+                    parts = [padded_heads(part, part.shape[-1], width) for part in parts]
+                found[operand.region] = blocked(np.concatenate(parts, axis=1), config)
             case "addend":
                 assert step.addend is not None
                 found[operand.region] = matrices.pack(work.outputs[0], step.addend, config)

@@ -22,6 +22,8 @@ PROBLEMS: tuple[Problem, ...] = (
     MatmulProblem(20, 40, 30, 3, parameters=True, function="gelu", channel_output=True),
     MatmulProblem(20, 40, 30, parameters=True, function="layernorm", residual=True),
     MatmulProblem(20, 40, 30, 2, transposed_b=True, parameters=True, function="softmax"),
+    MatmulProblem(20, 40, 32, 2, parameters=True, function="swiglu", channel_output=True),
+    MatmulProblem(20, 40, 48, parameters=True, function="product"),
     AttentionProblem(2, 40, 40, 24),
     AttentionProblem(2, 20, 40, 24, mask_rows=5),
     AttentionProblem(2, 20, 37, 24, bias=True),  # heads are padded with zeros, here are none
@@ -31,6 +33,8 @@ PROBLEMS: tuple[Problem, ...] = (
     RowProblem(20, 40, "softmax", 2, 1, batch=2),
     RowProblem(20, 40, "layernorm", 2, 1),
     RowProblem(20, 40, "rmsnorm", 1, 2),
+    RowProblem(20, 40, "product", 2, batch=2),
+    RowProblem(20, 40, "geglu", 2, 3),
 )
 EACH_PROBLEM = pytest.mark.parametrize("problem", PROBLEMS, ids=kinds.shape)
 CLASSES = {kind.problem_type.__name__ for kind in kinds.KINDS}

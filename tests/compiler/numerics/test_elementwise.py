@@ -70,7 +70,7 @@ GATES: dict[str, tuple[str, Step | None]] = {
 }
 
 
-def samples(shape: tuple[int, ...], reach: float, count: int = 3) -> list[dict[str, Array]]:
+def samples(shape: tuple[int, ...], reach: float, count: int) -> list[dict[str, Array]]:
     rng = np.random.default_rng(1)
     return [{"x": rng.uniform(-reach, reach, shape).astype(np.float32)} for _ in range(count)]
 
@@ -79,7 +79,7 @@ def compiled(
     model: onnx.ModelProto, reach: float = 4.0, shape: tuple[int, ...] = (1, ROWS, WIDTH)
 ) -> tuple[Network, float]:
     """A network, and the least signal to noise of an output, in dB, on one more input."""
-    *given, last = samples(shape, reach)
+    *given, last = samples(shape, reach, 25)  # enough for the tails of a product
     network = compile_network(model, preset("edge"), given)
     found = run(network, last, Both(network))
     ratios = []
@@ -177,3 +177,22 @@ def test_the_functions_in_float_are_those_of_the_units(function: str) -> None:
     assert of.input_scale is not None
     found = of.values(v, np.ones((), dtype=np.bool_), len(v)) * of.value_scale
     assert np.abs(found - EXACT[function](v * of.input_scale)).max() < 0.02
+
+
+@pytest.mark.parametrize("form", GATES)
+@pytest.mark.parametrize("order", ["first", "second"])
+def test_two_projections_of_one_input_and_their_product_are_one_kernel(
+    form: str, order: str
+) -> None:
+    """Sums of both wait in the accumulator: neither is rounded to int8."""
+    function, step = GATES[form]
+    b = ModelBuilder(20)
+    x = b.input("x", (1, ROWS, WIDTH))
+    u = b.linear(x, WIDTH, HIDDEN) if order == "second" else ""
+    g = b.linear(x, WIDTH, HIDDEN)
+    u = u or b.linear(x, WIDTH, HIDDEN)
+    a = step(b, g) if step else g
+    y = b.node("Mul", *((a, u) if order == "first" else (u, a)))
+    network, ratio = compiled(b.model(y))
+    assert functions(network) == [function] and not on_host(network)
+    assert ratio >= 30

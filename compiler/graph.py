@@ -160,6 +160,26 @@ class Gate(Operator):
 
 
 @dataclass(frozen=True)
+class Rotary(Operator):
+    """Pairs of columns of each of `heads` heads of rows x cols, turned by angles of their row that are
+    constants of the network.
+
+    `order` are the columns of a head as kernels store it, with pairs side by side; () as in the file.
+    """
+
+    rows: int = 1
+    cols: int = 1
+    heads: int = 1
+    order: tuple[int, ...] = ()
+
+    kind: ClassVar[str] = "rotary"
+
+    @property
+    def elements(self) -> int:
+        return self.rows * self.cols * self.heads
+
+
+@dataclass(frozen=True)
 class HostOp(Operator):
     """Work that the host CPU does on `count` elements: embedding look-ups, tanh, pooling, ...
 

@@ -12,6 +12,7 @@ from codesign.compiler.kernels.mapspace import Choice, Ints, Mapspace, Prices
 from codesign.compiler.kernels.matmul_kind import MatmulKind
 from codesign.compiler.kernels.matmul_space import roomy
 from codesign.compiler.kernels.numbers import StepNumbers
+from codesign.compiler.kernels.rotary_kind import RotaryKind
 from codesign.compiler.kernels.row_kind import RowKind
 from codesign.hw.costs.energy import CostTable
 from codesign.hw.errors import MappingError
@@ -22,6 +23,7 @@ KINDS: tuple[Kind[Any], ...] = (
     MatmulKind(),
     AttentionKind(),
     RowKind(),
+    RotaryKind(),
 )
 
 MOST_WORK = 1 << 50  # MACs of a kernel: thousands of the largest still add up in 64 bits

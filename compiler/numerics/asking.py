@@ -27,6 +27,14 @@ class Refusal(UnsupportedError):
         super().__init__(f"cannot quantize {op.kind} {op.name!r}: it {reason}")
 
 
+class OtherOrder(Refusal):
+    """Columns whose pairs do not lie side by side; they do in `order`."""
+
+    def __init__(self, op: Operator, order: tuple[int, ...]) -> None:
+        self.order = order
+        super().__init__(op, "turns columns that do not lie side by side")
+
+
 class Asker:
     """Asks one model; `feeds` is any one sample."""
 

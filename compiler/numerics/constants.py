@@ -54,5 +54,8 @@ class Constants:
     operand: Mapping[str, Floats] = field(default_factory=dict)  # matrices added by a sum
     factors: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     limits: Mapping[str, float] = field(default_factory=dict)
+    angles: Mapping[str, Floats] = field(
+        default_factory=dict
+    )  # cosines and sines [rows, 2, columns]
     clips: Mapping[str, tuple[float, float]] = field(default_factory=dict)  # of the host's
     unfit: Mapping[str, str] = field(default_factory=dict)  # why the machine's unit is no good

@@ -5,14 +5,15 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from codesign.compiler.graph import Activation, Gate, HostOp
-from codesign.compiler.numerics.asking import Asker, unlike
+from codesign.compiler.graph import Activation, Gate, HostOp, Rotary
+from codesign.compiler.numerics.asking import Asker, OtherOrder, unlike
 from codesign.compiler.numerics.constants import Constants, Floats
 from codesign.hw.errors import ModelError
 
 UNLIMITED = 1e30  # that a relu returns it shows that nothing limits it
 LARGE = 1e4  # still so, where a file subtracts what lies beyond a limit: float32 keeps both
 LEAST_FACTOR = 1e-5  # of what a relu's argument is multiplied by, and 1 over the largest
+LEAST_TURN = 1e-6  # of a sine: float32 keeps less
 GELU_TOLERANCE = 0.025  # between the forms of GELU that one unit computes: erf, tanh, sigmoid
 
 # -- Functions -----------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def _tanh(x: Floats) -> Floats:
     return found
 
 
-EXACT: Mapping[str, Callable[[Floats], Floats]] = {
+FUNCTIONS_IN_FLOAT: Mapping[str, Callable[[Floats], Floats]] = {
     "gelu": _gelu,
     "hard_sigmoid": _hard_sigmoid,
     "hard_swish": lambda x: x * _hard_sigmoid(x),
@@ -114,24 +115,24 @@ def _check_gelu(asker: Asker, op: Activation, found: Floats, argument: Floats) -
 
 
 def activation(asker: Asker, op: Activation) -> float:
-    """The factor of the argument: functions are about linear around 0, or far from it."""
+    """The factor of the argument: functions are about linear behind 0, or far from it."""
     (x,) = op.inputs
     kind = f"the {op.function} of one matrix"
-    function = EXACT[op.function]
+    function = FUNCTIONS_IN_FLOAT[op.function]
     sample = asker.random(x)
-    at = 1e-3 if op.function in BOUNDED else 1e3
-    argument: Floats = np.full(sample.shape, at)
-    middle = function(np.zeros(1))
-    slope = (function(np.full(1, at)) - function(np.full(1, -at))) / (2 * at)
-    odd = (asker.ask(op, {x: argument}) - asker.ask(op, {x: -argument})) / 2
-    factor = asker.factor(op, odd, slope * argument, kind)
+    at, middle, factor = 1e-3 if op.function in BOUNDED else 1e3, function(np.zeros(1)), 1.0
+    rise = function(np.full(1, at)) - middle
+    for _ in range(2):  # the second time where the argument is that, whatever the factor
+        argument: Floats = np.full(sample.shape, at / factor)
+        found = asker.ask(op, {x: argument}) - asker.ask(op, {x: 0 * argument})
+        factor *= asker.factor(op, found, np.broadcast_to(rise, sample.shape), kind)
     reach = 4 / factor
     found, wanted = asker.ask(op, {x: reach * sample}), function(4 * sample)
     asker.check(op, found - middle, wanted - middle, kind)
     return factor
 
 
-def gate(asker: Asker, op: Gate) -> float:
+def gate_factor(asker: Asker, op: Gate) -> float:
     """The factor of a product of two matrices, element by element."""
     a, b = op.inputs
     kind = "a product of two matrices of one size, element by element"
@@ -140,3 +141,55 @@ def gate(asker: Asker, op: Gate) -> float:
         raise unlike(op, kind)
     y = x if a == b else y
     return asker.factor(op, asker.ask(op, {a: x, b: y}), x * y, kind)
+
+
+def rotary_angles(asker: Asker, op: Rotary) -> Floats:
+    """Cosines and sines [rows, 2, columns] of what turns pairs of neighbouring columns.
+
+    Raises OtherOrder where pairs lie otherwise.
+    """
+    (x,) = op.inputs
+    kind = "a rotation of pairs of columns, the same in every head"
+
+    def turned(columns: Floats) -> Floats:
+        """Of a head of which these columns are 1, the others 0."""
+        heads = np.tile(columns, (op.rows, op.heads))
+        if heads.shape != asker.random(x).shape:
+            raise unlike(op, kind)
+        answer = asker.ask(op, {x: heads}).reshape(op.rows, op.heads, op.cols)[:, 0]
+        found: Floats = answer.astype(np.float64)
+        return found
+
+    if order := _pairs_apart(op, turned):
+        raise OtherOrder(op, order)
+    places = np.arange(op.cols)
+    even, odd = turned(places % 2 == 0), turned(places % 2 == 1)
+    cosines = np.where(places % 2 == 0, even, odd)
+    sines = np.where(places % 2 == 0, odd, even)
+    sample = asker.random(x)
+    heads = sample.reshape(op.rows, op.heads, -1, 2)
+    others = heads[..., ::-1].reshape(op.rows, op.heads, op.cols)
+    wanted = heads.reshape(others.shape) * cosines[:, np.newaxis] + others * sines[:, np.newaxis]
+    asker.check(op, asker.ask(op, {x: sample}), wanted.reshape(sample.shape), kind)
+    return np.stack((cosines, sines), axis=1)
+
+
+def _pairs_apart(op: Rotary, turned: Callable[[Floats], Floats]) -> tuple[int, ...]:
+    """The columns of a head with pairs side by side, those of none last; () where they are so already.
+
+    A column's partner has the bits of its number in which the column's result is neither all of it nor
+    nothing.
+    """
+    places, whole = np.arange(op.cols), turned(np.ones(op.cols))
+    partner = places.copy()
+    for bit in range((op.cols - 1).bit_length()):
+        own = places >> bit & 1
+        differs = np.abs(turned(own.astype(np.float64)) - whole * own).max(axis=0) > LEAST_TURN
+        partner = np.where(differs, partner ^ (1 << bit), partner)
+    if (partner >= op.cols).any() or (partner[partner % op.cols] != places).any():
+        raise unlike(op, "a rotation of pairs of columns, the same in every head")
+    pairs = [(i, int(p)) for i, p in enumerate(partner) if i < p]
+    alone = [i for i, p in enumerate(partner) if i == p]
+    order = (*(column for pair in pairs for column in pair), *alone)
+    aside = all(i ^ 1 == p for i, p in pairs)
+    return () if aside else order

@@ -5,7 +5,7 @@ multiple of dim start on a block of their own (see `blocks`), which `Matrices.he
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from codesign.compiler.graph import (
     LayerNorm,
     Matmul,
     Operator,
+    Rotary,
     Softmax,
 )
 from codesign.compiler.kernels.blocks import blocked, ceil_div, unblocked
@@ -34,7 +35,8 @@ class Matrix:
 
     `channels_first`: ONNX has the columns before the rows, [1, channels, ...]. `patch`: the array is
     an image [1, channels, height, width], or has another number of axes behind its channels, whose
-    patches of this height and width are the rows.
+    patches of this height and width are the rows. `order`: the array's columns within each head, where
+    they lie in another.
     """
 
     rows: int
@@ -42,6 +44,7 @@ class Matrix:
     heads: int = 1
     channels_first: bool = False
     patch: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
 
     def of(self, array: Array) -> Array:
         """The matrix [rows, heads * columns] of an ONNX array."""
@@ -51,7 +54,7 @@ class Matrix:
             cut, order = self._cut(array.shape)
             return array.reshape(cut).transpose(order).reshape(self.rows, self.columns)
         parts = array.reshape(self.heads, self.rows, self.columns)
-        return parts.transpose(1, 0, 2).reshape(self.rows, self.heads * self.columns)
+        return self._ordered(parts.transpose(1, 0, 2), self.order)
 
     def array(self, matrix: Array, shape: tuple[int, ...]) -> Array:
         """The ONNX array of a matrix [rows, heads * columns]."""
@@ -61,8 +64,15 @@ class Matrix:
             cut, order = self._cut(shape)
             patches = matrix.reshape([cut[axis] for axis in order])
             return patches.transpose(np.argsort(order)).reshape(shape)
-        parts = matrix.reshape(self.rows, self.heads, self.columns)
+        back = tuple(np.argsort(self.order).tolist())
+        parts = self._ordered(matrix, back).reshape(self.rows, self.heads, self.columns)
         return parts.transpose(1, 0, 2).reshape(shape)
+
+    def _ordered(self, matrix: Array, order: tuple[int, ...]) -> Array:
+        """[rows, heads * columns] with the columns of each head in this order."""
+        if order:
+            matrix = matrix.reshape(self.rows, -1, len(order))[:, :, order]
+        return matrix.reshape(self.rows, self.heads * self.columns)
 
     def _cut(self, shape: tuple[int, ...]) -> tuple[list[int], list[int]]:
         """An image as [channels, patches, patch, ...], a pair for every axis, and the order of these
@@ -81,9 +91,13 @@ class Matrices:
         self.headed: dict[str, Matrix] = {}  # what products of heads read
         self.normed: dict[str, int] = {}
         self.convolved: dict[str, Matmul] = {}  # what convolutions read
+        self.orders: dict[str, tuple[int, ...]] = {}  # of columns, where not as in the file
         for op in graph.operators():
             if isinstance(op, LayerNorm):
                 self.normed[op.inputs[0]] = op.cols  # several axes at once
+            if isinstance(op, Rotary):
+                self.head_width |= dict.fromkeys((op.inputs[0], op.output), op.cols)
+                self.orders |= dict.fromkeys((op.inputs[0], op.output), op.order)
             if isinstance(op, Matmul) and op.im2col_bytes:
                 self.convolved[op.inputs[0]] = op
             if isinstance(op, Matmul) and not op.constant_b:
@@ -97,8 +111,21 @@ class Matrices:
                 )
                 self.headed |= {op.inputs[0]: Matrix(op.m, op.k, op.batch), op.inputs[1]: b}
 
+        for op in graph.operators():
+            if isinstance(op, Activation) and op.inputs[0] in self.head_width:
+                self.head_width.setdefault(op.output, self.head_width[op.inputs[0]])
+            # What is multiplied by heads whose columns lie in another order has it too.
+            if isinstance(op, Matmul) and op.transposed_b:
+                orders = [self.orders[name] for name in op.inputs[:2] if name in self.orders]
+                self.orders |= dict.fromkeys(op.inputs[:2], orders[0]) if orders else {}
+
     def __getitem__(self, tensor: str) -> Matrix:
+        """The matrix of a tensor. Raises UnsupportedError for one that the file does not have."""
         tensor = tensor.removesuffix(LOW)
+        found, order = self._stored(tensor), self.orders.get(tensor, ())
+        return replace(found, order=order) if order else found
+
+    def _stored(self, tensor: str) -> Matrix:
         name = self.graph.producer(tensor)
         op = None if name is None else self.graph.dag.nodes[name]["op"]
         match op:
@@ -113,6 +140,12 @@ class Matrices:
                 return Matrix(op.rows, op.cols) if whole else scores
             case Activation() | Add() | Gate() if self._like_input(op):
                 return self[op.inputs[0]]
+            case Rotary():
+                side_by_side = self.shapes.get(op.output, ())[-2:] == (op.heads, op.cols)
+                apart = self.shapes.get(op.output, ())[-2:] == (op.rows, op.cols)
+                if side_by_side and not apart:
+                    return Matrix(op.rows, op.heads * op.cols)
+                return Matrix(op.rows, op.cols, op.heads)
             case Activation() | Add() | Gate() | LayerNorm():
                 return Matrix(op.rows, op.cols)
         if tensor not in self.shapes:

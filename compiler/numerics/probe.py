@@ -20,6 +20,7 @@ from codesign.compiler.graph import (
     LayerNorm,
     Matmul,
     Operator,
+    Rotary,
     Softmax,
 )
 from codesign.compiler.numerics import elementwise
@@ -47,7 +48,7 @@ def probe(
     `feeds` is any one sample. Raises CalibrationError for a sample whose mask hides everything.
     """
     prober = _Prober(model, graph, matrices, feeds)
-    found = Constants({}, {}, {}, {}, {}, {}, {}, {})
+    found = Constants({}, {}, {}, {}, {}, {}, {}, {}, {})
     refused: dict[str, Refusal] = {}
     for op in graph.operators():
         try:
@@ -92,8 +93,10 @@ class _Prober(Asker):
                 found.factors[op.name] = (elementwise.gelu(self, op),)  # type: ignore[index]
             case Activation():
                 found.factors[op.name] = (elementwise.activation(self, op),)  # type: ignore[index]
+            case Rotary():
+                found.angles[op.name] = elementwise.rotary_angles(self, op)  # type: ignore[index]
             case Gate():
-                found.factors[op.name] = (elementwise.gate(self, op),)  # type: ignore[index]
+                found.factors[op.name] = (elementwise.gate_factor(self, op),)  # type: ignore[index]
             case Add():
                 found.factors[op.name] = self.sum(op)  # type: ignore[index]
             case HostOp(function="clip", inputs=(x,)) if x in self.matrices.shapes:

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.graph import Activation, Add, HostOp, Matmul, Operator, Softmax
+from codesign.compiler.graph import Activation, Add, HostOp, Matmul, Operator, Rotary, Softmax
 from codesign.compiler.kernels.kernel_kind import Int8
+from codesign.compiler.kernels.rotary_kind import COARSE
 from codesign.compiler.numerics.calibrate import LEVELS, Observed
 from codesign.compiler.numerics.constants import Constants, Floats
 from codesign.compiler.numerics.options import DEFAULT, Options
@@ -84,6 +85,8 @@ class _Quantizer:
             self.tensors.of(tensor)
         ops = [self.tensors.operator(name) for name in work.operators]
         products = [op for op in ops if isinstance(op, Matmul)]
+        if isinstance(ops[0], Rotary):
+            return self._rotary(work, ops[0])
         if not products:
             return self._rows(work, ops)
         if products[0].constant_b:
@@ -281,6 +284,22 @@ class _Quantizer:
         )
         epilogue = Epilogue(first, function, self._last(function, work, ops, behind), second=second)
         return QuantizedStep((epilogue,), weights=integers, first_row=linear[0].first_row)
+
+    def _rotary(self, work: Work, op: Rotary) -> QuantizedStep:
+        """Heads of int8 values, turned; cosines and sines in as many steps as two int8 hold."""
+        angles = self.constants.angles[op.name]
+        step = float(np.abs(angles).max()) / (LEVELS * COARSE)
+        whole = np.round(angles / step).astype(np.int64).reshape(-1, op.cols)
+        coarse = np.clip((whole + COARSE // 2) // COARSE, -LEVELS, LEVELS)
+        table = np.stack((coarse, whole - COARSE * coarse)).astype(np.int8)
+        code = self.tensors.one(work.inputs[0])
+        first = requantizer(CODE_STEPS, 0, work.name)
+        behind = code / CODE_STEPS * step
+        last = self._last(work.drains[0].function, work, [op], behind)
+        epilogue = Epilogue(
+            first, work.drains[0].function, last, second=requantizer(1, 0, work.name)
+        )
+        return QuantizedStep((epilogue,), table=table)
 
     def _operand_units(
         self, function: str, ops: list[Operator], free: list[float]

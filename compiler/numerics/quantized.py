@@ -87,7 +87,7 @@ class QuantizedStep:
     """What a kernel computes with beside tensors: an epilogue for each of its drains, and constants.
 
     `weights` [k, n] multiply its input from `first_row` on, `addend` [rows, columns] is a summand,
-    `added` goes to the scores of its softmax.
+    `added` goes to the scores of its softmax; `table` [2, 2 rows, columns] are angles in two parts.
     """
 
     epilogues: tuple[Epilogue, ...]
@@ -95,6 +95,7 @@ class QuantizedStep:
     addend: Int8 | None = None
     first_row: int = 0
     added: Added | None = None
+    table: Int8 | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from codesign.compiler.graph import Activation, Graph, Softmax
 from codesign.compiler.numerics.calibrate import LEVELS, Histogram, Observed
 from codesign.compiler.numerics.constants import Constants
-from codesign.compiler.numerics.elementwise import EXACT
+from codesign.compiler.numerics.elementwise import FUNCTIONS_IN_FLOAT
 from codesign.compiler.numerics.quantized import Quantized
 from codesign.compiler.numerics.tensor_scales import attends, probability_scale
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
@@ -33,7 +33,8 @@ def unfit(graph: Graph, constants: Constants, observed: Observed) -> dict[str, s
     for op in graph.operators():
         seen = observed.histograms.get(op.inputs[0]) if op.inputs else None
         reason = constants.unfit.get(op.name, "")
-        if isinstance(op, Activation) and op.function in EXACT and seen is not None:
+        scaled = isinstance(op, Activation) and FUNCTION[op.function].input_scale is not None
+        if isinstance(op, Activation) and scaled and seen is not None:
             reason = _activation(op.function, seen, constants.factors[op.name][0])
         elif isinstance(op, Softmax) and seen is not None:
             reason = _scores(seen, constants.scores[op.name].factor)
@@ -69,7 +70,7 @@ def _activation(function: str, seen: Histogram, factor: float) -> str:
     if not counts.sum() or not seen.largest:
         return ""
     x = factor * np.concatenate([magnitudes, -magnitudes])
-    exact = EXACT[function](x)
+    exact = FUNCTIONS_IN_FLOAT[function](x)
     error = machine_values(function, x) - exact
     signal, noise = (float((np.tile(counts, 2) * y**2).sum()) for y in (exact, error))
     ratio = decibels(signal, noise)

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from codesign.compiler.graph import Graph, HostOp, Matmul, Operator, Rearrange, Softmax
-from codesign.compiler.numerics.asking import Refusal
+from codesign.compiler.graph import Graph, HostOp, Matmul, Operator, Rearrange, Rotary, Softmax
+from codesign.compiler.numerics.asking import OtherOrder, Refusal
 from codesign.compiler.numerics.calibrate import CalibrationError, Observed, observe
 from codesign.compiler.numerics.constants import Constants
 from codesign.compiler.numerics.hidden_rows import astray
@@ -44,6 +44,7 @@ class Remedies:
     whole: Mapping[str, str] = field(default_factory=dict)
     rearranged: set[str] = field(default_factory=set)
     as_matrix: set[str] = field(default_factory=set)
+    orders: dict[str, tuple[int, ...]] = field(default_factory=dict)  # of a rotation's columns
     on_host: dict[str, tuple[Operator, str]] = field(default_factory=dict)  # and why
 
     def sums(self) -> frozenset[str]:
@@ -83,6 +84,10 @@ def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedi
         if not refused:
             return Settled(graph, observed, matrices, constants)
         for name, refusal in refused.items():
+            output = graph.dag.nodes[name]["op"].output
+            if isinstance(refusal, OtherOrder) and output not in remedies.orders:
+                remedies.orders[output] = refusal.order
+                continue
             remedy(model, graph.dag.nodes[name]["op"], refusal.reason, remedies)
         graph = _revised(model, graph, remedies)
 
@@ -219,6 +224,8 @@ def _remedied(
         op = replace(op, inputs=inputs)
         if isinstance(op, Matmul) and not op.constant_b:
             op = replace(op, transposed_b=transposed)
+    if isinstance(op, Rotary):
+        op = replace(op, order=remedies.orders.get(op.output, ()))
     if isinstance(op, Softmax) and op.output in remedies.as_matrix:
         op = replace(op, masked=True, causal=False, bias_elements=op.elements)
     yield op

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from codesign.compiler.graph import Matmul, Operator, Softmax
+from codesign.compiler.graph import Activation, Matmul, Operator, Softmax
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.row_kernel import RowProblem
@@ -88,6 +88,8 @@ class AttentionMatcher:
         if not self.ops.on_chip(op):
             return Group((op,), ((self.ops.row(op, "softmax", op.inputs[:1]),),))
         source = self.ops.operator(op.inputs[0])
+        if isinstance(source, Activation):  # capped scores
+            source = self.ops.operator(source.inputs[0])
         product = isinstance(source, Matmul) and not source.constant_b and source.n == op.cols
         heads = source.batch if isinstance(source, Matmul) and product else 1
         return Group((op,), ((self._row_batched(op, heads),),))

@@ -19,6 +19,7 @@ from codesign.compiler.graph import (
     LayerNorm,
     Matmul,
     Operator,
+    Rotary,
     Softmax,
 )
 from codesign.compiler.kernels.blocks import ceil_div
@@ -81,7 +82,7 @@ class _Matcher:
             case Matmul(constant_b=True):
                 return self._projection(op)
             case Matmul():
-                return Group((op,), ((self.ops.matmul_work((op,), op.output),),))
+                return self._product(op)
             case Softmax():
                 return self.attention.softmax(op)
             case LayerNorm():
@@ -90,6 +91,8 @@ class _Matcher:
                 return self._activation(op)
             case Gate():
                 return self._single(op, "product", op.inputs)
+            case Rotary():
+                return Group((op,), ((self.ops.rotary(op),),))
             case Add():
                 return self._sum(op)
             case HostOp(function="add") if self._adds_on_chip(op):
@@ -109,6 +112,16 @@ class _Matcher:
         return Group((op,), ((self.ops.row(op, function, inputs),),))
 
     # -- Patterns ----------------------------------------------------------------------------------
+
+    def _product(self, op: Matmul) -> Group:
+        """A product of activations, with the function that alone reads it (a softcap's tanh)."""
+        reader = self.ops.only_consumer(op)
+        fits = isinstance(reader, Activation) and self.ops.gated_by(reader) is None
+        if not isinstance(reader, Activation) or not fits or not self.ops.on_chip(reader):
+            return Group((op,), ((self.ops.matmul_work((op,), op.output),),))
+        function = self.ops.function(reader)
+        fused = self.ops.matmul_work((op,), reader.output, function, (reader.name,))
+        return Group((op, reader), ((fused,),))
 
     def _projection(self, op: Matmul) -> Group:
         """A matmul with weights: with its activation, its LayerNorm, or its siblings of one input."""

@@ -15,10 +15,12 @@ from codesign.compiler.graph import (
     LayerNorm,
     Matmul,
     Operator,
+    Rotary,
     Softmax,
 )
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
+from codesign.compiler.kernels.rotary_kind import RotaryProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.work import Work
 from codesign.hw.costs.host import total_host_cycles
@@ -158,6 +160,14 @@ class Operators:
         problem = RowProblem(rows, cols, function, len(inputs), self.sets(function, op, inputs))
         return Work(op.name, op.kind, (*before, op.name), inputs, (op.output,), problem)
 
+    def rotary(self, op: Rotary) -> Work:
+        """Heads turned by the drain; by the host where it has no units, or the tensors zero points."""
+        moved = not self.moved.isdisjoint((*op.inputs, op.output))
+        if moved or not self.on_chip(op):
+            return self.host(op, "rotaryembedding")
+        problem = RotaryProblem(op.rows, op.cols, op.heads)
+        return Work(op.name, op.kind, (op.name,), op.inputs, (op.output,), problem)
+
     def sets(self, function: str, op: Operator, inputs: tuple[str, ...]) -> int:
         """Parameter sets of a row kernel: gamma and beta, and what zero points move before the function,
         of each operand that it takes, and behind. A layernorm takes the mean away, with all zero points
@@ -268,13 +278,17 @@ class Operators:
         """What writes heads: the writer of a tensor, or of what the host appends to a cache. A run
         keeps what the host reads without padding."""
         source = self.operator(tensor)
+        written = [source]
         if isinstance(source, HostOp) and source.copy == "rows" and not self.accurate:
-            return [self.operator(name) for name in source.inputs]
-        return [source]
+            written = [self.operator(name) for name in source.inputs]
+        turned = (self.operator(op.inputs[0]) if isinstance(op, Rotary) else op for op in written)
+        return list(turned)
 
     def _head_widths(self) -> Iterator[tuple[str, int]]:
         """Tensors that hold heads whose width is no multiple of dim, and the width."""
         for op in self.order:
+            if isinstance(op, Rotary) and op.cols % self.config.dim:
+                yield op.output, op.cols
             if isinstance(op, Matmul) and not op.constant_b:
                 n = op.k if op.transposed_b else op.n
                 for tensor, width in zip((*op.inputs[:2], op.output), (op.k, n, op.n), strict=True):

@@ -132,6 +132,8 @@ def _contents(
                     width = operand.shape[-1] // len(parts)
                     parts = [padded_heads(part, part.shape[-1], width) for part in parts]
                 found[operand.region] = blocked(np.concatenate(parts, axis=1), config)
+            case "addend" if step.table is not None:
+                found[operand.region] = np.concatenate([blocked(p, config) for p in step.table])
             case "addend":
                 assert step.addend is not None
                 found[operand.region] = matrices.pack(work.outputs[0], step.addend, config)

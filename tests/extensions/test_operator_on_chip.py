@@ -16,26 +16,6 @@ ROW = """\
     DrainFunction("abs", lambda v, valid, columns, epsilon: np.abs(v), normalization=False),
 """
 LANE = "      MODE_ABS:  return 32'(saturate8(rounded[19] ? -saturate8(rounded) : rounded));\n"
-PROBE_CASE = """\
-            case Activation(function="abs"):
-                found.factors[op.name] = (self.absolute(op),)  # type: ignore[index]
-"""
-PROBE = '''
-    def absolute(self, op: Activation) -> float:
-        """The factor of the argument."""
-        sample = self.random(op.inputs[0])
-        found = self.ask(op, {op.inputs[0]: sample})
-        return self._factor(op, found, np.abs(sample), "an absolute value of one matrix")
-'''
-
-RELU_IS_PROBED = """\
-                if limit < UNLIMITED:
-                    found.limits[op.name] = limit  # type: ignore[index]
-"""
-RELU_ENDS = """\
-        self._check(op, self.ask(op, {x: wide}), np.clip(factor * wide, 0, limit), kind)
-        return factor, limit
-"""
 
 ABS = Extension(
     {
@@ -46,10 +26,7 @@ ABS = Extension(
             ("MODE_RELU: return rounded[19] ? '0 : 32'(saturate8(rounded));", LANE)
         ],
         "compiler/importer/operators.py": [("ACTIVATIONS = {", '    "Abs": "abs",\n')],
-        "compiler/numerics/probe.py": [
-            (RELU_IS_PROBED, PROBE_CASE),
-            (RELU_ENDS, PROBE),
-        ],
+        "compiler/numerics/elementwise.py": [('"gelu": _gelu,', '    "abs": np.abs,\n')],
     }
 )
 

@@ -3,6 +3,7 @@
 import ast
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from import_graph import modules
 from kind_checks import assert_as_its_reference
@@ -11,8 +12,11 @@ from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.kernel_kind import MAY_BE_CONSTANT, RECORDS, Problem, bound
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
+from codesign.compiler.kernels.rotary_kind import RotaryProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.hw.machine.config import PRESETS
+from codesign.hw.views.fast_timing import evaluate_batch, time_kernel
+from codesign.hw.views.races import check_races
 
 SMALL = replace(PRESETS["ibert"], name="small", dim=8, bus_bytes=16, parameter_channels=1024)
 PROBLEMS: tuple[Problem, ...] = (
@@ -35,6 +39,8 @@ PROBLEMS: tuple[Problem, ...] = (
     RowProblem(20, 40, "rmsnorm", 1, 2),
     RowProblem(20, 40, "product", 2, batch=2),
     RowProblem(20, 40, "geglu", 2, 3),
+    RotaryProblem(20, 16, 3),
+    RotaryProblem(37, 12, 2),
 )
 EACH_PROBLEM = pytest.mark.parametrize("problem", PROBLEMS, ids=kinds.shape)
 CLASSES = {kind.problem_type.__name__ for kind in kinds.KINDS}
@@ -46,6 +52,24 @@ def test_the_machine_computes_the_reference(problem: Problem) -> None:
     for seed, space in enumerate(kinds.spaces(problem, SMALL)):
         for index in {len(space) // 3, len(space) - 1} if len(space) else ():
             assert_as_its_reference(problem, space.mapping(index), SMALL, seed)
+
+
+@EACH_PROBLEM
+def test_a_batch_is_timed_as_its_kernels_are(problem: Problem) -> None:
+    """And no mapping goes below its bounds; nor does any race."""
+    for space in kinds.spaces(problem, SMALL):
+        chosen = np.arange(len(space))
+        if not len(space):
+            continue
+        found = evaluate_batch(space.kernel(chosen), SMALL)
+        cycles, events = space.bounds()
+        assert (cycles <= found.cycles).all() and (events <= found.events).all()
+        for index in (0, len(space) // 2, len(space) - 1):
+            body = kinds.body(problem, space.mapping(index), SMALL)
+            alone = time_kernel(body, SMALL)
+            assert alone.cycles == found.cycles[index]
+            np.testing.assert_array_equal(alone.events, found.events[index])
+            check_races(body, SMALL)
 
 
 @EACH_PROBLEM

@@ -1,6 +1,7 @@
 """Activations and products of two activations in int8, in the forms that exporters write them in."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +11,7 @@ from onnx_builder import CONTRIB, Array, ModelBuilder
 from onnx_builder import run as in_float
 
 from codesign.compiler.network.inference import Network, compile_network, run
-from codesign.compiler.numerics.elementwise import EXACT
+from codesign.compiler.numerics.elementwise import FUNCTIONS_IN_FLOAT
 from codesign.hw.machine.config import preset
 from codesign.hw.machine.functions import FUNCTION
 
@@ -18,7 +19,7 @@ ROWS, WIDTH, HIDDEN = 21, 40, 72
 Step = Callable[[ModelBuilder, str], str]
 
 
-def node(op_type: str, **attributes: object) -> Step:
+def node(op_type: str, **attributes: Any) -> Step:
     return lambda b, x: str(b.node(op_type, x, **attributes))
 
 
@@ -170,13 +171,14 @@ def test_a_bounded_function_that_is_an_output_is_the_hosts() -> None:
     assert functions(network) == ["copy"] and on_host(network) == ["Tanh_2"]
 
 
-@pytest.mark.parametrize("function", EXACT)
+@pytest.mark.parametrize("function", FUNCTIONS_IN_FLOAT)
 def test_the_functions_in_float_are_those_of_the_units(function: str) -> None:
     of = FUNCTION[function]
     v = np.arange(-8192, 8193, dtype=np.int64)
     assert of.input_scale is not None
     found = of.values(v, np.ones((), dtype=np.bool_), len(v)) * of.value_scale
-    assert np.abs(found - EXACT[function](v * of.input_scale)).max() < 0.02
+    exact = v * of.input_scale
+    assert np.abs(found - FUNCTIONS_IN_FLOAT[function](exact.astype(np.float64))).max() < 0.02
 
 
 @pytest.mark.parametrize("form", GATES)
@@ -196,3 +198,76 @@ def test_two_projections_of_one_input_and_their_product_are_one_kernel(
     network, ratio = compiled(b.model(y))
     assert functions(network) == [function] and not on_host(network)
     assert ratio >= 30
+
+
+def halves(b: ModelBuilder, x: str, cos: str, sin: str, size: int) -> str:
+    half = size // 2
+    low, high = b.node("Split", x, b.ints(half, size - half), outputs=2, axis=-1)
+    turned = b.node("Concat", b.node("Neg", high), low, axis=-1)
+    return str(b.node("Add", b.node("Mul", x, cos), b.node("Mul", turned, sin)))
+
+
+def neighbours(b: ModelBuilder, x: str, cos: str, sin: str, size: int) -> str:
+    pairs = b.node("Reshape", x, b.ints(1, HEADS, TOKENS, size // 2, 2))
+    even, odd = b.node("Split", pairs, outputs=2, axis=-1)
+    turned = b.node("Concat", b.node("Neg", odd), even, axis=-1)
+    turned = b.node("Reshape", turned, b.ints(1, HEADS, TOKENS, size))
+    return str(b.node("Add", b.node("Mul", x, cos), b.node("Mul", turned, sin)))
+
+
+def partly(b: ModelBuilder, x: str, cos: str, sin: str, size: int) -> str:
+    """Half of a head turns, as in GPT-NeoX."""
+    turns, stays = b.node("Split", x, b.ints(size // 2, size // 2), outputs=2, axis=-1)
+    ends = b.ints(0), b.ints(size // 2), b.ints(3)
+    cos, sin = (b.node("Slice", table, *ends) for table in (cos, sin))
+    return str(b.node("Concat", halves(b, turns, cos, sin, size // 2), stays, axis=-1))
+
+
+TOKENS, HEADS = 19, 3
+ROTATIONS = {"halves": halves, "neighbours": neighbours, "partly": partly}
+
+
+@pytest.mark.parametrize("form", ROTATIONS)
+@pytest.mark.parametrize("size", [16, 12, 32])
+def test_attention_with_rotary_positions_is_the_chips(form: str, size: int) -> None:
+    """Queries and keys are stored with pairs side by side, whichever are pairs in the file."""
+    b = ModelBuilder()
+    width = HEADS * size
+    x = b.input("x", (1, TOKENS, width))
+    turning = size // 2 if form == "partly" else size
+    places = np.arange(size)
+    numbers = places // 2 if form == "neighbours" else places % max(turning // 2, 1)
+    angles = np.outer(np.arange(TOKENS), 100.0 ** (-2 * numbers / turning))[None, None]
+    tables = b.const(np.cos(angles)), b.const(np.sin(angles))
+
+    def heads(y: str) -> str:
+        apart = b.node("Reshape", y, b.ints(1, TOKENS, HEADS, size))
+        return str(b.node("Transpose", apart, perm=[0, 2, 1, 3]))
+
+    q, k, v = (heads(b.linear(x, width, width)) for _ in range(3))
+    q, k = (ROTATIONS[form](b, y, *tables, size) for y in (q, k))
+    scores = b.node("MatMul", q, b.node("Transpose", k, perm=[0, 1, 3, 2]))
+    p = b.node("Softmax", b.node("Mul", scores, b.const(size**-0.5)), axis=-1)
+    context = b.node("Transpose", b.node("MatMul", p, v), perm=[0, 2, 1, 3])
+    y = b.linear(b.node("Reshape", context, b.ints(1, TOKENS, width)), width, width)
+    network, ratio = compiled(b.model(y), 1.0, (1, TOKENS, width))
+    assert functions(network).count("rotate") == 2 and not on_host(network)
+    assert ratio >= 20
+
+
+def test_capped_scores_are_the_chips() -> None:
+    b = ModelBuilder()
+    x = b.input("x", (1, TOKENS, 48))
+
+    def heads(y: str) -> str:
+        apart = b.node("Reshape", y, b.ints(1, TOKENS, HEADS, 16))
+        return str(b.node("Transpose", apart, perm=[0, 2, 1, 3]))
+
+    q, k, v = (heads(b.linear(x, 48, 48)) for _ in range(3))
+    scores = softcap(b, str(b.node("MatMul", q, b.node("Transpose", k, perm=[0, 1, 3, 2]))))
+    context = b.node("MatMul", b.node("Softmax", scores, axis=-1), v)
+    context = b.node("Transpose", context, perm=[0, 2, 1, 3])
+    y = b.linear(b.node("Reshape", context, b.ints(1, TOKENS, 48)), 48, 48)
+    network, ratio = compiled(b.model(y), 1.0, (1, TOKENS, 48))
+    assert "tanh" in functions(network) and not on_host(network)
+    assert ratio >= 20

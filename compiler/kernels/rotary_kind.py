@@ -1,0 +1,310 @@
+"""The kind of kernel that turns pairs of neighbouring columns of heads by angles of their row.
+
+Rotary positions (arXiv 2104.09864): x cos + x' sin, x' being the other column of a pair. All heads are
+turned alike, so the table of a tile of rows is loaded once, then head after head passes by. It lies as
+two int8 matrices, of coarse steps and of fine ones for what those leave, which add up in the
+accumulator; cosines and sines of a row take turns.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from codesign.compiler.kernels.blocks import ceil_div, mvin, plane_bytes
+from codesign.compiler.kernels.kernel_kind import (
+    Drain,
+    Given,
+    Int8,
+    Kind,
+    Operand,
+    Problem,
+    matrices,
+)
+from codesign.compiler.kernels.mapspace import Ints, splits, zero_events
+from codesign.compiler.kernels.numbers import PLAIN, Numbers, StepNumbers
+from codesign.compiler.kernels.random_numbers import INT8, Draw
+from codesign.hw.machine.arithmetic import Bytes
+from codesign.hw.machine.config import HardwareConfig
+from codesign.hw.machine.events import EVENT_INDEX
+from codesign.hw.machine.functions import FUNCTION
+from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS
+from codesign.hw.machine.program import (
+    Affine,
+    Body,
+    Cases,
+    Instruction,
+    Pipeline,
+    Ring,
+    Token,
+    Value,
+    first,
+)
+from codesign.hw.views import timing
+
+FUNCTION_NAME = "rotate"
+COARSE = 128  # fine steps of the table in a coarse one
+TABLES = 2  # cosines and sines
+PARTS = 2  # coarse and fine
+
+
+@dataclass(frozen=True)
+class RotaryProblem(Problem):
+    """`heads` matrices of rows x cols int8 values, side by side, each turned by one table."""
+
+    rows: int
+    cols: int
+    heads: int
+
+
+@dataclass(frozen=True)
+class RotaryMapping:
+    """Rows of a tile, of which the accumulator holds that of two heads."""
+
+    tile_rows: Any
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """Accumulator rows in whole banks: tiles of heads take turns in two regions, tables likewise."""
+
+    blocks: int
+    tiles: Any
+    held: Any  # tiles of heads
+    head: Any  # rows of a region
+    tables: Any
+    table: Any
+
+    @classmethod
+    def of(cls, p: RotaryProblem, mapping: RotaryMapping, config: HardwareConfig) -> "_Layout":
+        bank = config.accumulator_bank_rows
+        blocks = int(ceil_div(p.cols, config.dim))
+        tiles = ceil_div(p.rows, mapping.tile_rows)
+        rows = mapping.tile_rows * blocks
+        return cls(
+            blocks,
+            tiles,
+            np.minimum(2, tiles * p.heads),
+            ceil_div(rows, bank) * bank,
+            np.minimum(2, tiles),
+            ceil_div(rows * TABLES, bank) * bank,
+        )
+
+    @property
+    def rows(self) -> Any:
+        """All that is taken of the accumulator."""
+        return self.held * self.head + self.tables * self.table
+
+
+def rotary_kernel(
+    p: RotaryProblem,
+    mapping: RotaryMapping,
+    config: HardwareConfig,
+    places: Mapping[str, int],
+    numbers: Numbers = PLAIN,
+) -> Body:
+    """The kernel's body; a tile's table is loaded before its first head.
+
+    That of the tile after next takes the place of one that no drain reads any more: of the heads
+    behind it but one is not emptied.
+    """
+    at, dim = _Layout.of(p, mapping, config), config.dim
+    tile_rows, plane = mapping.tile_rows, plane_bytes(p.rows, config)
+    table_plane = plane_bytes(TABLES * p.rows, config)
+    last = p.rows - (at.tiles - 1) * tile_rows
+    step = {"h": at.blocks * plane, "t": tile_rows * dim}
+    head = Affine(0, {}, Ring(at.held, at.head, {"t": p.heads, "h": 1}))
+    table = Affine(at.held * at.head, {}, Ring(at.tables, at.table, {"t": 1}))
+
+    def rows(times: int) -> Cases:
+        return Cases(times * tile_rows, ((("t",), times * last),))
+
+    def tables(part: int) -> Instruction:
+        begin = places.get("table", 0) + part * at.blocks * table_plane
+        addresses = {
+            "dram": Affine(begin, {"t": TABLES * tile_rows * dim}),
+            "dram_stride": Affine(table_plane),
+            "local": table,
+            "stride": Affine(TABLES * tile_rows),
+            "scale": Affine(1 if part else COARSE),
+        }
+        values: dict[str, Value] = {"rows": rows(TABLES), "blocks": at.blocks}
+        flags = {"accumulate": ()} if part else {}
+        return mvin("accumulator", values, addresses, when=first("h"), flags=flags)
+
+    matrix = {"dram_stride": Affine(plane), "stride": Affine(tile_rows)}
+    load = mvin(
+        "accumulator",
+        {"rows": rows(1), "blocks": at.blocks},
+        {
+            "dram": Affine(places.get("x", 0), step),
+            "local": head,
+            "scale": Affine(numbers.scales[0]),
+            **matrix,
+        },
+        signals=(Token("filled"),),
+    )
+    fields = numbers.fields(FUNCTION_NAME, p.rows, p.cols, {"t": tile_rows})
+    drain = Instruction(
+        "mvout",
+        {
+            "rows": rows(1),
+            "blocks": at.blocks,
+            "function": FUNCTIONS.index(FUNCTION_NAME),
+            "destination": DESTINATIONS.index("dram"),
+        },
+        {
+            "accumulator": head,
+            "second": table,
+            "dram": Affine(places.get("out", 0), step),
+            **matrix,
+            **fields.addresses,
+        },
+        flags=fields.flags,
+        waits=(Token("filled"),),
+        signals=(Token("emptied"),),
+    )
+    loads = (
+        Instruction("load_sync", waits=(Token("emptied"),)),
+        *(tables(part) for part in range(PARTS)),
+        load,
+    )
+    credits = Token("emptied", count=at.held)
+    return (
+        Instruction("drain_sync", signals=(credits,)),
+        Pipeline((("t", at.tiles), ("h", p.heads)), (loads, (drain,))),
+        Instruction("load_sync", waits=(credits,)),
+    )
+
+
+@dataclass(frozen=True)
+class RotarySpace:
+    """Stated: rows of a tile from near-equal splits."""
+
+    problem: RotaryProblem
+    config: HardwareConfig
+    tile_rows: Ints
+
+    @classmethod
+    def build(cls, problem: RotaryProblem, config: HardwareConfig) -> "RotarySpace":
+        """The tiles that fit the accumulator."""
+        tile_rows = splits(problem.rows, max(1, config.bus_bytes // config.dim))
+        fits = _Layout.of(problem, RotaryMapping(tile_rows), config).rows <= config.accumulator_rows
+        return cls(problem, config, tile_rows[fits])
+
+    def __len__(self) -> int:
+        return len(self.tile_rows)
+
+    def mapping(self, index: int) -> RotaryMapping:
+        """One mapping, its number a plain int."""
+        return RotaryMapping(int(self.tile_rows[index]))
+
+    def kernel(self, chosen: Ints) -> Body:
+        """The kernels of the chosen mappings, as one batch."""
+        return rotary_kernel(self.problem, RotaryMapping(self.tile_rows[chosen]), self.config, {})
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """What all mappings have in common."""
+        return (self.problem,)
+
+    def keys(self, chosen: Ints) -> Ints:
+        """Numbers [n, 1] that decide the timing of the chosen mappings, whatever the memories."""
+        return self.tile_rows[chosen][:, np.newaxis]
+
+    def floor(self) -> tuple[Ints, Ints]:
+        """The bounds: memories have no say in them."""
+        return self.bounds()
+
+    def bounds(self) -> tuple[Ints, Ints]:
+        """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
+        p, config, function = self.problem, self.config, FUNCTION[FUNCTION_NAME]
+        blocks, dim = ceil_div(p.cols, config.dim), config.dim
+        row = max(1, ceil_div(dim, config.bus_bytes))
+        drain_row = row + function.operands - 1
+        moved, table = p.heads * p.rows * blocks, PARTS * TABLES * p.rows * blocks
+        tile = np.minimum(self.tile_rows, p.rows) * blocks
+        rest = (p.rows - (ceil_div(p.rows, self.tile_rows) - 1) * self.tile_rows) * blocks
+        latency = 2 * config.dram_latency_cycles + timing.LOAD_LATENCY + timing.DRAIN_LATENCY
+        loading = (moved + table) * row + rest * drain_row
+        draining = tile * (1 + PARTS * TABLES) * row + moved * drain_row
+        counts = {
+            "dram_read_bytes": (moved + table) * dim,
+            "dram_write_bytes": moved * dim,
+            "accumulator_writes": moved + table,
+            "accumulator_reads": moved * function.operands + table // PARTS,
+            "accumulator_adds": table // PARTS * dim,
+            "scale": (moved + table) * dim,
+            "requantize": moved * dim * function.operands,
+        }
+        counts |= function.events(moved * dim, p.heads * p.rows)
+        events = zero_events(len(self))
+        for name, count in counts.items():
+            events[:, EVENT_INDEX[name]] = count
+        return np.maximum(loading, draining) + latency, events
+
+
+class RotaryKind(Kind[RotaryProblem]):
+    """Pairs of columns of every head, turned: operands x, table, out."""
+
+    problem_type = RotaryProblem
+
+    def work(self, problem: RotaryProblem, dim: int) -> int:
+        return problem.heads * (problem.rows + dim) * (problem.cols + dim)
+
+    def extents(self, problem: RotaryProblem) -> tuple[int, ...]:
+        return problem.rows, problem.cols
+
+    def spaces(self, problem: RotaryProblem, config: HardwareConfig) -> Sequence[RotarySpace]:
+        return [RotarySpace.build(problem, config)]
+
+    def kernel(
+        self,
+        problem: RotaryProblem,
+        mapping: RotaryMapping,
+        config: HardwareConfig,
+        places: Mapping[str, int],
+        numbers: StepNumbers,
+    ) -> Body:
+        return rotary_kernel(problem, mapping, config, places, *numbers.epilogues)
+
+    def operands(self, problem: RotaryProblem, config: HardwareConfig) -> tuple[Operand, ...]:
+        p = problem
+        table = (PARTS, TABLES * p.rows, p.cols)
+        heads = (p.heads, p.rows, p.cols)
+        return (
+            matrices("x", "input", heads, config),
+            matrices("table", "addend", table, config, region="table"),
+            matrices("out", "output", heads, config),
+        )
+
+    def drains(self, problem: RotaryProblem) -> tuple[Drain, ...]:
+        return (Drain(FUNCTION_NAME, (problem.heads, problem.rows, problem.cols)),)
+
+    def reference(self, problem: RotaryProblem, given: Given) -> list[Int8]:
+        coarse, fine = (given.matrix("table", part).astype(np.int64) for part in range(PARTS))
+        angles = (coarse * COARSE + fine).reshape(problem.rows, TABLES, problem.cols)
+        scale, _ = given.scales(0)
+        found = []
+        for number in range(problem.heads):
+            x = given.matrix("x", number).astype(np.int64) * scale
+            found.append(given.drained(0, number, np.stack((x, angles[:, 0], angles[:, 1]))))
+        return found
+
+    def random_numbers(
+        self, problem: RotaryProblem, draw: Draw
+    ) -> tuple[StepNumbers, Mapping[str, Bytes]]:
+        p = problem
+        spread = INT8 * COARSE
+        numbers = draw.numbers(FUNCTION_NAME, spread, p.rows, p.cols, (COARSE, 1))
+        return StepNumbers((numbers,)), {}
+
+    def shape(self, problem: RotaryProblem) -> str:
+        p = problem
+        return f"{p.heads} of {p.rows}x{p.cols}, {FUNCTION_NAME}"
+
+    def describe(
+        self, problem: RotaryProblem, mapping: RotaryMapping, config: HardwareConfig
+    ) -> str:
+        return f"{mapping.tile_rows} rows a tile"

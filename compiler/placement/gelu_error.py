@@ -32,7 +32,9 @@ def machine_values(function: str, x: Floats) -> Floats:
     assert of.input_scale is not None
     v = arithmetic.rounded(np.round(x / of.input_scale * 2).astype(np.int64), 1)
     every = np.ones((), dtype=np.bool_)
-    found: Floats = np.asarray(of.values(v, every, x.shape[-1]), dtype=np.float64) * of.value_scale
+    found: Floats = (
+        np.asarray(of.values(v, every, x.shape[-1], 0), dtype=np.float64) * of.value_scale
+    )
     return found
 
 

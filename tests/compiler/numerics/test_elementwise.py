@@ -176,7 +176,7 @@ def test_the_functions_in_float_are_those_of_the_units(function: str) -> None:
     of = FUNCTION[function]
     v = np.arange(-8192, 8193, dtype=np.int64)
     assert of.input_scale is not None
-    found = of.values(v, np.ones((), dtype=np.bool_), len(v)) * of.value_scale
+    found = of.values(v, np.ones((), dtype=np.bool_), len(v), 0) * of.value_scale
     exact = v * of.input_scale
     assert np.abs(found - FUNCTIONS_IN_FLOAT[function](exact.astype(np.float64))).max() < 0.02
 

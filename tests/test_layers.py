@@ -60,7 +60,6 @@ TESTED_IN = {
     "compiler.kernels.numbers": "compiler/numerics/test_quantize.py",
     "compiler.kernels.matmul_kind": "compiler/kernels/test_kinds.py",
     "compiler.kernels.attention_kind": "compiler/kernels/test_kinds.py",
-    "compiler.kernels.rotary_kind": "compiler/kernels/test_kinds.py",
     "compiler.kernels.row_kind": "compiler/kernels/test_kinds.py",
     "compiler.kernels.random_numbers": "search/checks/test_verify.py",
     "compiler.plan.pricing": "compiler/plan/test_lower.py",

@@ -1,14 +1,15 @@
-"""Fused attention nodes as the matmuls and softmax they stand for.
+"""Fused attention nodes as the matmuls and softmax they stand for, and rotary positions.
 
 ONNX Attention (opset 23), and com.microsoft Attention, MultiHeadAttention and GroupQueryAttention,
 which onnxruntime's optimiser writes. Their definitions: onnx.ai/onnx/operators and
 onnxruntime's docs/ContribOperators.md.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from codesign.compiler.graph import Matmul, Softmax
+from codesign.compiler.graph import Activation, Matmul, Rotary, Softmax
 from codesign.compiler.importer.emitter import Emitter
 from codesign.compiler.onnx.shapes import FLOAT, Node, Origin, Shape, Tensor, UnknownShape
 
@@ -43,7 +44,7 @@ def _attend(
 ) -> None:
     """Emit softmax(Q.K^T + masks).V for operator tensors Q, K, V into the node's first output.
 
-    A `softcap` of the node is a tanh of the scores, by the host. With a `window` a query sees so
+    A `softcap` of the node is a tanh of the scores. With a `window` a query sees so
     many keys up to its own: one matrix that hides the others from it, where there are several.
     """
     query, key, value = operands
@@ -72,7 +73,9 @@ def _attend(
     product("scores", (query, key), heads.size, heads.keys, scores, transposed_b=True)
     if node.attribute("softcap", 0.0):
         capped = _intermediate(emitter, f"{output}/capped", emitter.shape(scores))
-        emitter.host(replace(node, name=f"{node.name}/softcap"), "tanh", [scores], capped)
+        rows, name = heads.batch * heads.queries, f"{node.name}/softcap"
+        cap = Activation(name, (scores,), capped, function="tanh", rows=rows, cols=heads.keys)
+        emitter.emit(cap, capped)
         scores = capped
     hides = 0 < window < heads.keys
     softmax = Softmax(
@@ -240,8 +243,44 @@ def _attention(emitter: Emitter, node: Node) -> None:
     (_projected if node.domain else _standard)(emitter, node)
 
 
+def _rotary(emitter: Emitter, node: Node) -> None:
+    """A rotary embedding by tables of constants; of heads [batch, heads, tokens, columns] or [batch,
+    tokens, heads, columns], which the axes of the tables tell, or side by side as nodes have them.
+    """
+    x, output = node.inputs[0], node.outputs[0]
+    tables = [name for name in node.inputs[1:] if name]
+    constant = all(emitter.origin(name) == Origin.CONSTANT for name in tables)
+    shape, beside = emitter.shape(x), node.attribute("num_heads", 0)
+    if len(shape) == 3 and beside and shape[2] % beside == 0:
+        shape = (*shape[:2], beside, shape[2] // beside)
+    if not constant or len(shape) != 4 or emitter.on_host(x):
+        _turned_by_host(emitter, node)
+        return
+    axes = {
+        axis + 4 - len(emitter.shape(name))
+        for name in tables
+        for axis, extent in enumerate(emitter.shape(name)[:-1])
+        if extent > 1
+    }
+    axes = {1} if len(emitter.shape(x)) == 3 else axes
+    rows = shape[0] * math.prod(shape[axis] for axis in axes)
+    if not axes <= {1, 2} or len(axes) > 1 or shape[3] % 2:
+        _turned_by_host(emitter, node)
+        return
+    heads = math.prod(shape[:3]) // rows
+    source = emitter.aligned(x, len(emitter.shape(x)) - 1)
+    op = Rotary(node.name, (source,), output, rows, shape[3], heads)
+    emitter.emit(op, output)
+
+
+def _turned_by_host(emitter: Emitter, node: Node) -> None:
+    inputs = [name for name in node.inputs if name and emitter.origin(name) != Origin.CONSTANT]
+    emitter.host(node, "rotaryembedding", inputs, node.outputs[0])
+
+
 ATTENTION_HANDLERS: dict[str, Callable[[Emitter, Node], None]] = {
     "Attention": _attention,
     "GroupQueryAttention": _grouped_query,
     "MultiHeadAttention": _multi_head,
+    "RotaryEmbedding": _rotary,
 }

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.compiler.graph import Activation, Add, Gate, Rotary
+from codesign.compiler.graph import Activation, Add, Gate
 from codesign.compiler.importer.attention import ATTENTION_HANDLERS
 from codesign.compiler.importer.emitter import Emitter
 from codesign.compiler.importer.layout import (
@@ -337,32 +337,6 @@ def _given_out(emitter: Emitter, output: str, function: str) -> bool:
     return bounded and output in emitter.graph.outputs and emitter.uses(output) == 1
 
 
-def rotary(emitter: Emitter, node: Node) -> None:
-    """A rotary embedding by tables of constants; of heads [batch, heads, tokens, columns] or [batch,
-    tokens, heads, columns], which the axes of the tables tell.
-    """
-    x, output = node.inputs[0], node.outputs[0]
-    tables = [name for name in node.inputs[1:] if name]
-    constant = all(emitter.origin(name) == Origin.CONSTANT for name in tables)
-    shape = emitter.shape(x)
-    if node.domain or not constant or len(shape) != 4 or emitter.on_host(x):
-        host(emitter, node)
-        return
-    axes = {
-        axis + 4 - len(emitter.shape(name))
-        for name in tables
-        for axis, extent in enumerate(emitter.shape(name)[:-1])
-        if extent > 1
-    }
-    rows = shape[0] * math.prod(shape[axis] for axis in axes)
-    if not axes <= {1, 2} or len(axes) > 1 or shape[3] % 2:
-        host(emitter, node)
-        return
-    heads = math.prod(shape[:3]) // rows
-    op = Rotary(node.name, (emitter.source(x),), output, rows, shape[3], heads)
-    emitter.emit(op, output, 3)
-
-
 def _fused_activation(emitter: Emitter, node: Node) -> None:
     """The activation that onnxruntime's optimiser has put inside a FusedConv or FusedGemm."""
     function = node.attribute("activation", "")
@@ -449,7 +423,6 @@ _HANDLERS: dict[str, Handler] = {
     "Resize": resize,
     "ScatterElements": scatter,
     "ScatterND": scatter,
-    "RotaryEmbedding": rotary,
     "SimplifiedLayerNormalization": norm,
     "SkipLayerNormalization": skip_norm,
     "SkipSimplifiedLayerNormalization": skip_norm,

@@ -109,73 +109,93 @@ def rotary_kernel(
     That of the tile after next takes the place of one that no drain reads any more: of the heads
     behind it but one is not emptied.
     """
-    at, dim = _Layout.of(p, mapping, config), config.dim
-    tile_rows, plane = mapping.tile_rows, plane_bytes(p.rows, config)
-    table_plane = plane_bytes(TABLES * p.rows, config)
-    last = p.rows - (at.tiles - 1) * tile_rows
-    step = {"h": at.blocks * plane, "t": tile_rows * dim}
-    head = Affine(0, {}, Ring(at.held, at.head, {"t": p.heads, "h": 1}))
-    table = Affine(at.held * at.head, {}, Ring(at.tables, at.table, {"t": 1}))
-
-    def rows(times: int) -> Cases:
-        return Cases(times * tile_rows, ((("t",), times * last),))
-
-    def tables(part: int) -> Instruction:
-        begin = places.get("table", 0) + part * at.blocks * table_plane
-        addresses = {
-            "dram": Affine(begin, {"t": TABLES * tile_rows * dim}),
-            "dram_stride": Affine(table_plane),
-            "local": table,
-            "stride": Affine(TABLES * tile_rows),
-            "scale": Affine(1 if part else COARSE),
-        }
-        values: dict[str, Value] = {"rows": rows(TABLES), "blocks": at.blocks}
-        flags = {"accumulate": ()} if part else {}
-        return mvin("accumulator", values, addresses, when=first("h"), flags=flags)
-
-    matrix = {"dram_stride": Affine(plane), "stride": Affine(tile_rows)}
-    load = mvin(
-        "accumulator",
-        {"rows": rows(1), "blocks": at.blocks},
-        {
-            "dram": Affine(places.get("x", 0), step),
-            "local": head,
-            "scale": Affine(numbers.scales[0]),
-            **matrix,
-        },
-        signals=(Token("filled"),),
-    )
-    fields = numbers.fields(FUNCTION_NAME, p.rows, p.cols, {"t": tile_rows})
-    drain = Instruction(
-        "mvout",
-        {
-            "rows": rows(1),
-            "blocks": at.blocks,
-            "function": FUNCTIONS.index(FUNCTION_NAME),
-            "destination": DESTINATIONS.index("dram"),
-        },
-        {
-            "accumulator": head,
-            "second": table,
-            "dram": Affine(places.get("out", 0), step),
-            **matrix,
-            **fields.addresses,
-        },
-        flags=fields.flags,
-        waits=(Token("filled"),),
-        signals=(Token("emptied"),),
-    )
+    writer = _Writer(p, mapping, config, places, numbers)
+    at = writer.at
     loads = (
         Instruction("load_sync", waits=(Token("emptied"),)),
-        *(tables(part) for part in range(PARTS)),
-        load,
+        *(writer.load_table(part) for part in range(PARTS)),
+        writer.load_head(),
     )
     credits = Token("emptied", count=at.held)
     return (
         Instruction("drain_sync", signals=(credits,)),
-        Pipeline((("t", at.tiles), ("h", p.heads)), (loads, (drain,))),
+        Pipeline((("t", at.tiles), ("h", p.heads)), (loads, (writer.drain(),))),
         Instruction("load_sync", waits=(credits,)),
     )
+
+
+class _Writer:
+    """The instructions of a kernel, in loops t over tiles of rows and h over heads."""
+
+    def __init__(
+        self,
+        problem: RotaryProblem,
+        mapping: RotaryMapping,
+        config: HardwareConfig,
+        places: Mapping[str, int],
+        numbers: Numbers,
+    ) -> None:
+        self.p, self.config, self.places, self.numbers = problem, config, places, numbers
+        self.at = at = _Layout.of(problem, mapping, config)
+        self.tile_rows = mapping.tile_rows
+        plane = plane_bytes(problem.rows, config)
+        self.step = {"h": at.blocks * plane, "t": mapping.tile_rows * config.dim}
+        self.matrix = {"dram_stride": Affine(plane), "stride": Affine(mapping.tile_rows)}
+        self.head = Affine(0, {}, Ring(at.held, at.head, {"t": problem.heads, "h": 1}))
+        self.table = Affine(at.held * at.head, {}, Ring(at.tables, at.table, {"t": 1}))
+
+    def _rows(self, times: int) -> Cases:
+        last = self.p.rows - (self.at.tiles - 1) * self.tile_rows
+        return Cases(times * self.tile_rows, ((("t",), times * last),))
+
+    def load_table(self, part: int) -> Instruction:
+        """Cosines and sines of a tile's rows, in coarse steps or in what those leave."""
+        plane = plane_bytes(TABLES * self.p.rows, self.config)
+        begin = self.places.get("table", 0) + part * self.at.blocks * plane
+        addresses = {
+            "dram": Affine(begin, {"t": TABLES * self.tile_rows * self.config.dim}),
+            "dram_stride": Affine(plane),
+            "local": self.table,
+            "stride": Affine(TABLES * self.tile_rows),
+            "scale": Affine(1 if part else COARSE),
+        }
+        values: dict[str, Value] = {"rows": self._rows(TABLES), "blocks": self.at.blocks}
+        flags = {"accumulate": ()} if part else {}
+        return mvin("accumulator", values, addresses, when=first("h"), flags=flags)
+
+    def load_head(self) -> Instruction:
+        """A head's rows of a tile."""
+        addresses = {
+            "dram": Affine(self.places.get("x", 0), self.step),
+            "local": self.head,
+            "scale": Affine(self.numbers.scales[0]),
+            **self.matrix,
+        }
+        values: dict[str, Value] = {"rows": self._rows(1), "blocks": self.at.blocks}
+        return mvin("accumulator", values, addresses, signals=(Token("filled"),))
+
+    def drain(self) -> Instruction:
+        """They are turned on the way out."""
+        fields = self.numbers.fields(FUNCTION_NAME, self.p.rows, self.p.cols, {"t": self.tile_rows})
+        return Instruction(
+            "mvout",
+            {
+                "rows": self._rows(1),
+                "blocks": self.at.blocks,
+                "function": FUNCTIONS.index(FUNCTION_NAME),
+                "destination": DESTINATIONS.index("dram"),
+            },
+            {
+                "accumulator": self.head,
+                "second": self.table,
+                "dram": Affine(self.places.get("out", 0), self.step),
+                **self.matrix,
+                **fields.addresses,
+            },
+            flags=fields.flags,
+            waits=(Token("filled"),),
+            signals=(Token("emptied"),),
+        )
 
 
 @dataclass(frozen=True)

@@ -141,11 +141,9 @@ class Matrices:
             case Activation() | Add() | Gate() if self._like_input(op):
                 return self[op.inputs[0]]
             case Rotary():
-                side_by_side = self.shapes.get(op.output, ())[-2:] == (op.heads, op.cols)
                 apart = self.shapes.get(op.output, ())[-2:] == (op.rows, op.cols)
-                if side_by_side and not apart:
-                    return Matrix(op.rows, op.heads * op.cols)
-                return Matrix(op.rows, op.cols, op.heads)
+                beside = Matrix(op.rows, op.heads * op.cols)
+                return Matrix(op.rows, op.cols, op.heads) if apart else beside
             case Activation() | Add() | Gate() | LayerNorm():
                 return Matrix(op.rows, op.cols)
         if tensor not in self.shapes:

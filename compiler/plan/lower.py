@@ -102,7 +102,9 @@ def _steps(
 ) -> Iterator[Step]:
     """The kernels of a group's cheapest alternative; of the most fused one for an accurate sum."""
     alternatives = group.alternatives
-    if not {op.name for op in group.operators}.isdisjoint(apart):
+    gated = any(isinstance(op, Gate) for op in group.operators)  # whose sums need no common unit
+    named = {op.name for op in group.operators if not (gated and isinstance(op, Matmul))}
+    if not named.isdisjoint(apart):
         alternatives = alternatives[-1:]
     price = None
     if accurate and any(isinstance(op, Add | Gate | LayerNorm) for op in group.operators):

@@ -166,7 +166,8 @@ def _rotation(graph: OnnxGraph, region: Region) -> Node | None:
 
     It joins parts of a row again that it has multiplied by tables of numbers, cosines and sines.
     """
-    if graph.tensors[region.output].shape != graph.tensors[region.source].shape:
+    shape = graph.tensors[region.source].shape
+    if graph.tensors[region.output].shape != shape or _moves_heads(graph, region, len(shape)):
         return None
     types = Counter(node.op_type for node in region.nodes)
     names = dict.fromkeys(n for node in region.nodes if node.op_type == "Mul" for n in node.inputs)
@@ -179,6 +180,14 @@ def _rotation(graph: OnnxGraph, region: Region) -> Node | None:
         return None
     last = region.nodes[-1]
     return replace(last, op_type="RotaryEmbedding", inputs=(region.source, *tables), attributes={})
+
+
+def _moves_heads(graph: OnnxGraph, region: Region, rank: int) -> bool:
+    """Whether a region cuts rows into heads and joins them again: that is no part of a rotation."""
+    first, last = region.nodes[0], region.nodes[-1]
+    inner = graph.tensors[first.outputs[0]].shape
+    cuts = first.op_type == "Reshape" and len(inner) > rank and inner[-1] != 2  # no pairs
+    return cuts or "Transpose" in (first.op_type, last.op_type)
 
 
 def _regions(

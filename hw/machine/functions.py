@@ -198,6 +198,7 @@ DRAIN_FUNCTIONS = (
         element_events={"product": 1},
         mode="linear",
         further=("product",),
+        host="mul",
     ),
     DrainFunction(
         "glu",

@@ -83,7 +83,7 @@ def fold(
                 folder.empty(value.name, tensor)
     for proto in model.graph.node:
         folder.visit(proto)
-    folder.graph.first = folder.values.first
+    folder.graph.first, folder.graph.reaches = folder.values.first, codes.reaches
     folder.graph.outputs = tuple(
         folder.resolve(output.name) for output in model.graph.output if folder.known(output.name)
     )

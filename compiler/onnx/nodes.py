@@ -33,6 +33,7 @@ class OnnxGraph:
     unsupported: list[Unsupported] = field(default_factory=list)
     opset: int = 0
     first: dict[str, str] = field(default_factory=dict)  # by tensor, the first with its values
+    reaches: dict[str, tuple[float, float]] = field(default_factory=dict)  # of codes, by tensor
 
     def nodes(self) -> Iterator[Node]:
         """Nodes in the order in which the file computes them."""

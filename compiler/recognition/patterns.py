@@ -6,11 +6,10 @@ factors. Constant vectors along the row (gamma, beta) are replaced by random one
 only has to be the definition times one constant per column plus another.
 """
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,12 @@ from codesign.compiler.onnx.boundary import node_place, reading_node
 from codesign.compiler.onnx.evaluation import node_outputs
 from codesign.compiler.onnx.nodes import OnnxGraph
 from codesign.compiler.onnx.shapes import FLOAT_TYPES, Node, Origin
+from codesign.compiler.recognition.activations import DEFINITIONS
+from codesign.compiler.recognition.rotation import NodeRegion, rotary_node, rotates
 
 Array = np.ndarray[Any, Any]
+Limits = Mapping[str, tuple[float, float]]  # by tensor
+_NONE: Limits = MappingProxyType({})
 
 # fmt: off
 _ELEMENTWISE = frozenset({
@@ -47,23 +50,6 @@ _LIMITS = frozenset({"Abs", "Clip", "HardSigmoid", "Max", "Min", "Relu"})
 _SIGNS_OF_ACTIVATION = frozenset(
     {"Clip", "Erf", "Exp", "HardSigmoid", "Max", "Min", "Relu", "Sigmoid", "Tanh"}
 )
-_ROTATING = frozenset(
-    {
-        "Add",
-        "Sub",
-        "Mul",
-        "Neg",
-        "Slice",
-        "Split",
-        "Gather",
-        "Concat",
-        "Reshape",
-        "Squeeze",
-        "Unsqueeze",
-        "Transpose",
-        "Cast",
-    }
-)
 _ON_HOST = frozenset({"Pow", "Sqrt", "Reciprocal", "Neg", "Abs", "Exp"})
 _ON_HOST |= {"Erf", "Tanh", "Sigmoid", "HardSigmoid", "Log"}
 _ON_CHIP = frozenset({"HardSigmoid", "Sigmoid", "Tanh"})
@@ -72,15 +58,8 @@ _LARGEST_REGION = 24
 _SAMPLE_ROWS = 6
 _SPREAD, _FAR = 2.0, 2000.0  # standard deviations of rows; limits of half precision lie beyond
 _TOLERANCE = 2e-3
-
-
-@dataclass(frozen=True)
-class Region:
-    """The nodes, in order, between one tensor and another that depends on nothing else."""
-
-    source: str
-    output: str
-    nodes: tuple[Node, ...]
+_BEYOND = 40.0  # where a limit of an argument or a result shows; its exponential is in range
+_WITHIN = 0.98  # of what codes reach: where codes of two tensors end is apart by a step
 
 
 def recognise(graph: OnnxGraph) -> None:
@@ -96,13 +75,13 @@ def recognise(graph: OnnxGraph) -> None:
     if present & _THRESHOLDS:
         _replace(graph, _rectifier, _rectifies)
     if present >= {"Concat", "Mul"}:
-        _replace(graph, _rotation, _rotates)
+        _replace(graph, rotary_node, rotates)
     _replace(graph, _elementwise, _computes)
 
 
 def _replace(
     graph: OnnxGraph,
-    classify: Callable[[OnnxGraph, Region], Node | None],
+    classify: Callable[[OnnxGraph, NodeRegion], Node | None],
     belongs: Callable[[Node], bool],
 ) -> None:
     """Replace the widest region in front of every node that `classify` has a node for."""
@@ -134,7 +113,7 @@ def _rectifies(node: Node) -> bool:
     return not node.domain and node.op_type in _ELEMENTWISE | _THRESHOLDS
 
 
-def _rectifier(graph: OnnxGraph, region: Region) -> Node | None:
+def _rectifier(graph: OnnxGraph, region: NodeRegion) -> Node | None:
     """A Relu for what is clip(x, 0, limit) in any spelling, or a multiple of it in one node."""
     shape = graph.tensors[region.source].shape
     types = {node.op_type for node in region.nodes}
@@ -156,43 +135,9 @@ def _rectifier(graph: OnnxGraph, region: Region) -> Node | None:
     return replace(region.nodes[-1], op_type="Relu", inputs=(region.source,), attributes={})
 
 
-def _rotates(node: Node) -> bool:
-    """Whether a rotary embedding is made of it: sums of products with tables, of parts of a row."""
-    return not node.domain and node.op_type in _ROTATING
-
-
-def _rotation(graph: OnnxGraph, region: Region) -> Node | None:
-    """One node for a rotary embedding (arXiv 2104.09864), whatever pairs it turns and however.
-
-    It joins parts of a row again that it has multiplied by tables of numbers, cosines and sines.
-    """
-    shape = graph.tensors[region.source].shape
-    if graph.tensors[region.output].shape != shape or _moves_heads(graph, region, len(shape)):
-        return None
-    types = Counter(node.op_type for node in region.nodes)
-    names = dict.fromkeys(n for node in region.nodes if node.op_type == "Mul" for n in node.inputs)
-    tables = [
-        name
-        for name in names
-        if graph.tensors[name].origin < Origin.ACTIVATION and graph.tensors[name].elements > 1
-    ]
-    if types["Mul"] < 2 or not types["Concat"] or not types.keys() & {"Add", "Sub"} or not tables:
-        return None
-    last = region.nodes[-1]
-    return replace(last, op_type="RotaryEmbedding", inputs=(region.source, *tables), attributes={})
-
-
-def _moves_heads(graph: OnnxGraph, region: Region, rank: int) -> bool:
-    """Whether a region cuts rows into heads and joins them again: that is no part of a rotation."""
-    first, last = region.nodes[0], region.nodes[-1]
-    inner = graph.tensors[first.outputs[0]].shape
-    cuts = first.op_type == "Reshape" and len(inner) > rank and inner[-1] != 2  # no pairs
-    return cuts or "Transpose" in (first.op_type, last.op_type)
-
-
 def _regions(
     graph: OnnxGraph, last: Node, position: Mapping[str, int], belongs: Callable[[Node], bool]
-) -> Iterator[Region]:
+) -> Iterator[NodeRegion]:
     """Regions that end in `last`, from the narrowest to the widest.
 
     The latest open input is replaced by its producer's inputs again and again; whenever one
@@ -214,7 +159,7 @@ def _regions(
         if not opened:
             return
         if len(opened) == 1 and not _escapes(graph, inside, last):
-            yield Region(next(iter(opened)), last.outputs[0], tuple(reversed(inside)))
+            yield NodeRegion(next(iter(opened)), last.outputs[0], tuple(reversed(inside)))
         latest = max(opened, key=lambda name: opened[name])
         producer = graph.producer(latest)
         if producer is None or not belongs(producer):
@@ -235,7 +180,7 @@ def _escapes(graph: OnnxGraph, inside: list[Node], last: Node) -> bool:
     )
 
 
-def _elementwise(graph: OnnxGraph, region: Region) -> Node | None:
+def _elementwise(graph: OnnxGraph, region: NodeRegion) -> Node | None:
     """One node for steps that only the host can do, where single numbers are their constants."""
     types = {node.op_type for node in region.nodes}
     names = {name for node in region.nodes for name in node.inputs}
@@ -256,7 +201,7 @@ def _elementwise(graph: OnnxGraph, region: Region) -> Node | None:
     return replace(last, op_type="Elementwise", inputs=(region.source,), attributes={})
 
 
-def _classify(graph: OnnxGraph, region: Region) -> Node | None:
+def _classify(graph: OnnxGraph, region: NodeRegion) -> Node | None:
     types = {node.op_type for node in region.nodes}
     last = region.nodes[-1]
     shape = graph.tensors[region.source].shape
@@ -266,7 +211,8 @@ def _classify(graph: OnnxGraph, region: Region) -> Node | None:
     reductions = [node for node in region.nodes if node.op_type in _REDUCTIONS]
     if not reductions:
         clipped = types & {"Max", "Clip"}
-        product = types & {"Mul", "Div", "Reciprocal"} and types & _SIGNS_OF_ACTIVATION
+        signs = types & _SIGNS_OF_ACTIVATION or _limited(graph, region)
+        product = types & {"Mul", "Div", "Reciprocal"} and signs
         if not clipped and not product:  # a gelu is x times something, a sigmoid 1 over it
             return None
         function = _activation(graph, region)
@@ -298,55 +244,53 @@ def _reduced_axis(graph: OnnxGraph, node: Node) -> int | None:
     return int(axes[0]) % rank
 
 
-def _activation(graph: OnnxGraph, region: Region) -> str | None:
+def _activation(graph: OnnxGraph, region: NodeRegion) -> str | None:
     """Name the elementwise function of a region: "Gelu" in any of its forms, "Relu", "Swish" and
     others, or None.
+
+    Where a quantizer has dropped a clip for codes that end there, it is the function within what the
+    codes of its argument stand for.
+    """
+    x = np.array([-_BEYOND, *np.linspace(-6, 6, 97), _BEYOND], np.float32)
+    function = _activation_at(graph, region, x, {})
+    limits = _limited(graph, region)
+    if function is None and limits and region.source in graph.reaches:
+        low, high = graph.reaches[region.source]
+        near = np.linspace(max(low * _WITHIN, -6), min(high * _WITHIN, 6), 97)
+        x = np.array([-_BEYOND, *near, _BEYOND], np.float32).clip(low * _WITHIN, high * _WITHIN)
+        function = _activation_at(graph, region, x, limits)
+    return function
+
+
+def _limited(graph: OnnxGraph, region: NodeRegion) -> Limits:
+    """Between which numbers tensors within a region lie, because their codes begin at 0."""
+    inner = (node.outputs[0] for node in region.nodes[:-1])
+    return {name: graph.reaches[name] for name in inner if graph.reaches.get(name, (1.0,))[0] == 0}
+
+
+def _activation_at(graph: OnnxGraph, region: NodeRegion, x: Array, limits: Limits) -> str | None:
+    """What a region is of these numbers, where some of its tensors are limited.
+
+    The outermost do not count where its steps overflow: float32 holds no exponential of their cubes.
     """
     rank = len(graph.tensors[region.source].shape)
-    x = np.linspace(-6, 6, 97, dtype=np.float32)
-    y = _run(graph, region, x.reshape((1,) * (rank - 1) + (-1,)), None)
+    y = _run(graph, region, x.reshape((1,) * (rank - 1) + (-1,)), None, limits)
     if y is None or y.size != x.size:
         return None
     y = y.reshape(-1)
-    for function, expected in _ACTIVATIONS:
-        if np.allclose(y, expected(x), rtol=0, atol=_TOLERANCE):
+    held = np.isfinite(y)
+    if not held[1:-1].all():
+        return None
+    x, y = x[held], y[held]
+    for function, expected in DEFINITIONS:
+        wanted = expected(x)
+        scale = min(float(np.abs(wanted).max()) / 2, 1.0)
+        if np.allclose(y, wanted, rtol=0, atol=_TOLERANCE * scale if limits else _TOLERANCE):
             return function
     return None
 
 
-def _gelu_erf(x: Array) -> Array:
-    return np.array([0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in x.tolist()])
-
-
-def _gelu_tanh(x: Array) -> Array:
-    return np.asarray(0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))))
-
-
-def _gelu_sigmoid(x: Array) -> Array:
-    return np.asarray(x / (1 + np.exp(-1.702 * x)))
-
-
-def _sigmoid(x: Array) -> Array:
-    return np.asarray(1 / (1 + np.exp(-x)))
-
-
-# GELU in the three forms of arXiv 1606.08415 and its authors' code; a clipped relu (relu6) is a relu
-# whose int8 scale saturates.
-_ACTIVATIONS = (
-    ("Gelu", _gelu_erf),
-    ("Gelu", _gelu_tanh),
-    ("Gelu", _gelu_sigmoid),
-    ("Relu", lambda x: np.maximum(x, 0)),
-    ("Relu", lambda x: np.clip(x, 0, 6)),
-    ("Swish", lambda x: x * _sigmoid(x)),
-    ("Sigmoid", _sigmoid),
-    ("Tanh", np.tanh),
-    ("HardSwish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
-    ("HardSigmoid", lambda x: np.clip(x / 6 + 0.5, 0, 1)),
-)
-
-
-def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
+def _row_function(graph: OnnxGraph, region: NodeRegion, axis: int) -> str | None:
     """Name the row function of a region: "Softmax", its logarithm, "LayerNorm", "RMSNorm", or None.
 
     One that limits what it reads has to be that far beyond as well: a limit shows where it bites.
@@ -362,7 +306,7 @@ def _row_function(graph: OnnxGraph, region: Region, axis: int) -> str | None:
     return kind
 
 
-def _row_function_at(graph: OnnxGraph, region: Region, axis: int, spread: float) -> str | None:
+def _row_function_at(graph: OnnxGraph, region: NodeRegion, axis: int, spread: float) -> str | None:
     """What a region is of rows with this standard deviation."""
     shape = graph.tensors[region.source].shape
     sample = [1] * len(shape)
@@ -409,7 +353,9 @@ def _affine(definition: Array, got: Array, with_offset: bool) -> bool:
     return bool(np.all(error <= _TOLERANCE * scale) and np.all(np.abs(slope) >= 1e-9))
 
 
-def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array | None:
+def _run(
+    graph: OnnxGraph, region: NodeRegion, x: Array, axis: int | None, limits: Limits = _NONE
+) -> Array | None:
     """Evaluate a region on a sample; None when a constant does not lie along the row."""
     rng = np.random.default_rng(1)
     values: dict[str, Array | None] = {region.source: x}
@@ -440,7 +386,10 @@ def _run(graph: OnnxGraph, region: Region, x: Array, axis: int | None) -> Array 
         results = node_outputs(node, None, needed, graph.opset)
         if not results:
             return None
-        values[node.outputs[0]] = results[0]
+        result = results[0]
+        if node.outputs[0] in limits:
+            result = np.clip(result, *limits[node.outputs[0]])
+        values[node.outputs[0]] = result
     return values[region.output]
 
 

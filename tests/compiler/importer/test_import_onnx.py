@@ -91,6 +91,15 @@ def gelu_tanh_factored(b: ModelBuilder, x: str) -> str:
     return str(b.node("Mul", half, x))
 
 
+def gelu_tanh_by_exponentials(b: ModelBuilder, x: str) -> str:
+    cube = b.node("Mul", b.node("Pow", x, b.const(3.0)), b.const(0.044715))
+    inner = b.node("Mul", b.node("Add", x, cube), b.const(2 * math.sqrt(2 / math.pi)))
+    power = b.node("Exp", inner)
+    one = b.const(1.0)
+    tanh = b.node("Div", b.node("Sub", power, one), b.node("Add", power, one))
+    return str(b.node("Mul", b.node("Mul", b.const(0.5), x), b.node("Add", tanh, one)))
+
+
 def gelu_sigmoid(b: ModelBuilder, x: str) -> str:
     return str(b.node("Mul", x, b.node("Sigmoid", b.node("Mul", x, b.const(1.702)))))
 
@@ -129,6 +138,7 @@ def relu_clip(b: ModelBuilder, x: str) -> str:
         gelu_by_reciprocal_root,
         gelu_tanh,
         gelu_tanh_factored,
+        gelu_tanh_by_exponentials,
         gelu_sigmoid,
         gelu_node,
         gelu_contrib,
@@ -163,6 +173,20 @@ def test_silu_is_not_a_gelu(slope: float) -> None:
     gate = b.node("Sigmoid", b.node("Mul", x, b.const(slope)))
     function = "silu" if slope == 1.0 else "elementwise"
     assert kinds(imported(b, b.node("Mul", x, gate))) == [function]
+
+
+@pytest.mark.parametrize("side", ["argument", "result"])
+def test_no_activation_reaches_across_a_limit(side: str) -> None:
+    """Far out, where samples near 0 do not show it."""
+    b = ModelBuilder()
+    x = activations(b)
+    limits = b.const(-8.0), b.const(8.0)
+    if side == "argument":
+        x = b.node("Clip", x, *limits)
+    y = b.node("Mul", x, b.node("Sigmoid", x))
+    if side == "result":
+        y = b.node("Clip", y, *limits)
+    assert set(kinds(imported(b, y))) == {"clip", "silu"}
 
 
 def test_a_gated_feed_forward_has_a_gate() -> None:
@@ -621,11 +645,12 @@ def test_a_fused_activation_behind_what_the_host_adds() -> None:
     assert kinds(import_onnx(b.model(y))) == ["matmul", "relu", "matmul", "add", "relu"]
 
 
-def test_a_power_has_the_type_of_its_base() -> None:
+@pytest.mark.parametrize(("exponent", "kind"), [(2, "gate"), (3, "pow")])
+def test_a_power_has_the_type_of_its_base(exponent: int, kind: str) -> None:
     b = ModelBuilder()
     x = b.input("x", (1, 4, 8))
-    y = b.node("Softplus", b.node("Pow", x, b.const(3, "int64")))
-    assert kinds(import_onnx(b.model(y), seq=4)) == ["pow", "softplus"]
+    y = b.node("Softplus", b.node("Pow", x, b.const(exponent, "int64")))
+    assert kinds(import_onnx(b.model(y), seq=4)) == [kind, "softplus"]
 
 
 @pytest.mark.parametrize("equation", ["...d,dn->...n", "bid,...dn->bi...n", "bi...,...n->bin"])

@@ -105,8 +105,6 @@ def test_an_activation_of_a_wide_spread_keeps_30_db(form: str) -> None:
     b = ModelBuilder(opset)
     y = step(b, b.input("x", (1, ROWS, WIDTH)))
     model = b.model(str(b.node("Transpose", y, perm=[0, 2, 1])))
-    if opset == 24:
-        pytest.skip("this onnxruntime has no Swish")
     network, ratio = compiled(model, 8.0)
     assert functions(network) == [function] and not on_host(network)
     assert ratio >= 30

@@ -102,6 +102,11 @@ def hard_swish_by_clip(b: ModelBuilder, x: str) -> str:
     return str(b.node("Div", b.node("Mul", x, clipped), b.const(6.0)))
 
 
+def hard_sigmoid_by_clip(b: ModelBuilder, x: str) -> str:
+    clipped = b.node("Clip", b.node("Add", x, b.const(3.0)), b.const(0.0), b.const(6.0))
+    return str(b.node("Div", clipped, b.const(6.0)))
+
+
 def relu_by_choice(b: ModelBuilder, x: str, comparison: str = "Greater") -> str:
     zero = b.const(0.0)
     chosen = (x, zero) if comparison == "Greater" else (zero, x)
@@ -439,6 +444,10 @@ FAMILIES: Mapping[str, Mapping[str, Spelling]] = {
         "HardSigmoid": Spelling(hard_swish),
         "Clip": Spelling(hard_swish_by_clip),
     },
+    "HardSigmoid": {
+        "HardSigmoid": Spelling(fused("HardSigmoid", alpha=1 / 6)),
+        "Clip": Spelling(hard_sigmoid_by_clip),
+    },
     "cube": {
         "Pow": Spelling(fused("Pow", 3.0)),
         "Mul": Spelling(lambda b, x: str(b.node("Mul", b.node("Mul", x, x), x))),
@@ -616,8 +625,9 @@ def test_a_quantized_file_costs_what_the_float_one_does(
 ) -> None:
     for name, spelling in FAMILIES[family].items():
         model = between_layers(spelling)
-        # The quantizer drops a relu or a clip of them, and what is left is none.
-        apart = (family, name) in (("ReLU6", "difference of two"), ("HardSwish", "Clip"))
+        apart = (
+            name == "difference of two"
+        )  # the quantizer drops one relu, and what is left is none
         file = quantized(model, tmp_path, written) if spelling.opset == 17 and not apart else None
         assert file is None or price(file) == price(model), name
 
@@ -634,6 +644,36 @@ def test_a_quantized_relu6_runs_as_the_file_says(
     file = quantized(between_layers(wide), tmp_path, written)
     assert file is not None
     assert _sqnr(file) > 30
+
+
+@pytest.mark.parametrize("written", list(QuantFormat), ids=lambda written: written.name)
+@pytest.mark.parametrize("factor", [0.02, 1.0, 8.0])
+@pytest.mark.parametrize("family", ["HardSwish", "HardSigmoid"])
+def test_a_function_whose_clip_the_quantizer_drops_stays_one(
+    family: str, factor: float, written: QuantFormat, tmp_path: Path
+) -> None:
+    """For codes that begin and end where it does, or where its argument's do."""
+
+    def wide(name: str) -> onnx.ModelProto:
+        step = FAMILIES[family][name].step
+        return between_layers(Spelling(lambda b, x: step(b, b.node("Mul", x, b.const(factor)))))
+
+    file = quantized(wide("Clip"), tmp_path, written)
+    assert file is not None and "Clip" not in {node.op_type for node in file.graph.node}
+    assert price(file) == price(wide(family))
+    assert _sqnr(file) > 25
+
+
+@pytest.mark.parametrize("written", list(QuantFormat), ids=lambda written: written.name)
+def test_a_product_with_a_relu_is_no_hard_swish(written: QuantFormat, tmp_path: Path) -> None:
+    def step(b: ModelBuilder, x: str) -> str:
+        x = b.node("Mul", x, b.const(8.0))
+        rectified = b.node("Relu", b.node("Add", x, b.const(3.0)))
+        return str(b.node("Div", b.node("Mul", x, rectified), b.const(6.0)))
+
+    file = quantized(between_layers(Spelling(step)), tmp_path, written)
+    assert file is not None
+    assert "hard_swish" not in kinds(import_onnx(file))
 
 
 def test_a_scaled_softmax_of_many_columns_is_a_softmax() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from import_graph import modules
 from kind_checks import assert_as_its_reference
+from rtl_agreement import MACHINES, check_agreement
 
 from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
@@ -15,8 +16,10 @@ from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.rotary_kind import RotaryProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.hw.machine.config import PRESETS
+from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.views.fast_timing import evaluate_batch, time_kernel
 from codesign.hw.views.races import check_races
+from codesign.search.checks.operands import random_operands
 
 SMALL = replace(PRESETS["ibert"], name="small", dim=8, bus_bytes=16, parameter_channels=1024)
 PROBLEMS: tuple[Problem, ...] = (
@@ -41,6 +44,12 @@ PROBLEMS: tuple[Problem, ...] = (
     RowProblem(20, 40, "geglu", 2, 3),
     RotaryProblem(20, 16, 3),
     RotaryProblem(37, 12, 2),
+)
+OF_TWO_OR_TURNED = tuple(
+    problem
+    for problem in PROBLEMS
+    if isinstance(problem, RotaryProblem)
+    or any(FUNCTION[drain.function].operands > 1 for drain in kinds.drains(problem))
 )
 EACH_PROBLEM = pytest.mark.parametrize("problem", PROBLEMS, ids=kinds.shape)
 CLASSES = {kind.problem_type.__name__ for kind in kinds.KINDS}
@@ -70,6 +79,22 @@ def test_a_batch_is_timed_as_its_kernels_are(problem: Problem) -> None:
             assert alone.cycles == found.cycles[index]
             np.testing.assert_array_equal(alone.events, found.events[index])
             check_races(body, SMALL)
+
+
+@pytest.mark.parametrize("problem", OF_TWO_OR_TURNED, ids=kinds.shape)
+def test_rtl_does_the_same(problem: Problem) -> None:
+    """Every byte and every cycle of kernels that take two operands, and of turned pairs."""
+    config = MACHINES["dim8"]
+    operands = random_operands(problem, config, (1,))
+    bodies = [
+        kinds.body(problem, space.mapping(index), config, operands.places, operands.numbers)
+        for space in kinds.spaces(problem, config)
+        for index in {0, len(space) // 2, len(space) - 1}
+        if len(space)
+    ]
+    assert bodies
+    for body in bodies:
+        check_agreement([body], config, operands.dram)
 
 
 @EACH_PROBLEM

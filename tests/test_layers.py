@@ -125,7 +125,6 @@ TESTED_IN = {
     "models.zoo.torch_layers": "models/supernet/test_elastic.py",
     "models.zoo.text_graphs": "models/zoo/test_export.py",
     "search.terminal.messages": "search/cli/test_cli.py",
-    "search.pricing.cost_notes": "hw/costs/test_user_tables.py",
     "search.pricing.machine_tables": "search/cli/test_cli.py",
     "search.joint.finished_run": "search/commands/test_verify_run.py",
     "search.joint.results": "search/cli/test_cli_search.py",

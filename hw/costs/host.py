@@ -44,6 +44,11 @@ def cycles_per_element(function: str) -> int:
     return costs.get(_SYNONYMS.get(function, function), costs[GENERIC])
 
 
+def is_calibrated(function: str) -> bool:
+    """Return whether the cycles of `function` are calibrated; others are estimates (docs/host.md)."""
+    return _SYNONYMS.get(function, function) in read_toml("host.toml")["calibrated"]
+
+
 def host_cycles(function: str, elements: int) -> int:
     """Return the host's cycles for `function` on `elements` output elements, conversions left out."""
     return cycles_per_element(function) * elements

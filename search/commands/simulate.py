@@ -2,10 +2,11 @@
 
 from codesign.search.commands.request import Request, prepare, say_costs
 from codesign.search.pricing import machine_tables
+from codesign.search.pricing.cost_notes import host_note
 from codesign.search.pricing.sweep import feasible_row
 from codesign.search.runs import output
 from codesign.search.terminal import tables
-from codesign.search.terminal.messages import say_where
+from codesign.search.terminal.messages import say, say_where
 
 
 def run_simulate(request: Request) -> None:
@@ -25,6 +26,8 @@ def run_simulate(request: Request) -> None:
     )
     row, kernels = feasible_row(0, priced), api.kernels(priced)
     say_costs(prepared)
+    if (note := host_note(priced.plan)) is not None:
+        say(f"note: {note}")
     if request.out is not None:
         from codesign.search.pricing import plots, timeline
 

@@ -6,7 +6,7 @@
 The host's share is the float model's own: pieces of its ONNX graph, run by onnxruntime.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,8 +16,9 @@ from typing import Protocol
 import numpy as np
 import onnx
 
-from codesign.compiler.graph import Graph, Operator
+from codesign.compiler.graph import Graph
 from codesign.compiler.importer.import_onnx import import_onnx
+from codesign.compiler.network.numbered import numbered
 from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.constants import Constants
 from codesign.compiler.numerics.file_scales import given_scales, uneven
@@ -25,10 +26,8 @@ from codesign.compiler.numerics.hidden_rows import astray, masked_scores
 from codesign.compiler.numerics.masks import Mask
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.numerics.options import DEFAULT, Options
-from codesign.compiler.numerics.quantize import quantize
 from codesign.compiler.numerics.quantized import (
     Quantized,
-    ResidualError,
     mask_of,
 )
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_float_model, needed
@@ -50,16 +49,15 @@ from codesign.compiler.placement.settle import (
     Remedies,
     Settled,
     masks_only,
-    remedy,
     settle,
 )
 from codesign.compiler.plan.lower import Plan, lower
 from codesign.compiler.plan.work import LOW, Work
-from codesign.compiler.program.emit import emit, places
-from codesign.compiler.program.image import mask_contents, pack, step_numbers
-from codesign.compiler.program.layout import LayoutError
+from codesign.compiler.program.cache import cached_tensors
+from codesign.compiler.program.emit import places
+from codesign.compiler.program.image import mask_contents, pack
 from codesign.compiler.rewrite.branches import without_branches
-from codesign.compiler.rewrite.given_scales import GivenScales
+from codesign.compiler.rewrite.given_scales import Codes
 from codesign.compiler.rewrite.in_float import as_recognised, in_float
 from codesign.hw.costs.energy import CostTable, cost_table
 from codesign.hw.errors import ModelError
@@ -90,6 +88,7 @@ class Network:
     from_quantized: bool = False  # the file has scales of its own
     notes: tuple[str, ...] = ()  # what of them could not be kept
     host: tuple[str, ...] = ()  # what the host does for the machine, a line each
+    kept: tuple[str, ...] = ()  # tensors that stay in DRAM for the next run
 
 
 def compile_network(
@@ -104,11 +103,15 @@ def compile_network(
     table: CostTable | None = None,
     options: Options = DEFAULT,
     accurate: bool = True,
+    past: Collection[str] = (),
+    codes: Mapping[str, Codes] | None = None,
 ) -> Network:
     """Quantize a float model on calibration samples and compile it; a quantized one keeps its scales.
 
     Samples are inputs by name, all of the sequence length of the Program. `seq`, `batch` (1, or None
-    where the file fixes it) and `dims` are `import_onnx`'s. Raises ModelError,
+    where the file fixes it) and `dims` are `import_onnx`'s. What kernels read of the inputs `past` is
+    kept in DRAM for the next run; `codes` of tensors, by name, are another Program's of the same file.
+    Raises ModelError,
     UnsupportedError, MappingError, CalibrationError or QuantizationError, each one line.
     """
     name = source.stem if isinstance(source, Path) else None
@@ -132,6 +135,7 @@ def compile_network(
         graph, matrices, constants = settled.graph, settled.matrices, settled.constants
         by_host = unfit(graph, constants, settled.observed)
         given, notes = given_scales(found, graph, constants, matrices, settled.observed, by_host)
+        given = replace(given, activations={**given.activations, **(codes or {})})
         narrow = narrow_gates(graph, constants, settled.observed)
         apart = uneven(given, graph) | narrow | alone
         moved = {t for t, c in given.activations.items() if c.zero}
@@ -141,14 +145,26 @@ def compile_network(
         if not lost <= clipped:
             clipped |= lost
             continue
-        made = _integers(plan, settled, given, options, model, remedies, alone)
+        kept = tuple(cached_tensors(plan, past)[0])
+        made = numbered(plan, settled, given, options, model, remedies, alone, kept)
     quantized, program = made
     image = pack(plan, program, quantized, matrices)
     scaled = bool(found.activations or found.weights)
     notes += (*format_notes(graph, quantized, settled.observed),)
     host = host_notes(plan, model, remedies, by_host)
     network = Network(
-        plan, program, image, quantized, constants, matrices, model, clamped, scaled, notes, host
+        plan,
+        program,
+        image,
+        quantized,
+        constants,
+        matrices,
+        model,
+        clamped,
+        scaled,
+        notes,
+        host,
+        kept,
     )
     _require_one_way(network)
     return replace(network, notes=(*notes, *_seen_in_runs(network, settled, observer.samples)))
@@ -159,14 +175,14 @@ def _require_one_way(network: Network) -> None:
     they would not be the machine's.
     """
     given, wanted = network.plan.graph.outputs, network.clamped.outputs
-    if around := _by_kernels(network, given, wanted):
+    if around := by_kernels(network, given, wanted):
         raise ModelError(
             f"the file reads {wanted[0]!r} by a way around {around[0]!r}, which a kernel writes: this "
             "is a bug in codesign; report it with the file"
         )
 
 
-def _by_kernels(network: Network, given: Sequence[str], wanted: Sequence[str]) -> list[str]:
+def by_kernels(network: Network, given: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """What kernels write of what lies on the way to `wanted`, where `given` is known."""
     kernels = (step.work for step in network.plan.steps if step.work.problem is not None)
     written = {name for work in kernels for name in work.outputs}
@@ -180,34 +196,6 @@ def _seen_in_runs(network: Network, settled: Settled, samples: Sequence[Feeds]) 
     feeds = settled.observed.feeds
     whole = partial(run, network, feeds, "integers")
     yield from gelu_notes(network.plan, network.constants, network.clamped, feeds, whole)
-
-
-def _integers(
-    plan: Plan,
-    settled: Settled,
-    given: GivenScales,
-    options: Options,
-    model: FloatModel,
-    remedies: Remedies,
-    alone: set[str],
-) -> tuple[Quantized, Program] | None:
-    """The integers of a plan and its Program; None where it takes a plan with one remedy more, which
-    is added to `remedies` or `alone`.
-    """
-    try:
-        quantized = quantize(plan, settled.constants, settled.observed, options, given)
-        return quantized, emit(plan, step_numbers(plan, quantized, settled.matrices))
-    except ResidualError as error:
-        if error.matmul in alone:
-            raise
-        alone.add(error.matmul)  # a kernel of its own adds numbers of any two scales
-    except LayoutError as error:
-        ops: list[Operator] = [settled.graph.dag.nodes[name]["op"] for name in error.operators]
-        if all(op.output in remedies.on_host for op in ops):
-            raise
-        for op in ops:
-            remedy(model, op, "is stored in no layout that a kernel reads", remedies)
-    return None
 
 
 def _amplified(network: Network, samples: Sequence[Feeds]) -> Iterator[str]:
@@ -236,7 +224,7 @@ def run(
     what the host computes.
     """
     ready = BACKENDS[backend](network) if isinstance(backend, str) else backend
-    return network.model.declared(_Run(network, feeds, ready, watch).outputs())
+    return network.model.declared(Run(network, feeds, ready, watch).outputs())
 
 
 def astray_queries(network: Network, feeds: Feeds) -> dict[int, Bools]:
@@ -259,6 +247,7 @@ class Backend(Protocol):
 
     def read(self, tensor: str) -> Array: ...  # an int8 matrix
     def write(self, tensor: str, matrix: Array) -> None: ...
+    def put(self, tensor: str, row: int, rows: Array) -> None: ...  # some rows of a matrix
     def mask(self, index: int, mask: Mask) -> None: ...  # of the softmax in step `index`
     def step(self, index: int) -> None: ...
 
@@ -269,7 +258,7 @@ class Functional:
     def __init__(self, network: Network) -> None:
         self.network, self.config = network, network.plan.config
         self.machine = Machine(self.config, network.image.copy())
-        self.places = places(network.plan)
+        self.places = places(network.plan, network.kept)
 
     @property
     def dram(self) -> Bytes:
@@ -281,6 +270,13 @@ class Functional:
 
     def write(self, tensor: str, matrix: Array) -> None:
         self._store(self.places[tensor], self.network.matrices.pack(tensor, matrix, self.config))
+
+    def put(self, tensor: str, row: int, rows: Array) -> None:
+        data = self.network.matrices.pack(tensor, rows, self.config)
+        whole, dim = self.network.matrices[tensor].rows, self.config.dim
+        planes = data.reshape(-1, len(rows) * dim)
+        for number, plane in enumerate(planes):
+            self._store(self.places[tensor] + (number * whole + row) * dim, plane)
 
     def mask(self, index: int, mask: Mask) -> None:
         work, step = self.network.plan.steps[index].work, self.network.quantized.steps[index]
@@ -308,6 +304,9 @@ class Integers:
     def write(self, tensor: str, matrix: Array) -> None:
         self.known[tensor] = matrix
 
+    def put(self, tensor: str, row: int, rows: Array) -> None:
+        self.known[tensor][row : row + len(rows)] = rows
+
     def mask(self, index: int, mask: Mask) -> None:
         self.masks[index] = mask
 
@@ -326,11 +325,11 @@ BACKENDS: Mapping[str, Callable[[Network], Backend]] = {
 }
 
 
-class _Run:
+class Run:
     """One input on its way through the network: the host's steps in float, the rest on a backend."""
 
     def __init__(
-        self, network: Network, feeds: Feeds, backend: Backend, watch: Watch | None
+        self, network: Network, feeds: Feeds, backend: Backend, watch: Watch | None = None
     ) -> None:
         self.n, self.feeds, self.backend, self.watch = network, feeds, backend, watch
         self.floats: dict[str, Array] = {}
@@ -342,26 +341,30 @@ class _Run:
 
     def outputs(self) -> dict[str, Array]:
         """Run every step; the model's outputs from what the last ones wrote."""
+        self.steps()
+        given, wanted = self.n.plan.graph.outputs, self.n.clamped.outputs
+        return self.computed(given, wanted, self.known(given))
+
+    def steps(self) -> None:
+        """Bring the inputs to the machine, and run every step."""
         for tensor in self.on_chip.intersection(self.n.model.inputs):
             self._to_chip(tensor, self.feeds[tensor])
         for index in self.n.quantized.steps:
             self._mask(index)
         for index, step in enumerate(self.n.plan.steps):
             if step.work.problem is None:
-                self._host(step.work)
+                self.host(step.work)
             else:
                 self.backend.step(index)
-        given, wanted = self.n.plan.graph.outputs, self.n.clamped.outputs
-        return self._computed(given, wanted, self._known(given))
 
-    def _host(self, work: Work) -> None:
+    def host(self, work: Work) -> None:
         """A host step, unless it is a mask, which `_mask` finds by itself."""
         piece = _piece(self.n, work)
         if piece is None:
             return
         given, (output,) = piece
-        known = self._known(given)
-        self.floats[output] = value = self._computed(given, (output,), known)[output]
+        known = self.known(given)
+        self.floats[output] = value = self.computed(given, (output,), known)[output]
         if output in self.on_chip:
             if np.isnan(value).any():
                 made = first_few(breaking(self.n.clamped, given, (output,), known))
@@ -372,7 +375,7 @@ class _Run:
                 )
             self._to_chip(output, value)
 
-    def _computed(
+    def computed(
         self, given: Sequence[str], wanted: Sequence[str], known: Feeds
     ) -> dict[str, Array]:
         """A piece of the host's."""
@@ -392,7 +395,7 @@ class _Run:
         values = masked_scores(self.n.model, self.n.matrices, op, tensor, self.feeds)
         self.backend.mask(index, mask_of(added, step.epilogues[0].causal, values))
 
-    def _known(self, tensors: Iterable[str]) -> Mapping[str, Array]:
+    def known(self, tensors: Iterable[str]) -> Mapping[str, Array]:
         """Float values of graph tensors, and the model's inputs."""
         return {**self.feeds, **{tensor: self._float(tensor) for tensor in tensors}}
 
@@ -440,7 +443,7 @@ def _piece(network: Network, work: Work) -> tuple[tuple[str, ...], tuple[str, ..
         if name not in network.model.inputs and _wanted(network.plan.graph, name)
     )
     # Where the import made what it reads of what a kernel writes, it starts at that.
-    return (*given, *_by_kernels(network, given, (output,))), (output,)
+    return (*given, *by_kernels(network, given, (output,))), (output,)
 
 
 def _wanted(graph: Graph, tensor: str) -> bool:

@@ -77,7 +77,7 @@ def tensor_map(network: Network) -> list[TensorPlace]:
     """Every int8 tensor of a network, by address."""
     found = [
         _place(network, name, address)
-        for name, address in places(network.plan).items()
+        for name, address in places(network.plan, network.kept).items()
         if _is_tensor(network, name)
     ]
     return sorted(found, key=lambda tensor: (tensor.address, tensor.written))

@@ -1,12 +1,12 @@
 """A plan becomes a Program: every kernel with its DRAM addresses, and the memory map.
 
 Weights and parameters get places of their own; activations share memory by liveness: a tensor's
-place is free again once its last reader has run. All matrices are in the blocked layout
-[columns / dim][rows][dim].
+place is free again once its last reader has run, but of those that are kept for the next run. All
+matrices are in the blocked layout [columns / dim][rows][dim].
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 
 from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes
@@ -29,12 +29,15 @@ class _Tensor:
     last_read: int
 
 
-def emit(plan: Plan, numbers: Mapping[int, StepNumbers] | None = None) -> Program:
-    """The Program of a plan, with its memory map; `numbers` by step, from quantization.
+def emit(
+    plan: Plan, numbers: Mapping[int, StepNumbers] | None = None, kept: Collection[str] = ()
+) -> Program:
+    """The Program of a plan, with its memory map; `numbers` by step, from quantization. Activations
+    `kept` are not written over.
 
-    Without them it takes the same cycles and computes nothing useful.
+    Without numbers it takes the same cycles and computes nothing useful.
     """
-    memory = _Memory(plan, numbers or {})
+    memory = _Memory(plan, numbers or {}, kept)
     kernels = tuple(
         Kernel(
             name=step.name,
@@ -47,9 +50,10 @@ def emit(plan: Plan, numbers: Mapping[int, StepNumbers] | None = None) -> Progra
     return Program(plan.model, kernels, tuple(memory.regions))
 
 
-def places(plan: Plan) -> dict[str, int]:
-    """DRAM addresses of every tensor and constant, by name; side-by-side outputs have their own."""
-    return _Memory(plan, {}).place
+def places(plan: Plan, kept: Collection[str] = ()) -> dict[str, int]:
+    """DRAM addresses of every tensor and constant, by name; side-by-side outputs have their own.
+    `kept` is `emit`'s."""
+    return _Memory(plan, {}, kept).place
 
 
 def _body(step: Step, index: int, memory: "_Memory") -> Body:
@@ -63,8 +67,10 @@ def _body(step: Step, index: int, memory: "_Memory") -> Body:
 class _Memory:
     """Places for everything a plan keeps in DRAM."""
 
-    def __init__(self, plan: Plan, numbers: Mapping[int, StepNumbers]) -> None:
-        self.config, self.numbers = plan.config, numbers
+    def __init__(
+        self, plan: Plan, numbers: Mapping[int, StepNumbers], kept: Collection[str]
+    ) -> None:
+        self.config, self.numbers, self.kept = plan.config, numbers, kept
         self.regions: list[Region] = []
         self.place: dict[str, int] = {}
         self.end = 0
@@ -99,6 +105,8 @@ class _Memory:
     def _activations(self, plan: Plan) -> None:
         """First fit over lifetimes, in order of birth."""
         tensors = _lifetimes(plan)
+        for name in self.kept:
+            tensors[name] = replace(tensors[name], born=-1, last_read=len(plan.steps))
         base = _aligned(self.end)
         taken: list[tuple[int, int, int]] = []  # last read, address, end
         for name, tensor in sorted(tensors.items(), key=lambda item: item[1].born):

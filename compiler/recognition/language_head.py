@@ -19,6 +19,7 @@ _BEHIND = frozenset(
 _PROJECTIONS = frozenset(
     {"FusedMatMul", "Gemm", "MatMul", "MatMulInteger", "MatMulNBits", "QLinearMatMul"}
 )
+_PLACES = "position"  # in the names of inputs that look a place up, as everywhere in the import
 _LAST = {"starts": -1, "ends": np.iinfo(np.int64).max, "axes": -2}  # of a Slice of rows
 
 
@@ -31,7 +32,7 @@ def scores_output(model: onnx.ModelProto) -> str | None:
     tokens: dict[int, set[str]] = {}
     for table, ids in graph.look_ups():
         rows, given = graph.rows(table), graph.given(ids)
-        if rows is not None and given is not None:
+        if rows is not None and given is not None and _PLACES not in given.lower():
             tokens.setdefault(rows, set()).add(given)
     for output in model.graph.output:
         dims = output.type.tensor_type.shape.dim

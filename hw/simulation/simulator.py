@@ -8,7 +8,7 @@ kernel, the times of every instruction and the counters.
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def run_rtl(
         ]
         _run([str(executable), *plusargs], timeout_s, kernels, issued)
         cycles, counters = _results(files.results)
-        steps = _steps(files.trace, issued) if trace else [() for _ in kernels]
+        steps = times(files.trace, issued) if trace else [() for _ in kernels]
         memory = files.read()
     runs = zip(kernels, cycles, steps, strict=True)
     return Simulation(memory, tuple(KernelRun(k.name, c, s) for k, c, s in runs), counters)
@@ -259,24 +259,36 @@ def _run(
         )
     except subprocess.TimeoutExpired:
         raise SimulatorError(f"the simulation took more than {timeout_s:g} s") from None
-    if done.returncode == 0:
-        return
-    failed = re.findall(r"%Error: (\S+):(\d+): Assertion failed in \S+?: (.*)", done.stdout)
+    if done.returncode != 0:
+        raise failure(done.stdout, done.returncode, kernels, issued)
+
+
+def failure(
+    said: str,
+    code: int,
+    kernels: Sequence[Kernel],
+    issued: Sequence[Sequence[Issued]],
+    before: int = 0,
+) -> ProgramError | SimulatorError:
+    """What to raise after a simulator that ended with `code`; it ran `before` instructions of others."""
+    failed = re.findall(r"%Error: (\S+):(\d+): Assertion failed in \S+?: (.*)", said)
     if failed:  # several of one cycle, perhaps: what names an instruction says most
         named = [one for one in failed if re.search(r"\binstruction \d", one[2])]
         file, line, words = (named or failed)[0]
         place = f"{Path(file).name}:{line}"
-        raise ProgramError(f"{_named(words, kernels, issued)} ({place})")
-    lines = [line for line in done.stdout.splitlines() if line.strip()]
-    said = lines[0] if lines else "no message"
-    raise SimulatorError(f"the simulator ended with exit code {done.returncode}: {said}")
+        return ProgramError(f"{_named(words, kernels, issued, before)} ({place})")
+    lines = [line for line in said.splitlines() if line.strip()]
+    first = lines[0] if lines else "no message"
+    return SimulatorError(f"the simulator ended with exit code {code}: {first}")
 
 
-def _named(words: str, kernels: Sequence[Kernel], issued: Sequence[Sequence[Issued]]) -> str:
+def _named(
+    words: str, kernels: Sequence[Kernel], issued: Sequence[Sequence[Issued]], before: int
+) -> str:
     """An assertion's words, with what each `instruction N` is and where it stands."""
 
     def name(match: re.Match[str]) -> str:
-        number = int(match[1])
+        number = int(match[1]) - before
         for kernel, instructions in zip(kernels, issued, strict=True):
             if number < len(instructions):
                 one = instructions[number]
@@ -288,16 +300,23 @@ def _named(words: str, kernels: Sequence[Kernel], issued: Sequence[Sequence[Issu
 
 
 def _results(path: Path) -> tuple[list[int], tuple[int, ...]]:
-    """Cycles of every kernel, and the counters."""
+    """Cycles of every kernel, and the counters after the last."""
+    return results(path.read_text(encoding="ascii").splitlines())
+
+
+def results(lines: Iterable[str]) -> tuple[list[int], tuple[int, ...]]:
+    """Cycles of every kernel that the simulator tells of, and the counters after the last."""
     cycles: list[int] = []
     counters: list[int] = []
-    for line in path.read_text(encoding="ascii").splitlines():
+    for line in lines:
         kind, *numbers = line.split()
+        if kind == "kernel":
+            counters.clear()
         (cycles if kind == "kernel" else counters).append(int(numbers[-1]))
     return cycles, tuple(counters)
 
 
-def _steps(path: Path, issued: Sequence[Sequence[Issued]]) -> list[tuple[IssuedInstruction, ...]]:
+def times(path: Path, issued: Sequence[Sequence[Issued]]) -> list[tuple[IssuedInstruction, ...]]:
     """The times of every instruction, in cycles since its kernel's first dispatch."""
     records = np.fromfile(path, dtype=_RECORD)
     cycle = records["cycle"].astype(np.int64)

@@ -42,7 +42,7 @@ class DecoderConfig(CachedConfig):
     every layer, so attention is heads[i] * d_model / 12 wide: with twelve heads this is GPT-2, with
     fewer the search space of arXiv 2302.14017 §6. Without `lm_head` the output is the
     final LayerNorm's, as in cost studies that leave the vocabulary projection out. `past` and `logits` are
-    as in LlamaConfig, the latter "all" or "last".
+    as in LlamaConfig, the latter "all" or "last", and so is `any_past`.
     """
 
     name: str
@@ -52,8 +52,9 @@ class DecoderConfig(CachedConfig):
     vocab_size: int = WIKITEXT2_VOCABULARY
     max_positions: int = 512
     lm_head: bool = True
-    past: int | None = None  # None: a graph without a cache
+    past: int | None = None  # None: a graph without a cache, unless with any_past
     logits: str = "all"
+    any_past: bool = False
 
     family: ClassVar[str] = "lm"
 
@@ -100,21 +101,24 @@ class DecoderConfig(CachedConfig):
         last_hidden_state[batch, seq, d_model] without LM head.
 
         With a past each layer has inputs and outputs of its heads as in `text_graphs.Cache`. Raises
-        ModelError for a past with a dynamic sequence.
+        ModelError for a past of so many tokens with a dynamic sequence.
         """
         past = self.past or 0
         require_positions(self, seq, self.past)
         shape = text_graphs.extents(batch, seq)
         ids = b.input("input_ids", shape, integer=True)
         word = b.op("Gather", b.weight("embeddings.word"), ids, name="embeddings.word/Gather")
-        place = text_graphs.positions(b, ids, seq, past)
-        x = b.op("Add", word, place, name="embeddings.position/Add")
         mask = None
-        if self.past is None or seq != 1:  # one token sees all of its past
-            mask = text_graphs.causal_mask(b, ids, seq, self.max_positions, past)
-        cache = None
-        if self.past is not None and seq is not None:
-            cache = text_graphs.Cache(b, shape[0], past, seq)
+        if self.any_past:
+            behind = text_graphs.OpenPast.of(b, shape)
+            place = behind.rows(b.weight("embeddings.position"), "embeddings.position")
+            mask = behind.mask(ids)
+        else:
+            place = text_graphs.positions(b, ids, seq, past)
+            if self.past is None or seq != 1:  # one token sees all of its past
+                mask = text_graphs.causal_mask(b, ids, seq, self.max_positions, past)
+        x = b.op("Add", word, place, name="embeddings.position/Add")
+        cache = text_graphs.Cache.of(b, shape, self.past, self.any_past)
         for layer in range(self.layers):
             x = self._layer(b, x, layer, mask, cache)
         x = b.layer_norm(x, "norm", 1e-5)
@@ -175,7 +179,7 @@ class DecoderConfig(CachedConfig):
 
         Every decoder may have a past, and logits of the last position.
         """
-        cache = {field: shape[field] for field in shape if field in ("past", "logits")}
+        cache = {field: shape[field] for field in shape if field in ("past", "any_past", "logits")}
         shape = {field: value for field, value in shape.items() if field not in cache}
         if cache:
             same = replace(self, **cache)
@@ -192,7 +196,10 @@ class DecoderConfig(CachedConfig):
         layers = shape.get("layers", lists[0] if lists else self.layers)
         sizes = {f: shape.get(f, getattr(self, f)) for f in ("d_model", "vocab_size", "lm_head")}
         shaped = lm(layers=layers, max_positions=self.max_positions, **sizes, **per_layer)
-        return replace(self, **{**vars(shaped), "past": self.past, "logits": self.logits})
+        return replace(
+            self,
+            **{**vars(shaped), "past": self.past, "any_past": self.any_past, "logits": self.logits},
+        )
 
     # -- Search ------------------------------------------------------------------------------------
 

@@ -34,7 +34,8 @@ class LlamaConfig(CachedConfig):
 
     `heads` query heads share `kv_heads` keys and values. `past` counts the tokens whose keys and values
     are inputs of the graph: its sequence follows them. `logits` says of which positions the projection
-    to the vocabulary is computed: "all", "last", or "none", the final norm's output.
+    to the vocabulary is computed: "all", "last", or "none", the final norm's output. With `any_past` the
+    tokens before are of any number, and which they are an input (`text_graphs.OpenPast`).
     """
 
     name: str
@@ -50,8 +51,9 @@ class LlamaConfig(CachedConfig):
     epsilon: float = 1e-5  # of the norms
     biases: bool = False  # of query, key and value, as in Qwen2
     tied: bool = True  # the head is the embedding
-    past: int | None = None  # None: a graph without a cache
+    past: int | None = None  # None: a graph without a cache, unless with any_past
     logits: str = "all"
+    any_past: bool = False
 
     family: ClassVar[str] = "llama"
 
@@ -124,14 +126,14 @@ class LlamaConfig(CachedConfig):
             if problems:
                 raise ModelError(f"invalid model llama: {problems[0]}")
             sizes = {"kv_heads": heads, "head_dim": width // heads, **sizes}
-        kept = shape.keys() <= {"past", "logits", "lm_head"}
+        kept = shape.keys() <= {"past", "any_past", "logits", "lm_head"}
         return replace(self, name=self.name if kept else "llama", **sizes)
 
     def build(self, b: "GraphBuilder", batch: int | None, seq: int | None) -> None:
         """input_ids int64[batch, seq] -> logits[batch, seq or 1, vocab_size], or last_hidden_state.
 
         With a past each layer has inputs and outputs of its kv_heads as in `text_graphs.Cache`. Raises
-        ModelError for a past with a dynamic sequence.
+        ModelError for a past of so many tokens with a dynamic sequence.
         """
         require_positions(self, seq, self.past)
         shape = text_graphs.extents(batch, seq)
@@ -221,9 +223,14 @@ class _Graph:
     ) -> None:
         self.config, self.b = config, b
         past = config.past or 0
-        self.cache: text_graphs.Cache | None = None
-        if config.past is not None and seq is not None:
-            self.cache = text_graphs.Cache(b, shape[0], past, seq)
+        self.cache = text_graphs.Cache.of(b, shape, config.past, config.any_past)
+        if config.any_past:
+            behind = text_graphs.OpenPast.of(b, shape)
+            whole = rotary_tables(config, 0, config.max_positions)
+            rows = [behind.rows(b.constant(table), "rotary") for table in whole]
+            self.cos, self.sin = (b.op("Unsqueeze", each, b.integers(1)) for each in rows)
+            self.mask: str | None = behind.mask(ids)
+            return
         length = config.max_positions if seq is None else seq
         tables = [b.constant(t[None, None]) for t in rotary_tables(config, past, length)]
         if seq is None:

@@ -198,14 +198,16 @@ class TextConfig(ModelConfig):
 
 
 class CachedConfig(TextConfig):
-    """A decoder of one token after another; `reshaped` takes both of its fields.
+    """A decoder of one token after another; `reshaped` takes all of its fields.
 
-    `past` counts the tokens whose keys and values are inputs of the graph, None without a cache; `logits`
-    says of which positions the scores are computed: "all", "last", or what else the family has.
+    `past` counts the tokens whose keys and values are inputs of the graph, None without a cache unless
+    `any_past` leaves their number open; `logits` says of which positions the scores are computed: "all",
+    "last", or what else the family has.
     """
 
     past: int | None
     logits: str
+    any_past: bool
 
 
 def _inner_weights(config: ModelConfig) -> int:

@@ -48,6 +48,45 @@ def causal_mask(b: "GraphBuilder", ids: str, seq: int | None, longest: int, past
     return b.op("Slice", mask, b.integers(0, 0), ends, b.integers(2, 3), name="causal/Slice")
 
 
+@dataclass(frozen=True)
+class OpenPast:
+    """The further inputs of a graph whose cache has any length, as exporters of PyTorch models name them.
+
+    attention_mask int64[batch, past + seq] is 0 where a token of the cache is none; position_ids
+    int64[batch, seq] are the places of the new ones, so that a cache may be longer than what is in it.
+    """
+
+    b: "GraphBuilder"
+    padding: str
+    places: str
+
+    @classmethod
+    def of(cls, b: "GraphBuilder", shape: "tuple[Dimension, Dimension]") -> "OpenPast":
+        """Declare the inputs, for tokens [batch, seq]."""
+        padding = b.input("attention_mask", (shape[0], TOTAL), integer=True)
+        return cls(b, padding, b.input("position_ids", shape, integer=True))
+
+    def mask(self, ids: str) -> str:
+        """Additive float32[batch, 1, seq, past + seq] that hides what is no token, and what is later."""
+        b = self.b
+        keys = padding_mask(b, self.padding)
+        new, whole = b.length(ids, 1), b.length(self.padding, 1)
+        end, one = b.op("Squeeze", whole), b.constant(np.asarray(1, np.int64))
+        first = b.op("Sub", end, b.op("Squeeze", new))
+        places = b.op("Range", b.constant(np.asarray(0, np.int64)), end, one, name="causal/Range")
+        own = b.op("Range", first, end, one, name="causal/Range")
+        own = b.op("Unsqueeze", own, b.integers(1))
+        later = b.op("Greater", places, own, name="causal/Greater")
+        return b.op("Where", later, b.scalar(MASKED), keys, name="causal/Where")
+
+    def rows(self, table: str, name: str) -> str:
+        """The rows of a table that are the new tokens' places, [batch, seq, ...]."""
+        return self.b.op("Gather", table, self.places, name=f"{name}/Gather")
+
+
+TOTAL = "past + sequence"  # the extent of a cache and the tokens behind it, where it is open
+
+
 @dataclass
 class Cache:
     """The keys and values of `past` tokens as inputs of a graph, and with those of `seq` more as outputs.
@@ -58,9 +97,22 @@ class Cache:
 
     b: "GraphBuilder"
     batch: "Dimension"
-    past: int
-    seq: int
+    past: "Dimension"
+    seq: "Dimension"
     present: "list[tuple[str, str, tuple[Dimension, ...]]]" = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        b: "GraphBuilder",
+        shape: "tuple[Dimension, Dimension]",
+        past: int | None,
+        any_past: bool,
+    ) -> "Cache | None":
+        """That of a graph of tokens [batch, seq]; None of one without."""
+        if not any_past and past is None:
+            return None
+        return cls(b, shape[0], "past" if any_past else past, shape[1])
 
     def joined(self, new: str, layer: int, kind: str, heads: int, head_dim: int) -> str:
         """Keys or values `new`[batch, heads, seq, head_dim] behind those of the past."""
@@ -68,7 +120,9 @@ class Cache:
         past = self.b.input(f"past_key_values.{layer}.{kind}", shape)
         name = f"layer{layer}.attention.{kind}/Concat"
         whole = self.b.op("Concat", past, new, axis=2, name=name)
-        grown = (self.batch, heads, self.past + self.seq, head_dim)
+        fixed = isinstance(self.past, int) and isinstance(self.seq, int)
+        total: Dimension = self.past + self.seq if fixed else TOTAL  # type: ignore[operator]
+        grown = (self.batch, heads, total, head_dim)
         self.present.append((f"present.{layer}.{kind}", whole, grown))
         return whole
 

@@ -28,6 +28,7 @@ from codesign.search.cli.options import (
     PATH,
     POSITIVE,
     area_option,
+    calibration_options,
     counts,
     debug_option,
     extent_option,
@@ -35,6 +36,7 @@ from codesign.search.cli.options import (
     machine_options,
     model_options,
     out_option,
+    past_extent,
     past_option,
     quantization_options,
     reader,
@@ -178,6 +180,45 @@ def run(command: str, /, backend: str, report: bool, texts: tuple[str, ...], fil
     )
 
 
+@cli.command()
+@click.argument("model", shell_complete=MODEL_NAMES)
+@machine_options
+@calibration_options
+@click.option("--prompt", required=True, metavar="TEXT", help="What to go on from.")
+@click.option("--tokens", type=POSITIVE, default=64, show_default=True, metavar="N",
+              help="Tokens to write, unless the model ends before.")  # fmt: skip
+@click.option(
+    "--backend",
+    type=click.Choice(["integers", "functional", "rtl"]),
+    default="integers",
+    show_default=True,
+    help="What computes them; integers: the machine's numbers without a machine, fast.",
+)
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True,
+              help="Draw tokens by their scores over this; 0 takes the best.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
+              help="Of drawn tokens and of what is calibrated on.")  # fmt: skip
+@json_option
+@debug_option
+@click.pass_obj
+def generate(command: str, /, prompt: str, tokens: int, backend: str, temperature: float,
+             **options: Any) -> None:  # fmt: skip
+    """Write on behind a prompt with MODEL in int8, token after token.
+
+    MODEL is a decoder's ONNX file with a tokenizer beside it, best with a key-value cache of any length
+    (codesign export --past dynamic), which stays in DRAM. Calibration is on text. With --backend rtl one
+    simulator runs every kernel, and must agree with the models of the machine.
+    """
+    from codesign.search.commands.generate import GenerateOptions, run_generate
+
+    quantization = _quantization(options)
+    shape: dict[str, Any] = {"seq": None, "batch": None, "dimensions": ()}
+    run_generate(
+        _request(command, **shape, **options),
+        GenerateOptions(prompt, tokens, backend, temperature, quantization),
+    )
+
+
 @cli.command("compile")
 @model_options
 @machine_options
@@ -244,8 +285,9 @@ def compile_model(command: str, /, weights: bool | None, **options: Any) -> None
               help="lm, llama: without the projection to the vocabulary, as search prices it.")  # fmt: skip
 @click.option("--last-logits", "logits", flag_value="last", default=None, type=str,
               help="lm, llama: logits of the last position alone.")  # fmt: skip
-@click.option("--past", type=click.IntRange(min=0),
-              help="lm, llama: tokens in a key-value cache that is an input; --seq follow them.")  # fmt: skip
+@click.option("--past", type=reader(past_extent), metavar="N|dynamic",
+              help="lm, llama: tokens in a key-value cache that is an input; --seq follow them. "
+                   "dynamic: any number, as generate takes it.")  # fmt: skip
 @click.option("--tokenizer", type=PATH, metavar="FILE",
               help="Of llama2.c, for tokenizer.json beside the ONNX file.")  # fmt: skip
 @json_option
@@ -260,13 +302,15 @@ def export(family: str, path: Path, seq: int | str, batch: int | str, opset: int
     from codesign.search.commands.export import run_export, run_export_checkpoint
     from codesign.search.inputs.sources import exported
 
+    if shape["past"] == "dynamic":
+        shape |= {"past": None, "any_past": True}
     given = {name: value for name, value in shape.items() if value is not None}
     length = None if seq == "dynamic" else int(seq)
     size = None if batch == "dynamic" else int(batch)
     if tokenizer is not None and not family.endswith(".bin"):
         raise click.UsageError("--tokenizer is for a checkpoint of llama2.c")
     if Path(family).is_dir() or family.endswith(".bin"):
-        if given.keys() - {"past", "logits", "lm_head"} or weights != "random":
+        if given.keys() - {"past", "any_past", "logits", "lm_head"} or weights != "random":
             raise click.UsageError(f"{family} has a shape and weights of its own: name no others")
         run_export_checkpoint(Path(family), path, length, size, opset, as_json, given, tokenizer)
         return

@@ -94,6 +94,13 @@ def extent(text: str) -> int | str:
     return text if text == "dynamic" else int(text)
 
 
+def past_extent(text: str) -> int | str:
+    """A whole number, or `dynamic` for a cache of any length."""
+    if text != "dynamic" and not text.isdecimal():
+        raise ValueError(f"{text!r} is neither a whole number nor 'dynamic'")
+    return text if text == "dynamic" else int(text)
+
+
 def extent_option(name: str, default: str, help: str) -> Callable[[Function], Function]:
     """The extent of an axis of a file that is written."""
     return click.option(name, type=reader(extent), metavar="N|dynamic", default=default,
@@ -182,7 +189,7 @@ machine_options = grouped(
                  help="Energy costs: shipped ones, or an Accelergy ERT."),
 )  # fmt: skip
 
-quantization_options = grouped(
+calibration_options = grouped(
     click.option("--calibration", type=PATH, metavar="FILE|DIR",
                  help="Data to calibrate on: sentences (.txt, one a line), samples (.npz), or a folder of them."),
     click.option("--samples", type=POSITIVE, default=64, show_default=True,
@@ -195,6 +202,9 @@ quantization_options = grouped(
                  help="One scale a weight matrix, not one a channel."),
     click.option("--tokenizer", type=PATH, metavar="FILE|DIR",
                  help="tokenizer.json, or BERT's vocab.txt.  [default: beside MODEL]"),
+)  # fmt: skip
+quantization_options = grouped(
+    calibration_options,
     click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
                  help="Of random weights and inputs."),
 )  # fmt: skip

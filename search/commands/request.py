@@ -65,13 +65,7 @@ class Prepared:
     @property
     def machine(self) -> HardwareConfig:
         """The only machine. Raises CodesignError for a grid of several."""
-        if len(self.points) != 1:
-            raise CodesignError(
-                f"the options name {len(self.points)} machines but this command takes one: "
-                "give single values, or use codesign sweep"
-            )
-        assert self.points[0].config is not None  # prepare refused a machine that cannot be
-        return self.points[0].config
+        return only_machine(self.points)
 
     def describe(self, action: str, **more: Any) -> dict[str, Any]:
         """What `run.json` says of it; `more` decides results too."""
@@ -115,6 +109,18 @@ def prepare(request: Request) -> Prepared:
     )
     _warn(points)
     return Prepared(request, base, points, energy, areas, model)
+
+
+def only_machine(points: Sequence[Point]) -> HardwareConfig:
+    """The machine of a grid of one. Raises CodesignError for several, and for one that cannot be."""
+    if len(points) != 1:
+        raise CodesignError(
+            f"the options name {len(points)} machines but this command takes one: "
+            "give single values, or use codesign sweep"
+        )
+    if points[0].config is None:
+        raise CodesignError(points[0].reason)
+    return points[0].config
 
 
 def _require_a_machine(impossible: Sequence[Point], points: Sequence[Point]) -> None:

@@ -83,7 +83,9 @@ def inputs_of(float_model: FloatModel, model: Model, named: Mapping[str, int]) -
     for name, shape in shapes.items():
         kind = float_model.inputs[name].type.tensor_type.elem_type
         dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind))
-        found.append(Input(name, shape, dtype, _rows(float_model, name), _read(float_model, name)))
+        found.append(
+            Input(name, shape, dtype, table_rows(float_model, name), _read(float_model, name))
+        )
     return found
 
 
@@ -203,6 +205,11 @@ def _from_file(
 
 
 def _sentences(path: Path, tokenizer: Tokenizer, inputs: Sequence[Input], most: int) -> list[Feeds]:
+    return from_texts(sentences(path, most), tokenizer, inputs, cut=True)
+
+
+def sentences(path: Path, most: int) -> list[str]:
+    """At most `most` lines of a file that are not empty. Raises SampleError for one without."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -211,7 +218,22 @@ def _sentences(path: Path, tokenizer: Tokenizer, inputs: Sequence[Input], most: 
     texts = [line for line in lines if line][:most]
     if not texts:
         raise SampleError(f"{path} is empty: calibration takes a sentence a line")
-    return from_texts(texts, tokenizer, inputs, cut=True)
+    return texts
+
+
+def texts(path: Path | None, most: int) -> tuple[list[str], str]:
+    """At most `most` sentences of a file, or of the files of a folder, or those that ship with codesign;
+    and where they come from, in words. Raises SampleError for what is no text."""
+    if path is None:
+        return sentences(SENTENCES, most), "the sentences that ship with codesign"
+    files = sorted(path.glob("*.txt")) if path.is_dir() else [path]
+    if not files or any(file.suffix != ".txt" for file in files):
+        raise SampleError(f"{path} is no text: give a .txt, a sentence a line, or a folder of them")
+    found: list[str] = []
+    for file in files:
+        if len(found) < most:
+            found += sentences(file, most - len(found))
+    return found, f"{path}"
 
 
 def _stacked(path: Path, inputs: Sequence[Input], most: int) -> list[Feeds]:
@@ -283,7 +305,7 @@ def _read(model: FloatModel, name: str) -> bool:
     return any(name in reads(node) for node in model.nodes if node.op_type not in _EXTENTS)
 
 
-def _rows(model: FloatModel, name: str) -> int | None:
+def table_rows(model: FloatModel, name: str) -> int | None:
     """Rows of the smallest table that an input indexes, if it does."""
     same = {name}
     for node in model.nodes:  # in the order of the data

@@ -6,6 +6,7 @@ Tokenizers are files: tokenizer.json, or vocab.txt as BERT's WordPiece. Needs th
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,32 @@ class Tokenizer:
         """How many tokens a text is."""
         with _refuse_panic(self.path):
             return len(self._tokenizer.encode(text).ids)
+
+    def ids(self, text: str) -> list[int]:
+        """The tokens of a text, with those that the tokenizer puts around it but none behind it.
+
+        Raises TextError for a text that is empty.
+        """
+        if not text.strip():
+            raise TextError("the text is empty: give at least one word")
+        with _refuse_panic(self.path):
+            found: list[int] = self._tokenizer.encode(text).ids
+        while len(found) > 1 and found[-1] in self.special:
+            found.pop()
+        return found
+
+    def text(self, ids: Sequence[int]) -> str:
+        """The text of tokens, without special ones."""
+        with _refuse_panic(self.path):
+            found: str = self._tokenizer.decode(list(ids))
+        return found
+
+    @cached_property
+    def special(self) -> frozenset[int]:
+        """The tokens that stand for no text: they begin one, end one, or part two."""
+        with _refuse_panic(self.path):
+            added = self._tokenizer.get_added_tokens_decoder()
+        return frozenset(number for number, token in added.items() if token.special)
 
     def feeds(self, text: str, inputs: Sequence[str], length: int) -> Mapping[str, Array]:
         """The inputs of those names, int64[1, length] each: a text, and padding behind it.

@@ -2,8 +2,10 @@
 //
 // Plusargs: +memory=FILE (mapped, read and written in place), +program=FILE (instructions of twelve
 // little-endian uint32 words; one of zeros ends a kernel), +trace=FILE (records of a uint64 cycle and
-// the uint32 pulses of trace_t in it, only for cycles with pulses), +results=FILE (lines of text:
-// `kernel CYCLES` in order, then `counter INDEX VALUE`).
+// the uint32 pulses of trace_t in it, only for cycles with pulses), +results=FILE (lines of text: of
+// each kernel `kernel CYCLES`, then `counter INDEX VALUE`, of all kernels so far). With +serve, program
+// and results are pipes: a kernel's results come, and its trace is whole, before its successor is read,
+// whose trace takes its place.
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -76,6 +78,12 @@ Memory memory;
 std::FILE* program_file = nullptr;
 std::FILE* trace_file = nullptr;
 std::FILE* results_file = nullptr;
+bool serves = false;
+bool begins = true;  // of +serve: the next word is a kernel's first
+
+void write_out(std::FILE* file) {
+    if (file && std::fflush(file) != 0) fail("cannot write the trace or the results");
+}
 
 }  // namespace
 
@@ -103,6 +111,7 @@ void simulation_open() {
     program_file = open_file("program", "rb");
     trace_file = open_file("trace", "wb");
     results_file = open_file("results", "w");
+    serves = !plusarg("serve").empty();
 }
 
 void simulation_close() {
@@ -115,8 +124,17 @@ void simulation_close() {
 // 0: the program ends, 1: `word` is the next instruction, 2: the kernel ends.
 int program_next(svBitVecVal* word) {
     static const svBitVecVal zeros[kWordBytes / 4] = {};
+    if (serves && begins) {
+        write_out(trace_file);
+        write_out(results_file);
+    }
     if (!program_file || std::fread(word, kWordBytes, 1, program_file) != 1) return 0;
-    return std::memcmp(word, zeros, kWordBytes) == 0 ? 2 : 1;
+    if (serves && begins && trace_file) {
+        std::rewind(trace_file);
+        if (::ftruncate(::fileno(trace_file), 0) != 0) fail("cannot write the trace");
+    }
+    begins = std::memcmp(word, zeros, kWordBytes) == 0;
+    return begins ? 2 : 1;
 }
 
 void trace_events(long long cycle, int pulses) {

@@ -1,8 +1,8 @@
 // The machine with a memory, a feeder of instructions and a tracer: the top for simulation.
 //
 // The feeder takes words from the C++ side (system.cpp) and hands them to the machine one a cycle.
-// A word of zeros ends a kernel: the next begins when the machine is idle. `done_o` rises when the
-// last kernel has ended and the counters are read. Plusargs: see system.cpp and axi_memory.sv, and
+// A word of zeros ends a kernel: when the machine is idle its counters are read, and the next begins.
+// `done_o` rises when the last kernel has ended. Plusargs: see system.cpp and axi_memory.sv, and
 // +watchdog=N, the cycles without an event after which the machine counts as stuck.
 
 module system
@@ -163,14 +163,17 @@ module system
         DRAIN_KERNEL:
           if (idle && idle_q) begin
             kernel_done(started_q ? last_q - first_q + 1 : 0);
-            state_q <= last_kernel_q ? READ_COUNTERS : FEED;
+            state_q <= READ_COUNTERS;
           end
         READ_COUNTERS: begin
           settle_q <= settle_q + 1'b1;
           if (settle_q == '1) begin
             counter_read(int'(counter_select_q), longint'(counter_value));
             counter_select_q <= counter_select_q + 1'b1;
-            if (counter_select_q == 5'(Counters - 1)) state_q <= DONE;
+            if (counter_select_q == 5'(Counters - 1)) begin
+              counter_select_q <= '0;
+              state_q          <= last_kernel_q ? DONE : FEED;
+            end
           end
         end
         default: ;

@@ -1,0 +1,128 @@
+"""A decoder token after token: one cache in DRAM, the same numbers on every length and backend."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_decoder import compiler, opened, written
+
+from codesign.compiler.network.decoder_file import DecoderFile
+from codesign.compiler.network.decoding import Decoding, Recomputing, StepProgram
+from codesign.compiler.network.inference import Functional, Integers, Network
+
+IDS = [1, 262, 7, 11]
+MORE = [5, 9, 200, 4, 31, 77, 8]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("decoder"), "--past", "dynamic")
+
+
+@pytest.fixture(scope="module")
+def file(path: Path) -> DecoderFile:
+    return opened(path)
+
+
+def scores(decoding: Decoding | Recomputing, ids: Sequence[int] = IDS) -> np.ndarray:
+    """Those behind a prompt, and behind each of MORE."""
+    return np.stack([decoding.prompt(ids), *(decoding.next(token) for token in MORE)])
+
+
+def test_backends_agree_to_the_bit_and_are_near_float(path: Path, file: DecoderFile) -> None:
+    found = {
+        backend: scores(Decoding(file, compiler(path, file), backend, (8, 16), (4,)))
+        for backend in (Integers, Functional)
+    }
+    np.testing.assert_array_equal(found[Integers], found[Functional])
+    wanted = file.run([*IDS, *MORE])[file.scores][0, len(IDS) - 1 :].astype(np.float64)
+    cosines = (found[Integers] * wanted).sum(1) / (
+        np.linalg.norm(found[Integers], axis=1) * np.linalg.norm(wanted, axis=1)
+    )
+    assert cosines.min() > 0.97, cosines
+
+
+def test_a_program_serves_every_place_of_its_length(path: Path, file: DecoderFile) -> None:
+    """Compiled once each, and each again where the cache of the one before is full."""
+    made: list[tuple[int, int]] = []
+
+    def counted(past: int, seq: int, codes: object) -> Network:
+        made.append((past, seq))
+        return compiler(path, file)(past, seq, codes)  # type: ignore[arg-type]
+
+    decoding = Decoding(file, counted, Integers, (8, 16), (4,))
+    scores(decoding)
+    assert made == [(0, 4), (7, 1), (15, 1)]
+    assert [one.slots for one in decoding.spent] == [4, *[8] * 4, *[16] * 3]
+    assert [one.tokens for one in decoding.spent] == [4, *[1] * 7]
+    assert all(one.chip_cycles > 0 and one.host_cycles > 0 for one in decoding.spent)
+
+
+def test_appending_writes_a_row_and_no_other(path: Path, file: DecoderFile) -> None:
+    """In the bytes of DRAM, where a token's row lies in each block of columns."""
+    step = StepProgram(file, compiler(path, file)(7, 1, {}), 8)
+    backend = Functional(step.network)
+    step.start(backend)
+    config, matrices = step.network.plan.config, step.network.matrices
+    assert len(step.caches) == 4 and set(step.network.kept) == step.caches.keys()
+    for place, token in enumerate(IDS):
+        before = backend.machine.dram.copy()
+        step.scores(backend, token, place)
+        for tensor in step.caches:
+            begin = backend.places[tensor]
+            columns = np.prod(matrices.pack(tensor, backend.read(tensor), config).shape)
+            blocks = [d[begin : begin + columns].reshape(-1, 8, config.dim)
+                      for d in (before, backend.machine.dram)]  # fmt: skip
+            changed = (blocks[0] != blocks[1]).any(axis=(0, 2))
+            assert changed[place] and changed.sum() == 1, (tensor, place)
+    for tensor in step.caches:
+        rows = backend.read(tensor)
+        assert rows[: len(IDS)].any(axis=1).all() and not rows[len(IDS) :].any()
+
+
+def test_what_lies_behind_the_tokens_is_never_seen(path: Path, file: DecoderFile) -> None:
+    """The scores are the same with anything in the free places."""
+    step = StepProgram(file, compiler(path, file)(7, 1, {}), 8)
+    found = []
+    for fill in (0, 99):
+        backend = Integers(step.network)
+        step.start(backend)
+        for tensor in step.caches:
+            backend.write(tensor, np.full_like(backend.read(tensor), fill))
+        found.append([step.scores(backend, token, place) for place, token in enumerate(IDS)])
+    np.testing.assert_array_equal(*found)
+
+
+def test_lengths_share_the_codes_of_the_cache(path: Path, file: DecoderFile) -> None:
+    short = StepProgram(file, compiler(path, file)(7, 1, {}), 8)
+    long = StepProgram(file, compiler(path, file)(15, 1, short.codes), 16)
+    assert short.codes == long.codes
+    full, empty = Integers(short.network), Integers(long.network)
+    short.start(full)
+    for place, token in enumerate(IDS):
+        short.scores(full, token, place)
+    long.start(empty, short.held(full))
+    for tensor in short.caches:
+        np.testing.assert_array_equal(empty.read(tensor)[:8], full.read(tensor))
+
+
+def test_a_file_without_a_cache_is_run_anew_for_every_token(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    file = opened(path)
+    assert not file.past
+    decoding = Recomputing(file, compiler(path, file), Integers, (8, 16))
+    found = scores(decoding)
+    wanted = file.run([*IDS, *MORE])[file.scores][0, len(IDS) - 1 :]
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.97
+    assert [one.slots for one in decoding.spent] == [*[8] * 5, *[16] * 3]
+
+
+def test_a_prompt_of_a_file_that_takes_one_token_at_a_time(tmp_path: Path) -> None:
+    path = written(tmp_path, "--past", "dynamic", "--seq", "1")
+    file = opened(path)
+    decoding = Decoding(file, compiler(path, file), Integers, (16,), (4,))
+    found = scores(decoding)
+    assert [one.tokens for one in decoding.spent] == [1] * (len(IDS) + len(MORE))
+    wanted = file.run([*IDS, *MORE])[file.scores][0, len(IDS) - 1 :]
+    assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.97

@@ -40,7 +40,7 @@ def test_backends_agree_to_the_bit_and_are_near_float(path: Path, file: DecoderF
     cosines = (found[Integers] * wanted).sum(1) / (
         np.linalg.norm(found[Integers], axis=1) * np.linalg.norm(wanted, axis=1)
     )
-    assert cosines.min() > 0.97, cosines
+    assert cosines.min() > 0.95 and cosines.mean() > 0.98, cosines
 
 
 def test_a_program_serves_every_place_of_its_length(path: Path, file: DecoderFile) -> None:

@@ -48,6 +48,9 @@ ON_SOME_SYSTEMS = {"fcntl"}
 
 # Modules that have no test file of their own name in the mirrored folder: who tests them.
 TESTED_IN = {
+    "compiler.network.numbered": "compiler/network/test_inference.py",
+    "compiler.program.cache": "compiler/network/test_decoding.py",
+    "search.inputs.prompts": "search/commands/test_generate.py",
     "hw.platform.text": "search/cli/test_cli.py",
     "compiler.onnx.load": "compiler/importer/test_import_onnx.py",
     "compiler.onnx.masks": "compiler/importer/test_import_attention.py",

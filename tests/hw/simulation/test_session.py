@@ -8,7 +8,7 @@ import pytest
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import COUNTERS
-from codesign.hw.machine.program import Affine, Body, Instruction, Kernel, unroll
+from codesign.hw.machine.program import Affine, Body, Instruction, Issued, Kernel, unroll
 from codesign.hw.simulation.session import LEAST_BYTES, Session
 from codesign.hw.simulation.simulator import run_rtl
 from codesign.hw.simulation.verilator import SimulatorError
@@ -30,7 +30,7 @@ def copied(source: int, target: int) -> Body:
     )
 
 
-def kernel(name: str, body: Body) -> tuple[Kernel, list]:
+def kernel(name: str, body: Body) -> tuple[Kernel, list[Issued]]:
     return Kernel(name, body), list(unroll(body))
 
 

@@ -12,7 +12,7 @@ from codesign.compiler.network.inference import Network, compile_network
 from codesign.compiler.onnx.float_model import FloatModel
 from codesign.compiler.rewrite.given_scales import Codes
 from codesign.search.cli import app
-from codesign.search.inputs.prompts import prompt_samples, step_samples
+from codesign.search.generation.programs import prompt_samples, step_samples
 
 MACHINE = MACHINES["dim8"]
 POSITIONS = 16  # of llama2c_files.SIZES
@@ -30,7 +30,7 @@ def written(folder: Path, *options: str) -> Path:
 
 def sentences(count: int = 6, length: int = POSITIONS) -> list[list[int]]:
     rng = np.random.default_rng(7)
-    return rng.integers(VOCABULARY, size=(count, length)).tolist()
+    return [list(map(int, row)) for row in rng.integers(VOCABULARY, size=(count, length))]
 
 
 def compiler(path: Path, file: DecoderFile) -> Callable[[int, int, Mapping[str, Codes]], Network]:

@@ -27,7 +27,7 @@ FLOORS = {
                  "placement", "program", "network"),
     "models": ("zoo", "text", "quality", "supernet"),
     "search": ("terminal", "runs", "inputs", "space", "pricing", "joint", "checks", "report",
-               "api", "commands", "training", "cli"),
+               "api", "commands", "generation", "training", "cli"),
 }  # fmt: skip
 MAY_IMPORT = {
     "hw": {"hw"},
@@ -50,7 +50,8 @@ ON_SOME_SYSTEMS = {"fcntl"}
 TESTED_IN = {
     "compiler.network.numbered": "compiler/network/test_inference.py",
     "compiler.program.cache": "compiler/network/test_decoding.py",
-    "search.inputs.prompts": "search/commands/test_generate.py",
+    "search.generation.generated": "search/generation/test_generate.py",
+    "search.generation.programs": "search/generation/test_generate.py",
     "hw.platform.text": "search/cli/test_cli.py",
     "compiler.onnx.load": "compiler/importer/test_import_onnx.py",
     "compiler.onnx.masks": "compiler/importer/test_import_attention.py",

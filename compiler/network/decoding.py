@@ -10,7 +10,7 @@ before it, and no other is touched.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
@@ -22,11 +22,8 @@ from codesign.compiler.program.cache import CachedTensor, cached_tensors
 from codesign.compiler.rewrite.given_scales import HIGHEST, Codes
 from codesign.hw.errors import ModelError
 
-
-class Compile(Protocol):
-    """Compiles a file for `seq` tokens behind `past`, cached tensors with these codes."""
-
-    def __call__(self, past: int, seq: int, codes: Mapping[str, Codes]) -> Network: ...
+# Compiles a file for some tokens behind so many, these last: (past, tokens, codes of cached tensors).
+Compile: TypeAlias = Callable[[int, int, Mapping[str, Codes]], Network]
 
 
 class StepProgram:
@@ -138,7 +135,8 @@ class _Step(Run):
         self.steps()
         wanted = self.program.file.scores
         given = [t for t in self.n.plan.graph.outputs if t not in self.program.made]
-        return self.computed(given, (wanted,), self.known(given))[wanted][0, -1]
+        found = self.computed(given, (wanted,), self.known(given))[wanted]
+        return np.asarray(found[0, -1])
 
     def host(self, work: Work) -> None:
         """A step of the host; of what it makes of the cache, the rows of the new token."""
@@ -161,7 +159,7 @@ class Spent:
     host_cycles: int
 
 
-class Decoder(Protocol):
+class TokenDecoder(Protocol):
     """One sequence in int8, whose tokens so far it knows; `spent` is a record a run."""
 
     spent: list[Spent]
@@ -200,7 +198,8 @@ class Decoding:
         step.fill(at, self.file.cache(outputs, len(ids), step.slots - 1), len(ids))
         self.spent.append(_spent(network, length, len(ids)))
         self.place = len(ids)
-        return outputs[self.file.scores][0, len(ids) - 1 if self.file.scores_all else -1]
+        last = len(ids) - 1 if self.file.scores_all else -1
+        return np.asarray(outputs[self.file.scores][0, last])
 
     def next(self, token: int) -> Array:
         """Append a token, and return the scores [vocabulary] of the one behind it."""
@@ -248,7 +247,7 @@ class Recomputing:
         feeds = self.file.prefill(self.ids, self.length)
         outputs = Run(self.network, feeds, self.at).outputs()
         self.spent.append(_spent(self.network, self.length, len(ids)))
-        return outputs[self.file.scores][0, len(self.ids) - 1]
+        return np.asarray(outputs[self.file.scores][0, len(self.ids) - 1])
 
     def next(self, token: int) -> Array:
         """Append a token, and return the scores [vocabulary] of the one behind it."""

@@ -23,7 +23,7 @@ class CachedTensor:
 def cached_tensors(plan: Plan, past: Collection[str]) -> tuple[dict[str, CachedTensor], set[str]]:
     """What kernels read of the inputs `past`, by tensor; and every tensor that the host makes of them."""
     made: dict[str, dict[str, None]] = {name: {} for name in past}
-    found = {}
+    found: dict[str, CachedTensor] = {}
     for step in plan.steps:
         held = [name for name in step.work.inputs if name in made]
         if step.work.problem is not None:

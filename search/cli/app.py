@@ -180,7 +180,7 @@ def run(command: str, /, backend: str, report: bool, texts: tuple[str, ...], fil
     )
 
 
-@cli.command()
+@cli.command("generate")
 @click.argument("model", shell_complete=MODEL_NAMES)
 @machine_options
 @calibration_options
@@ -201,7 +201,7 @@ def run(command: str, /, backend: str, report: bool, texts: tuple[str, ...], fil
 @json_option
 @debug_option
 @click.pass_obj
-def generate(command: str, /, prompt: str, tokens: int, backend: str, temperature: float,
+def generate_text(command: str, /, prompt: str, tokens: int, backend: str, temperature: float,
              **options: Any) -> None:  # fmt: skip
     """Write on behind a prompt with MODEL in int8, token after token.
 
@@ -209,7 +209,8 @@ def generate(command: str, /, prompt: str, tokens: int, backend: str, temperatur
     (codesign export --past dynamic), which stays in DRAM. Calibration is on text. With --backend rtl one
     simulator runs every kernel, and must agree with the models of the machine.
     """
-    from codesign.search.commands.generate import GenerateOptions, run_generate
+    from codesign.search.generation.generate import run_generate
+    from codesign.search.generation.generated import GenerateOptions
 
     quantization = _quantization(options)
     shape: dict[str, Any] = {"seq": None, "batch": None, "dimensions": ()}

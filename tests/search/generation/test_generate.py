@@ -12,7 +12,7 @@ from small_decoder import MACHINE, POSITIONS, opened, written
 from codesign.hw.machine.config import to_toml
 from codesign.hw.simulation.session import Session
 from codesign.search.cli import app
-from codesign.search.commands.generate import _chosen, _lengths
+from codesign.search.generation.generate import _chosen, _lengths
 from codesign.search.inputs.tokens import Tokenizer
 
 PROMPT = "ab é"

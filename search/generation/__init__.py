@@ -1,0 +1,1 @@
+"""Writing on with a decoder: what `codesign generate` does."""

@@ -54,10 +54,8 @@ def run_generate(request: Request, options: GenerateOptions) -> None:
     with ExitStack() as stack:
         decoder = _decoder(file, programs, options, stack, found)
         stream = _Stream(tokenizer, not request.as_json)
-        try:
-            _generate(decoder, programs, tokenizer, options, stream, found)
-        finally:
-            stream.end()
+        _generate(decoder, programs, tokenizer, options, stream, found)
+        stream.show([*found.prompt, *found.ids], ends=True)
     show(request, programs, options, tokenizer, decoder.spent, found)
 
 
@@ -152,23 +150,16 @@ class _Stream:
 
     def __init__(self, tokenizer: Tokenizer, shown: bool) -> None:
         self.tokenizer, self.shown = tokenizer, shown
-        self.text, self.whole = "", ""  # written, and of all tokens
+        self.text = ""
 
-    def show(self, ids: Sequence[int]) -> None:
-        """Write what is new of the text of all tokens; bytes that are no character yet wait."""
-        self.whole = self.tokenizer.text(ids)
-        if not self.whole.endswith("\ufffd"):
-            self._write()
-
-    def end(self) -> None:
-        """Write what still waits, and end the line."""
-        self._write("\n" if self.whole else "")
-
-    def _write(self, behind: str = "") -> None:
-        if self.shown and self.whole.startswith(self.text):
-            sys.stdout.write(printable(self.whole[len(self.text) :], keep="\n") + behind)
+    def show(self, ids: Sequence[int], ends: bool = False) -> None:
+        """Write what is new of the text of all tokens; bytes that are no character yet wait, unless the
+        text `ends`."""
+        text = self.tokenizer.text(ids) if ends else self.tokenizer.settled(ids)
+        if self.shown and text.startswith(self.text):
+            sys.stdout.write(printable(text[len(self.text) :], keep="\n") + ("\n" if ends else ""))
             sys.stdout.flush()
-            self.text = self.whole
+            self.text = text
 
 
 def _generate(

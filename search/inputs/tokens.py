@@ -4,6 +4,7 @@ Tokenizers are files: tokenizer.json, or vocab.txt as BERT's WordPiece. Needs th
 """
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -24,6 +25,7 @@ TOKENIZER_FILE, VOCABULARY_FILE, SETTINGS_FILE = (
     "tokenizer_config.json",
 )
 _MOST_BYTES = 256 << 20
+_BYTE = re.compile(r"<0x[0-9A-F]{2}>")  # a token of one byte
 _PADDING = ("[PAD]", "<pad>", "<|endoftext|>")
 IDS, MASK, TYPES, POSITIONS = "input_ids", "attention_mask", "token_type_ids", "position_ids"
 
@@ -72,6 +74,14 @@ class Tokenizer:
         with _refuse_panic(self.path):
             found: str = self._tokenizer.decode(list(ids))
         return found
+
+    def settled(self, ids: Sequence[int]) -> str:
+        """The text of tokens as far as no later one changes it: bytes at its end may become a character."""
+        count = len(ids)
+        with _refuse_panic(self.path):
+            while count and _BYTE.fullmatch(self._tokenizer.id_to_token(ids[count - 1]) or ""):
+                count -= 1
+        return self.text(ids[:count]).rstrip("\ufffd")
 
     @cached_property
     def special(self) -> frozenset[int]:

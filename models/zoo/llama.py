@@ -204,10 +204,14 @@ def rotary_tables(
     config: LlamaConfig, first: int, count: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Cosines and sines, float32[count, head_dim], of positions from `first`: both halves alike."""
-    half = np.arange(config.head_dim // 2, dtype=np.float64) * 2 / config.head_dim
-    angles = np.outer(np.arange(first, first + count), float(config.rope_base) ** -half)
-    angles = np.concatenate([angles, angles], axis=1)
+    angles = np.outer(np.arange(first, first + count), rotary_rates(config))
     return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+
+
+def rotary_rates(config: LlamaConfig) -> npt.NDArray[np.float64]:
+    """Angles [head_dim] from a position to the next: both halves alike."""
+    half = np.arange(config.head_dim // 2, dtype=np.float64) * 2 / config.head_dim
+    return np.tile(float(config.rope_base) ** -half, 2)
 
 
 class _Graph:
@@ -226,9 +230,8 @@ class _Graph:
         self.cache = text_graphs.Cache.of(b, shape, config.past, config.any_past)
         if config.any_past:
             behind = text_graphs.OpenPast.of(b, shape)
-            whole = rotary_tables(config, 0, config.max_positions)
-            rows = [behind.rows(b.constant(table), "rotary") for table in whole]
-            self.cos, self.sin = (b.op("Unsqueeze", each, b.integers(1)) for each in rows)
+            b.note("max_position_embeddings", str(config.max_positions))
+            self.cos, self.sin = behind.angles(rotary_rates(config).astype(np.float32))
             self.mask: str | None = behind.mask(ids)
             return
         length = config.max_positions if seq is None else seq

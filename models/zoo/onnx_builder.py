@@ -99,6 +99,10 @@ class GraphBuilder:
             self._graph.initializer.append(numpy_helper.from_array(value, name))
         return name
 
+    def note(self, key: str, value: str) -> None:
+        """Say something of the model that no node does."""
+        self._model.metadata_props.add(key=key, value=value)
+
     def model(self, name: str) -> onnx.ModelProto:
         """Return the finished model, named `name`; the builder is spent."""
         self._graph.name = name

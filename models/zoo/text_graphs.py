@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from codesign.models.zoo.onnx_builder import Dimension, GraphBuilder
+    from codesign.models.zoo.onnx_builder import Array, Dimension, GraphBuilder
 
 # Added to a masked score. As torch exporters write it: the lowest float32, not -inf, so that a
 # row masked throughout stays finite.
@@ -78,6 +78,14 @@ class OpenPast:
         own = b.op("Unsqueeze", own, b.integers(1))
         later = b.op("Greater", places, own, name="causal/Greater")
         return b.op("Where", later, b.scalar(MASKED), keys, name="causal/Where")
+
+    def angles(self, rates: "Array") -> tuple[str, str]:
+        """Cosines and sines, float32[batch, 1, seq, columns], of the new tokens' places times rates."""
+        b = self.b
+        wide = b.op("Unsqueeze", self.places, b.integers(1, 3), name="rotary/Unsqueeze")
+        real = b.op("Cast", wide, to=1, name="rotary/Cast")
+        turned = b.op("Mul", real, b.constant(rates[None, None, None]), name="rotary/Mul")
+        return b.op("Cos", turned, name="rotary/Cos"), b.op("Sin", turned, name="rotary/Sin")
 
     def rows(self, table: str, name: str) -> str:
         """The rows of a table that are the new tokens' places, [batch, seq, ...]."""

@@ -20,6 +20,7 @@ from codesign.search.inputs.samples import table_rows
 from codesign.search.inputs.tokens import Tokenizer
 from codesign.search.terminal.messages import say
 
+MOST_PLACES = "max_position_embeddings"  # as Hugging Face calls it; in a file's metadata
 STEPS = 2  # of a sentence, as samples of a step
 
 
@@ -50,7 +51,10 @@ def places(file: DecoderFile) -> int | None:
     """How many tokens the model has places for, where its file says it."""
     if not file.past:
         return file.tokens
-    return table_rows(file.model, PLACES)
+    said = (one.value for one in file.model.proto.metadata_props if one.key == MOST_PLACES)
+    number = next(said, "")
+    rows = table_rows(file.model, PLACES)
+    return int(number) if rows is None and number.isdecimal() else rows
 
 
 class Programs:

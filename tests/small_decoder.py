@@ -28,7 +28,7 @@ def written(folder: Path, *options: str) -> Path:
     return folder / "small.onnx"
 
 
-def sentences(count: int = 6, length: int = POSITIONS) -> list[list[int]]:
+def sentences(count: int = 48, length: int = POSITIONS) -> list[list[int]]:
     rng = np.random.default_rng(7)
     return [list(map(int, row)) for row in rng.integers(VOCABULARY, size=(count, length))]
 

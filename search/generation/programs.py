@@ -21,7 +21,7 @@ from codesign.search.inputs.tokens import Tokenizer
 from codesign.search.terminal.messages import say
 
 MOST_PLACES = "max_position_embeddings"  # as Hugging Face calls it; in a file's metadata
-STEPS = 2  # of a sentence, as samples of a step
+STEPS = 4  # of a sentence, as samples of a step
 
 
 def prompt_samples(

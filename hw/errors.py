@@ -14,7 +14,8 @@ shows with --debug.
     │   ├── MissingExtent     a dimension that needs one, by its name (compiler/onnx/load.py)
     │   ├── UnusableExtent    --seq or --batch where the file fixes another (compiler/onnx/load.py)
     │   └── UnsupportedError  ONNX nodes that the importer does not know (all at once)
-    │       └── Refusal       one that computes otherwise than its kernel (compiler/numerics/probe.py)
+    │       └── Refusal       one that computes otherwise than its kernel (compiler/numerics/asking.py)
+    │           └── OtherOrder  and would not in another order (compiler/numerics/asking.py)
     ├── MappingError          an operator that fits no tile of the machine
     ├── SimulatorError        RTL that cannot be simulated here (defined in hw/simulation/verilator.py)
     ├── CalibrationError      calibration data that says nothing (compiler/numerics/calibrate.py)

@@ -3,7 +3,8 @@
 import onnx
 from float_reference import random_inputs
 
-from codesign.compiler.network.inference import Network, compile_network
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Network
 from codesign.compiler.numerics.options import Options
 from codesign.hw.machine.config import preset
 from codesign.models.zoo.bert import BertConfig

@@ -7,7 +7,7 @@ docs/numerics.md states for the nonlinear units. Errors of earlier kernels do no
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.graph import Activation, Add, LayerNorm, Matmul, Operator, Softmax
+from codesign.compiler.graph import Activation, Add, Gate, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.network.inference import Functional, Network
 from codesign.compiler.numerics.quantize import HEADROOM
 from codesign.compiler.numerics.quantized import LOW_STEPS
@@ -17,8 +17,15 @@ from codesign.hw.machine import arithmetic
 
 Floats = npt.NDArray[np.float64]
 HALF = 0.5 + 2.0**-7  # of a unit: rounding, and the 23 bits of the requantizers' factors
-GELU_ERROR = 0.0184  # docs/numerics.md
-GELU_SLOPE = 1.13  # the largest of the function
+GELU_ERROR, FUNCTION_ERROR = (
+    0.0184,
+    7.3e-4,
+)  # of GELU, and of the other functions at most: docs/numerics.md
+GELU_SLOPE, FUNCTION_SLOPE = (
+    1.13,
+    1.5,
+)  # the largest of GELU, and of any other function (hard_swish)
+OPERAND = 2.0**-15  # of the largest operand of 16 bits
 SOFTMAX_ERROR = 1.5e-3
 NORM_ERROR = 6.0e-4
 
@@ -103,7 +110,15 @@ class _Bound:
                 return self.of(op.inputs[0])[1]
             case Activation():
                 step = arithmetic.GELU_INPUT_SCALE / 2
-                return GELU_SLOPE * (self.of(op.inputs[0])[1] + step) + GELU_ERROR
+                plain = op.function == "gelu"
+                slope = GELU_SLOPE if plain else FUNCTION_SLOPE
+                error = GELU_ERROR if plain else FUNCTION_ERROR
+                return slope * (self.of(op.inputs[0])[1] + step) + error
+            case Gate():
+                (a, error_a), (b, error_b) = self.of(op.inputs[0]), self.of(op.inputs[-1])
+                error_a = error_a + OPERAND * abs(a).max()
+                error_b = error_b + OPERAND * abs(b).max()
+                return np.asarray(abs(a) * error_b + abs(b) * error_a + error_a * error_b)
             case Add():
                 (a, error_a), (b, error_b) = self.of(op.inputs[0]), self.of(op.inputs[1])
                 return np.asarray(error_a + error_b + 2.0**-15 * np.maximum(abs(a), abs(b)))

@@ -7,8 +7,9 @@ import numpy as np
 from llama2c_files import checkpoint, tokenizer
 from rtl_agreement import MACHINES
 
+from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.decoder_file import DecoderFile
-from codesign.compiler.network.inference import Network, compile_network
+from codesign.compiler.network.inference import Network
 from codesign.compiler.onnx.float_model import FloatModel
 from codesign.compiler.rewrite.given_scales import Codes
 from codesign.search.cli import app

@@ -71,6 +71,8 @@ TESTED_IN = {
     "compiler.numerics.constants": "compiler/numerics/test_quantize.py",
     "compiler.numerics.matrices": "compiler/network/test_random_graphs.py",
     "search.cli.options": "search/cli/test_cli.py",
+    "search.cli.values": "search/cli/test_cli.py",
+    "search.cli.network_commands": "search/generation/test_generate.py",
     "search.cli.signals": "search/cli/test_cli_shell.py",
     "search.commands.sweep": "search/cli/test_cli.py",
     "search.commands.simulate": "search/cli/test_cli.py",

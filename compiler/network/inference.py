@@ -1,72 +1,38 @@
-"""A network in int8, end to end: compile a trained ONNX model for a machine, and run it.
+"""A network in int8 as it runs, on any view of the machine.
 
-    float model ──► graph ──► plan ──► ranges, constants ──► integers ──► Program and DRAM image
     inputs ──► host (look-ups) ──► int8 ──► machine, kernel by kernel ──► float ──► host ──► outputs
 
 The host's share is the float model's own: pieces of its ONNX graph, run by onnxruntime.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-import onnx
 
 from codesign.compiler.graph import Graph
-from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.network.numbered import numbered
 from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.constants import Constants
-from codesign.compiler.numerics.file_scales import given_scales, uneven
 from codesign.compiler.numerics.hidden_rows import astray, masked_scores
 from codesign.compiler.numerics.masks import Mask
 from codesign.compiler.numerics.matrices import Matrices
-from codesign.compiler.numerics.options import DEFAULT, Options
-from codesign.compiler.numerics.quantized import (
-    Quantized,
-    mask_of,
-)
-from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, load_float_model, needed
-from codesign.compiler.onnx.load import Dimensions, input_shapes
-from codesign.compiler.onnx.precision import in_float32
-from codesign.compiler.placement.clamps import lost_clamps
-from codesign.compiler.placement.formats import format_notes, narrow_gates, unfit
-from codesign.compiler.placement.gelu_error import gelu_notes
-from codesign.compiler.placement.host_notes import host_notes
+from codesign.compiler.numerics.quantized import Quantized, mask_of
+from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, needed
 from codesign.compiler.placement.host_rounding import (
-    Amplified,
     Watch,
     breaking,
     first_few,
-    without_bound,
 )
-from codesign.compiler.placement.settle import (
-    Observer,
-    Remedies,
-    Settled,
-    masks_only,
-    settle,
-)
-from codesign.compiler.plan.lower import Plan, lower
+from codesign.compiler.placement.settle import masks_only
+from codesign.compiler.plan.lower import Plan
 from codesign.compiler.plan.work import LOW, Work
-from codesign.compiler.program.cache import cached_tensors
 from codesign.compiler.program.emit import places
-from codesign.compiler.program.image import mask_contents, pack
-from codesign.compiler.rewrite.branches import without_branches
-from codesign.compiler.rewrite.given_scales import Codes
-from codesign.compiler.rewrite.in_float import as_recognised, in_float
-from codesign.hw.costs.energy import CostTable, cost_table
+from codesign.compiler.program.image import mask_contents
 from codesign.hw.errors import ModelError
 from codesign.hw.machine.arithmetic import Bools, Bytes
-from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.program import Program
 from codesign.hw.views.functional import Machine
-
-WATCHED = 4  # samples on which the host's rounding is looked at
 
 
 class NoCode(ModelError):
@@ -91,126 +57,12 @@ class Network:
     kept: tuple[str, ...] = ()  # tensors that stay in DRAM for the next run
 
 
-def compile_network(
-    source: Path | onnx.ModelProto,
-    config: HardwareConfig,
-    samples: Iterable[Feeds],
-    *,
-    seq: int | None = None,
-    batch: int | None = 1,
-    dims: Mapping[str, int] | None = None,
-    objective: str = "cycles",
-    table: CostTable | None = None,
-    options: Options = DEFAULT,
-    accurate: bool = True,
-    past: Collection[str] = (),
-    codes: Mapping[str, Codes] | None = None,
-) -> Network:
-    """Quantize a float model on calibration samples and compile it; a quantized one keeps its scales.
-
-    Samples are inputs by name, all of the sequence length of the Program. `seq`, `batch` (1, or None
-    where the file fixes it) and `dims` are `import_onnx`'s. What kernels read of the inputs `past` is
-    kept in DRAM for the next run; `codes` of tensors, by name, are another Program's of the same file.
-    Raises ModelError,
-    UnsupportedError, MappingError, CalibrationError or QuantizationError, each one line.
-    """
-    name = source.stem if isinstance(source, Path) else None
-    shapes = Dimensions(batch, seq, dict(dims or {}))
-    file = in_float32(load_float_model(source))
-    file = without_branches(file, input_shapes(file, shapes))
-
-    every, whole, one = as_recognised(file, shapes)
-    clipped, remedies, alone = frozenset[str](), Remedies(whole), set[str]()
-    clamped = FloatModel(every.model)
-    limits = {c.integers: (c.source, c.low, c.high) for c in every.clamps}
-    observer = Observer(clamped, tuple(samples), limits)
-    table = table or cost_table(config)
-    imported = partial(import_onnx, batch=batch, seq=seq, dims=dims, name=name, shares=False)
-    made: tuple[Quantized, Program] | None = None
-    while made is None:
-        found = in_float(file, shapes, clipped, one)[0] if every.clamps else every
-        model = FloatModel(found.model) if every.clamps else clamped
-        graph = imported(found.model, integers=found.weights)
-        settled = settle(model, observer, graph, remedies)
-        graph, matrices, constants = settled.graph, settled.matrices, settled.constants
-        by_host = unfit(graph, constants, settled.observed)
-        given, notes = given_scales(found, graph, constants, matrices, settled.observed, by_host)
-        given = replace(given, activations={**given.activations, **(codes or {})})
-        narrow = narrow_gates(graph, constants, settled.observed)
-        apart = uneven(given, graph) | narrow | alone
-        moved = {t for t, c in given.activations.items() if c.zero}
-        off_chip = by_host.keys() | remedies.sums()
-        plan = lower(graph, config, objective, table, accurate, apart, moved, off_chip)
-        lost = lost_clamps(found.clamps, plan, given, settled.observed)
-        if not lost <= clipped:
-            clipped |= lost
-            continue
-        kept = tuple(cached_tensors(plan, past)[0])
-        made = numbered(plan, settled, given, options, model, remedies, alone, kept)
-    quantized, program = made
-    image = pack(plan, program, quantized, matrices)
-    scaled = bool(found.activations or found.weights)
-    notes += (*format_notes(graph, quantized, settled.observed),)
-    host = host_notes(plan, model, remedies, by_host)
-    network = Network(
-        plan,
-        program,
-        image,
-        quantized,
-        constants,
-        matrices,
-        model,
-        clamped,
-        scaled,
-        notes,
-        host,
-        kept,
-    )
-    _require_one_way(network)
-    return replace(network, notes=(*notes, *_seen_in_runs(network, settled, observer.samples)))
-
-
-def _require_one_way(network: Network) -> None:
-    """Raise ModelError where outputs would be computed in float of what lies before the last kernels:
-    they would not be the machine's.
-    """
-    given, wanted = network.plan.graph.outputs, network.clamped.outputs
-    if around := by_kernels(network, given, wanted):
-        raise ModelError(
-            f"the file reads {wanted[0]!r} by a way around {around[0]!r}, which a kernel writes: this "
-            "is a bug in codesign; report it with the file"
-        )
-
-
 def by_kernels(network: Network, given: Sequence[str], wanted: Sequence[str]) -> list[str]:
     """What kernels write of what lies on the way to `wanted`, where `given` is known."""
     kernels = (step.work for step in network.plan.steps if step.work.problem is not None)
     written = {name for work in kernels for name in work.outputs}
     _, names = needed(network.clamped, set(given), list(wanted))
     return sorted(names & written - set(given))
-
-
-def _seen_in_runs(network: Network, settled: Settled, samples: Sequence[Feeds]) -> Iterator[str]:
-    """What only running calibration samples shows, a line each."""
-    yield from _amplified(network, samples)
-    feeds = settled.observed.feeds
-    whole = partial(run, network, feeds, "integers")
-    yield from gelu_notes(network.plan, network.constants, network.clamped, feeds, whole)
-
-
-def _amplified(network: Network, samples: Sequence[Feeds]) -> Iterator[str]:
-    """A line of the host's operators that amplify the rounding of some sample without bound."""
-    model = network.clamped
-    pieces = (_piece(network, step.work) for step in network.plan.steps)
-    last = (network.plan.graph.outputs, model.outputs)
-    if not any(without_bound(model, *piece) for piece in (*filter(None, pieces), last)):
-        return
-    watch = Amplified(model, {})
-    for feeds in samples[:WATCHED]:
-        watch.feeds = feeds
-        with suppress(NoCode):  # the operator is named by then
-            run(network, feeds, "integers", watch)
-    yield from watch.note()
 
 
 def run(
@@ -359,7 +211,7 @@ class Run:
 
     def host(self, work: Work) -> None:
         """A host step, unless it is a mask, which `_mask` finds by itself."""
-        piece = _piece(self.n, work)
+        piece = host_piece(self.n, work)
         if piece is None:
             return
         given, (output,) = piece
@@ -427,7 +279,7 @@ class Run:
             self.backend.write(tensor + LOW, quantized.remainder(tensor, value, high))
 
 
-def _piece(network: Network, work: Work) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
+def host_piece(network: Network, work: Work) -> tuple[tuple[str, ...], tuple[str, ...]] | None:
     """The tensors between which a step of the host lies; None of a kernel, a mask, and what is none of
     the file's.
     """

@@ -3,7 +3,7 @@
 int8 needs ranges, which a backend is not told: every call calibrates on its own inputs (min-max; where
 a tensor is 0 on them, on random ones too), compiles for their shapes and runs. Weights of operators
 that want them constant, and integers beside floats (axes, indices, masks), are constants of the call.
-To deploy a model, calibrate with `inference.compile_network`.
+To deploy a model, calibrate with `compilation.compile_network`.
 A device is a preset machine by its name; "CPU", ONNX's own default, is `ibert`.
 """
 
@@ -18,7 +18,8 @@ from onnx import helper
 from onnx.backend.base import Backend, BackendRep, namedtupledict
 
 from codesign.compiler.importer.import_onnx import NothingToCompute, import_onnx
-from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics.calibrate import CalibrationError
 from codesign.compiler.onnx.float_model import FloatModel
 from codesign.hw.errors import CodesignError, ModelError

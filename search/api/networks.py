@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES
-from codesign.compiler.network import inference
+from codesign.compiler.network import compilation, inference
 from codesign.compiler.network.inference import Network
 from codesign.compiler.network.rtl_backend import KernelCheck, Rtl
 from codesign.compiler.numerics.options import DEFAULT, Options
@@ -57,7 +57,7 @@ def compile(
     extents = _extents(proto, size, length, named)
     shapes = input_shapes(proto, extents)
     types = _types(proto, shapes)
-    return inference.compile_network(
+    return compilation.compile_network(
         file,
         machine,
         [arguments.feeds(f"sample {n}", one, types, shapes) for n, one in enumerate(given)],

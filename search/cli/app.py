@@ -13,22 +13,20 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from codesign.hw.errors import CodesignError
 from codesign.hw.platform.text import printable, reason
-from codesign.search.cli import search_commands, train_commands
+from codesign.search.cli import network_commands, search_commands, train_commands
 from codesign.search.cli.command_group import CommandGroup, Escaped
 from codesign.search.cli.options import (
-    AXES,
     MACHINE_NAMES,
     MODEL_NAMES,
     PATH,
     POSITIVE,
     area_option,
-    calibration_options,
     counts,
     debug_option,
     extent_option,
@@ -38,15 +36,11 @@ from codesign.search.cli.options import (
     out_option,
     past_extent,
     past_option,
-    quantization_options,
     reader,
     workers_option,
 )
 from codesign.search.cli.signals import signals_interrupt
-
-if TYPE_CHECKING:
-    from codesign.search.commands.network import Quantization
-    from codesign.search.commands.request import Request
+from codesign.search.cli.values import as_request
 
 BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
 SIGNALLED = 128  # and the number of the signal: 130 after Ctrl-C, 143 after SIGTERM
@@ -93,7 +87,7 @@ def sweep(command: str, /, workers: int | None, **options: Any) -> None:
     from codesign.hw.platform.processes import cores
     from codesign.search.commands.sweep import run_sweep
 
-    run_sweep(_request(command, **options), cores() if workers is None else workers)
+    run_sweep(as_request(command, **options), cores() if workers is None else workers)
 
 
 @cli.command()
@@ -126,123 +120,13 @@ def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None
     for option, value in given.items():
         if value is not None and option not in meant:
             raise click.UsageError(f"{option} has no meaning with --backend {backend}")
-    request = _request(command, **options)
+    request = as_request(command, **options)
     if backend == "timing":
         run_simulate(request)
         return
     from codesign.search.checks.verify import CheckOptions
 
     run_check(request, CheckOptions(backend, kernel, seed or 0, waves))
-
-
-@cli.command()
-@model_options
-@machine_options
-@quantization_options
-@click.option("--text", "texts", multiple=True, help="An input as text; may be repeated.")
-@click.option(
-    "--input",
-    "files",
-    type=PATH,
-    metavar="FILE.npz",
-    multiple=True,
-    help="An input, as arrays by the names of the model's inputs; may be repeated.",
-)
-@click.option(
-    "--backend",
-    type=click.Choice(["functional", "rtl", "integers"]),
-    default="functional",
-    show_default=True,
-    help="What computes it; integers: the same numbers without a machine, fast.",
-)
-@click.option(
-    "--report",
-    is_flag=True,
-    help="Also the error that every kernel adds, its cause and its remedy.",
-)
-@out_option("--out", "-o")
-@json_option
-@debug_option
-@click.pass_obj
-def run(command: str, /, backend: str, report: bool, texts: tuple[str, ...], files: tuple[Path, ...],
-        **options: Any) -> None:  # fmt: skip
-    """Run MODEL in int8 on an input, and compare with onnxruntime on the float model.
-
-    Without --text and --input the input is random. Without --calibration, calibration is on sentences
-    that ship with codesign where there is a tokenizer, else on random inputs. Built-in models have
-    random weights. With --backend rtl every kernel must agree with the models of the machine.
-    """
-    from codesign.search.commands.run import RunOptions, run_network
-
-    quantization = _quantization(options)
-    run_network(
-        _request(command, **options), RunOptions(backend, report, texts, files, quantization)
-    )
-
-
-@cli.command("generate")
-@click.argument("model", shell_complete=MODEL_NAMES)
-@machine_options
-@calibration_options
-@click.option("--prompt", required=True, metavar="TEXT", help="What to go on from.")
-@click.option("--tokens", type=POSITIVE, default=64, show_default=True, metavar="N",
-              help="Tokens to write, unless the model ends before.")  # fmt: skip
-@click.option(
-    "--backend",
-    type=click.Choice(["integers", "functional", "rtl"]),
-    default="integers",
-    show_default=True,
-    help="What computes them; integers: the machine's numbers without a machine, fast.",
-)
-@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True,
-              help="Draw tokens by their scores over this; 0 takes the best.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, (1 << 31) - 2), default=0, show_default=True,
-              help="Of drawn tokens and of what is calibrated on.")  # fmt: skip
-@json_option
-@debug_option
-@click.pass_obj
-def generate_text(command: str, /, prompt: str, tokens: int, backend: str, temperature: float,
-             **options: Any) -> None:  # fmt: skip
-    """Write on behind a prompt with MODEL in int8, token after token.
-
-    MODEL is a decoder's ONNX file with a tokenizer beside it, best with a key-value cache of any length
-    (codesign export --past dynamic), which stays in DRAM. Calibration is on text. With --backend rtl one
-    simulator runs every kernel, and must agree with the models of the machine.
-    """
-    from codesign.search.generation.generate import run_generate
-    from codesign.search.generation.generated import GenerateOptions
-
-    quantization = _quantization(options)
-    shape: dict[str, Any] = {"seq": None, "batch": None, "dimensions": ()}
-    run_generate(
-        _request(command, **shape, **options),
-        GenerateOptions(prompt, tokens, backend, temperature, quantization),
-    )
-
-
-@cli.command("compile")
-@model_options
-@machine_options
-@quantization_options
-@click.option(
-    "--weights/--no-weights",
-    default=None,
-    help="Quantize, or write the Program alone.  [default: only if MODEL is a file]",
-)
-@out_option("-o", "--out", required=True)
-@json_option
-@debug_option
-@click.pass_obj
-def compile_model(command: str, /, weights: bool | None, **options: Any) -> None:  # fmt: skip
-    """Write the Program of MODEL: listing, mappings, memory map; and its weights in int8.
-
-    With weights also the DRAM image, the encoded instructions, and where and in which scale every
-    int8 tensor is. Calibration is as in codesign run.
-    """
-    from codesign.search.commands.compile import run_compile
-
-    quantization = _quantization(options)
-    run_compile(_request(command, **options), quantization, weights)
 
 
 @cli.command()
@@ -347,6 +231,7 @@ def hardware(name: str | None, ert: bool, art: bool, as_json: bool) -> None:
     show_hardware(name, "ert" if ert else "art" if art else None, as_json)
 
 
+network_commands.register(cli)
 search_commands.register(cli)
 train_commands.register(cli)
 
@@ -413,29 +298,6 @@ def _ended(error: BaseException, received: Sequence[int], debug: bool) -> int:
     if error.filename is None:
         _silence(sys.stdout)
     return _say(f"error: cannot use {place}: {error.strerror or error}: {remedy}", BAD_INPUT)
-
-
-def _quantization(options: dict[str, Any]) -> "Quantization":
-    """The options of quantization as one value, taken out of `options`."""
-    from codesign.compiler.numerics.options import Options
-    from codesign.search.commands.network import Quantization
-
-    chosen = {name: options.pop(name) for name in ("method", "smoothing")}
-    chosen = {name: value for name, value in chosen.items() if value is not None}
-    channels = not options.pop("tensor_weights")
-    data = {name: options.pop(name) for name in ("calibration", "samples", "tokenizer", "seed")}
-    return Quantization(choices=Options(**chosen, channel_weights=channels), **data)
-
-
-def _request(command: str, **options: Any) -> "Request":
-    """The options of sweep, simulate and compile as one value."""
-    from codesign.search.commands.request import Request
-
-    fields = {field: options.pop(field) for _, field, _, _, _ in AXES}
-    axes = {field: values for field, values in fields.items() if values is not None}
-    fixed = {field: options.pop(field) for field in ("clock_hz", "technology_nm")}
-    fixed = {field: int(value) for field, value in fixed.items() if value is not None}
-    return Request(command=command, axes=axes, fixed=fixed, **options)
 
 
 def _command(arguments: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from codesign.search.api.inputs import energy_costs, machine
 from codesign.search.commands.network import Quantization
 from codesign.search.commands.request import Request, only_machine
 from codesign.search.generation.generated import Generated, GenerateOptions, show
-from codesign.search.generation.programs import Programs, places
+from codesign.search.generation.programs import Programs, most_places
 from codesign.search.inputs import grid
 from codesign.search.inputs.tokens import TextError, Tokenizer, tokenizer_file
 from codesign.search.terminal.messages import say
@@ -88,7 +88,7 @@ def _require_room(
             f"{tokenizer.path} makes token {max(ids)} of the prompt, but the model has {vocabulary}: "
             "give the tokenizer of this model"
         )
-    most = places(file)
+    most = most_places(file)
     if most is not None and len(ids) + options.tokens > most:
         room = most - len(ids)
         remedy = f"give --tokens {room} at most" if room > 0 else "shorten the prompt"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.decoder_file import PLACES, DecoderFile
-from codesign.compiler.network.inference import Network, compile_network
+from codesign.compiler.network.inference import Network
 from codesign.compiler.onnx.float_model import Feeds
 from codesign.compiler.rewrite.given_scales import Codes
 from codesign.hw.costs.energy import cost_table
@@ -47,7 +48,7 @@ def step_samples(
             yield file.step(ids[place], place, file.cache(outputs, place, past))
 
 
-def places(file: DecoderFile) -> int | None:
+def most_places(file: DecoderFile) -> int | None:
     """How many tokens the model has places for, where its file says it."""
     if not file.past:
         return file.tokens
@@ -75,7 +76,7 @@ class Programs:
         self.host: dict[str, tuple[str, ...]] = {}  # by Program, what the host does
         self.seconds = 0.0  # of compiling
         texts, source = samples.texts(quantization.calibration, quantization.samples)
-        most = places(file)
+        most = most_places(file)
         self.sentences = [tokenizer.ids(text)[:most] for text in texts]
         say(f"calibrating on {len(texts)} sentences: {source}")
 

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.network.inference import compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import run
 from codesign.compiler.numerics.calibrate import METHODS
 from codesign.compiler.numerics.options import Options
 from codesign.compiler.onnx.float_model import Array, FloatModel

@@ -6,8 +6,9 @@ import pytest
 from float_reference import random_inputs
 from onnx import numpy_helper
 
+from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.error_report import error_report
-from codesign.compiler.network.inference import Integers, Network, compile_network, run
+from codesign.compiler.network.inference import Integers, Network, run
 from codesign.compiler.numerics.calibrate import CalibrationError
 from codesign.compiler.numerics.options import Options
 from codesign.hw.machine.config import preset

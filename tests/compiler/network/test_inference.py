@@ -10,7 +10,8 @@ from float_reference import random_inputs
 from onnx_builder import ModelBuilder
 from onnx_builder import run as in_onnxruntime
 
-from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics import probe
 from codesign.compiler.numerics.calibrate import METHODS, CalibrationError
 from codesign.compiler.numerics.options import Options

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from float_reference import random_inputs
 
-from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Network, run
 from codesign.compiler.onnx.float_model import Array, Feeds
 from codesign.compiler.plan.work import PATCHES
 from codesign.hw.errors import MappingError

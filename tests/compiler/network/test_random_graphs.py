@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 from random_networks import Recipe, build, machines, recipes
 
-from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics.quantized import QuantizationError
 from codesign.compiler.onnx.float_model import Array, Feeds
 from codesign.compiler.plan.lower import Plan

@@ -10,7 +10,8 @@ from both_ways import Both
 from onnx_builder import CONTRIB, Array, ModelBuilder
 from onnx_builder import run as in_float
 
-from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics.elementwise import FUNCTIONS_IN_FLOAT
 from codesign.hw.machine.config import preset
 from codesign.hw.machine.functions import FUNCTION

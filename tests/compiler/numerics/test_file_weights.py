@@ -6,7 +6,8 @@ import pytest
 from onnx_builder import ModelBuilder
 from onnx_builder import run as run_file
 
-from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics import probe
 from codesign.compiler.onnx.float_model import Part
 from codesign.hw.machine.config import preset

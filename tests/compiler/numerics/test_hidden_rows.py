@@ -8,7 +8,8 @@ from both_ways import Both
 from onnx import TensorProto
 from onnx_builder import Array, ModelBuilder
 
-from codesign.compiler.network.inference import astray_queries, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import astray_queries, run
 from codesign.hw.machine.config import preset
 
 Form = Callable[[ModelBuilder], str]

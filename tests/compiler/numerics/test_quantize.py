@@ -8,7 +8,8 @@ from bert_network import BERT, SEQ, network
 from float_reference import random_inputs
 from onnx import helper, numpy_helper
 
-from codesign.compiler.network.inference import Integers, Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Integers, Network, run
 from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.channel_scales import (
     Floats,

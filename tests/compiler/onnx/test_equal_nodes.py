@@ -7,7 +7,8 @@ from onnx_builder import ModelBuilder, kinds
 from onnx_builder import run as run_file
 
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.network.inference import compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import run
 from codesign.compiler.onnx.fold import fold
 from codesign.hw.machine.config import preset
 

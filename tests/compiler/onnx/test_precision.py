@@ -10,7 +10,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_builder import ModelBuilder
 from onnx_builder import run as float_run
 
-from codesign.compiler.network.inference import compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import run
 from codesign.compiler.numerics.masks import take_apart
 from codesign.compiler.onnx.float_model import FloatModel
 from codesign.compiler.onnx.precision import OTHER_FLOATS, in_float32

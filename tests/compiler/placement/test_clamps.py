@@ -20,7 +20,8 @@ from onnx_builder import run as onnxruntime_run
 from onnxruntime.quantization import CalibrationDataReader, quantize_static
 
 from codesign.compiler.graph import Activation
-from codesign.compiler.network.inference import Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics.constants import Constants
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
 from codesign.compiler.placement.clamps import MATERIAL

@@ -13,6 +13,7 @@ from price_forms import price
 from codesign.compiler.graph import HostOp, Matmul
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.network import inference
+from codesign.compiler.network.compilation import compile_network
 from codesign.hw.costs import host
 from codesign.hw.machine.config import preset
 from codesign.hw.machine.events import EVENT_INDEX
@@ -243,7 +244,7 @@ def compiled(model: onnx.ModelProto) -> inference.Network:
     shape = [d.dim_value for d in x.type.tensor_type.shape.dim]
     rng = np.random.default_rng(0)
     samples = [{"x": rng.normal(size=shape).astype(np.float32)} for _ in range(4)]
-    return inference.compile_network(model, preset("ibert"), samples, batch=None)
+    return compile_network(model, preset("ibert"), samples, batch=None)
 
 
 @pytest.mark.parametrize(

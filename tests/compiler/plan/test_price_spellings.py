@@ -19,7 +19,7 @@ from onnxruntime.quantization import QuantFormat
 from price_forms import price, quantized
 
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.network.inference import compile_network
+from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.inference import run as run_network
 from codesign.hw.machine.config import preset
 

@@ -9,7 +9,7 @@ import pytest
 from onnx_builder import Array, ModelBuilder, run
 from price_forms import price
 
-from codesign.compiler.network.inference import compile_network
+from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.inference import run as run_network
 from codesign.hw.machine.config import preset
 

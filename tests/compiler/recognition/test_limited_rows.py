@@ -9,7 +9,7 @@ from onnx_builder import ModelBuilder, run
 
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.network import inference
-from codesign.compiler.network.inference import compile_network
+from codesign.compiler.network.compilation import compile_network
 from codesign.hw.machine.config import preset
 
 SHAPE = (16, 32)

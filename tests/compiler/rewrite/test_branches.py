@@ -9,7 +9,8 @@ from onnx import TensorProto, helper
 from onnx_builder import ModelBuilder
 from onnx_builder import run as float_run
 
-from codesign.compiler.network.inference import compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import run
 from codesign.compiler.onnx.float_model import FloatModel
 from codesign.compiler.rewrite.branches import without_branches
 from codesign.hw.machine.config import preset

@@ -10,7 +10,8 @@ from onnx import TensorProto
 from onnx_builder import CONTRIB, Array, ModelBuilder
 from onnx_builder import run as in_onnxruntime
 
-from codesign.compiler.network.inference import compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import run
 from codesign.hw.errors import UnsupportedError
 from codesign.hw.machine.config import preset
 
@@ -157,7 +158,7 @@ FORMS: dict[str, Form] = {
     "a bias for each row": matrix_bias,
 }
 
-PARTLY_ON_THE_HOST = ("attention by heads, a softcap", "grouped queries, lengths unknown")
+PARTLY_ON_THE_HOST = ("grouped queries, lengths unknown",)
 
 
 def inputs(model: onnx.ModelProto, seed: int) -> dict[str, Array]:

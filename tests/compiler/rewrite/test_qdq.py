@@ -28,7 +28,8 @@ from onnxruntime.quantization import (
 
 from codesign.compiler.graph import Matmul
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.network.inference import Integers, Network, compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import Integers, Network, run
 from codesign.compiler.numerics.quantized import QuantizedStep
 from codesign.compiler.onnx.float_model import Array
 from codesign.compiler.rewrite.dequantize import Dequantized, dequantized

@@ -8,7 +8,8 @@ import pytest
 from onnx_builder import CONTRIB, ModelBuilder
 from onnx_builder import run as float_run
 
-from codesign.compiler.network.inference import compile_network, run
+from codesign.compiler.network.compilation import compile_network
+from codesign.compiler.network.inference import run
 from codesign.compiler.rewrite.dequantize import dequantized
 from codesign.hw.errors import UnsupportedError
 from codesign.hw.machine.config import preset

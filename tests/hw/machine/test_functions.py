@@ -108,7 +108,7 @@ def test_events_are_counted_of_numbers_and_of_arrays() -> None:
 def test_the_host_knows_what_a_function_is_called() -> None:
     """Or it would cost what anything costs."""
     table = read_toml("host.toml")
-    known = {*table["calibrated"], *table["estimated"]}
+    known = {*table["calibrated"], *table["estimated"], *table["dequantized_inputs"]}
     assert {function.host for function in DRAIN_FUNCTIONS} - {""} <= known
 
 

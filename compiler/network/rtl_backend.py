@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from codesign.compiler.network.inference import Functional, Network
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.arithmetic import Bytes
-from codesign.hw.machine.program import Kernel, Program
+from codesign.hw.machine.encoding import Words, encode_all
+from codesign.hw.machine.program import Issued, Kernel, Program
 from codesign.hw.simulation import simulator
 from codesign.hw.simulation.agreement import Agreement, Disagreement, compare
 from codesign.hw.simulation.session import Session
@@ -107,6 +108,7 @@ class RunningRtl(Rtl):
         self.memory = session.dram[: len(network.image)]
         self.memory[:] = network.image
         self.timings: dict[int, Timing] = {}
+        self.encoded: dict[int, tuple[list[Issued], Words]] = {}
 
     def timing(self, index: int) -> Timing:
         """As `Rtl.timing`, once a kernel."""
@@ -116,10 +118,13 @@ class RunningRtl(Rtl):
 
     def simulated(self, kernel: Kernel, timing: Timing, index: int) -> tuple[Simulation, float]:
         """Run a kernel on the RTL, and beside it on the functional model."""
-        issued = [step.issued for step in timing.steps]
+        if index not in self.encoded:
+            issued = [step.issued for step in timing.steps]
+            self.encoded[index] = issued, encode_all(issued)
+        issued, words = self.encoded[index]
         began = time.perf_counter()
         with _on_rtl(kernel):
-            self.session.begin(kernel, issued)
+            self.session.begin(kernel, issued, words)
         for number, one in enumerate(issued):
             self.machine.step(one, number)
         with _on_rtl(kernel):

@@ -18,7 +18,7 @@ import numpy as np
 
 from codesign.hw.machine.arithmetic import Bytes
 from codesign.hw.machine.config import HardwareConfig
-from codesign.hw.machine.encoding import LANES, encode_all
+from codesign.hw.machine.encoding import LANES, Words, encode_all
 from codesign.hw.machine.events import COUNTERS
 from codesign.hw.machine.program import Issued, Kernel
 from codesign.hw.simulation import simulator
@@ -103,12 +103,14 @@ class Session:
     ) -> None:
         self._stack.close()
 
-    def begin(self, kernel: Kernel, issued: Sequence[Issued]) -> None:
-        """Start a kernel, whose instructions in order are `issued`; `end` waits for it."""
+    def begin(self, kernel: Kernel, issued: Sequence[Issued], words: Words | None = None) -> None:
+        """Start a kernel, whose instructions in order are `issued`, `words` where they are encoded
+        already; `end` waits for it."""
         self._kernel = kernel, issued
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(encode_all(issued).tobytes() + _END)
+            coded = encode_all(issued) if words is None else words
+            self._process.stdin.write(coded.tobytes() + _END)
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._failed() from None

@@ -54,8 +54,10 @@ def run_generate(request: Request, options: GenerateOptions) -> None:
     with ExitStack() as stack:
         decoder = _decoder(file, programs, options, stack, found)
         stream = _Stream(tokenizer, not request.as_json)
-        _generate(decoder, programs, tokenizer, options, stream, found)
-        stream.show([*found.prompt, *found.ids], ends=True)
+        try:
+            _generate(decoder, programs, tokenizer, options, stream, found)
+        finally:
+            stream.end([*found.prompt, *found.ids])
     show(request, programs, options, tokenizer, decoder.spent, found)
 
 
@@ -152,12 +154,18 @@ class _Stream:
         self.tokenizer, self.shown = tokenizer, shown
         self.text = ""
 
-    def show(self, ids: Sequence[int], ends: bool = False) -> None:
-        """Write what is new of the text of all tokens; bytes that are no character yet wait, unless the
-        text `ends`."""
-        text = self.tokenizer.text(ids) if ends else self.tokenizer.settled(ids)
+    def show(self, ids: Sequence[int]) -> None:
+        """Write what is new of the text of all tokens; bytes that are no character yet wait."""
+        self._write(self.tokenizer.settled(ids), "")
+
+    def end(self, ids: Sequence[int]) -> None:
+        """Write what still waits, and end the line; nothing where nothing was written."""
+        if self.text:
+            self._write(self.tokenizer.text(ids), "\n")
+
+    def _write(self, text: str, behind: str) -> None:
         if self.shown and text.startswith(self.text):
-            sys.stdout.write(printable(text[len(self.text) :], keep="\n") + ("\n" if ends else ""))
+            sys.stdout.write(printable(text[len(self.text) :], keep="\n") + behind)
             sys.stdout.flush()
             self.text = text
 

@@ -142,3 +142,39 @@ def test_options_of_a_command_make_a_shape() -> None:
             family(name).reshaped({"layers": 3})
     with pytest.raises(ModelError, match="t5-mini has a fixed shape"):
         family("t5-mini").reshaped({"past": 3})
+
+
+@pytest.mark.parametrize(
+    ("config", "cached"),
+    ((SMALL, ((2, 8), (2, 8))), (GPT, ((12, 4), (5, 4)))),
+    ids=("llama", "lm"),
+)
+def test_a_cache_of_any_length_may_have_places_left_free(
+    config: TextConfig, cached: tuple[tuple[int, int], ...]
+) -> None:
+    """Seven tokens at once, then one behind them in a cache for eleven: as all eight are."""
+    ids = random_inputs(config, batch=2, seq=8, seed=5)["input_ids"]
+    model = export(config.reshaped({"any_past": True}), batch=None, seq=None, seed=3)
+    names = [value.name for value in model.graph.output]
+
+    def found(new: Any, first: int, seen: Any, cache: dict[str, Any]) -> dict[str, Any]:
+        places = np.tile(np.arange(first, first + new.shape[1]), (2, 1))
+        mask = np.tile(np.array(seen, np.int64), (2, 1))
+        feeds = {"input_ids": new, "attention_mask": mask, "position_ids": places, **cache}
+        return dict(zip(names, run(model, **feeds), strict=True))
+
+    empty = {
+        f"past_key_values.{layer}.{kind}": np.zeros((2, heads, 0, width), np.float32)
+        for layer, (heads, width) in enumerate(cached)
+        for kind in ("key", "value")
+    }
+    before = found(ids[:, :7], 0, [1] * 7, empty)
+    wider = {
+        name: np.pad(before[name.replace("past_key_values", "present")], ((0, 0), (0, 0), (0, 4), (0, 0)),
+                     constant_values=9)
+        for name in empty
+    }  # fmt: skip
+    last = found(ids[:, 7:], 7, [1] * 7 + [0] * 4 + [1], wider)
+    wanted = forward(config, random_weights(config, seed=3), {"input_ids": ids})["logits"]
+    np.testing.assert_allclose(before["logits"], wanted[:, :7], atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(last["logits"], wanted[:, 7:], atol=1e-4, rtol=1e-4)

@@ -17,14 +17,9 @@ from codesign.hw.machine import arithmetic
 
 Floats = npt.NDArray[np.float64]
 HALF = 0.5 + 2.0**-7  # of a unit: rounding, and the 23 bits of the requantizers' factors
-GELU_ERROR, FUNCTION_ERROR = (
-    0.0184,
-    7.3e-4,
-)  # of GELU, and of the other functions at most: docs/numerics.md
-GELU_SLOPE, FUNCTION_SLOPE = (
-    1.13,
-    1.5,
-)  # the largest of GELU, and of any other function (hard_swish)
+# docs/numerics.md: of GELU, and of the other functions at most.
+GELU_ERROR, FUNCTION_ERROR = 0.0184, 7.3e-4
+SLOPES = {"gelu": 1.13, "silu": 1.1, "hard_swish": 1.5}  # the largest; of the others at most 1
 OPERAND = 2.0**-15  # of the largest operand of 16 bits
 SOFTMAX_ERROR = 1.5e-3
 NORM_ERROR = 6.0e-4
@@ -110,9 +105,8 @@ class _Bound:
                 return self.of(op.inputs[0])[1]
             case Activation():
                 step = arithmetic.GELU_INPUT_SCALE / 2
-                plain = op.function == "gelu"
-                slope = GELU_SLOPE if plain else FUNCTION_SLOPE
-                error = GELU_ERROR if plain else FUNCTION_ERROR
+                slope = SLOPES.get(op.function, 1.0)
+                error = GELU_ERROR if op.function == "gelu" else FUNCTION_ERROR
                 return slope * (self.of(op.inputs[0])[1] + step) + error
             case Gate():
                 (a, error_a), (b, error_b) = self.of(op.inputs[0]), self.of(op.inputs[-1])

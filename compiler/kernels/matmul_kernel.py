@@ -85,9 +85,8 @@ class _MatmulWriter:
         self.numbers = numbers
         self.s = MatmulShape(problem, mapping, config)
         self.dim = config.dim
-        self.blocks = (
-            ("j", "g") if problem.taken > 1 else ("j",)
-        )  # loops over what a group computes
+        # Loops over what a group computes.
+        self.blocks = ("j", "g") if problem.taken > 1 else ("j",)
         self.outer, self.inner = DIM_LOOPS[mapping.order]
         s = self.s
         inner_count = s.tiles_n if self.inner == "tn" else s.tiles_m

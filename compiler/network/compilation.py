@@ -24,10 +24,7 @@ from codesign.compiler.placement.clamps import lost_clamps
 from codesign.compiler.placement.formats import format_notes, narrow_gates, unfit
 from codesign.compiler.placement.gelu_error import gelu_notes
 from codesign.compiler.placement.host_notes import host_notes
-from codesign.compiler.placement.host_rounding import (
-    Amplified,
-    without_bound,
-)
+from codesign.compiler.placement.host_rounding import Amplified, without_bound
 from codesign.compiler.placement.settle import Observer, Remedies, Settled, settle
 from codesign.compiler.plan.lower import Plan, lower
 from codesign.compiler.program.cache import cached_tensors

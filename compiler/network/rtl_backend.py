@@ -1,7 +1,8 @@
 """A quantized network on the RTL: each kernel in turn, on what the RTL itself left in DRAM.
 
-Backends of `inference.run`: one starts the RTL anew for each kernel, one keeps it running. The functional model runs beside it on a DRAM of its own, and every
-kernel is compared: all of DRAM, the cycles of every instruction, the counters.
+Backends of `inference.run`: one starts the RTL anew for each kernel, one keeps it running. The
+functional model runs beside it on a DRAM of its own, and every kernel is compared: all of DRAM, the
+cycles of every instruction, the counters.
 """
 
 import time

@@ -52,14 +52,14 @@ def test_simulate_prints_tokens(said: Any) -> None:
     assert found.prefill is not None and found.time_to_first_token_s is not None
     per_second = {"ms": 1e3, "µs": 1e6}[first[5]]
     assert first[:4] == ["time", "to", "first", "token"]
-    assert float(first[4]) == pytest.approx(per_second * found.time_to_first_token_s, rel=1e-2)
+    assert float(first[4]) == pytest.approx(per_second * found.time_to_first_token_s, rel=5e-4)
     assert first[6:] == [
         f"{found.prefill.cycles:,}",
         "cycles,",
         *["a", "prompt", "of", "63", "tokens"],
     ]
     assert rate[:3] == ["tokens", "per", "second"]
-    assert float(rate[3]) == pytest.approx(found.tokens_per_s, rel=1e-3)
+    assert float(rate[3]) == pytest.approx(found.tokens_per_s, rel=5e-4)
     assert rate[4:] == ["a", "step", "of", "1", "token", "behind", "63"]
     assert energy[:3] == ["energy", "per", "token"] and energy[4] == "µJ" and energy[5] == "low"
 

@@ -162,7 +162,7 @@ class Gate(Operator):
 @dataclass(frozen=True)
 class Rotary(Operator):
     """Pairs of columns of each of `heads` heads of rows x cols, turned by angles of their row that are
-    constants of the network.
+    constants of the network or, `computed`, the run's: of places that are an input.
 
     `order` are the columns of a head as kernels store it, with pairs side by side; () as in the file.
     """
@@ -171,6 +171,7 @@ class Rotary(Operator):
     cols: int = 1
     heads: int = 1
     order: tuple[int, ...] = ()
+    computed: bool = False
 
     kind: ClassVar[str] = "rotary"
 

@@ -13,7 +13,7 @@ from codesign.compiler.network.inference import Network
 from codesign.compiler.onnx.float_model import FloatModel
 from codesign.compiler.rewrite.given_scales import Codes
 from codesign.search.cli import app
-from codesign.search.generation.programs import prompt_samples, step_samples
+from codesign.search.generation import programs
 
 MACHINE = MACHINES["dim8"]
 POSITIONS = 16  # of llama2c_files.SIZES
@@ -39,9 +39,9 @@ def compiler(path: Path, file: DecoderFile) -> Callable[[int, int, Mapping[str, 
 
     def compiled(past: int, seq: int, codes: Mapping[str, Codes]) -> Network:
         feeds = (
-            list(step_samples(file, sentences(), past, 0))
+            list(programs.step_samples(file, sentences(), past, 0))
             if past
-            else prompt_samples(file, sentences(), seq)
+            else programs.prompt_samples(file, sentences(), seq)
         )
         return compile_network(
             path,

@@ -244,16 +244,16 @@ def _attention(emitter: Emitter, node: Node) -> None:
 
 
 def _rotary(emitter: Emitter, node: Node) -> None:
-    """A rotary embedding by tables of constants; of heads [batch, heads, tokens, columns] or [batch,
+    """A rotary embedding by tables of constants, or of what places make; of heads [batch, heads, tokens, columns] or [batch,
     tokens, heads, columns], which the axes of the tables tell, or side by side as nodes have them.
     """
     x, output = node.inputs[0], node.outputs[0]
     tables = [name for name in node.inputs[1:] if name]
-    constant = all(emitter.origin(name) == Origin.CONSTANT for name in tables)
+    origins = [emitter.origin(name) for name in tables]
     shape, beside = emitter.shape(x), node.attribute("num_heads", 0)
     if len(shape) == 3 and beside and shape[2] % beside == 0:
         shape = (*shape[:2], beside, shape[2] // beside)
-    if not constant or len(shape) != 4 or emitter.on_host(x):
+    if max(origins) > Origin.INDEX or len(shape) != 4 or emitter.on_host(x):
         _turned_by_host(emitter, node)
         return
     axes = {
@@ -269,7 +269,8 @@ def _rotary(emitter: Emitter, node: Node) -> None:
         return
     heads = math.prod(shape[:3]) // rows
     source = emitter.aligned(x, len(emitter.shape(x)) - 1)
-    op = Rotary(node.name, (source,), output, rows, shape[3], heads)
+    computed = Origin.INDEX in origins
+    op = Rotary(node.name, (source,), output, rows, shape[3], heads, computed=computed)
     emitter.emit(op, output)
 
 

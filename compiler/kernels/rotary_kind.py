@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from codesign.compiler.kernels.blocks import ceil_div, mvin, plane_bytes
 from codesign.compiler.kernels.kernel_kind import (
@@ -45,8 +46,16 @@ from codesign.hw.views import timing
 
 FUNCTION_NAME = "rotate"
 COARSE = 128  # fine steps of the table in a coarse one
+MOST_COARSE = 127
 TABLES = 2  # cosines and sines
 PARTS = 2  # coarse and fine
+
+
+def angle_table(angles: npt.NDArray[np.float64], step: float) -> Int8:
+    """Cosines and sines [rows, 2, columns] as the kernel's table, int8[2, 2 rows, columns], in `step`s."""
+    whole = np.round(angles / step).astype(np.int64).reshape(-1, angles.shape[-1])
+    coarse = np.clip((whole + COARSE // 2) // COARSE, -MOST_COARSE, MOST_COARSE)
+    return np.stack((coarse, whole - COARSE * coarse)).astype(np.int8)
 
 
 @dataclass(frozen=True)

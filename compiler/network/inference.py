@@ -14,6 +14,7 @@ import numpy as np
 from codesign.compiler.graph import Graph
 from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.constants import Constants
+from codesign.compiler.numerics.elementwise import run_table
 from codesign.compiler.numerics.hidden_rows import astray, masked_scores
 from codesign.compiler.numerics.masks import Mask
 from codesign.compiler.numerics.matrices import Matrices
@@ -237,9 +238,15 @@ class Run:
         return found
 
     def _mask(self, index: int) -> None:
-        """What is added to the scores of a softmax: the scores where the matrix before it is zero."""
-        step = self.n.quantized.steps[index]
+        """What this run brings to a kernel: angles of its places, or what is added to the scores of a
+        softmax, which are the scores where the matrix before it is zero.
+        """
+        step, n = self.n.quantized.steps[index], self.n
         added = step.added
+        if step.angle_step:
+            (name,) = n.plan.steps[index].work.operators
+            of = n.model, n.plan.graph, n.matrices, name, step.angle_step, self.feeds
+            self.backend.mask(index, Mask(table=run_table(*of)))
         if added is None or not (added.keys or added.computed):
             return
         op = self.n.plan.graph.dag.nodes[added.softmax]["op"]

@@ -31,6 +31,12 @@ RECORDS_NOTE = (
     "mask that hides nothing, offset 0; a host writes round(added / unit) of each key that it hides, "
     "no less than -(2^31 - 1)."
 )
+ANGLES_NOTE = (
+    "Angles of a run's places lie in the memory map's `region` as two matrices of `rows` x `columns` int8, "
+    "in blocks as tensors are: coarse, then fine. 128 coarse + fine is round(a / step): cosines of a token "
+    "in one row, sines in the next, of the column's own result of the other of its pair. weights.bin holds "
+    "those of the first calibration sample."
+)
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,30 @@ class MaskPlace:
     matrix_region: str | None
     matrix_step: float | None
     hidden: int | None
+
+
+@dataclass(frozen=True)
+class AnglesPlace:
+    """What the host writes of one rotation, run by run: cosines and sines of its tokens' places."""
+
+    kernel: int
+    region: str  # of the memory map
+    rows: int
+    columns: int
+    step: float
+
+
+def angles_map(network: Network) -> list[AnglesPlace]:
+    """Every table of angles that the host writes."""
+    found = []
+    for index, step in network.quantized.steps.items():
+        work = network.plan.steps[index].work
+        if step.angle_step and step.table is not None:
+            (operand,) = work.constants(network.plan.config)
+            region = f"{index}:{work.name}/{operand.region}"
+            rows, columns = step.table.shape[1:]
+            found.append(AnglesPlace(index, region, rows, columns, step.angle_step))
+    return found
 
 
 def tensor_map(network: Network) -> list[TensorPlace]:

@@ -2,18 +2,24 @@
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
-from codesign.compiler.graph import Activation, Gate, HostOp, Rotary
+from codesign.compiler.graph import Activation, Gate, Graph, HostOp, Rotary
+from codesign.compiler.kernels.kernel_kind import Int8
+from codesign.compiler.kernels.rotary_kind import angle_table
 from codesign.compiler.numerics.asking import Asker, OtherOrder, unlike
 from codesign.compiler.numerics.constants import Constants, Floats
+from codesign.compiler.numerics.matrices import Matrices
+from codesign.compiler.onnx.float_model import Feeds, FloatModel
 from codesign.hw.errors import ModelError
 
 UNLIMITED = 1e30  # that a relu returns it shows that nothing limits it
 LARGE = 1e4  # still so, where a file subtracts what lies beyond a limit: float32 keeps both
 LEAST_FACTOR = 1e-5  # of what a relu's argument is multiplied by, and 1 over the largest
 LEAST_TURN = 1e-6  # of a sine: float32 keeps less
+ROTATION = "a rotation of pairs of columns, the same in every head"
 GELU_TOLERANCE = 0.025  # between the forms of GELU that one unit computes: erf, tanh, sigmoid
 
 # -- Functions -----------------------------------------------------------------------------------------
@@ -148,20 +154,15 @@ def rotary_angles(asker: Asker, op: Rotary) -> Floats:
 
     Raises OtherOrder where pairs lie otherwise.
     """
-    (x,) = op.inputs
-    kind = "a rotation of pairs of columns, the same in every head"
-
-    def turned(columns: Floats) -> Floats:
-        """Of a head of which these columns are 1, the others 0."""
-        heads = np.tile(columns, (op.rows, op.heads))
-        if heads.shape != asker.random(x).shape:
-            raise unlike(op, kind)
-        answer = asker.ask(op, {x: heads}).reshape(op.rows, op.heads, op.cols)[:, 0]
-        found: Floats = answer.astype(np.float64)
-        return found
-
-    if order := _pairs_apart(op, turned):
+    if order := _pairs_apart(op, partial(_turned, asker, op)):
         raise OtherOrder(op, order)
+    return neighbours_angles(asker, op)
+
+
+def neighbours_angles(asker: Asker, op: Rotary) -> Floats:
+    """As `rotary_angles`, where pairs are known to lie side by side. Raises Refusal where they do not."""
+    (x,) = op.inputs
+    turned = partial(_turned, asker, op)
     places = np.arange(op.cols)
     even, odd = turned(places % 2 == 0), turned(places % 2 == 1)
     cosines = np.where(places % 2 == 0, even, odd)
@@ -170,8 +171,26 @@ def rotary_angles(asker: Asker, op: Rotary) -> Floats:
     heads = sample.reshape(op.rows, op.heads, -1, 2)
     others = heads[..., ::-1].reshape(op.rows, op.heads, op.cols)
     wanted = heads.reshape(others.shape) * cosines[:, np.newaxis] + others * sines[:, np.newaxis]
-    asker.check(op, asker.ask(op, {x: sample}), wanted.reshape(sample.shape), kind)
+    asker.check(op, asker.ask(op, {x: sample}), wanted.reshape(sample.shape), ROTATION)
     return np.stack((cosines, sines), axis=1)
+
+
+def run_table(
+    model: FloatModel, graph: Graph, matrices: Matrices, name: str, step: float, feeds: Feeds
+) -> Int8:
+    """The table of the rotation `name` on one input, whose places give its angles, in `step`s."""
+    op: Rotary = graph.dag.nodes[name]["op"]
+    return angle_table(neighbours_angles(Asker(model, graph, matrices, feeds), op), step)
+
+
+def _turned(asker: Asker, op: Rotary, columns: Floats) -> Floats:
+    """Of a head of which these columns are 1, the others 0."""
+    heads, (x,) = np.tile(columns, (op.rows, op.heads)), op.inputs
+    if heads.shape != asker.random(x).shape:
+        raise unlike(op, ROTATION)
+    answer = asker.ask(op, {x: heads}).reshape(op.rows, op.heads, op.cols)[:, 0]
+    found: Floats = answer.astype(np.float64)
+    return found
 
 
 def _pairs_apart(op: Rotary, turned: Callable[[Floats], Floats]) -> tuple[int, ...]:
@@ -187,7 +206,7 @@ def _pairs_apart(op: Rotary, turned: Callable[[Floats], Floats]) -> tuple[int, .
         differs = np.abs(turned(own.astype(np.float64)) - whole * own).max(axis=0) > LEAST_TURN
         partner = np.where(differs, partner ^ (1 << bit), partner)
     if (partner >= op.cols).any() or (partner[partner % op.cols] != places).any():
-        raise unlike(op, "a rotation of pairs of columns, the same in every head")
+        raise unlike(op, ROTATION)
     pairs = [(i, int(p)) for i, p in enumerate(partner) if i < p]
     alone = [i for i, p in enumerate(partner) if i == p]
     order = (*(column for pair in pairs for column in pair), *alone)

@@ -94,7 +94,7 @@ class _Given:
             case "weight":
                 return self.step.weights
             case "addend":
-                table = self.step.table
+                table = self.step.table if self.mask.table is None else self.mask.table
                 return self.step.addend if table is None else np.concatenate(table, axis=1)
             case "bias" if self.step.added is not None:
                 return self.step.added.matrix if self.mask.matrix is None else self.mask.matrix

@@ -28,10 +28,12 @@ class Apart:
 
 @dataclass(frozen=True)
 class Mask:
-    """In integers: offsets of the sums, and the matrix [queries, heads * keys]; None: without."""
+    """What a run brings to a kernel, in integers: offsets of the sums, and the matrix [queries, heads *
+    keys]; or the `table` of a rotation. None: without."""
 
     offsets: Ints | None = None
     matrix: Array | None = None
+    table: Array | None = None
 
 
 def future(queries: int, keys: int) -> Bools:

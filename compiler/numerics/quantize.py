@@ -15,7 +15,7 @@ import numpy as np
 
 from codesign.compiler.graph import Activation, Add, HostOp, Matmul, Operator, Rotary, Softmax
 from codesign.compiler.kernels.kernel_kind import Int8
-from codesign.compiler.kernels.rotary_kind import COARSE
+from codesign.compiler.kernels.rotary_kind import COARSE, MOST_COARSE, angle_table
 from codesign.compiler.numerics.calibrate import LEVELS, Observed
 from codesign.compiler.numerics.constants import Constants, Floats
 from codesign.compiler.numerics.options import DEFAULT, Options
@@ -288,10 +288,9 @@ class _Quantizer:
     def _rotary(self, work: Work, op: Rotary) -> QuantizedStep:
         """Heads of int8 values, turned; cosines and sines in as many steps as two int8 hold."""
         angles = self.constants.angles[op.name]
-        step = float(np.abs(angles).max()) / (LEVELS * COARSE)
-        whole = np.round(angles / step).astype(np.int64).reshape(-1, op.cols)
-        coarse = np.clip((whole + COARSE // 2) // COARSE, -LEVELS, LEVELS)
-        table = np.stack((coarse, whole - COARSE * coarse)).astype(np.int8)
+        # That of no angle, where another run has others.
+        most = np.hypot(angles[:, 0], angles[:, 1]) if op.computed else np.abs(angles)
+        step = float(most.max()) / (MOST_COARSE * COARSE)
         code = self.tensors.one(work.inputs[0])
         first = requantizer(CODE_STEPS, 0, work.name)
         behind = code / CODE_STEPS * step
@@ -299,7 +298,8 @@ class _Quantizer:
         epilogue = Epilogue(
             first, work.drains[0].function, last, second=requantizer(1, 0, work.name)
         )
-        return QuantizedStep((epilogue,), table=table)
+        table = angle_table(angles, step)
+        return QuantizedStep((epilogue,), table=table, angle_step=step if op.computed else 0.0)
 
     def _operand_units(
         self, function: str, ops: list[Operator], free: list[float]

@@ -87,7 +87,8 @@ class QuantizedStep:
     """What a kernel computes with beside tensors: an epilogue for each of its drains, and constants.
 
     `weights` [k, n] multiply its input from `first_row` on, `addend` [rows, columns] is a summand,
-    `added` goes to the scores of its softmax; `table` [2, 2 rows, columns] are angles in two parts.
+    `added` goes to the scores of its softmax; `table` [2, 2 rows, columns] are angles in two parts,
+    with an `angle_step` those of one run, in fine steps of it, which every run has anew.
     """
 
     epilogues: tuple[Epilogue, ...]
@@ -96,6 +97,7 @@ class QuantizedStep:
     first_row: int = 0
     added: Added | None = None
     table: Int8 | None = None
+    angle_step: float = 0.0
 
 
 @dataclass(frozen=True)

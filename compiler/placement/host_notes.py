@@ -7,7 +7,7 @@ file has it (`settle`), what the machine's number formats do not hold (`formats`
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from codesign.compiler.graph import Activation, HostOp, LayerNorm, Operator, Rearrange
+from codesign.compiler.graph import Activation, HostOp, LayerNorm, Operator, Rearrange, Rotary
 from codesign.compiler.onnx.float_model import FloatModel, needed
 from codesign.compiler.placement.operands import MOVES
 from codesign.compiler.placement.settle import Remedies
@@ -23,6 +23,7 @@ def host_notes(
     """The lines; `model` has the file's nodes, `by_host` the reasons of `formats.unfit` by operator."""
     return (
         *_rearranged(plan, remedies),
+        *_looked_up(plan),
         *_refused(model, remedies),
         *_unfit(plan, by_host),
         *_without_unit(plan, model, remedies, by_host),
@@ -34,6 +35,16 @@ def _rearranged(plan: Plan, remedies: Remedies) -> Iterator[str]:
     names = [repr(op.name) for op in plan.graph.operators() if op.output in tensors]
     if names:
         yield f"the host rearranges what {_listed(names)} read"
+
+
+def _looked_up(plan: Plan) -> Iterator[str]:
+    """Angles that kernels turn by and that are a run's."""
+    kernels = [step.work for step in plan.steps if step.work.problem is not None]
+    ops = [plan.graph.dag.nodes[name]["op"] for work in kernels for name in work.operators]
+    count = sum(isinstance(op, Rotary) and op.computed for op in ops)
+    if count:
+        what = "the angles of 1 rotation" if count == 1 else f"the angles of {count} rotations"
+        yield f"the host looks up {what}, by places that are an input"
 
 
 def _refused(model: FloatModel, remedies: Remedies) -> Iterator[str]:

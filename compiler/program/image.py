@@ -85,7 +85,7 @@ def mask_contents(
     step: QuantizedStep, work: Work, mask: Mask, config: HardwareConfig
 ) -> dict[str, Bytes]:
     """The bytes of a run's mask, by the suffix of their region: parameter records that hold an offset
-    of each key beside the scores' factor, and the matrix.
+    of each key beside the scores' factor, and the matrix; or those of its angles.
     """
     found: dict[str, Bytes] = {}
     _, _, keys = work.drains[0].shape
@@ -95,6 +95,8 @@ def mask_contents(
             offsets = Requantizer(first.multiplier, first.shift, mask.offsets)
             of_head = _records(offsets, keys, config)
             found[operand.region] = np.tile(of_head, operand.size_bytes // of_head.size)
+        elif operand.role == "addend" and mask.table is not None:
+            found[operand.region] = _table(mask.table, config)
         elif operand.role == "bias" and mask.matrix is not None:
             found[operand.region] = _score_matrix(mask.matrix, keys, config)
     return found
@@ -104,6 +106,11 @@ def _score_matrix(matrix: Int8, keys: int, config: HardwareConfig) -> Bytes:
     """An int8 matrix [queries, heads * keys] as the kernel of the scores reads it."""
     wide = int(ceil_div(keys, config.dim)) * config.dim
     return blocked(padded_heads(matrix, keys, wide), config)
+
+
+def _table(parts: Int8, config: HardwareConfig) -> Bytes:
+    """The two parts of a rotation's angles, one after another."""
+    return np.concatenate([blocked(part, config) for part in parts])
 
 
 def _numbers(epilogue: Epilogue) -> Numbers:
@@ -133,7 +140,7 @@ def _contents(
                     parts = [padded_heads(part, part.shape[-1], width) for part in parts]
                 found[operand.region] = blocked(np.concatenate(parts, axis=1), config)
             case "addend" if step.table is not None:
-                found[operand.region] = np.concatenate([blocked(p, config) for p in step.table])
+                found[operand.region] = _table(step.table, config)
             case "addend":
                 assert step.addend is not None
                 found[operand.region] = matrices.pack(work.outputs[0], step.addend, config)

@@ -108,6 +108,8 @@ def _write_image(directory: RunDirectory, compiled: "Network") -> None:
         "kernels": kernels,
         "tensors": [asdict(one) for one in tensor_map.tensor_map(compiled)],
         "masks": [asdict(one) for one in tensor_map.mask_map(compiled)],
+        "angles_note": tensor_map.ANGLES_NOTE,
+        "angles": [asdict(one) for one in tensor_map.angles_map(compiled)],
     }
     directory.write_bytes("weights.bin", compiled.image.tobytes())
     directory.write_bytes("program.bin", b"".join(part.tobytes() for part in words))

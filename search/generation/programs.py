@@ -44,7 +44,7 @@ def step_samples(
         most = min(len(ids), past + 1)
         outputs = file.run(ids[:most])
         places = {most - 1, *rng.integers(most, size=STEPS - 1).tolist()}
-        for place in sorted(places):
+        for place in sorted(places, reverse=True):  # the first sample says what a rotation turns
             yield file.step(ids[place], place, file.cache(outputs, place, past))
 
 

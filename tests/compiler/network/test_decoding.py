@@ -10,6 +10,9 @@ from small_decoder import compiler, opened, written
 from codesign.compiler.network.decoder_file import DecoderFile
 from codesign.compiler.network.decoding import Decoding, Recomputing, StepProgram
 from codesign.compiler.network.inference import Functional, Integers, Network
+from codesign.compiler.network.tensor_map import angles_map
+from codesign.hw.errors import CodesignError
+from codesign.search.generation import programs
 
 IDS = [1, 262, 7, 11]
 MORE = [5, 9, 200, 4, 31, 77, 8]
@@ -126,3 +129,44 @@ def test_a_prompt_of_a_file_that_takes_one_token_at_a_time(tmp_path: Path) -> No
     assert [one.tokens for one in decoding.spent] == [1] * (len(IDS) + len(MORE))
     wanted = file.run([*IDS, *MORE])[file.scores][0, len(IDS) - 1 :]
     assert np.corrcoef(found.ravel(), wanted.ravel())[0, 1] > 0.97
+
+
+def test_rotations_are_kernels_that_turn_by_the_angles_of_each_place(
+    path: Path, file: DecoderFile
+) -> None:
+    """Their table in DRAM is of the token that is run: cosines, and sines with the sign of the column."""
+    step = StepProgram(file, compiler(path, file)(7, 1, {}), 8)
+    quantized, program = step.network.quantized, step.network.program
+    turned = angles_map(step.network)
+    assert len(turned) == 4  # queries and keys of two layers
+    assert all(program.kernels[one.kernel].body for one in turned)
+    assert "the host looks up the angles of 4 rotations, by places that are an input" in (
+        step.network.host
+    )
+    backend = Functional(step.network)
+    step.start(backend)
+    rates = 10_000.0 ** -(np.arange(2) / 2)  # of heads of four columns
+    for place, token in enumerate(IDS):
+        step.scores(backend, token, place)
+        angle = np.repeat(place * rates, 2)
+        wanted = np.stack((np.cos(angle), np.sin(angle) * np.array([-1, 1, -1, 1])))
+        for one in turned:
+            begin = backend.places[one.region]
+            dim = step.network.plan.config.dim
+            parts = backend.machine.dram[begin : begin + 2 * 2 * dim].view(np.int8)
+            coarse, fine = parts.astype(np.int64).reshape(2, 2, dim)[:, :, :4]
+            np.testing.assert_allclose((128 * coarse + fine) * one.step, wanted, atol=one.step)
+    assert sum(1 for each in quantized.steps.values() if each.angle_step) == 4
+
+
+def test_angles_of_other_pairs_than_calibration_saw_are_refused(
+    path: Path, file: DecoderFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At place 0 nothing turns, so that a sample there says of no pair where it lies."""
+    monkeypatch.setattr(programs, "step_samples", lambda *_: [file.step(3, 0, file.empty(7))] * 3)
+    step = StepProgram(file, compiler(path, file)(7, 1, {}), 8)
+    backend = Integers(step.network)
+    step.start(backend)
+    step.scores(backend, 1, 0)
+    with pytest.raises(CodesignError, match="does not compute a rotation of pairs of columns"):
+        step.scores(backend, 7, 1)

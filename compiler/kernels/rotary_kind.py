@@ -47,7 +47,7 @@ from codesign.hw.views import timing
 FUNCTION_NAME = "rotate"
 COARSE = 128  # fine steps of the table in a coarse one
 MOST_COARSE = 127
-TABLES = 2  # cosines and sines
+TABLE_ROWS = 2  # cosines and sines
 PARTS = 2  # coarse and fine
 
 
@@ -97,7 +97,7 @@ class _Layout:
             np.minimum(2, tiles * p.heads),
             ceil_div(rows, bank) * bank,
             np.minimum(2, tiles),
-            ceil_div(rows * TABLES, bank) * bank,
+            ceil_div(rows * TABLE_ROWS, bank) * bank,
         )
 
     @property
@@ -159,16 +159,16 @@ class _Writer:
 
     def load_table(self, part: int) -> Instruction:
         """Cosines and sines of a tile's rows, in coarse steps or in what those leave."""
-        plane = plane_bytes(TABLES * self.p.rows, self.config)
+        plane = plane_bytes(TABLE_ROWS * self.p.rows, self.config)
         begin = self.places.get("table", 0) + part * self.at.blocks * plane
         addresses = {
-            "dram": Affine(begin, {"t": TABLES * self.tile_rows * self.config.dim}),
+            "dram": Affine(begin, {"t": TABLE_ROWS * self.tile_rows * self.config.dim}),
             "dram_stride": Affine(plane),
             "local": self.table,
-            "stride": Affine(TABLES * self.tile_rows),
+            "stride": Affine(TABLE_ROWS * self.tile_rows),
             "scale": Affine(1 if part else COARSE),
         }
-        values: dict[str, Value] = {"rows": self._rows(TABLES), "blocks": self.at.blocks}
+        values: dict[str, Value] = {"rows": self._rows(TABLE_ROWS), "blocks": self.at.blocks}
         flags = {"accumulate": ()} if part else {}
         return mvin("accumulator", values, addresses, when=first("h"), flags=flags)
 
@@ -252,12 +252,12 @@ class RotarySpace:
         blocks, dim = ceil_div(p.cols, config.dim), config.dim
         row = max(1, ceil_div(dim, config.bus_bytes))
         drain_row = row + function.operands - 1
-        moved, table = p.heads * p.rows * blocks, PARTS * TABLES * p.rows * blocks
+        moved, table = p.heads * p.rows * blocks, PARTS * TABLE_ROWS * p.rows * blocks
         tile = np.minimum(self.tile_rows, p.rows) * blocks
         rest = (p.rows - (ceil_div(p.rows, self.tile_rows) - 1) * self.tile_rows) * blocks
         latency = 2 * config.dram_latency_cycles + timing.LOAD_LATENCY + timing.DRAIN_LATENCY
         loading = (moved + table) * row + rest * drain_row
-        draining = tile * (1 + PARTS * TABLES) * row + moved * drain_row
+        draining = tile * (1 + PARTS * TABLE_ROWS) * row + moved * drain_row
         counts = {
             "dram_read_bytes": (moved + table) * dim,
             "dram_write_bytes": moved * dim,
@@ -300,7 +300,7 @@ class RotaryKind(Kind[RotaryProblem]):
 
     def operands(self, problem: RotaryProblem, config: HardwareConfig) -> tuple[Operand, ...]:
         p = problem
-        table = (PARTS, TABLES * p.rows, p.cols)
+        table = (PARTS, TABLE_ROWS * p.rows, p.cols)
         heads = (p.heads, p.rows, p.cols)
         return (
             matrices("x", "input", heads, config),
@@ -313,7 +313,7 @@ class RotaryKind(Kind[RotaryProblem]):
 
     def reference(self, problem: RotaryProblem, given: Given) -> list[Int8]:
         coarse, fine = (given.matrix("table", part).astype(np.int64) for part in range(PARTS))
-        angles = (coarse * COARSE + fine).reshape(problem.rows, TABLES, problem.cols)
+        angles = (coarse * COARSE + fine).reshape(problem.rows, TABLE_ROWS, problem.cols)
         scale, _ = given.scales(0)
         found = []
         for number in range(problem.heads):

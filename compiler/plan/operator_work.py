@@ -20,7 +20,7 @@ from codesign.compiler.graph import (
 )
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
-from codesign.compiler.kernels.rotary_kind import TABLES, RotaryProblem
+from codesign.compiler.kernels.rotary_kind import TABLE_ROWS, RotaryProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.work import Work
 from codesign.hw.costs.host import total_host_cycles
@@ -169,7 +169,7 @@ class Operators:
         if moved or not self.on_chip(op):
             return self.host(op, "rotaryembedding")
         problem = RotaryProblem(op.rows, op.cols, op.heads)
-        found = total_host_cycles("embedding", TABLES * op.rows * op.cols) if op.computed else 0
+        found = total_host_cycles("embedding", TABLE_ROWS * op.rows * op.cols) if op.computed else 0
         inputs, outputs = op.inputs, (op.output,)
         return Work(op.name, op.kind, (op.name,), inputs, outputs, problem, host_cycles=found)
 

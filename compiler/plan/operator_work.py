@@ -20,7 +20,7 @@ from codesign.compiler.graph import (
 )
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
-from codesign.compiler.kernels.rotary_kind import TABLE_ROWS, RotaryProblem
+from codesign.compiler.kernels.rotary_kind import RotaryProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.work import Work
 from codesign.hw.costs.host import total_host_cycles
@@ -163,15 +163,13 @@ class Operators:
     def rotary(self, op: Rotary) -> Work:
         """Heads turned by the drain; by the host where it has no units, or the tensors zero points.
 
-        Angles of a run's places are looked up by the host, once for all heads.
+        That the host looks up angles of a run's places is not priced.
         """
         moved = not self.moved.isdisjoint((*op.inputs, op.output))
         if moved or not self.on_chip(op):
             return self.host(op, "rotaryembedding")
         problem = RotaryProblem(op.rows, op.cols, op.heads)
-        found = total_host_cycles("embedding", TABLE_ROWS * op.rows * op.cols) if op.computed else 0
-        inputs, outputs = op.inputs, (op.output,)
-        return Work(op.name, op.kind, (op.name,), inputs, outputs, problem, host_cycles=found)
+        return Work(op.name, op.kind, (op.name,), op.inputs, (op.output,), problem)
 
     def sets(self, function: str, op: Operator, inputs: tuple[str, ...]) -> int:
         """Parameter sets of a row kernel: gamma and beta, and what zero points move before the function,

@@ -92,7 +92,7 @@ def test_backends_write_the_same_and_the_rtl_is_one_process(
         tokens = [document["tokens"] for document in documents.values()]
         assert tokens[0] == tokens[1] == tokens[2]
         rtl = documents["rtl"]["rtl"]
-        assert rtl["kernels_differing"] == 0 and rtl["kernels"] == 3 * 15  # prompt, two steps
+        assert rtl["kernels_differing"] == 0 and rtl["kernels"] == 3 * 19  # prompt, two steps
         cycles = sum(p["chip_cycles"] * p["runs"] for p in documents["rtl"]["programs"])
         assert rtl["cycles"] == rtl["rtl_cycles"] == cycles
     assert len(started) == 2

@@ -124,7 +124,6 @@ TESTED_IN = {
     "compiler.program.image": "compiler/network/test_random_graphs.py",
     "compiler.program.layout": "compiler/network/test_random_graphs.py",
     "compiler.network.rtl_backend": "search/commands/test_run.py",
-    "compiler.network.tensor_map": "search/commands/test_run.py",
     "models.zoo.checkpoint_layouts": "models/zoo/test_checkpoint.py",
     "models.zoo.onnx_builder": "models/zoo/test_export.py",
     "models.zoo.parameters": "models/zoo/test_families.py",

@@ -66,6 +66,11 @@ class RotaryProblem(Problem):
     cols: int
     heads: int
 
+    @property
+    def table_bytes(self) -> int:
+        """Bytes of its cosines and sines, without padding."""
+        return PARTS * TABLE_ROWS * self.rows * self.cols
+
 
 @dataclass(frozen=True)
 class RotaryMapping:

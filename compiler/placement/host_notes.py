@@ -78,6 +78,7 @@ def _without_unit(
     for step in plan.steps:
         op = plan.graph.dag.nodes[step.work.operators[0]]["op"]
         named = op.output in remedies.on_host or op.name in by_host or isinstance(op, Rearrange)
+        named |= op.output not in step.work.outputs  # of a kernel's operator, for the kernel
         if step.work.problem is None and not named and _kind(op) not in OWN:
             counts[_steps(model, op)] += 1
     if counts:

@@ -92,7 +92,7 @@ class _Matcher:
             case Gate():
                 return self._single(op, "product", op.inputs)
             case Rotary():
-                return Group((op,), ((self.ops.rotary(op),),))
+                return Group((op,), (self.ops.rotary(op),))
             case Add():
                 return self._sum(op)
             case HostOp(function="add") if self._adds_on_chip(op):

@@ -22,7 +22,7 @@ from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.rotary_kind import RotaryProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
-from codesign.compiler.plan.work import Work
+from codesign.compiler.plan.work import Alternative, Work
 from codesign.hw.costs.host import total_host_cycles
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION
@@ -160,16 +160,29 @@ class Operators:
         problem = RowProblem(rows, cols, function, len(inputs), self.sets(function, op, inputs))
         return Work(op.name, op.kind, (*before, op.name), inputs, (op.output,), problem)
 
-    def rotary(self, op: Rotary) -> Work:
+    def rotary(self, op: Rotary) -> Alternative:
         """Heads turned by the drain; by the host where it has no units, or the tensors zero points.
 
-        That the host looks up angles of a run's places is not priced.
+        Angles of a run's places are behind the host's look-up of them, once for all heads.
         """
         moved = not self.moved.isdisjoint((*op.inputs, op.output))
         if moved or not self.on_chip(op):
-            return self.host(op, "rotaryembedding")
+            return (self.host(op, "rotaryembedding"),)
         problem = RotaryProblem(op.rows, op.cols, op.heads)
-        return Work(op.name, op.kind, (op.name,), op.inputs, (op.output,), problem)
+        turned = Work(op.name, op.kind, (op.name,), op.inputs, (op.output,), problem)
+        return (self._angles(op, problem.table_bytes), turned) if op.computed else (turned,)
+
+    def _angles(self, op: Rotary, size: int) -> Work:
+        """The host's look-up of what a kernel turns rows by, whole rows of a table of codes."""
+        return Work(
+            f"{op.name}/angles",
+            "host",
+            (op.name,),
+            (),
+            (f"{op.output}/angles",),
+            host_cycles=total_host_cycles("embedding", size),
+            elements=size,
+        )
 
     def sets(self, function: str, op: Operator, inputs: tuple[str, ...]) -> int:
         """Parameter sets of a row kernel: gamma and beta, and what zero points move before the function,

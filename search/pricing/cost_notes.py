@@ -110,6 +110,8 @@ def _of_the_host(step: Step, operators: dict[str, Operator]) -> str:
     if step.work.copied_bytes:
         return "copy"
     op = operators[step.operators[0]]
+    if op.output not in step.work.outputs:  # what a kernel turns rows by
+        return "embedding"
     if isinstance(op, HostOp | Activation):
         return op.function
     return _IN_THE_TABLE.get(op.kind, op.kind)

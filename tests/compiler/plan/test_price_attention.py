@@ -246,7 +246,8 @@ def chosen(hidden: np.ndarray[Any, Any]) -> Callable[[ModelBuilder, str], str]:
     return lambda b, scores: str(b.node("Where", b.const(hidden, "bool"), b.const(HIDDEN), scores))
 
 
-ANGLES = np.outer(np.arange(SEQ), 1e4 ** (-np.arange(SIZE // 2) / (SIZE // 2)))
+RATES = 1e4 ** (-np.arange(SIZE // 2) / (SIZE // 2))
+ANGLES = np.outer(np.arange(SEQ), RATES)
 
 
 def halves(b: ModelBuilder, x: str, by: str) -> tuple[str, str]:
@@ -260,26 +261,33 @@ def halves(b: ModelBuilder, x: str, by: str) -> tuple[str, str]:
     return low, high
 
 
-def turned(form: str) -> Builder:
-    """Heads whose columns i and i + size / 2 are turned by an angle of their row."""
+def turned(form: str, given: bool = False) -> Builder:
+    """Heads whose columns i and i + size / 2 are turned by an angle of their row, whose place may be
+    `given` as an input.
+    """
 
     def build(b: ModelBuilder) -> tuple[str, ...]:
         b.opset = 23 if form == "RotaryEmbedding" else 17
         x = split(b, b.node("MatMul", b.input("x", (1, SEQ, D)), b.weights(D, D)))
         cos, sin = (b.const(table) for table in (np.cos(ANGLES), np.sin(ANGLES)))
+        places = (
+            b.input("places", (1, SEQ), onnx.TensorProto.INT64)
+            if given
+            else b.const(np.arange(SEQ)[None], "int64")
+        )
         if form == "RotaryEmbedding":
-            positions = b.const(np.arange(SEQ)[None], "int64")
-            y = b.node("RotaryEmbedding", x, cos, sin, positions)
+            y = b.node("RotaryEmbedding", x, cos, sin, places)
         elif form == "of com.microsoft":
-            positions = b.const(np.arange(SEQ)[None], "int64")
-            y = b.node("RotaryEmbedding", x, positions, cos, sin, domain=CONTRIB)
+            y = b.node("RotaryEmbedding", x, places, cos, sin, domain=CONTRIB)
         elif form == "half by half":
             low, high = halves(b, x, "Split")
             first = b.node("Sub", b.node("Mul", low, cos), b.node("Mul", high, sin))
             second = b.node("Add", b.node("Mul", high, cos), b.node("Mul", low, sin))
             y = b.node("Concat", first, second, axis=-1)
         else:
-            cos, sin = (b.const(np.tile(f(ANGLES), 2)[None, None]) for f in (np.cos, np.sin))
+            rows = b.node("Cast", b.node("Reshape", places, b.ints(1, 1, SEQ, 1)), to=1)
+            angles = b.node("Mul", rows, b.const(np.tile(RATES, 2)))
+            cos, sin = (b.node(kind, angles) for kind in ("Cos", "Sin"))
             low, high = halves(b, x, form)
             other = b.node("Concat", b.node("Neg", high), low, axis=-1)
             y = b.node("Add", b.node("Mul", x, cos), b.node("Mul", other, sin))
@@ -376,6 +384,13 @@ def test_spellings_compute_the_same_where_weights_do(family: str, name: str) -> 
     assert got.shape == expected.shape
     if weights == others:
         np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("form", ["Slice", "Split", "RotaryEmbedding", "of com.microsoft"])
+def test_angles_of_places_that_are_an_input_cost_their_look_up(form: str) -> None:
+    """Two bytes of a cosine and two of a sine, once for all heads."""
+    whole, fixed = (price(model_of(turned(form, given))) for given in (True, False))
+    assert whole[:3] == (fixed[0] + 4 * SEQ * SIZE, *fixed[1:3])
 
 
 def priced(family: str) -> Any:

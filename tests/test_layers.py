@@ -61,7 +61,6 @@ TESTED_IN = {
     "compiler.importer.matmul": "compiler/importer/test_import_onnx.py",
     "compiler.importer.operators": "compiler/importer/test_import_onnx.py",
     "compiler.kernels.blocks": "compiler/program/test_emit.py",
-    "compiler.kernels.numbers": "compiler/numerics/test_quantize.py",
     "compiler.kernels.matmul_kind": "compiler/kernels/test_kinds.py",
     "compiler.kernels.attention_kind": "compiler/kernels/test_kinds.py",
     "compiler.kernels.row_kind": "compiler/kernels/test_kinds.py",

@@ -7,10 +7,11 @@ int8 probabilities into the scratchpad, and P.V reads them from there. Two tiles
 
 so that the mesh works on other tiles while the drain normalizes one. K and V stream through one ring
 of chunks of keys, in the order in which the mesh uses them; with `hold`, a head's K and V are loaded
-once and stay for all its query tiles.
+once and stay for all its query tiles, and those of all heads that share it. Heads of one token that
+share K and V are rows of one tile.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from codesign.compiler.kernels.blocks import ceil_div, mvin, plane_bytes
@@ -28,6 +29,7 @@ from codesign.hw.machine.program import (
     Pipeline,
     Ring,
     Token,
+    Value,
     first,
     last,
 )
@@ -38,8 +40,8 @@ Q_SLOTS = P_SLOTS = 2
 @dataclass(frozen=True)
 class AttentionProblem(Problem):
     """heads x (queries x d) . (keys x d)^T; heads counts the batch. `bias`: a matrix per head is
-    added to the scores; `mask_rows`: parameter rows of masks. That Q, K and V may be column ranges of
-    one matrix only moves addresses.
+    added to the scores; `mask_rows`: parameter rows of masks; `shared` heads after one another have
+    one K and V. That Q, K and V may be column ranges of one matrix only moves addresses.
     """
 
     heads: int
@@ -48,6 +50,19 @@ class AttentionProblem(Problem):
     head_dim: int
     bias: bool = False
     mask_rows: int = 0
+    shared: int = 1
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the heads of a token that share K and V are rows of one: each sees every key."""
+        return self.shared > 1 and self.queries == 1 and not self.bias
+
+    @property
+    def in_rows(self) -> "AttentionProblem":
+        """The same as its kernel computes it, rows of one head where they are `stacked`."""
+        if not self.stacked:
+            return self
+        return replace(self, heads=self.heads // self.shared, queries=self.shared, shared=1)
 
 
 @dataclass(frozen=True)
@@ -79,7 +94,7 @@ class AttentionShape:
     def __init__(
         self, problem: AttentionProblem, mapping: AttentionMapping, config: HardwareConfig
     ) -> None:
-        p, m, dim = problem, mapping, config.dim
+        p, m, dim = problem.in_rows, mapping, config.dim
         self.feasible: Any = True
         self.d_blocks, self.key_blocks = ceil_div(p.head_dim, dim), ceil_div(p.keys, dim)
         self.d_rest = p.head_dim - (self.d_blocks - 1) * dim
@@ -92,7 +107,7 @@ class AttentionShape:
         self._scratchpad(m, config)
         self._accumulator(m, config)
         live = 2 * self.chunks if m.hold else 2
-        several = (self.tiles > 1) if m.hold else True
+        several = (self.tiles * p.shared > 1) if m.hold else True
         self.feasible = self.feasible & (m.ring >= live) & (m.ring <= MAX_TOKENS) & several
         self.feasible = self.feasible & (p.mask_rows * dim <= config.parameter_channels)
 
@@ -146,15 +161,25 @@ class _AttentionWriter:
         scores: Numbers,
         outputs: Numbers,
     ) -> None:
-        self.p, self.map, self.config, self.at = problem, mapping, config, addresses
+        self.p, self.map, self.config, self.at = problem.in_rows, mapping, config, addresses
+        if problem.stacked:
+            scores = replace(scores, causal=False)  # the one query is behind all keys
         self.score_numbers, self.output_numbers = scores, outputs
-        self.s = AttentionShape(problem, mapping, config)
-        self.dim = config.dim
-        self.tile_steps: dict[str, Any] = {"h": self.s.tiles, "i": 1}
+        self.s, self.dim = AttentionShape(problem, mapping, config), config.dim
+        grouped, tiles = self.p.shared > 1, self.s.tiles
+        self.tile_steps: dict[str, Any] = {"h": self.p.shared * tiles, "i": 1}
+        self.tile_steps |= {"g": tiles} if grouped else {}
+        self.of_head = ("g", "i") if grouped else ("i",)  # loops over tiles with one K and V
         # With `hold` a chunk is loaded for the first tile of a head and freed after the last.
-        self.load_when: Guards = first("i") if mapping.hold else ()
-        self.free_when: Guards = last("i") if mapping.hold else ()
+        self.load_when: Guards = first(*self.of_head) if mapping.hold else ()
+        self.free_when: Guards = last(*self.of_head) if mapping.hold else ()
         self.rows = Cases(mapping.tile_m, ((("i",), self.s.m_last),))
+        # Rows of Q and the output, which are loaded and drained as blocks where they are heads.
+        self.tile: dict[str, Value] = {"rows": self.rows, "blocks": self.s.d_blocks}
+        self.stride, self.block = Affine(mapping.tile_m), dict[str, Any]()
+        if problem.stacked:
+            self.tile = {"rows": 1, "blocks": self.rows}
+            self.stride, self.block = Affine(1), {"k": mapping.tile_m}
         self.key_blocks_of_chunk = Cases(mapping.chunk, ((("j",), self.s.chunk_last),))
 
     def body(self) -> Body:
@@ -165,7 +190,8 @@ class _AttentionWriter:
         chunks = Token("consumed", count=self.map.ring)
         queries = Token("finished", count=Q_SLOTS)
         bias = (Token("emptied", count=self.map.held),) if p.bias else ()
-        loops = (("h", p.heads), ("i", s.tiles))
+        group = (("g", p.shared),) if p.shared > 1 else ()
+        loops = (("h", p.heads // p.shared), *group, ("i", s.tiles))
         stages = (self._scores(), self._outputs())
         return (
             Instruction("execute_sync", signals=(chunks, queries)),
@@ -185,20 +211,18 @@ class _AttentionWriter:
 
     def _load_query(self) -> Body:
         """Q of a tile, and the bias under its scores; the last of them signals."""
-        s, plane = self.s, plane_bytes(self.p.queries, self.config)
         query = mvin(
             "scratchpad",
-            {"rows": self.rows, "blocks": s.d_blocks},
+            self.tile,
             {
-                "dram": self._tile_dram(self.at.q, s.d_blocks),
-                "dram_stride": Affine(plane),
-                "local": self._q_local({}),
-                "stride": Affine(self.map.tile_m),
+                **self._tile_dram(self.at.q),
+                "local": self._q_local(self.block),
+                "stride": self.stride,
             },
-            waits=(Token("finished"),),
-            signals=() if self.p.bias else (Token("loaded"),),
+            waits=(Token("finished", first(*self.block)),),
+            signals=() if self.p.bias else (Token("loaded", last(*self.block)),),
         )
-        return (query, self._load_bias()) if self.p.bias else (query,)
+        return (*self._blocks(query), *((self._load_bias(),) if self.p.bias else ()))
 
     def _load_bias(self) -> Instruction:
         s, plane = self.s, plane_bytes(self.p.queries, self.config)
@@ -206,7 +230,7 @@ class _AttentionWriter:
             "accumulator",
             {"rows": self.rows, "blocks": s.key_blocks},
             {
-                "dram": self._tile_dram(self.at.bias, s.key_blocks),
+                "dram": self._rows_dram(self.at.bias, s.key_blocks),
                 "dram_stride": Affine(plane),
                 "local": self._score_tile({}),
                 "stride": Affine(self.map.tile_m),
@@ -337,33 +361,47 @@ class _AttentionWriter:
         blocks = Loop("n", s.d_blocks, (preload, compute))
         load = self._load_chunk(self.at.v, chunk)
         sweep = Loop("j", s.chunks, (load, Loop("k", self.key_blocks_of_chunk, (blocks,))))
-        return (sweep, self._drain_outputs())
+        return (sweep, *self._drain_outputs())
 
-    def _drain_outputs(self) -> Instruction:
-        s, plane = self.s, plane_bytes(self.p.queries, self.config)
-        return Instruction(
+    def _drain_outputs(self) -> Body:
+        drain = Instruction(
             "mvout",
             {
-                "rows": self.rows,
-                "blocks": s.d_blocks,
+                **self.tile,
                 "function": FUNCTIONS.index("copy"),
                 "destination": DESTINATIONS.index("dram"),
             },
             {
-                "accumulator": self._out_tile({}),
-                "stride": Affine(self.map.tile_m),
-                "dram": self._tile_dram(self.at.out, s.d_blocks),
-                "dram_stride": Affine(plane),
+                "accumulator": self._out_tile(self.block),
+                "stride": self.stride,
+                **self._tile_dram(self.at.out),
                 **self.output_numbers.fields("copy", 0, 0, {}).addresses,
             },
-            waits=(Token("computed"),),
-            signals=(Token("drained"),),
+            waits=(Token("computed", first(*self.block)),),
+            signals=(Token("drained", last(*self.block)),),
         )
+        return self._blocks(drain)
 
-    def _tile_dram(self, base: int, blocks: Any) -> Affine:
+    # -- Tiles -----------------------------------------------------------------------------------------
+
+    def _blocks(self, moved: Instruction) -> Body:
+        """What moves a tile; where its rows are heads, a block of all of them at a time."""
+        return (Loop("k", self.s.d_blocks, (moved,)),) if self.block else (moved,)
+
+    def _tile_dram(self, base: int) -> dict[str, Affine]:
+        """Where a tile's rows lie in Q or the output."""
+        plane = plane_bytes(1 if self.block else self.p.queries, self.config)
+        if not self.block:
+            return {"dram": self._rows_dram(base, self.s.d_blocks), "dram_stride": Affine(plane)}
+        head = self.s.d_blocks * plane
+        strides = {"h": self.p.queries * head, "i": self.map.tile_m * head, "k": plane}
+        return {"dram": Affine(base, strides), "dram_stride": Affine(head)}
+
+    def _rows_dram(self, base: int, blocks: Any) -> Affine:
         """Where a tile's rows lie in a matrix a head, so many blocks wide."""
         head = blocks * plane_bytes(self.p.queries, self.config)
-        strides = {"h": head, "i": self.map.tile_m * self.dim}
+        strides = {"h": self.p.shared * head, "i": self.map.tile_m * self.dim}
+        strides |= {"g": head} if self.p.shared > 1 else {}
         return Affine(base, strides)
 
     # -- Local memories --------------------------------------------------------------------------------
@@ -401,7 +439,7 @@ class _AttentionWriter:
         steps = {loop: step * turns for loop, step in self.tile_steps.items()}
         # K of tile u comes after V of tile u-2, V of tile u after K of tile u+1.
         offset, jump = (-s.chunks, s.chunks) if scores else (turns, -s.chunks)
-        ends = first("h", "i") if scores else last("h", "i")
+        ends = first("h", *self.of_head) if scores else last("h", *self.of_head)
         return Affine(
             s.ring_base,
             {},

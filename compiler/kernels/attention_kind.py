@@ -58,7 +58,7 @@ class AttentionKind(Kind[AttentionProblem]):
 
     def operands(self, problem: AttentionProblem, config: HardwareConfig) -> tuple[Operand, ...]:
         p = problem
-        q, kv = (p.heads, p.queries, p.head_dim), (p.heads, p.keys, p.head_dim)
+        q, kv = (p.heads, p.queries, p.head_dim), (p.heads // p.shared, p.keys, p.head_dim)
         scores = (p.heads, p.queries, p.keys)
         return (
             matrices("q", "input", q, config, part=True),
@@ -77,7 +77,8 @@ class AttentionKind(Kind[AttentionProblem]):
     def reference(self, problem: AttentionProblem, given: Given) -> list[Int8]:
         found = []
         for head in range(problem.heads):
-            q, k, v = (given.matrix(name, head) for name in "qkv")
+            q = given.matrix("q", head)
+            k, v = (given.matrix(name, head // problem.shared) for name in "kv")
             sums = exact_product(q, k.T)
             if problem.bias:
                 scale, _ = given.scales(0)
@@ -104,6 +105,8 @@ class AttentionKind(Kind[AttentionProblem]):
     def shape(self, problem: AttentionProblem) -> str:
         p = problem
         text = f"{p.heads} heads of {p.queries}x{p.head_dim}, {p.keys} keys"
+        if p.shared > 1:
+            text += f" of {p.heads // p.shared} heads"
         return listed(text, {"bias": p.bias, "mask": p.mask_rows > 0})
 
     def describe(

@@ -44,10 +44,11 @@ class AttentionSpace:
     ) -> "AttentionSpace":
         """Enumerate the candidates and keep those that fit."""
         key_blocks = int(ceil_div(problem.keys, config.dim))
+        rows = problem.in_rows.queries
         granule = max(1, config.bus_bytes // config.dim)
         rings = np.array([4, 6, 8]) if hold else np.array([2, 3, 4, 8])
         grid = np.meshgrid(
-            splits(problem.queries, granule),
+            splits(rows, granule),
             doublings(key_blocks),
             rings,
             np.array([2, 1]),
@@ -89,10 +90,11 @@ class AttentionSpace:
 
     def bounds(self) -> tuple[Ints, Ints]:
         """Cycles [n] and events [n, len(EVENTS)] that no mapping goes below."""
-        p, m, config, dim = self.problem, self.mappings, self.config, self.config.dim
+        p, m, config, dim = self.problem.in_rows, self.mappings, self.config, self.config.dim
         s = AttentionShape(p, m, config)
         sweeps = np.ones_like(s.tiles) if m.hold else s.tiles
-        key_rows = 2 * p.heads * p.keys * s.d_blocks * sweeps
+        key_heads = p.heads // p.shared if m.hold else p.heads
+        key_rows = 2 * key_heads * p.keys * s.d_blocks * sweeps
         query_rows = p.heads * p.queries * s.d_blocks
         score_rows = p.heads * p.queries * s.key_blocks
         bias_rows = score_rows if p.bias else 0
@@ -126,7 +128,7 @@ class AttentionSpace:
         return self._cycles(s, loads + bias_rows), events
 
     def _cycles(self, s: AttentionShape, loads: Ints) -> Ints:
-        p, m, config, dim = self.problem, self.mappings, self.config, self.config.dim
+        p, m, config, dim = self.problem.in_rows, self.mappings, self.config, self.config.dim
         row = max(1, ceil_div(dim, config.bus_bytes))
         mesh_rows = (s.tiles - 1) * np.maximum(m.tile_m, dim) + np.maximum(s.m_last, dim)
         mesh = 2 * p.heads * mesh_rows * s.d_blocks * s.key_blocks

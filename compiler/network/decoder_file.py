@@ -75,6 +75,19 @@ class DecoderFile:
         """The file's open extents for a run of `tokens` behind `past`."""
         return past_extents(self.model.proto, past, tokens, {}) if self.past else {}
 
+    def of_prompts(self, length: int) -> "DecoderFile":
+        """The file for prompts of so many tokens, padding with them: places and what is seen are the same
+        for all, so they are constants. No token sees padding, which is behind it.
+        """
+        found = onnx.ModelProto()
+        found.CopyFrom(self.model.proto)
+        values = self.prefill([0] * length, length)
+        fixed = [name for name in (MASK, PLACES) if name in values]
+        found.graph.initializer.extend(
+            onnx.numpy_helper.from_array(values[name], name) for name in fixed
+        )
+        return replace(self, model=FloatModel(found))
+
     def empty(self, tokens: int) -> dict[str, Array]:
         """A cache of zeros for so many tokens."""
         found = {}

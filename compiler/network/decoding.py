@@ -8,6 +8,7 @@ cache. Keys and values stay in DRAM as attention reads them; a token's rows are 
 before it, and no other is touched.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -17,6 +18,7 @@ import numpy as np
 from codesign.compiler.network.decoder_file import DecoderFile
 from codesign.compiler.network.inference import Backend, Network, Run, by_kernels
 from codesign.compiler.onnx.float_model import Array, Feeds
+from codesign.compiler.plan.lower import Step
 from codesign.compiler.plan.work import Work
 from codesign.compiler.program.cache import CachedTensor, cached_tensors
 from codesign.compiler.rewrite.given_scales import HIGHEST, Codes
@@ -55,11 +57,14 @@ class StepProgram:
     @property
     def host_cycles(self) -> int:
         """Cycles of the host for a token; of what it makes of the cache, for the rows that are new."""
-        found = 0
-        for step in self.network.plan.steps:
-            rows = self.slots if self.made.intersection(step.work.outputs) else 1
-            found += -(-step.host_cycles // rows)
-        return found
+        return sum(self._host_cycles(step) for step in self.network.plan.steps)
+
+    def _host_cycles(self, step: Step) -> int:
+        if not self.made.intersection(step.work.outputs):
+            return step.host_cycles
+        (output,) = step.work.outputs
+        row = math.prod(self.network.matrices.shapes[output]) // self.slots
+        return -(-step.host_cycles * row // step.work.elements)  # it may move new rows alone
 
     def start(self, backend: Backend, held: Mapping[str, Array] | None = None) -> None:
         """A cache of what a shorter one held, and nothing else."""

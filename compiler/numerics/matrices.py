@@ -104,11 +104,8 @@ class Matrices:
                 self.head_width[op.output] = op.n
                 self.head_width[op.inputs[0]] = op.k
                 self.head_width[op.inputs[1]] = op.k if op.transposed_b else op.n
-                b = (
-                    Matrix(op.n, op.k, op.batch)
-                    if op.transposed_b
-                    else Matrix(op.k, op.n, op.batch)
-                )
+                heads = op.batch // op.shared
+                b = Matrix(op.n, op.k, heads) if op.transposed_b else Matrix(op.k, op.n, heads)
                 self.headed |= {op.inputs[0]: Matrix(op.m, op.k, op.batch), op.inputs[1]: b}
 
         for op in graph.operators():

@@ -232,18 +232,19 @@ class _Prober(Asker):
         return added
 
     def product(self, op: Matmul) -> float:
-        """The factor of a product of two activations, head by head."""
+        """The factor of a product of two activations, head by head; several may have one B."""
         a, b = op.inputs[:2]
         kind = "a product of heads"
         known = {name: self.random(name) for name in (a, b)}
         inner = op.k if op.transposed_b else op.n
-        turn = role(self.graph, op)
-        right = known[b][:, turn * op.batch * inner : (turn + 1) * op.batch * inner]
+        turn, heads = role(self.graph, op), op.batch // op.shared
+        right = known[b][:, turn * heads * inner : (turn + 1) * heads * inner]
         left = known[a][:, : op.batch * op.k]
         rows = op.n if op.transposed_b else op.k
-        if left.shape != (op.m, op.batch * op.k) or right.shape != (rows, op.batch * inner):
+        if left.shape != (op.m, op.batch * op.k) or right.shape != (rows, heads * inner):
             raise unlike(op, kind)
-        sides = left.reshape(op.m, op.batch, op.k), right.reshape(rows, op.batch, inner)
+        right = right.reshape(rows, heads, inner).repeat(op.shared, axis=1)
+        sides = left.reshape(op.m, op.batch, op.k), right
         form = "mhk,nhk->mhn" if op.transposed_b else "mhk,khn->mhn"
         expected = np.einsum(form, *sides).reshape(op.m, -1)
         return self.factor(op, self.ask(op, known), expected, kind)

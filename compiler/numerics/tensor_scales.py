@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.compiler.graph import Graph, Matmul, Operator, Rearrange, Softmax
+from codesign.compiler.graph import Graph, HostOp, Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.kernels import kinds
 from codesign.compiler.numerics.calibrate import LEVELS, METHODS, CalibrationError, Method, Observed
 from codesign.compiler.numerics.channel_scales import (
@@ -63,8 +63,8 @@ class TensorScales:
             producer = self.graph.producer(tensor)
             if tensor in self.given.activations:
                 self.scales[tensor] = np.array([self.given.activations[tensor].scale])
-            elif (source := self._rearranged(tensor)) is not None:
-                self.scales[tensor] = self.of(source)
+            elif (other := self._rearranged(tensor) or self._copied(tensor)) is not None:
+                self.scales[tensor] = self.of(other)
             elif producer is not None and isinstance(self.operator(producer), Softmax):
                 scale = probability_scale(self.graph, self.operator(producer), self.observed)
                 self.scales[tensor] = np.array([scale])
@@ -82,6 +82,15 @@ class TensorScales:
         op = None if producer is None else self.operator(producer)
         kept = isinstance(op, Rearrange) and not self.zero(op.inputs[0])
         return op.inputs[0] if op is not None and kept else None
+
+    def _copied(self, tensor: str) -> str | None:
+        """What the host alone makes of a kernel's codes, as a copy of them: a cache they are put behind."""
+        readers, written = self.graph.readers(tensor), self.graph.producer(tensor) is not None
+        if not written or len(readers) != 1 or tensor in self.graph.outputs:
+            return None
+        (reader,) = readers
+        copy = isinstance(reader, HostOp) and reader.copy and not self.zero(reader.output)
+        return reader.output if copy and reader.output in self.observed.histograms else None
 
     def zero(self, tensor: str) -> int:
         """The code that stands for 0."""

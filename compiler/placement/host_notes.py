@@ -5,9 +5,12 @@ file has it (`settle`), what the machine's number formats do not hold (`formats`
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import numpy as np
 
 from codesign.compiler.graph import Activation, HostOp, LayerNorm, Operator, Rearrange, Rotary
+from codesign.compiler.numerics.constants import Floats
 from codesign.compiler.onnx.float_model import FloatModel, needed
 from codesign.compiler.placement.operands import MOVES
 from codesign.compiler.placement.settle import Remedies
@@ -18,15 +21,24 @@ OWN = frozenset({"embedding", "mask", "rearrange"})  # the host's in every netwo
 
 
 def host_notes(
-    plan: Plan, model: FloatModel, remedies: Remedies, by_host: Mapping[str, str]
+    plan: Plan,
+    model: FloatModel,
+    remedies: Remedies,
+    by_host: Mapping[str, str],
+    scales: Mapping[str, Floats],
 ) -> tuple[str, ...]:
-    """The lines; `model` has the file's nodes, `by_host` the reasons of `formats.unfit` by operator."""
+    """The lines; `model` has the file's nodes, `by_host` the reasons of `formats.unfit` by operator,
+    `scales` those of int8 tensors.
+    """
+    host = (op for op in plan.graph.operators() if isinstance(op, HostOp))
+    copies = [op for op in host if _moves_codes(op, scales)]
     return (
         *_rearranged(plan, remedies),
         *_looked_up(plan),
+        *_copied(copies),
         *_refused(model, remedies),
         *_unfit(plan, by_host),
-        *_without_unit(plan, model, remedies, by_host),
+        *_without_unit(plan, model, remedies, {*by_host, *(op.name for op in copies)}),
     )
 
 
@@ -45,6 +57,21 @@ def _looked_up(plan: Plan) -> Iterator[str]:
     if count:
         what = "the angles of 1 rotation" if count == 1 else f"the angles of {count} rotations"
         yield f"the host looks up {what}, by places that are an input"
+
+
+def _moves_codes(op: HostOp, scales: Mapping[str, Floats]) -> bool:
+    """Whether the host only moves int8 values, of tensors in one scale."""
+    found = [scales[tensor] for tensor in (*op.inputs, op.output) if tensor in scales]
+    return (
+        bool(op.copy) and len(found) > 1 and all(np.array_equal(scale, found[0]) for scale in found)
+    )
+
+
+def _copied(copies: Sequence[HostOp]) -> Iterator[str]:
+    counts = Counter(op.function for op in copies)
+    if counts:
+        found = ", ".join(f"{count} {function}" for function, count in counts.items())
+        yield f"the host copies int8 values as they are: {found}"
 
 
 def _refused(model: FloatModel, remedies: Remedies) -> Iterator[str]:
@@ -72,12 +99,12 @@ def _unfit(plan: Plan, by_host: Mapping[str, str]) -> Iterator[str]:
 
 
 def _without_unit(
-    plan: Plan, model: FloatModel, remedies: Remedies, by_host: Mapping[str, str]
+    plan: Plan, model: FloatModel, remedies: Remedies, said: Collection[str]
 ) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for step in plan.steps:
         op = plan.graph.dag.nodes[step.work.operators[0]]["op"]
-        named = op.output in remedies.on_host or op.name in by_host or isinstance(op, Rearrange)
+        named = op.output in remedies.on_host or op.name in said or isinstance(op, Rearrange)
         named |= op.output not in step.work.outputs  # of a kernel's operator, for the kernel
         if step.work.problem is None and not named and _kind(op) not in OWN:
             counts[_steps(model, op)] += 1

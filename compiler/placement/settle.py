@@ -223,7 +223,7 @@ def _remedied(
         inputs = (*tensors, *op.inputs[len(tensors) :])
         op = replace(op, inputs=inputs)
         if isinstance(op, Matmul) and not op.constant_b:
-            op = replace(op, transposed_b=transposed)
+            op = replace(op, transposed_b=transposed, shared=1)
     if isinstance(op, Rotary):
         op = replace(op, order=remedies.orders.get(op.output, ()))
     if isinstance(op, Softmax) and op.output in remedies.as_matrix:

@@ -39,7 +39,8 @@ class AttentionMatcher:
         fused = self.ops.matmul_work((op,), softmax.output, "softmax", after, masked=masked)
         behind = (fused, apart[2])
         bias = softmax.bias_elements > 0
-        problem = AttentionProblem(op.batch, op.m, op.n, op.k, bias, self._mask_rows(softmax))
+        rows = self._mask_rows(softmax)
+        problem = AttentionProblem(op.batch, op.m, op.n, op.k, bias, rows, op.shared)
         on_chip = Work(
             op.name.rsplit("/", 1)[0],
             "attention",
@@ -60,17 +61,19 @@ class AttentionMatcher:
         return Group((op, softmax, context), tuple(alternatives))
 
     def _grouped(
-        self, op: Matmul, softmax: Softmax, on_chip: Work, p: AttentionProblem
+        self, op: Matmul, softmax: Softmax, on_chip: Work, problem: AttentionProblem
     ) -> list[Alternative]:
-        """Attention that loads a key head once for the query heads that share it, as rows of one.
+        """Attention of several tokens whose query heads that share K and V are rows of one.
 
         The host copies the queries into that order and the context back. Not where rows of one head
-        see other keys than those of another: causal masks go by the number of the row.
+        see other keys than those of another: causal masks go by the number of the row. A single
+        token's lie so already.
         """
-        alike = op.m == 1 or not softmax.causal
-        if self.ops.accurate or op.shared == 1 or softmax.bias_elements or not alike:
+        apart = problem.stacked or softmax.bias_elements or softmax.causal
+        if self.ops.accurate or op.shared == 1 or apart:
             return []
-        problem = replace(p, heads=p.heads // op.shared, queries=p.queries * op.shared)
+        heads, queries = problem.heads // op.shared, problem.queries * op.shared
+        problem = replace(problem, heads=heads, queries=queries, shared=1)
         query, (output,) = on_chip.inputs[0], on_chip.outputs
         stacked, result = f"{query}/grouped", f"{output}/grouped"
         size = op.batch * op.m * op.k

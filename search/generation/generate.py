@@ -30,6 +30,7 @@ from codesign.search.generation.generated import Generated, GenerateOptions, sho
 from codesign.search.generation.programs import Programs, most_places
 from codesign.search.inputs import grid
 from codesign.search.inputs.tokens import TextError, Tokenizer, tokenizer_file
+from codesign.search.terminal import tables
 from codesign.search.terminal.messages import say
 
 LEAST_SLOTS, LEAST_PROMPT = 64, 16  # of the shortest Programs of a step and of a prompt
@@ -50,10 +51,11 @@ def run_generate(request: Request, options: GenerateOptions) -> None:
     file = DecoderFile.of(FloatModel(path))
     _require_room(file, tokenizer, ids, options)
     found = Generated(ids)
-    programs = Programs(request, config, path, file, tokenizer, options.quantization)
+    stream = _Stream(tokenizer, not request.as_json)
+    quantization = options.quantization
+    programs = Programs(request, config, path, file, tokenizer, quantization, stream.aside)
     with ExitStack() as stack:
         decoder = _decoder(file, programs, options, stack, found)
-        stream = _Stream(tokenizer, not request.as_json)
         try:
             _generate(decoder, programs, tokenizer, options, stream, found)
         finally:
@@ -157,6 +159,18 @@ class _Stream:
     def show(self, ids: Sequence[int]) -> None:
         """Write what is new of the text of all tokens; bytes that are no character yet wait."""
         self._write(self.tokenizer.settled(ids), "")
+
+    def aside(self, message: str) -> None:
+        """Say something beside the text. On a terminal it has lines of its own, and behind it the line
+        of text that it came into is shown again, to go on.
+        """
+        together = all(tables.terminal_width(stream) for stream in (sys.stdout, sys.stderr))
+        line = printable(self.text.rpartition("\n")[2]) if self.shown and together else ""
+        if line:
+            print(file=sys.stderr)
+        say(message)
+        if line:
+            print(line, end="", file=sys.stderr, flush=True)
 
     def end(self, ids: Sequence[int]) -> None:
         """Write what still waits, and end the line; nothing where nothing was written."""

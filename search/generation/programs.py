@@ -1,7 +1,7 @@
 """The Programs of a decoder, compiled when they are needed, and the sentences that they are calibrated on."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,6 @@ from codesign.search.commands.request import Request
 from codesign.search.inputs import samples
 from codesign.search.inputs.samples import table_rows
 from codesign.search.inputs.tokens import Tokenizer
-from codesign.search.terminal.messages import say
 
 MOST_PLACES = "max_position_embeddings"  # as Hugging Face calls it; in a file's metadata
 STEPS = 4  # of a sentence, as samples of a step
@@ -59,7 +58,7 @@ def most_places(file: DecoderFile) -> int | None:
 
 
 class Programs:
-    """Compiles a file for so many tokens, calibrated on sentences; says so."""
+    """Compiles a file for so many tokens, calibrated on sentences; says so with `say`."""
 
     def __init__(
         self,
@@ -69,28 +68,30 @@ class Programs:
         file: DecoderFile,
         tokenizer: Tokenizer,
         quantization: Quantization,
+        say: Callable[[str], None],
     ) -> None:
         self.request, self.config, self.path, self.file = request, config, path, file
         self.table = cost_table(config, energy_costs(request.energy_table))
-        self.quantization = quantization
+        self.quantization, self.say = quantization, say
         self.host: dict[str, tuple[str, ...]] = {}  # by Program, what the host does
         self.seconds = 0.0  # of compiling
         texts, source = samples.texts(quantization.calibration, quantization.samples)
         most = most_places(file)
         self.sentences = [tokenizer.ids(text)[:most] for text in texts]
-        say(f"calibrating on {len(texts)} sentences: {source}")
+        self.say(f"calibrating on {len(texts)} sentences: {source}")
 
     def __call__(self, past: int, seq: int, codes: Mapping[str, Codes]) -> Network:
         """Compile it."""
         began = time.perf_counter()
         kind = f"a step behind up to {past} tokens" if past else f"{seq} tokens"
-        say(f"compiling {kind}")
+        self.say(f"compiling {kind}")
+        file = self.file if past else self.file.of_prompts(seq)
         network = compile_network(
-            self.path,
+            self.path if past else file.model.proto,
             self.config,
             self._samples(past, seq),
             seq=seq,
-            dims=self.file.dimensions(past, seq),
+            dims=file.dimensions(past, seq),
             objective=self.request.objective,
             table=self.table,
             options=self.quantization.choices,
@@ -99,7 +100,7 @@ class Programs:
         )
         for note in (*network.notes, *network.host):
             if note not in [n for notes in self.host.values() for n in notes]:
-                say(f"note: {note}")
+                self.say(f"note: {note}")
         self.host[kind] = network.host
         self.seconds += time.perf_counter() - began
         return network

@@ -42,9 +42,10 @@ from codesign.compiler.kernels.attention_kernel import (
     attention_kernel,
 )
 from codesign.compiler.kernels.attention_space import attention_spaces
+from codesign.compiler.kernels.numbers import Numbers
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
-from codesign.hw.machine.isa import TARGETS
+from codesign.hw.machine.isa import FUNCTIONS, TARGETS
 from codesign.hw.views.timing import TimedStep, evaluate_unrolled
 
 MOST_COMPUTES = 250
@@ -53,7 +54,7 @@ MOST_COMPUTES = 250
 def computes(problem: AttentionProblem, mapping: AttentionMapping, config: HardwareConfig) -> int:
     """Instructions of the mesh, a measure of how long the kernel takes to check."""
     s = AttentionShape(problem, mapping, config)
-    return int(2 * problem.heads * s.tiles * s.d_blocks * s.key_blocks)
+    return int(2 * problem.in_rows.heads * s.tiles * s.d_blocks * s.key_blocks)
 
 
 def check(
@@ -62,12 +63,13 @@ def check(
     """Run one kernel on random operands and look at everything it did, and when."""
     p, rng = problem, np.random.default_rng(seed)
 
-    def operand(rows: int, columns: int, largest: int) -> Int8:
-        return rng.integers(-largest, largest + 1, (p.heads, rows, columns), dtype=np.int8)
+    def operand(heads: int, rows: int, columns: int, largest: int) -> Int8:
+        return rng.integers(-largest, largest + 1, (heads, rows, columns), dtype=np.int8)
 
+    kept = p.heads // p.shared
     # Small enough that most sums are not clamped, large enough that some are.
-    q, k = operand(p.queries, p.head_dim, 7), operand(p.keys, p.head_dim, 7)
-    v, bias = operand(p.keys, p.head_dim, 2), operand(p.queries, p.keys, 60)
+    q, k = operand(p.heads, p.queries, p.head_dim, 7), operand(kept, p.keys, p.head_dim, 7)
+    v, bias = operand(kept, p.keys, p.head_dim, 2), operand(p.heads, p.queries, p.keys, 60)
     # Columns past the head are multiplied with each other: one of the operands must hold zeros.
     pads = (77, 0) if seed % 2 else (0, 77)
     parts = [
@@ -85,8 +87,9 @@ def check(
     machine = OnChipMachine(config, image.dram, image.readable)
     machine.run(body)
     assert_written_once(machine, image.out, p.heads, p.queries, p.head_dim)
-    scores = q.astype(np.int64) @ k.astype(np.int64).transpose(0, 2, 1)
-    expected = saturate(saturate(scores + bias if p.bias else scores) @ v.astype(np.int64))
+    keys, values = (np.repeat(x, p.shared, axis=0).astype(np.int64) for x in (k, v))
+    scores = q.astype(np.int64) @ keys.transpose(0, 2, 1)
+    expected = saturate(saturate(scores + bias if p.bias else scores) @ values)
     for head, matrix in enumerate(expected):
         data = machine.dram[image.out + head * out_bytes :]
         got = from_blocked(data, p.queries, p.head_dim, config, 1)
@@ -107,7 +110,9 @@ def assert_mask_is_loaded_before_use(
     masked = [s for s in steps if s.issued.flags.get("channel_scale", False)]
     assert sum(s.issued.values["rows"] for s in loads) == problem.mask_rows
     if problem.mask_rows:
-        assert len(masked) == sum(step.issued.op == "mvout" for step in steps) / 2
+        drains = [step.issued.values for step in steps if step.issued.op == "mvout"]
+        softmax = FUNCTIONS.index("softmax")
+        assert len(masked) == sum(values["function"] == softmax for values in drains)
         assert loads[-1].complete <= min(step.start for step in masked)
     else:
         assert not masked
@@ -183,6 +188,39 @@ def test_holding_saves_exactly_the_reloads_of_keys_and_values() -> None:
     }
     more_tiles, k_and_v = 20 // 4 - 1, 2
     assert read[False] - read[True] == 2 * more_tiles * k_and_v * 16 * 8
+
+
+@pytest.mark.parametrize(("queries", "hold"), [(20, True), (1, False)])
+def test_heads_that_share_keys_load_them_once(queries: int, hold: bool) -> None:
+    """Of several tokens where they are held, of one always: its heads are rows of one."""
+    grouped = AttentionProblem(heads=6, queries=queries, keys=16, head_dim=8, shared=3)
+    few, many = (
+        evaluate_unrolled(
+            attention_kernel(
+                problem, AttentionMapping(min(4, problem.in_rows.queries), 2, 4, 1, hold), SMALL
+            ),
+            SMALL,
+        ).events[EVENT_INDEX["dram_read_bytes"]]
+        for problem in (grouped, replace(grouped, shared=1))
+    )
+    assert many - few == 4 * 2 * 16 * 8  # K and V of all query heads but one a group
+
+
+def test_the_heads_of_one_token_are_rows_of_a_tile() -> None:
+    """Keys go into the mesh once for all of them; a causal limit, which hides nothing, is left out."""
+    grouped = AttentionProblem(heads=8, queries=1, keys=16, head_dim=6, mask_rows=4, shared=4)
+    alike = replace(grouped, heads=2, queries=4, shared=1)
+    mapping = AttentionMapping(4, 2, 2, 1)
+    causal = Numbers(causal=True)
+    bodies = [attention_kernel(p, mapping, SMALL, scores=causal) for p in (grouped, alike)]
+    found, wanted = (evaluate_unrolled(body, SMALL) for body in bodies)
+    for event in ("macs", "pe_weight_loads", "scratchpad_reads", "requantize"):
+        assert found.events[EVENT_INDEX[event]] == wanted.events[EVENT_INDEX[event]]
+    flags = [
+        any("causal" in step.issued.flags for step in evaluate_unrolled(b, SMALL, trace=True).steps)
+        for b in bodies
+    ]
+    assert flags == [False, True]
 
 
 @pytest.mark.parametrize(

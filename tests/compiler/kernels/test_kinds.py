@@ -34,6 +34,8 @@ PROBLEMS: tuple[Problem, ...] = (
     AttentionProblem(2, 40, 40, 24),
     AttentionProblem(2, 20, 40, 24, mask_rows=5),
     AttentionProblem(2, 20, 37, 24, bias=True),  # heads are padded with zeros, here are none
+    AttentionProblem(6, 20, 40, 24, shared=3),
+    AttentionProblem(6, 1, 40, 24, mask_rows=5, shared=3),
     RowProblem(20, 40, operands=2, batch=2),
     RowProblem(20, 40, "copy", 1, 1),
     RowProblem(20, 40, "gelu", 1, 2),
@@ -45,10 +47,11 @@ PROBLEMS: tuple[Problem, ...] = (
     RotaryProblem(20, 16, 3),
     RotaryProblem(37, 12, 2),
 )
-OF_TWO_OR_TURNED = tuple(
+OF_TWO_TURNED_OR_SHARED = tuple(
     problem
     for problem in PROBLEMS
     if isinstance(problem, RotaryProblem)
+    or (isinstance(problem, AttentionProblem) and problem.shared > 1)
     or any(FUNCTION[drain.function].operands > 1 for drain in kinds.drains(problem))
 )
 EACH_PROBLEM = pytest.mark.parametrize("problem", PROBLEMS, ids=kinds.shape)
@@ -81,9 +84,11 @@ def test_a_batch_is_timed_as_its_kernels_are(problem: Problem) -> None:
             check_races(body, SMALL)
 
 
-@pytest.mark.parametrize("problem", OF_TWO_OR_TURNED, ids=kinds.shape)
+@pytest.mark.parametrize("problem", OF_TWO_TURNED_OR_SHARED, ids=kinds.shape)
 def test_rtl_does_the_same(problem: Problem) -> None:
-    """Every byte and every cycle of kernels that take two operands, and of turned pairs."""
+    """Every byte and every cycle of kernels that take two operands, of turned pairs, and of heads that
+    share keys.
+    """
     config = MACHINES["dim8"]
     operands = random_operands(problem, config, (1,))
     bodies = [

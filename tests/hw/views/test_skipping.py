@@ -62,7 +62,10 @@ def cases(draw: st.DrawFn) -> tuple[Problem, HardwareConfig]:
             masked = draw(st.booleans()) and config.parameter_channels >= keys + dim
             mask_rows = -(-keys // dim) if masked else 0
             heads, bias = draw(st.integers(1, 3)), draw(st.booleans())
-            return AttentionProblem(heads, queries, keys, head, bias, mask_rows), config
+            shared = draw(st.sampled_from((1, 1, 3)))
+            queries = draw(st.sampled_from((queries, 1))) if shared > 1 else queries
+            heads *= shared
+            return AttentionProblem(heads, queries, keys, head, bias, mask_rows, shared), config
         case "matmul":
             functions = draw(st.sampled_from((ELEMENTWISE, ROW_FUNCTIONS)))
             problem = draw(matmul_problems(config, functions))

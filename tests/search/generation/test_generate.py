@@ -1,6 +1,8 @@
 """`codesign generate`, as a user meets it: text that streams, what it took, and errors in one line."""
 
+import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,10 @@ from small_decoder import MACHINE, POSITIONS, opened, written
 from codesign.hw.machine.config import to_toml
 from codesign.hw.simulation.session import Session
 from codesign.search.cli import app
+from codesign.search.generation import generate
 from codesign.search.generation.generate import _chosen, _lengths
 from codesign.search.inputs.tokens import Tokenizer
+from codesign.search.terminal import tables
 
 PROMPT = "ab é"
 MACHINE_OPTIONS = ("--hw", "dim8.toml", "--samples", "4")
@@ -53,10 +57,46 @@ def test_text_streams_and_what_it_took_is_said(said: Callable[..., Any], folder:
     assert [(p["slots"], p["tokens"], p["runs"]) for p in shapes] == [(16, 4, 1), (16, 1, 4)]
     step = f"a step on 16 places, 4 times: {shapes[1]['chip_cycles']:,} cycles of kernels and"
     assert step in found.err and "5 tokens behind 4 in" in found.err
-    assert "the host computes" in found.err
+    assert "the host copies int8 values as they are: 4 concat" in found.err
+    assert "the host computes" not in found.err and "the host rearranges" not in found.err
     assert set(document["host"]) == {"16 tokens", "a step behind up to 15 tokens"}
     agrees = f"the float model chooses {document['float_agrees']} of the 5 tokens too"
     assert agrees in found.err
+
+
+class _Stream(io.StringIO):
+    """What goes to one of two streams, and what both show on the terminal."""
+
+    def __init__(self, screen: io.StringIO) -> None:
+        super().__init__()
+        self.screen = screen
+
+    def write(self, text: str) -> int:
+        self.screen.write(text)
+        return super().write(text)
+
+
+def test_messages_have_lines_of_their_own_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Program is compiled in the middle of the text, whose line is shown again behind what is said."""
+    screen = io.StringIO()
+    out, err = _Stream(screen), _Stream(screen)
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(tables, "terminal_width", lambda stream: 120)
+    monkeypatch.setattr(generate, "LEAST_SLOTS", 6)
+    assert app.main([*RUN, "--tokens", "8"]) == 0
+    text, shown = out.getvalue().removesuffix("\n"), screen.getvalue().splitlines()
+    assert text.startswith(PROMPT) and "\n" not in text
+    asides = [number for number, line in enumerate(shown) if "compiling a step" in line]
+    assert len(asides) > 1 and all(shown[number].startswith("codesign: ") for number in asides)
+    before = shown[asides[-1] - 1]
+    assert PROMPT in before and text.startswith(before) and before != text
+    assert shown.count(text) == 1
+    monkeypatch.setattr(tables, "terminal_width", lambda stream: 120 if stream is out else None)
+    again = _Stream(io.StringIO())
+    monkeypatch.setattr(sys, "stderr", again)
+    assert app.main([*RUN, "--tokens", "8"]) == 0
+    assert all(line.startswith("codesign: ") for line in again.getvalue().splitlines())
 
 
 def test_it_takes_the_best_token_of_the_integers(said: Callable[..., Any], folder: Path) -> None:

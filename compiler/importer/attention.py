@@ -244,8 +244,9 @@ def _attention(emitter: Emitter, node: Node) -> None:
 
 
 def _rotary(emitter: Emitter, node: Node) -> None:
-    """A rotary embedding by tables of constants, or of what places make; of heads [batch, heads, tokens, columns] or [batch,
-    tokens, heads, columns], which the axes of the tables tell, or side by side as nodes have them.
+    """A rotary embedding by tables of constants, or of what places make; of heads [batch, heads,
+    tokens, columns] or [batch, tokens, heads, columns], which the axes of the tables tell, or side by side
+    as nodes have them.
     """
     x, output = node.inputs[0], node.outputs[0]
     tables = [name for name in node.inputs[1:] if name]

@@ -19,7 +19,12 @@ from codesign.compiler.onnx.evaluation import node_outputs
 from codesign.compiler.onnx.nodes import OnnxGraph
 from codesign.compiler.onnx.shapes import FLOAT_TYPES, Node, Origin
 from codesign.compiler.recognition.activations import DEFINITIONS
-from codesign.compiler.recognition.rotation import NodeRegion, rotary_node, rotates
+from codesign.compiler.recognition.rotation import (
+    NodeRegion,
+    looked_up_angles,
+    rotary_node,
+    rotates,
+)
 
 Array = np.ndarray[Any, Any]
 Limits = Mapping[str, tuple[float, float]]  # by tensor
@@ -75,7 +80,8 @@ def recognise(graph: OnnxGraph) -> None:
     if present & _THRESHOLDS:
         _replace(graph, _rectifier, _rectifies)
     if present >= {"Concat", "Mul"}:
-        _replace(graph, rotary_node, rotates)
+        with looked_up_angles(graph):
+            _replace(graph, rotary_node, rotates)
     _replace(graph, _elementwise, _computes)
 
 

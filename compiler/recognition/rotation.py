@@ -1,6 +1,8 @@
 """Rotary embeddings (arXiv 2104.09864) that an exporter wrote as products with tables of parts of a row."""
 
 from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from codesign.compiler.onnx.nodes import OnnxGraph
@@ -25,6 +27,11 @@ _ROTATING = frozenset(
 )
 
 
+_VIEWS = frozenset(
+    {"Cast", "Concat", "Reshape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze"}
+)
+
+
 @dataclass(frozen=True)
 class NodeRegion:
     """The nodes, in order, between one tensor and another that depends on nothing else."""
@@ -37,6 +44,49 @@ class NodeRegion:
 def rotates(node: Node) -> bool:
     """Whether a rotary embedding is made of it: sums of products with tables, of parts of a row."""
     return not node.domain and node.op_type in _ROTATING
+
+
+@contextmanager
+def looked_up_angles(graph: OnnxGraph) -> Iterator[None]:
+    """Within, rows that places look up and that only factors are made of are no activations; nor are
+    they behind it where only rotations read them: cosines and sines, which lie in a table.
+    """
+    found = list(_factors(graph))
+    _set_origin(graph, [name for names in found for name in names], Origin.INDEX)
+    yield
+    for names in found:
+        readers = [reader for name in names for reader in graph.consumers(name)]
+        if any(reader.op_type == "Mul" for reader in readers):
+            _set_origin(graph, names, Origin.ACTIVATION)
+
+
+def _factors(graph: OnnxGraph) -> Iterator[list[str]]:
+    """Tensors that are rows of a table, looked up, in views that nothing but products reads."""
+    for node in graph.nodes():
+        if node.op_type != "Gather" or graph.tensors[node.outputs[0]].origin < Origin.ACTIVATION:
+            continue
+        if (
+            graph.tensors[node.inputs[0]].origin == Origin.CONSTANT
+            and node.attribute("axis", 0) == 0
+        ):
+            names = [node.outputs[0]]
+            ends = [end for name in names for end in _readers(graph, name, names)]
+            if ends and all(end.op_type == "Mul" for end in ends):
+                yield names
+
+
+def _readers(graph: OnnxGraph, name: str, names: list[str]) -> Iterator[Node]:
+    """What reads a tensor, but for views, whose outputs are added to `names`."""
+    for reader in graph.consumers(name):
+        others = [n for n in reader.inputs if n and graph.tensors[n].origin == Origin.ACTIVATION]
+        if reader.op_type in _VIEWS and set(others) <= set(names):
+            names += [output for output in reader.outputs if output not in names]
+        else:
+            yield reader
+
+
+def _set_origin(graph: OnnxGraph, names: Sequence[str], origin: Origin) -> None:
+    graph.tensors |= {name: replace(graph.tensors[name], origin=origin) for name in names}
 
 
 def rotary_node(graph: OnnxGraph, region: NodeRegion) -> Node | None:

@@ -72,6 +72,9 @@ GATES: dict[str, tuple[str, Step | None]] = {
 }
 
 
+TOKENS, HEADS, PLACES = 19, 3, "places"
+
+
 def samples(shape: tuple[int, ...], reach: float, count: int) -> list[dict[str, Array]]:
     rng = np.random.default_rng(1)
     return [{"x": rng.uniform(-reach, reach, shape).astype(np.float32)} for _ in range(count)]
@@ -82,6 +85,9 @@ def compiled(
 ) -> tuple[Network, float]:
     """A network, and the least signal to noise of an output, in dB, on one more input."""
     *given, last = samples(shape, reach, 25)  # enough for the tails of a product
+    if any(value.name == PLACES for value in model.graph.input):
+        for first, feeds in enumerate((*given, last)):
+            feeds[PLACES] = np.arange(first, first + TOKENS)[np.newaxis]
     network = compile_network(model, preset("edge"), given)
     found = run(network, last, Both(network))
     ratios = []
@@ -222,22 +228,35 @@ def partly(b: ModelBuilder, x: str, cos: str, sin: str, size: int) -> str:
     return str(b.node("Concat", halves(b, turns, cos, sin, size // 2), stays, axis=-1))
 
 
-TOKENS, HEADS = 19, 3
-ROTATIONS = {"halves": halves, "neighbours": neighbours, "partly": partly}
+ROTATIONS = {
+    "halves": halves,
+    "neighbours": neighbours,
+    "partly": partly,
+    "halves, by rows that places look up": halves,
+}
 
 
 @pytest.mark.parametrize("form", ROTATIONS)
 @pytest.mark.parametrize("size", [16, 12, 32])
 def test_attention_with_rotary_positions_is_the_chips(form: str, size: int) -> None:
-    """Queries and keys are stored with pairs side by side, whichever are pairs in the file."""
+    """Queries and keys are stored with pairs side by side, whichever are pairs in the file; angles are
+    constants, or a run's.
+    """
     b = ModelBuilder()
     width = HEADS * size
     x = b.input("x", (1, TOKENS, width))
     turning = size // 2 if form == "partly" else size
     places = np.arange(size)
     numbers = places // 2 if form == "neighbours" else places % max(turning // 2, 1)
-    angles = np.outer(np.arange(TOKENS), 100.0 ** (-2 * numbers / turning))[None, None]
-    tables = b.const(np.cos(angles)), b.const(np.sin(angles))
+    looked_up = "places" in form
+    count = 2 * TOKENS + 25 if looked_up else TOKENS
+    angles = np.outer(np.arange(count), 100.0 ** (-2 * numbers / turning))
+    cos, sin = (b.const(table) for table in (np.cos(angles), np.sin(angles)))
+    if looked_up:
+        own = b.input(PLACES, (1, TOKENS), onnx.TensorProto.INT64)
+        cos, sin = (b.node("Gather", table, own) for table in (cos, sin))
+    axes = b.ints(1) if looked_up else b.ints(0, 1)
+    tables = b.node("Unsqueeze", cos, axes), b.node("Unsqueeze", sin, axes)
 
     def heads(y: str) -> str:
         apart = b.node("Reshape", y, b.ints(1, TOKENS, HEADS, size))
@@ -250,7 +269,9 @@ def test_attention_with_rotary_positions_is_the_chips(form: str, size: int) -> N
     context = b.node("Transpose", b.node("MatMul", p, v), perm=[0, 2, 1, 3])
     y = b.linear(b.node("Reshape", context, b.ints(1, TOKENS, width)), width, width)
     network, ratio = compiled(b.model(y), 1.0, (1, TOKENS, width))
-    assert functions(network).count("rotate") == 2 and not on_host(network)
+    assert functions(network).count("rotate") == 2
+    looked = [name for name in on_host(network) if name.endswith("/angles")]
+    assert on_host(network) == looked and len(looked) == 2 * looked_up
     assert ratio >= 20
 
 

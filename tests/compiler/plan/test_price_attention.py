@@ -285,9 +285,14 @@ def turned(form: str, given: bool = False) -> Builder:
             second = b.node("Add", b.node("Mul", high, cos), b.node("Mul", low, sin))
             y = b.node("Concat", first, second, axis=-1)
         else:
-            rows = b.node("Cast", b.node("Reshape", places, b.ints(1, 1, SEQ, 1)), to=1)
-            angles = b.node("Mul", rows, b.const(np.tile(RATES, 2)))
-            cos, sin = (b.node(kind, angles) for kind in ("Cos", "Sin"))
+            if form == "rows of a table":
+                tables = [b.const(np.tile(f(ANGLES), 2)) for f in (np.cos, np.sin)]
+                rows = [b.node("Gather", table, places) for table in tables]
+                cos, sin = (b.node("Unsqueeze", table, b.ints(1)) for table in rows)
+            else:
+                places = b.node("Cast", b.node("Reshape", places, b.ints(1, 1, SEQ, 1)), to=1)
+                angles = b.node("Mul", places, b.const(np.tile(RATES, 2)))
+                cos, sin = (b.node(kind, angles) for kind in ("Cos", "Sin"))
             low, high = halves(b, x, form)
             other = b.node("Concat", b.node("Neg", high), low, axis=-1)
             y = b.node("Add", b.node("Mul", x, cos), b.node("Mul", other, sin))
@@ -386,7 +391,9 @@ def test_spellings_compute_the_same_where_weights_do(family: str, name: str) -> 
         np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
-@pytest.mark.parametrize("form", ["Slice", "Split", "RotaryEmbedding", "of com.microsoft"])
+@pytest.mark.parametrize(
+    "form", ["Slice", "Split", "rows of a table", "RotaryEmbedding", "of com.microsoft"]
+)
 def test_angles_of_places_that_are_an_input_cost_their_look_up(form: str) -> None:
     """Two bytes of a cosine and two of a sine, once for all heads."""
     whole, fixed = (price(model_of(turned(form, given))) for given in (True, False))

@@ -2,6 +2,7 @@
 
 Property tests draw the same examples in every run, so that `pytest -n auto` never fails by chance.
 With `-m long`, or with a seed (`--hypothesis-seed 7` or `HYPOTHESIS_SEED=7`), they draw others.
+The RTL is compiled quickly rather than to run quickly, but for `-m long`.
 Golden texts are kept beside the tests and recorded again with `pytest --update-golden`.
 """
 
@@ -16,6 +17,7 @@ from typing import TextIO
 import pytest
 from hypothesis import HealthCheck, settings
 
+from codesign.hw.simulation import simulator
 from codesign.search.terminal import tables
 
 # How long an example takes is the machine's business: neither a deadline nor a health check.
@@ -39,6 +41,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if options.hypothesis_seed is None:
         options.hypothesis_seed = os.environ.get("HYPOTHESIS_SEED")
     long = "long" in re.sub(r"\bnot\s+long\b", "", options.markexpr)
+    if not long:
+        simulator.OPTIMIZE = "-O1"
     settings.load_profile("random" if long or options.hypothesis_seed is not None else "fixed")
 
 

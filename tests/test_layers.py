@@ -39,8 +39,9 @@ MOST_MODULES = 18  # in a folder
 
 # What takes a while to load, or is an extra: may be imported where it is needed.
 HEAVY = {
-    "asyncio", "distributed", "jinja2", "matplotlib", "moocore", "onnx", "onnxruntime", "pyarrow",
-    "pymoo", "rich", "safetensors", "scipy", "sklearn", "tokenizers", "torch", "yaml",
+    "asyncio", "concurrent", "difflib", "distributed", "jinja2", "matplotlib", "moocore",
+    "multiprocessing", "onnx", "onnxruntime", "pyarrow", "pymoo", "rich", "safetensors", "scipy",
+    "sklearn", "tokenizers", "torch", "yaml",
 }  # fmt: skip
 # Commands load what they need, so that `--help` is quick.
 LOADS_LATE = {"search/cli", "search/commands", "search/training"}

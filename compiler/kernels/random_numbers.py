@@ -28,7 +28,7 @@ OFFSET_SHIFT = 24  # with more, an offset of the last requantizer would not fit 
 class Draw:
     """Draws numbers and records for a machine. `spread` is the standard deviation of a drain's sums."""
 
-    rng: np.random.Generator
+    rng: "np.random.Generator"  # loaded by who draws: a price needs none
     config: HardwareConfig
 
     def numbers(

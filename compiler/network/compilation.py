@@ -14,7 +14,7 @@ import onnx
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.network.inference import Network, NoCode, by_kernels, host_piece, run
 from codesign.compiler.network.numbered import numbered
-from codesign.compiler.numerics.file_scales import given_scales, uneven
+from codesign.compiler.numerics.file_scales import given_scales, rounded_besides, uneven
 from codesign.compiler.numerics.options import DEFAULT, Options
 from codesign.compiler.numerics.quantized import Quantized
 from codesign.compiler.onnx.float_model import Feeds, FloatModel, load_float_model
@@ -27,6 +27,7 @@ from codesign.compiler.placement.host_notes import host_notes
 from codesign.compiler.placement.host_rounding import Amplified, without_bound
 from codesign.compiler.placement.settle import Observer, Remedies, Settled, settle
 from codesign.compiler.plan.lower import Plan, lower
+from codesign.compiler.plan.work import LOW
 from codesign.compiler.program.cache import cached_tensors
 from codesign.compiler.program.image import pack
 from codesign.compiler.rewrite.branches import without_branches
@@ -93,6 +94,7 @@ def compile_network(
         made = numbered(plan, settled, given, options, model, remedies, alone, kept)
     quantized, program = made
     notes += (*format_notes(plan.graph, quantized, settled.observed),)
+    notes += (*rounded_besides(given, _named(file), _in_eight_bits(plan)),)
     image = pack(plan, program, quantized, settled.matrices)
     integers = plan, program, image, quantized, settled.constants, settled.matrices
     scaled = bool(found.activations or found.weights)
@@ -126,6 +128,21 @@ def _plan(
     apart = {*uneven(given, graph), *narrow, *alone}
     moved = {tensor for tensor, codes in given.activations.items() if codes.zero}
     return lowered(graph, apart=apart, moved=moved, by_host=by_host)
+
+
+def _named(file: onnx.ModelProto) -> set[str]:
+    """The tensors of a file."""
+    return {value.name for value in file.graph.input} | {
+        name for node in file.graph.node for name in node.output
+    }
+
+
+def _in_eight_bits(plan: Plan) -> Iterator[str]:
+    """The tensors that kernels read and write, but for the finer halves of sums."""
+    for step in plan.steps:
+        if step.work.problem is not None:
+            reads = (read.tensor for read in step.work.reads(plan.config))
+            yield from (each for each in (*reads, *step.work.outputs) if not each.endswith(LOW))
 
 
 def _require_one_way(network: Network) -> None:

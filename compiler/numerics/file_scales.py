@@ -4,7 +4,7 @@
 found as their values are (`probe`): by asking the model for a row of them.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Container, Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -78,6 +78,23 @@ def given_scales(
             f"weights are made anew, with the scales of its channels in them, {free[0]!r} first"
         )
     return GivenScales(activations, weights), tuple(notes)
+
+
+def rounded_besides(
+    given: GivenScales, named: Container[str], tensors: Iterable[str]
+) -> Iterator[str]:
+    """A line of the tensors in int8 that eight bits of the file's own tensors, which are `named`, do not
+    account for: their codes are not the file's, where it has some, or they lie inside an operator.
+    """
+    one = list(dict.fromkeys(tensors))
+    if given.activations:
+        besides = [each for each in one if each not in given.activations]
+        what = "to eight-bit codes that are not the file's"
+    else:
+        besides = [each for each in one if each not in named]
+        what = "to eight bits inside an operator of the file"
+    if besides:
+        yield f"{len(besides)} tensors are rounded {what}, {besides[0]!r} first"
 
 
 def uneven(given: GivenScales, graph: Graph) -> frozenset[str]:

@@ -410,7 +410,7 @@ def _number(graph: OnnxGraph, name: str, reader: Node) -> Array | None:
 
 
 def _constant_sample(
-    graph: OnnxGraph, name: str, rank: int, axis: int, rng: np.random.Generator
+    graph: OnnxGraph, name: str, rank: int, axis: int, rng: "np.random.Generator"
 ) -> Array | None:
     tensor = graph.tensors[name]
     if tensor.elements == 1:

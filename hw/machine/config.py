@@ -4,7 +4,6 @@ Frozen, validated on construction with every violation reported at once, read fr
 TOML. Named presets are starting points for `dataclasses.replace`.
 """
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -213,6 +212,8 @@ PRESETS = {
 def preset(name: str) -> HardwareConfig:
     """Return the preset machine called `name`; raises ConfigError with the names that come near."""
     if name not in PRESETS:
+        import difflib
+
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f"did you mean {near[0]}?" if near else "choose from " + ", ".join(PRESETS)
         raise ConfigError([f"no preset is called {name!r}: {hint}"])

@@ -4,17 +4,18 @@ Alone, a pool of `concurrent.futures` leaves its processes waiting for work for 
 that made it is killed, and an interrupt from the terminal reaches all of them at once.
 """
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing.context import BaseContext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # loaded by who starts processes
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing.context import BaseContext
 
 PRELOADED = "codesign.search.pricing.evaluate"  # by the fork server: what most workers import
 
@@ -44,18 +45,20 @@ def said_by(
 
 def start(
     count: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-) -> ProcessPoolExecutor:
+) -> "ProcessPoolExecutor":
     """Return a pool of `count` processes that leave interrupts to this one and end with it.
 
     Each begins with `initializer(*arguments)`. End it with `stop`, or with its own shutdown.
     """
+    from concurrent.futures import ProcessPoolExecutor
+
     pool = ProcessPoolExecutor(count, _context(), _begin, (initializer, arguments))
     with _interrupts_ignored():  # what starts here inherits it, deaf from its first moment on
         pool.submit(int)
     return pool
 
 
-def stop(pool: ProcessPoolExecutor) -> None:
+def stop(pool: "ProcessPoolExecutor") -> None:
     """End the processes of a pool (SIGTERM) in the middle of what they do, and wait for that."""
     processes = list((getattr(pool, "_processes", None) or {}).values())
     for process in processes:
@@ -66,7 +69,7 @@ def stop(pool: ProcessPoolExecutor) -> None:
 @contextmanager
 def workers(
     count: int, initializer: Callable[..., None] | None = None, arguments: tuple[Any, ...] = ()
-) -> Iterator[ProcessPoolExecutor]:
+) -> Iterator["ProcessPoolExecutor"]:
     """A pool of `start` for a block, which an exception in the block stops."""
     pool = start(count, initializer, arguments)
     try:
@@ -82,11 +85,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _context() -> BaseContext:
+def _context() -> "BaseContext":
     """A fork server that has loaded us starts workers fastest; without one, spawn.
 
     Never a plain fork: numerical libraries may hold threads.
     """
+    import multiprocessing
+
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context: Any = multiprocessing.get_context("forkserver")
@@ -103,6 +108,8 @@ def _begin(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) 
 
 
 def _end_with_parent() -> None:
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,7 +1,5 @@
 """The model families, one line each: their built-in models, those to be searched, those to be trained."""
 
-import difflib
-
 from codesign.hw.errors import ModelError
 from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.decoder import DecoderConfig
@@ -38,6 +36,8 @@ TRAINED: dict[str, type[TextConfig]] = {
 def family(name: str) -> ModelConfig:
     """Return the built-in configuration called `name`; raises ModelError with the nearest names."""
     if name not in FAMILIES:
+        import difflib
+
         near = difflib.get_close_matches(name, FAMILIES, n=3)
         hint = (
             f"did you mean {' or '.join(near)}?" if near else "choose from " + ", ".join(FAMILIES)

@@ -1,15 +1,12 @@
 """The Python interface: processes of a caller's program, which is read again by each of them."""
 
-import multiprocessing
 import sys
 from collections.abc import Iterator
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import SupportsIndex
 
 from codesign.hw.errors import CodesignError
 from codesign.search.api.arguments import whole
-from codesign.search.joint.pricing_pool import SchedulerError
 
 
 def worker_count(workers: SupportsIndex) -> int:
@@ -19,8 +16,11 @@ def worker_count(workers: SupportsIndex) -> int:
     `lost_workers` says why: Python would print a traceback for each, and start none either.
     """
     count = whole("workers", workers, least=1)
-    if count > 1 and getattr(multiprocessing.current_process(), "_inheriting", False):
-        sys.exit(1)
+    if count > 1:
+        import multiprocessing
+
+        if getattr(multiprocessing.current_process(), "_inheriting", False):
+            sys.exit(1)
     return count
 
 
@@ -29,7 +29,13 @@ def lost_workers() -> Iterator[None]:
     """Raises CodesignError for processes that ended before their work."""
     try:
         yield
-    except (BrokenProcessPool, SchedulerError):
+    except Exception as error:
+        from concurrent.futures.process import BrokenProcessPool
+
+        from codesign.search.joint.pricing_pool import SchedulerError
+
+        if not isinstance(error, BrokenProcessPool | SchedulerError):
+            raise
         raise CodesignError(
             "worker processes ended before their work: a script that starts them has what it does under "
             '`if __name__ == "__main__":`, as each of them reads the script first, or workers=1; where '

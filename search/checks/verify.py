@@ -6,7 +6,6 @@ takes the cycles that were priced; the RTL backend, beyond that, that the hardwa
 bytes in DRAM and does every instruction in the same cycles.
 """
 
-import difflib
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -323,6 +322,8 @@ def _numberless(name: str) -> str:
 def _unknown(name: str, found: Sequence[Distinct]) -> str:
     """No kernel has the name: the nearest, or what there is."""
     names = [step.name for kernel in found for step in kernel.steps]
+    import difflib
+
     near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     hint = (
         f"did you mean {near[0]}?" if near else f"there are {_listed([d.names[0] for d in found])}"

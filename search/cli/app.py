@@ -5,6 +5,7 @@ one has left incomplete, with 1. Only click is loaded before a command runs.
 """
 
 import errno
+import gc
 import io
 import os
 import shlex
@@ -44,6 +45,8 @@ from codesign.search.cli.values import as_request
 
 BUG, BAD_INPUT, BROKEN_PIPE = 1, 2, 141
 SIGNALLED = 128  # and the number of the signal: 130 after Ctrl-C, 143 after SIGTERM
+# Objects between collections: loading modules and pricing make many, and few that only a collection frees.
+COLLECTED = 50_000
 
 # Options that do not change results, with the number of values they take.
 _NOT_IN_COMMAND = {
@@ -239,6 +242,7 @@ train_commands.register(cli)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    gc.set_threshold(COLLECTED)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:  # closed by the shell: nobody wants to read it

@@ -210,7 +210,7 @@ def _generate(
         found.seconds = time.perf_counter() - began - programs.seconds
 
 
-def _chosen(scores: Array, temperature: float, rng: np.random.Generator) -> int:
+def _chosen(scores: Array, temperature: float, rng: "np.random.Generator") -> int:
     """The best token, or one drawn by the softmax of scores over the temperature."""
     if temperature == 0:
         return int(scores.argmax())

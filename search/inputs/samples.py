@@ -282,7 +282,7 @@ def _arrays(path: Path, inputs: Sequence[Input]) -> dict[str, Array]:
     return arrays
 
 
-def _drawn(each: Input, rng: np.random.Generator) -> Array:
+def _drawn(each: Input, rng: "np.random.Generator") -> Array:
     if each.dtype.kind == "f":
         return rng.standard_normal(each.shape).astype(each.dtype)
     masks = each.name.endswith(MASK) and each.rows is None

@@ -4,7 +4,6 @@ Rows come as they finish, so that a caller can keep them; `sweep` itself stores 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, fields
 
 from codesign.compiler.graph import Graph
@@ -222,6 +221,8 @@ def _work(point: Point) -> Row:
 def _in_parallel(
     job: SweepJob, points: Sequence[Point], base: HardwareConfig, jobs: int
 ) -> Iterator[Row]:
+    from concurrent.futures import as_completed
+
     with workers(jobs, _start_worker, (job, base)) as pool:
         for future in as_completed([pool.submit(_work, point) for point in points]):
             yield future.result()

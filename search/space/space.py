@@ -136,7 +136,7 @@ class SearchSpace:
         found: Ints = np.array(self.transformer[name])[genes[:, self.columns[name]]]
         return found
 
-    def sample(self, count: int, rng: np.random.Generator) -> Genes:
+    def sample(self, count: int, rng: "np.random.Generator") -> Genes:
         """Random candidates [count, genes], every gene uniform."""
         drawn = rng.integers(0, self.cardinalities, (count, len(self.cardinalities)))
         return self.canonical(drawn.astype(np.uint8))

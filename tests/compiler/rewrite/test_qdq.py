@@ -236,7 +236,29 @@ def test_weights_that_the_machine_cannot_hold() -> None:
         assert any("made anew" in note for note in network.notes) != kept
     step, network = quantized_product(codes // 2, np.uint8(20))
     np.testing.assert_array_equal(step.weights, codes.astype(int) // 2 - 20)
-    assert network.notes == ()
+    (note,) = network.notes
+    assert note == "1 tensors are rounded to eight-bit codes that are not the file's, 'y' first"
+
+
+def test_a_rounding_more_than_the_file_has_is_said() -> None:
+    """The host adds a bias of several rows to a product that a kernel rounds."""
+    node, scales = helper.make_node, ["t", "o"]
+    nodes = [
+        node("QuantizeLinear", ["x", *scales], ["q"]),
+        node("DequantizeLinear", ["q", *scales], ["d"]),
+        node("Gemm", ["d", "w", "c"], ["p"]),
+        node("QuantizeLinear", ["p", *scales], ["r"]),
+        node("DequantizeLinear", ["r", *scales], ["y"]),
+    ]
+    weights = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
+    constants = {"w": weights, "t": np.float32(1 / 50), "o": np.int8(0)}
+    for bias, roundings in ((np.arange(8, dtype=np.float32).reshape(2, 4), 1), (weights[0], 0)):
+        network = compile_network(
+            model_of(nodes, c=bias, **constants), preset("edge"), [ROW], batch=None
+        )
+        said = [note for note in network.notes if "codes that are not the file's" in note]
+        assert len(said) == roundings
+        assert all(note.startswith("1 tensors") and "'p/product' first" in note for note in said)
 
 
 def quantized_product(codes: Array, zero: Any) -> tuple[QuantizedStep, Network]:

@@ -160,7 +160,7 @@ def _build(
                 *(["--trace"] if waves else []),
                 *(["-O3"] if fast else []),
             ],
-            optimize="-O3" if fast else "-O1",
+            optimize="-O3" if fast else "-O0",
             key=os.fspath(libraries),
         )
 

@@ -63,7 +63,7 @@ def test_prices_are_the_command_lines(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_a_search_is_deterministic_and_exact() -> None:
-    results = [codesign.joint_search(budget=200, population=40, seed=3, points=4) for _ in range(2)]
+    results = [codesign.joint_search(budget=80, population=20, seed=3, points=4) for _ in range(2)]
     assert results[0].front == results[1].front and len(results[0].front) <= 4
     assert all(point.perplexity_is_proxy for point in results[0].front)
 

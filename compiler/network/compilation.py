@@ -162,7 +162,8 @@ def _seen_in_runs(network: Network, settled: Settled, samples: Sequence[Feeds]) 
     yield from _amplified(network, samples)
     feeds = settled.observed.feeds
     whole = partial(run, network, feeds, "integers")
-    yield from gelu_notes(network.plan, network.constants, network.clamped, feeds, whole)
+    integers = network.plan, network.constants, network.matrices
+    yield from gelu_notes(*integers, network.clamped, feeds, whole)
 
 
 def _amplified(network: Network, samples: Sequence[Feeds]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 from codesign.compiler.graph import Activation
 from codesign.compiler.numerics.calibrate import LEVELS
 from codesign.compiler.numerics.constants import Constants, Floats
+from codesign.compiler.numerics.matrices import Matrices, Matrix
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part
 from codesign.compiler.plan.lower import Plan
 from codesign.hw.machine import arithmetic
@@ -62,6 +63,7 @@ def gelu_decibels(x: Floats, y: Floats) -> tuple[float, float]:
 def gelu_notes(
     plan: Plan,
     constants: Constants,
+    matrices: Matrices,
     model: FloatModel,
     feeds: Feeds,
     in_int8: Callable[[], Mapping[str, Array]],
@@ -74,14 +76,19 @@ def gelu_notes(
     values = Part(model, (), tuple(dict.fromkeys(names)))(feeds) if gelus else {}
     worse = []
     for op in gelus:
-        x, y = (values[name].astype(np.float64).ravel() for name in (op.inputs[0], op.output))
+        x, y = (  # in one order, whatever the file's is
+            matrices[name].of(values[name]).astype(np.float64).ravel()
+            for name in (op.inputs[0], op.output)
+        )
         every = -(-x.size // MOST_VALUES)
         unit, codes = gelu_decibels(x[::every] * constants.factors[op.name][0], y[::every])
         if unit < codes:
             worse.append((unit - codes, op.name, unit, codes))
     if not worse:
         return
-    share = _share(model, with_machine_gelus(model, gelus, constants), feeds, in_int8())
+    shapes = {name: value.shape for name, value in values.items()}
+    approximate = with_machine_gelus(model, gelus, constants, matrices, shapes)
+    share = _share(model, approximate, feeds, in_int8())
     if share >= SEEN:
         _, name, unit, codes = min(worse)
         yield (
@@ -113,14 +120,55 @@ def _share(
 
 
 def with_machine_gelus(
-    model: FloatModel, gelus: list[Activation], constants: Constants
+    model: FloatModel,
+    gelus: list[Activation],
+    constants: Constants,
+    matrices: Mapping[str, Matrix] | Matrices,
+    shapes: Mapping[str, tuple[int, ...]],
 ) -> FloatModel:
-    """The float model with the machine's unit, to its rounding of arguments, in the place of GELUs."""
+    """The float model with the machine's unit, to its rounding of arguments, in the place of GELUs, whose
+    arguments and values have those `shapes`.
+    """
     written = {}
     for op in gelus:
-        factor = constants.factors[op.name][0]
-        written[model.writers[op.output]] = _unit(op.inputs[0], op.output, factor)
+        x, y, factor = op.inputs[0], op.output, constants.factors[op.name][0]
+        argument, value = ((matrices[name], shapes[name]) for name in (x, y))
+        if argument == value:
+            nodes = _unit(x, y, factor)
+        else:
+            before, after = _rearranged(x, y, _order(*argument, *value), value[1])
+            nodes = [*before, *_unit(f"{y}/argument", f"{y}/value", factor), *after]
+        written[model.writers[y]] = nodes
     return model.rewritten(written)
+
+
+def _order(x: Matrix, x_shape: tuple[int, ...], y: Matrix, y_shape: tuple[int, ...]) -> Array:
+    """Of each element of an array y, the element of x that stands where it does in their matrices."""
+    places = [
+        matrix.of(np.arange(math.prod(shape)).reshape(shape)).ravel()
+        for matrix, shape in ((x, x_shape), (y, y_shape))
+    ]
+    order = np.empty_like(places[0])
+    order[places[1]] = places[0]
+    return order
+
+
+def _rearranged(
+    x: str, y: str, order: Array, shape: tuple[int, ...]
+) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """Operators that put x in the order of y, and its values into the shape of y."""
+    names = [f"{y}/{what}" for what in ("row", "order", "flat", "argument", "value", "shape")]
+    row, places, flat, argument, value, into = names
+    numbers = {row: np.array([-1]), places: order, into: np.array(shape)}
+    constants = [
+        helper.make_node("Constant", [], [name], value=numpy_helper.from_array(n.astype(np.int64)))
+        for name, n in numbers.items()
+    ]
+    before = [
+        helper.make_node("Reshape", [x, row], [flat]),
+        helper.make_node("Gather", [flat, places], [argument]),
+    ]
+    return [*constants, *before], [helper.make_node("Reshape", [value, into], [y])]
 
 
 def _unit(x: str, y: str, factor: float) -> list[onnx.NodeProto]:

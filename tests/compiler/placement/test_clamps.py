@@ -23,6 +23,7 @@ from codesign.compiler.graph import Activation
 from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics.constants import Constants
+from codesign.compiler.numerics.matrices import Matrix
 from codesign.compiler.onnx.float_model import Feeds, FloatModel
 from codesign.compiler.placement.clamps import MATERIAL
 from codesign.compiler.placement.gelu_error import machine_gelu, with_machine_gelus
@@ -322,15 +323,27 @@ def test_the_units_gelu_is_told_where_it_is_seen(residual: bool) -> None:
         assert re.search(r"alone they make \d+% of the noise of an output", told[0])
 
 
+def test_arguments_that_the_file_reshapes() -> None:
+    """The unit's argument is the array before, its value one of another shape."""
+    b = ModelBuilder(opset=20)
+    small = b.node("MatMul", b.input("x", (ROWS, K)), b.const(0.2 * np.eye(K)))
+    y = b.node("Reshape", small, b.ints(ROWS // 2, 2 * K))
+    (note,) = compiled(b.model(b.node("Gelu", y))).notes
+    assert note.startswith("the machine's GELU is an approximation: 1 of 1")
+    share = re.search(r"alone they make (\d+)%", note)
+    assert share is not None and 80 < int(share[1]) <= 100
+
+
 def test_a_float_model_with_the_machines_gelu() -> None:
     """Its GELU is the machine's but for the bits that the unit drops."""
     model = FloatModel(dense_gelu(False, 4.0))
     (node,) = (node for node in model.nodes if node.op_type == "Gelu")
     op = Activation("gelu", tuple(node.input), node.output[0], function="gelu")
     constants = Constants(factors={"gelu": (1.0,)})
-    approximate = with_machine_gelus(model, [op], constants)
-    x = np.random.default_rng(0).normal(size=(ROWS, K)).astype(np.float32)
     names = (op.inputs[0], op.output)
+    alike = dict.fromkeys(names, Matrix(ROWS, 4 * K)), dict.fromkeys(names, (ROWS, 4 * K))
+    approximate = with_machine_gelus(model, [op], constants, *alike)
+    x = np.random.default_rng(0).normal(size=(ROWS, K)).astype(np.float32)
     found = approximate.part((), names)({"x": x})
     wanted = machine_gelu(found[op.inputs[0]].astype(np.float64))
     np.testing.assert_allclose(found[op.output], wanted, atol=3 * arithmetic.GELU_SCALE)

@@ -137,13 +137,13 @@ class _Bound:
         error_a = self.of(op.inputs[0])[1]
         if not error_a.any():
             return np.zeros((op.m, op.batch * op.n))
-        width = op.batch * op.n
+        width = op.batch // op.shared * op.n
         b = np.abs(
             self.known[op.inputs[1]][:, -width:]
         )  # V, the last where Q, K and V share a tensor
         heads = [
-            error_a[:, h * op.k : (h + 1) * op.k] @ b[:, h * op.n : (h + 1) * op.n]
-            for h in range(op.batch)
+            error_a[:, h * op.k : (h + 1) * op.k] @ b[:, g * op.n : (g + 1) * op.n]
+            for h, g in ((h, h // op.shared) for h in range(op.batch))
         ]
         return np.concatenate(heads, axis=1)
 

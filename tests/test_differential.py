@@ -156,8 +156,8 @@ def test_the_net_finds_what_is_wrong(
     case = well().case
     honest = harness.run
 
-    def broken(model: object, feeds: Sequence[oracle.Feeds]) -> object:
-        found, notes = honest(case.model, feeds)
+    def broken(model: object, feeds: Sequence[oracle.Feeds], calibrated: bool) -> object:
+        found, notes = honest(case.model, feeds, calibrated)
         if what == "raises":
             raise KeyError("x")
         change = {"wrong": 1.2, "told": 1.2, "short": 1.0}[what]

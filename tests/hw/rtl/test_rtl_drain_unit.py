@@ -503,7 +503,10 @@ def build_and_run(dim: int, bus: int, latency: int, normalization: int, **option
     )
 
 
-@pytest.mark.parametrize(("dim", "bus", "latency", "normalization"), MACHINES)
+@pytest.mark.parametrize(
+    ("dim", "bus", "latency", "normalization"),
+    [MACHINES[0], pytest.param(*MACHINES[1], marks=pytest.mark.long), *MACHINES[2:]],
+)
 def test_drain_unit(dim: int, bus: int, latency: int, normalization: int) -> None:
     tests = ["back_to_back", "late_tokens", "slow_memory"]
     if normalization:

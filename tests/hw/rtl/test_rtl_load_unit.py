@@ -340,10 +340,16 @@ def run(testcase: str | list[str], dim: int, bus: int, latency: int, **more: Any
     run_bench("load_unit", __name__, parameters, testcase=testcase, environment=environment, **more)
 
 
+MORE = [(4, 16, 20), (8, 64, 50), (16, 16, 33)]  # dim, bus_bytes, dram_latency_cycles
+
+
 @pytest.mark.parametrize(
     ("dim", "bus", "latency"),
-    [(4, 1, 1), (4, 16, 20), (8, 16, 7), (8, 64, 50), (16, 16, 33), (16, 128, 2)],
-)
+    [
+        (4, 1, 1), (8, 16, 7), (16, 128, 2),
+        *(pytest.param(*sizes, marks=pytest.mark.long) for sizes in MORE),
+    ],
+)  # fmt: skip
 def test_load_unit(dim: int, bus: int, latency: int) -> None:
     run(["keeps_time", "keeps_order"], dim, bus, latency)
 

@@ -293,10 +293,14 @@ def run(dim: int, bus: int, latency: int, **options: Any) -> None:
     )
 
 
-SHAPES = [(4, 1, 50), (4, 16, 7), (8, 4, 1), (8, 16, 50), (16, 16, 20), (16, 128, 50)]
+SHAPES = [(4, 1, 50), (8, 4, 1), (16, 128, 50)]  # dim, bus_bytes, dram_latency_cycles
+MORE = [(4, 16, 7), (8, 16, 50), (16, 16, 20)]
 
 
-@pytest.mark.parametrize(("dim", "bus", "latency"), SHAPES)
+@pytest.mark.parametrize(
+    ("dim", "bus", "latency"),
+    [*SHAPES, *(pytest.param(*sizes, marks=pytest.mark.long) for sizes in MORE)],
+)
 def test_store_dma(dim: int, bus: int, latency: int) -> None:
     run(dim, bus, latency, testcase=["writes_in_exact_cycles", "survives_stalls"])
 

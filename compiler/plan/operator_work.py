@@ -302,11 +302,16 @@ class Operators:
 
     def _head_widths(self) -> Iterator[tuple[str, int]]:
         """Tensors that hold heads whose width is no multiple of dim, and the width."""
+        known: dict[str, int] = {}
         for op in self.order:
+            if isinstance(op, Activation) and op.inputs[0] in known:
+                known[op.output] = known[op.inputs[0]]
+                yield op.output, known[op.output]
             if isinstance(op, Rotary) and op.cols % self.config.dim:
                 yield op.output, op.cols
             if isinstance(op, Matmul) and not op.constant_b:
                 n = op.k if op.transposed_b else op.n
                 for tensor, width in zip((*op.inputs[:2], op.output), (op.k, n, op.n), strict=True):
                     if width % self.config.dim:
+                        known[tensor] = width
                         yield tensor, width

@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from float_reference import random_inputs
+from onnx_builder import ModelBuilder
+from onnx_builder import run as onnxruntime_run
 
 from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.inference import Network, run
@@ -113,3 +115,33 @@ def test_a_machine_that_holds_no_row_is_refused() -> None:
     tiny = replace(tiny, scratchpad_bytes=256, accumulator_bytes=512, parameter_channels=8)
     with pytest.raises(MappingError, match="fits no tile of machine 'tiny'"):
         network(BERT, tiny)
+
+
+@pytest.mark.parametrize("function", ("Relu", "Gelu"))
+@pytest.mark.parametrize("heads", (1, 2, 3))
+def test_heads_behind_an_activation_are_padded_where_they_are_read(
+    function: str, heads: int
+) -> None:
+    """Attention without a softmax, heads of 8 columns on a mesh of 16: relu(scores V) W."""
+    rows, width, b = 12, 8 * heads, ModelBuilder(opset=20)
+    x = b.input("x", (rows, width))
+
+    def projected() -> str:
+        columns = b.node("MatMul", x, b.const(b.rng.normal(0, width**-0.5, (width, width))))
+        return str(b.node("Transpose", b.node("Reshape", columns, split), perm=[1, 0, 2]))
+
+    split = b.ints(rows, heads, 8)
+    q, k, v = projected(), projected(), projected()
+    context = b.node("MatMul", b.node("MatMul", q, b.node("Transpose", k, perm=[0, 2, 1])), v)
+    found = b.node("Transpose", b.node(function, context), perm=[1, 0, 2])
+    joined = b.node("Reshape", found, b.ints(rows, width))
+    model = b.model(b.node("MatMul", joined, b.weights(width, 24)))
+    rng = np.random.default_rng(1)
+    samples = [{"x": rng.normal(size=(rows, width)).astype(np.float32)} for _ in range(4)]
+    net = compile_network(model, preset("ibert"), samples, batch=None)
+    assert all(step.work.problem is not None for step in net.plan.steps)
+    (name,) = net.model.outputs
+    on_machine, plain = run(net, samples[0])[name], run(net, samples[0], "integers")[name]
+    np.testing.assert_array_equal(on_machine, plain)
+    (wanted,) = onnxruntime_run(model, **samples[0])
+    assert np.square(wanted - plain).sum() < 10**-2.5 * np.square(wanted).sum()

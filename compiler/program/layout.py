@@ -7,6 +7,7 @@ in two ways that do not meet, there is no Program for it.
 
 from dataclasses import dataclass
 
+from codesign.compiler.graph import Matmul
 from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes
 from codesign.compiler.kernels.kernel_kind import Operand, Problem
@@ -30,12 +31,22 @@ class _Use:
 def check_layouts(works: list[Work], matrices: Matrices, config: HardwareConfig) -> None:
     """Raises LayoutError, naming the kernel and the tensor, for a layout that does not fit."""
     for work in works:
+        _check_shared(work, matrices, config)
         if work.problem is not None and kinds.kind_of(work.problem).elementwise(work.problem):
             _check_elementwise(work, work.problem, matrices, config)
             continue
         for use in _uses(work, config):
             if not _fits(use, matrices, config):
                 raise _misfit(work, use.tensor)
+
+
+def _check_shared(work: Work, matrices: Matrices, config: HardwareConfig) -> None:
+    """Of heads that share those of their second operand, a kernel reads as many as there are."""
+    for op in (matrices.graph.dag.nodes[name]["op"] for name in work.operators):
+        if isinstance(op, Matmul) and op.shared > 1:
+            reads = [read for read in work.reads(config) if read.tensor == op.inputs[1]]
+            if op.batch // op.shared not in [read.operand.shape[0] for read in reads]:
+                raise _misfit(work, op.inputs[1], (op.name,))
 
 
 def _uses(work: Work, config: HardwareConfig) -> list[_Use]:
@@ -98,16 +109,18 @@ def _check_elementwise(
 
 
 class LayoutError(QuantizationError):
-    """A kernel that reads or writes a tensor in another layout than it has; `operators` are its own."""
+    """A kernel that reads or writes a tensor in another layout than it has; `operators`, which are its
+    own, do so.
+    """
 
-    def __init__(self, work: Work, message: str) -> None:
-        self.operators = work.operators
+    def __init__(self, operators: tuple[str, ...], message: str) -> None:
+        self.operators = operators
         super().__init__(message)
 
 
-def _misfit(work: Work, tensor: str) -> LayoutError:
+def _misfit(work: Work, tensor: str, operators: tuple[str, ...] = ()) -> LayoutError:
     return LayoutError(
-        work,
+        operators or work.operators,
         f"{work.name!r}: {tensor!r} is stored otherwise than it is used there, and its layout is not "
         "supported: choose a machine whose dim divides the width of heads and rows",
     )

@@ -291,3 +291,29 @@ def test_capped_scores_are_the_chips() -> None:
     network, ratio = compiled(b.model(y), 1.0, (1, TOKENS, 48))
     assert "tanh" in functions(network) and not on_host(network)
     assert ratio >= 20
+
+
+@pytest.mark.parametrize("capped", [False, True])
+def test_heads_share_keys_that_lie_beside_values(capped: bool) -> None:
+    """In one attention, and in products apart, which read a head of keys for each of queries."""
+    b = ModelBuilder()
+    x = b.input("x", (1, TOKENS, 64))
+
+    def heads(y: str, count: int) -> str:
+        apart = b.node("Reshape", y, b.ints(1, TOKENS, count, 16))
+        return str(b.node("Transpose", apart, perm=[0, 2, 1, 3]))
+
+    def spread(y: str) -> str:
+        wide = b.node("Expand", b.node("Unsqueeze", y, b.ints(2)), b.ints(1, 2, 2, TOKENS, 16))
+        return str(b.node("Reshape", wide, b.ints(1, 4, TOKENS, 16)))
+
+    q = heads(b.linear(x, 64, 64), 4)
+    both = b.node("Split", b.linear(x, 64, 64), b.ints(32, 32), outputs=2, axis=-1)
+    k, v = (spread(heads(y, 2)) for y in both)
+    scores = b.node("MatMul", q, b.node("Transpose", k, perm=[0, 1, 3, 2]))
+    scores = softcap(b, str(scores)) if capped else scores
+    context = b.node("MatMul", b.node("Softmax", scores, axis=-1), v)
+    context = b.node("Transpose", context, perm=[0, 2, 1, 3])
+    y = b.linear(b.node("Reshape", context, b.ints(1, TOKENS, 64)), 64, 64)
+    _, ratio = compiled(b.model(y), 1.0, (1, TOKENS, 64))
+    assert ratio >= 20

@@ -25,6 +25,7 @@ from codesign.compiler.placement.formats import format_notes, narrow_gates, unfi
 from codesign.compiler.placement.gelu_error import gelu_notes
 from codesign.compiler.placement.host_notes import host_notes
 from codesign.compiler.placement.host_rounding import Amplified, without_bound
+from codesign.compiler.placement.operands import moved_by_host
 from codesign.compiler.placement.settle import Observer, Remedies, Settled, settle
 from codesign.compiler.plan.lower import Plan, lower
 from codesign.compiler.plan.work import LOW
@@ -85,6 +86,7 @@ def compile_network(
         settled = settle(model, observer, graph, remedies)
         by_host = unfit(settled.graph, settled.constants, settled.observed)
         given, notes = _given(found, settled, by_host, codes or {})
+        given = replace(given, moved=moved_by_host(settled.graph, model))
         plan = _plan(lowered, settled, given, alone, by_host.keys() | remedies.sums())
         lost = lost_clamps(found.clamps, plan, given, settled.observed)
         if not lost <= clipped:

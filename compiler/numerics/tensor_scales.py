@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.compiler.graph import Graph, HostOp, Matmul, Operator, Rearrange, Softmax
+from codesign.compiler.graph import Graph, Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.kernels import kinds
 from codesign.compiler.numerics.calibrate import LEVELS, METHODS, CalibrationError, Method, Observed
 from codesign.compiler.numerics.channel_scales import (
@@ -84,13 +84,11 @@ class TensorScales:
         return op.inputs[0] if op is not None and kept else None
 
     def _copied(self, tensor: str) -> str | None:
-        """What the host alone makes of a kernel's codes, as a copy of them: a cache they are put behind."""
-        readers, written = self.graph.readers(tensor), self.graph.producer(tensor) is not None
-        if not written or len(readers) != 1 or tensor in self.graph.outputs:
+        """What kernels read that the host makes of a kernel's codes by moving them: both have the same."""
+        copy = self.given.moved.get(tensor)
+        if copy is None or copy not in self.observed.histograms or self.zero(copy):
             return None
-        (reader,) = readers
-        copy = isinstance(reader, HostOp) and reader.copy and not self.zero(reader.output)
-        return reader.output if copy and reader.output in self.observed.histograms else None
+        return copy if any(work.problem and copy in work.inputs for work in self.works) else None
 
     def zero(self, tensor: str) -> int:
         """The code that stands for 0."""

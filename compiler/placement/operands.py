@@ -6,7 +6,7 @@ plumbing is more than a kernel's addresses can follow, the host does it, and the
 
 import onnx
 
-from codesign.compiler.graph import Add, HostOp, Matmul, Operator
+from codesign.compiler.graph import Add, Graph, HostOp, Matmul, Operator
 from codesign.compiler.onnx.float_model import FloatModel, needed
 
 MOVES = frozenset(
@@ -56,6 +56,26 @@ def only_moved(model: FloatModel, source: str, tensor: str) -> bool:
         for index in numbers
         if any(model.depends(name) for name in model.nodes[index].input)
     )
+
+
+def moved_by_host(graph: Graph, model: FloatModel) -> dict[str, str]:
+    """Tensors of kernels that one operator of the host alone reads, which moves values as they are; and
+    what it writes: a cache that they are put behind.
+    """
+    found = {}
+    for op in graph.operators():
+        if not (isinstance(op, HostOp) and op.copy and model.has(op.output)):
+            continue
+        numbers, _ = needed(model, set(op.inputs), [op.output])
+        varying = [
+            model.nodes[n].op_type for n in numbers if any(map(model.depends, model.nodes[n].input))
+        ]
+        if MOVES.difference(("Cast", "Pad")).issuperset(varying):
+            for name in op.inputs:
+                alone = len(graph.readers(name)) == 1 and name not in graph.outputs
+                if alone and graph.producer(name) is not None:
+                    found[name] = op.output
+    return found
 
 
 def _joins_constants(model: FloatModel, node: onnx.NodeProto) -> bool:

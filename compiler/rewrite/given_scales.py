@@ -60,8 +60,10 @@ class GivenScales:
     """What one unit of an int8 number stands for.
 
     `activations`: by tensor of the graph. `weights`: by the name of the matmul that multiplies by
-    them, float64[1] for one a matrix or [n] for one a column.
+    them, float64[1] for one a matrix or [n] for one a column. `moved`: tensors whose values the host
+    alone reads, to move them as they are, and what it writes.
     """
 
     activations: Mapping[str, Codes] = field(default_factory=dict)
     weights: Mapping[str, npt.NDArray[np.float64]] = field(default_factory=dict)
+    moved: Mapping[str, str] = field(default_factory=dict)

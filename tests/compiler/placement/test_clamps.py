@@ -334,6 +334,23 @@ def test_arguments_that_the_file_reshapes() -> None:
     assert share is not None and 80 < int(share[1]) <= 100
 
 
+@pytest.mark.parametrize("factor", (None, 0.3, 4.0))
+def test_what_the_host_joins_has_the_codes_of_the_whole_where_it_only_moves(
+    factor: float | None,
+) -> None:
+    """A product joined with an input; times a number it has codes of its own."""
+    b = ModelBuilder(opset=20)
+    x = b.input("x", (ROWS, K))
+    product = b.node("MatMul", x, b.const(b.rng.normal(0, K**-0.5, (K, K))))
+    scaled = product if factor is None else b.node("Mul", product, b.const(factor))
+    joined = b.node("Concat", scaled, x, axis=0)
+    model = b.model(b.node("MatMul", joined, b.const(b.rng.normal(0, K**-0.5, (K, K)))))
+    network = compiled(model)
+    scales = network.quantized.scales
+    assert (scales[product] == scales[joined]).all() == (factor is None)
+    assert sqnr(model, network) > 30
+
+
 def test_a_float_model_with_the_machines_gelu() -> None:
     """Its GELU is the machine's but for the bits that the unit drops."""
     model = FloatModel(dense_gelu(False, 4.0))

@@ -114,6 +114,12 @@ def convolutions(b: ModelBuilder) -> str:
     return str(b.node("Add", y, b.node("Conv", y, b.weights(16, 16, 1, 1))))
 
 
+def convolution_of_an_image_alone(b: ModelBuilder) -> str:
+    """Its batch is an axis that the file adds."""
+    image = b.node("Unsqueeze", b.input("x", (3, 8, 12)), b.ints(0))
+    return str(b.node("Conv", image, b.weights(16, 3, 4, 2), strides=[4, 2]))
+
+
 def padded_convolution(b: ModelBuilder) -> str:
     x = b.input("x", (1, 8, 4, 4))
     return str(b.node("Conv", x, b.weights(16, 8, 3, 3), pads=[1, 1, 1, 1]))
@@ -151,6 +157,7 @@ ON_HOST: dict[str, tuple[Form, str]] = {
     "a norm of heads": (head_norm, "rearranges what 'LayerNormalization_\\d+' read"),
     "a transpose": (transposed, "rearranges what 'MatMul_\\d+' read"),
     "scaled sums": (scaled_sums, "no unit, in float: 2 mul \\+ add, 1 exp, 1 sub"),
+    "an image alone": (convolution_of_an_image_alone, ""),
     "a padded convolution": (padded_convolution, "in float: .* patches overlap"),
 }
 

@@ -85,8 +85,7 @@ def compile_network(
         graph = imported(found.model, integers=found.weights)
         settled = settle(model, observer, graph, remedies)
         by_host = unfit(settled.graph, settled.constants, settled.observed)
-        given, notes = _given(found, settled, by_host, codes or {})
-        given = replace(given, moved=moved_by_host(settled.graph, model))
+        given, notes = _given(found, model, settled, by_host, codes or {})
         plan = _plan(lowered, settled, given, alone, by_host.keys() | remedies.sums())
         lost = lost_clamps(found.clamps, plan, given, settled.observed)
         if not lost <= clipped:
@@ -107,12 +106,17 @@ def compile_network(
 
 
 def _given(
-    found: Dequantized, settled: Settled, by_host: Collection[str], codes: Mapping[str, Codes]
+    found: Dequantized,
+    model: FloatModel,
+    settled: Settled,
+    by_host: Collection[str],
+    codes: Mapping[str, Codes],
 ) -> tuple[GivenScales, tuple[str, ...]]:
     """What the file and `codes` fix of a settled graph; notes on what is lost."""
     graph, constants, matrices = settled.graph, settled.constants, settled.matrices
     given, notes = given_scales(found, graph, constants, matrices, settled.observed, by_host)
-    return replace(given, activations={**given.activations, **codes}), notes
+    moved = moved_by_host(graph, model)
+    return replace(given, activations={**given.activations, **codes}, moved=moved), notes
 
 
 def _plan(

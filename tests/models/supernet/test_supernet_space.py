@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import codesign.models.supernet
 from codesign.hw.errors import ModelError
 from codesign.models.supernet.schedule import Training
 from codesign.models.supernet.space import Single, subnets
@@ -57,6 +58,9 @@ def test_errors() -> None:
 
 
 def test_missing_extras(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in sys.modules if name.startswith("codesign.models.supernet.")]:
+        monkeypatch.delitem(sys.modules, name)  # loaded by another test, with torch
+    monkeypatch.delattr(codesign.models.supernet, "training_loop", raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ModelError, match=r"needs torch: pip install .*\[train\]"):
         train(built_in_tokens(1000, 100).train, SMALL, Training(), tmp_path)

@@ -95,7 +95,7 @@ def compile_network(
         made = numbered(plan, settled, given, options, model, remedies, alone, kept)
     quantized, program = made
     notes += (*format_notes(plan.graph, quantized, settled.observed),)
-    notes += (*rounded_besides(given, _named(file), _in_eight_bits(plan)),)
+    notes += (*_roundings_besides(given if found.activations else GivenScales(), file, plan),)
     image = pack(plan, program, quantized, settled.matrices)
     integers = plan, program, image, quantized, settled.constants, settled.matrices
     scaled = bool(found.activations or found.weights)
@@ -134,6 +134,11 @@ def _plan(
     apart = {*uneven(given, graph), *narrow, *alone}
     moved = {tensor for tensor, codes in given.activations.items() if codes.zero}
     return lowered(graph, apart=apart, moved=moved, by_host=by_host)
+
+
+def _roundings_besides(given: GivenScales, file: onnx.ModelProto, plan: Plan) -> Iterator[str]:
+    """What is said of tensors of a plan whose eight bits are not the file's; `given` has these."""
+    return rounded_besides(given.activations, _named(file), _in_eight_bits(plan))
 
 
 def _named(file: onnx.ModelProto) -> set[str]:

@@ -18,6 +18,7 @@ from codesign.compiler.onnx.float_model import Feeds, FloatModel
 from codesign.compiler.rewrite.dequantize import Dequantized
 from codesign.compiler.rewrite.given_scales import GivenScales
 
+COARSE = 0.5  # nats, of a step of scores: probabilities are off by a quarter
 WHOLE = 0.05  # of a unit: how far float32 puts a weight off the integer that it was
 
 
@@ -67,6 +68,7 @@ def given_scales(
             f"{len(fixed.halved)} softmaxes have a zero point in the file: the machine's have codes "
             f"from 0 to {LEVELS}, one bit coarser, {fixed.halved[0]!r} first"
         )
+    notes += _coarse_scores(found)
     if anew:
         notes.append(
             f"weights of {len(anew)} matmuls are not int8 around 0 with a scale a column: they are "
@@ -80,15 +82,27 @@ def given_scales(
     return GivenScales(activations, weights), tuple(notes)
 
 
+def _coarse_scores(found: Dequantized) -> Iterator[str]:
+    """A line of the softmaxes of a file that read scores in steps that say little of a probability."""
+    reads = [node.input[0] for node in found.model.graph.node if node.op_type == "Softmax"]
+    steps = {name: found.activations[name].scale for name in reads if name in found.activations}
+    if coarse := {name: step for name, step in steps.items() if step > COARSE}:
+        yield (
+            f"{len(coarse)} softmaxes read scores in steps of {max(coarse.values()):.3g} in the file "
+            f"(a mask within one scale with them does that), {next(iter(coarse))!r} first: these "
+            "scores keep their own steps here, and results are not the file's"
+        )
+
+
 def rounded_besides(
-    given: GivenScales, named: Container[str], tensors: Iterable[str]
+    own: Container[str], named: Container[str], tensors: Iterable[str]
 ) -> Iterator[str]:
     """A line of the tensors in int8 that eight bits of the file's own tensors, which are `named`, do not
-    account for: their codes are not the file's, where it has some, or they lie inside an operator.
+    account for: its `own` codes are of others, where it has some, or they lie inside an operator.
     """
     one = list(dict.fromkeys(tensors))
-    if given.activations:
-        besides = [each for each in one if each not in given.activations]
+    if own:
+        besides = [each for each in one if each not in own]
         what = "to eight-bit codes that are not the file's"
     else:
         besides = [each for each in one if each not in named]

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from codesign.compiler.graph import Graph, Matmul, Operator, Rearrange, Softmax
+from codesign.compiler.graph import Activation, Graph, Matmul, Operator, Rearrange, Softmax
 from codesign.compiler.kernels import kinds
 from codesign.compiler.numerics.calibrate import LEVELS, METHODS, CalibrationError, Method, Observed
 from codesign.compiler.numerics.channel_scales import (
@@ -27,7 +27,8 @@ from codesign.compiler.rewrite.given_scales import GivenScales
 from codesign.hw.machine.functions import FUNCTION
 
 COARSENED = 0.25  # the share of a residual's channels whose weights make them coarser
-BULK = 4.0  # deviations that a channel reaches at least
+BULK, RECTIFIED = 4.0, 6.0  # deviations that a channel reaches at least; behind a relu
+ROWS = 64  # of calibration, that tell as much of a channel as all channels do
 RATIOS = (0.1, 0.5, 0.9)  # such shares to choose from by the expected error
 PROBABILITY_ROOM = 1.25  # beyond the largest that calibration saw: 2 dB, where twice would cost 6
 MOST_COLUMNS = 4096  # of weights, that scales are fitted to
@@ -158,11 +159,19 @@ class TensorScales:
     def _least_error(self, tensor: str, finest: Floats) -> Floats:
         """The scales of least expected error, all errors relative to what they are added to.
 
-        A channel reaches BULK deviations from its mean at least: calibration on few rows sees less.
+        A channel reaches BULK deviations from its mean at least: calibration on few rows sees less. Of a
+        relu that is seldom above 0 it sees nothing: there ROWS rows more, like all channels, are taken
+        to be seen, and RECTIFIED deviations.
         """
         means, squares = self.observed.means[tensor], self.observed.squares[tensor]
-        deviations = np.sqrt(np.maximum(squares - means**2, 0.0))
-        finest = np.maximum(finest, (np.abs(means) + BULK * deviations) / LEVELS)
+        variances = np.maximum(squares - means**2, 0.0)
+        reach, name = BULK, self.graph.producer(tensor)
+        op = None if name is None else self.operator(name)
+        if isinstance(op, Activation) and op.function == "relu":
+            rows = self.observed.histograms[tensor].counts.sum() / means.size
+            variances = (rows * variances + ROWS * variances.mean()) / (rows + ROWS)
+            reach = RECTIFIED
+        finest = np.maximum(finest, (np.abs(means) + reach * np.sqrt(variances)) / LEVELS)
         on = ScaleReaders(finest, squares, np.zeros_like(finest))
         readers = [
             _reader(self.constants.linear[name].weights, 1 / self._energy(op.output))

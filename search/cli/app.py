@@ -146,7 +146,13 @@ def simulate(command: str, /, backend: str, kernel: str | None, seed: int | None
 @extent_option("--seq", "dynamic", "Sequence length.")
 @extent_option("--batch", "1", "Batch size.")
 @click.option("--opset", type=int, default=17, show_default=True, help="ONNX opset.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Seed of random weights.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, (1 << 31) - 2),
+    default=0,
+    show_default=True,
+    help="Seed of random weights.",
+)
 @click.option(
     "--weights",
     type=click.Choice(["random", "splat"]),

@@ -192,8 +192,8 @@ machine_options = grouped(
 calibration_options = grouped(
     click.option("--calibration", type=PATH, metavar="FILE|DIR",
                  help="Data to calibrate on: sentences (.txt, one a line), samples (.npz), or a folder of them."),
-    click.option("--samples", type=POSITIVE, default=64, show_default=True,
-                 help="Calibrate on so many at most."),
+    click.option("--samples", type=POSITIVE,
+                 help="Calibrate on so many at most.  [default: 64, of random inputs 16]"),
     click.option("--method", metavar="NAME",
                  help="How ranges are chosen: minmax, percentile, mse or entropy.  [default: minmax]"),
     click.option("--smoothing", type=float, metavar="0..1",

@@ -30,7 +30,7 @@ class Quantization:
     """How to quantize: data, choices, and what reads text."""
 
     calibration: Path | None = None
-    samples: int = samples.DEFAULT_SAMPLES
+    samples: int | None = None  # at most; None: see `samples.calibration`
     choices: Options = DEFAULT
     tokenizer: Path | None = None
     seed: int = 0  # of random weights and samples

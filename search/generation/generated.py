@@ -1,5 +1,6 @@
 """What was generated, and what is said of it: text, what it took, and whether the RTL agrees."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 from codesign.compiler.network.decoder_file import DecoderFile
 from codesign.compiler.network.decoding import Spent
 from codesign.compiler.network.rtl_backend import KernelCheck
+from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.search.commands.network import Quantization
 from codesign.search.commands.request import Request
@@ -30,6 +32,12 @@ class GenerateOptions:
     backend: str  # integers, functional, rtl
     temperature: float = 0.0
     quantization: Quantization = field(default_factory=Quantization)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.temperature):
+            raise CodesignError(
+                f"--temperature {self.temperature} is no number: give one, 0 for the best token"
+            )
 
 
 @dataclass

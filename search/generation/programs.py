@@ -75,7 +75,9 @@ class Programs:
         self.quantization, self.say = quantization, say
         self.host: dict[str, tuple[str, ...]] = {}  # by Program, what the host does
         self.seconds = 0.0  # of compiling
-        texts, source = samples.texts(quantization.calibration, quantization.samples)
+        texts, source = samples.texts(
+            quantization.calibration, quantization.samples or samples.DEFAULT_SAMPLES
+        )
         most = most_places(file)
         self.sentences = [tokenizer.ids(text)[:most] for text in texts]
         self.say(f"calibrating on {len(texts)} sentences: {source}")

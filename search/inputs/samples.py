@@ -156,15 +156,16 @@ def calibration(
     path: Path | None,
     inputs: Sequence[Input],
     tokenizer: Tokenizer | None,
-    most: int,
+    most: int | None,
     seed: int,
 ) -> Calibration:
     """At most `most` samples of a file or of the files of a folder, or by default: see `default`.
 
-    Raises SampleError or TextError for data that does not fit.
+    None is DEFAULT_SAMPLES, or RANDOM_SAMPLES where they are drawn. Raises SampleError or TextError for data that does not fit.
     """
     if path is None:
         return default(inputs, tokenizer, most, seed)
+    most = most or DEFAULT_SAMPLES
     if not path.exists():
         raise SampleError(f"cannot read {path}: no such file: give .txt, .npz or a folder of them")
     if not path.is_dir():
@@ -180,13 +181,13 @@ def calibration(
 
 
 def default(
-    inputs: Sequence[Input], tokenizer: Tokenizer | None, most: int, seed: int
+    inputs: Sequence[Input], tokenizer: Tokenizer | None, most: int | None, seed: int
 ) -> Calibration:
     """The sentences that ship with codesign where there is a tokenizer, else random inputs."""
     if tokenizer is not None:
-        found = _sentences(SENTENCES, tokenizer, inputs, most)
+        found = _sentences(SENTENCES, tokenizer, inputs, most or DEFAULT_SAMPLES)
         return Calibration(found, "the sentences that ship with codesign")
-    count = min(most, RANDOM_SAMPLES)
+    count = most or RANDOM_SAMPLES
     # Seeds of their own: what is run is drawn from `seed`.
     found = [at_random(inputs, seed=(seed + 1) * 1000 + index) for index in range(count)]
     return Calibration(found, "random inputs")

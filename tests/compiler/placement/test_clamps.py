@@ -351,6 +351,23 @@ def test_what_the_host_joins_has_the_codes_of_the_whole_where_it_only_moves(
     assert sqnr(model, network) > 30
 
 
+def test_channels_that_are_seldom_above_zero_reach_further_than_seen() -> None:
+    """Three dense layers of one row: calibration on 16 rows sees some channels once, if at all."""
+    b = ModelBuilder()
+    x = b.input("x", (1, 64))
+    for width in (128, 128, 10):
+        inner = b.node("Gemm", x, b.weights(64 if x == "x" else 128, width))
+        x = inner if width == 10 else b.node("Relu", inner)
+    model = b.model(x)
+    rng = np.random.default_rng(3)
+    rows = [{"x": rng.normal(size=(1, 64)).astype(np.float32)} for _ in range(116)]
+    network = compile_network(model, preset("edge"), rows[:16], batch=None)
+    (name,) = network.model.outputs
+    found = np.array([run(network, each, "integers")[name] for each in rows[16:]])
+    wanted = np.array([onnxruntime_run(model, **each)[0] for each in rows[16:]])
+    assert decibels(found, wanted) > 27
+
+
 def test_a_float_model_with_the_machines_gelu() -> None:
     """Its GELU is the machine's but for the bits that the unit drops."""
     model = FloatModel(dense_gelu(False, 4.0))

@@ -240,6 +240,28 @@ def test_weights_that_the_machine_cannot_hold() -> None:
     assert note == "1 tensors are rounded to eight-bit codes that are not the file's, 'y' first"
 
 
+@pytest.mark.parametrize(("step", "coarse"), ((40.0, True), (0.1, False)))
+def test_scores_that_a_file_rounds_coarsely_are_said(step: float, coarse: bool) -> None:
+    """As quantizers do where a mask of -10,000 is added to scores: its scale is both's."""
+    node = helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "t", "o"], ["q"]),
+        node("DequantizeLinear", ["q", "t", "o"], ["d"]),
+        node("MatMul", ["d", "w"], ["p"]),
+        node("Add", ["p", "m"], ["s"]),
+        node("QuantizeLinear", ["s", "u", "o"], ["r"]),
+        node("DequantizeLinear", ["r", "u", "o"], ["e"]),
+        node("Softmax", ["e"], ["y"], axis=-1),
+    ]
+    constants = {"w": np.eye(4, dtype=np.float32), "t": np.float32(1 / 50), "o": np.int8(0)}
+    mask = np.where(np.arange(4) < 3, 0, -127 * step).astype(np.float32)
+    model = model_of(nodes, m=mask, u=np.float32(step), **constants)
+    network = compile_network(model, preset("edge"), [ROW], batch=None)
+    said = [note for note in network.notes if "softmaxes read scores in steps of" in note]
+    assert len(said) == coarse
+    assert all("steps of 40 in the file" in note for note in said)
+
+
 def test_a_rounding_more_than_the_file_has_is_said() -> None:
     """The host adds a bias of several rows to a product that a kernel rounds."""
     node, scales = helper.make_node, ["t", "o"]

@@ -279,6 +279,7 @@ BAD_INPUT = {
     "export bert-tiny --layers 2 -o b.onnx": "export lm or llama with them",
     "export bert-tiny --seq long -o b.onnx": "'dynamic'",
     "export bert-tiny --opset 3 -o b.onnx": "opset 3 is not supported",
+    "export bert-tiny --seed -1 -o b.onnx": "-1 is not in the range 0<=x",
     "export bert-tiny -o nowhere/b.onnx": "cannot write nowhere/b.onnx",
     "hardware ibrt": "did you mean ibert",
 }

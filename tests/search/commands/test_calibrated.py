@@ -43,7 +43,9 @@ def test_an_input_beyond_the_calibrated_ranges_is_told(capsys: pytest.CaptureFix
     assert good > 25 and poor < 10
     (note,) = said
     found = re.search(r"values of 3 of 3 tensors .* on far\.npz ([\d.]+) times as far", note)
-    assert found is not None and 10 < float(found[1]) < 15
+    assert (
+        found is not None and 7 < float(found[1]) < 12
+    )  # a relu's channels reach beyond what is seen
     assert "calibrate on data like it (--calibration), or on more (--samples)" in note
 
 

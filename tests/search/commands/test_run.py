@@ -286,6 +286,8 @@ def test_without_a_tokenizer_inputs_are_random(
     (folder / "vocab.txt").unlink()
     assert app.main([*RUN, "--backend", "integers"]) == 0
     assert "calibrating on 16 samples: random inputs" in capsys.readouterr().err
+    assert app.main([*RUN, "--backend", "integers", "--samples", "20"]) == 0
+    assert "calibrating on 20 samples: random inputs" in capsys.readouterr().err
     first, again, other = (run_json("--seed", seed)["outputs"] for seed in ("1", "1", "2"))
     assert first == again != other
 

@@ -174,6 +174,7 @@ ERRORS = {
     "--tokens 12 at most",
     "--tokens=0": "Invalid value for '--tokens'",
     "--temperature=-1": "Invalid value for '--temperature'",
+    "--temperature=nan": "--temperature nan is no number: give one, 0 for the best token",
     "--backend=verilog": "'integers', 'functional', 'rtl'",
     "--tokenizer=no.json": "cannot read no.json: no such file",
     "--calibration=small.npz": "small.npz is no text: give a .txt",

@@ -28,6 +28,7 @@ from codesign.hw.machine.functions import FUNCTION
 
 COARSENED = 0.25  # the share of a residual's channels whose weights make them coarser
 BULK, RECTIFIED = 4.0, 6.0  # deviations that a channel reaches at least; behind a relu
+ROOM = 1.1  # times the largest that was seen of any channel, which that does not exceed
 ROWS = 64  # of calibration, that tell as much of a channel as all channels do
 RATIOS = (0.1, 0.5, 0.9)  # such shares to choose from by the expected error
 PROBABILITY_ROOM = 1.25  # beyond the largest that calibration saw: 2 dB, where twice would cost 6
@@ -165,13 +166,14 @@ class TensorScales:
         """
         means, squares = self.observed.means[tensor], self.observed.squares[tensor]
         variances = np.maximum(squares - means**2, 0.0)
-        reach, name = BULK, self.graph.producer(tensor)
+        reach, most, name = BULK, np.inf, self.graph.producer(tensor)
         op = None if name is None else self.operator(name)
         if isinstance(op, Activation) and op.function == "relu":
             rows = self.observed.histograms[tensor].counts.sum() / means.size
             variances = (rows * variances + ROWS * variances.mean()) / (rows + ROWS)
-            reach = RECTIFIED
-        finest = np.maximum(finest, (np.abs(means) + reach * np.sqrt(variances)) / LEVELS)
+            reach, most = RECTIFIED, ROOM * float(finest.max())
+        beyond = (np.abs(means) + reach * np.sqrt(variances)) / LEVELS
+        finest = np.maximum(finest, np.minimum(beyond, most))
         on = ScaleReaders(finest, squares, np.zeros_like(finest))
         readers = [
             _reader(self.constants.linear[name].weights, 1 / self._energy(op.output))

@@ -97,8 +97,8 @@ def _coarse_scores(found: Dequantized) -> Iterator[str]:
 def rounded_besides(
     own: Container[str], named: Container[str], tensors: Iterable[str]
 ) -> Iterator[str]:
-    """A line of the tensors in int8 that eight bits of the file's own tensors, which are `named`, do not
-    account for: its `own` codes are of others, where it has some, or they lie inside an operator.
+    """A line of the int8 tensors that the file does not round to these eight bits: those without codes of
+    its `own` where it has some; else those that are not `named` there, but lie inside an operator.
     """
     one = list(dict.fromkeys(tensors))
     if own:

@@ -174,9 +174,7 @@ class Matrices:
     def _patches(self, op: Matmul, shape: tuple[int, ...]) -> Matrix:
         """The input of a convolution whose patches do not overlap, as its product reads it."""
         out = self.shapes[op.output]
-        if len(shape) != len(
-            out
-        ):  # an array that the file reshapes: probing tells whether rows fit
+        if len(shape) != len(out):  # the file reshapes it: probing tells whether rows fit
             return Matrix(op.m, op.k)
         if shape[0] != 1:
             raise UnsupportedError(

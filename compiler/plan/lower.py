@@ -83,7 +83,8 @@ def lower(
     With `accurate`, sums of activations stay in the accumulator wherever that fits, whatever it
     costs: between a matmul and a sum or norm there is no rounding to int8 (see also `fuse`).
     A matmul named in `apart` writes int8 all the same: no sum follows it in its kernel; an activation
-    named there feeds no product in one. The tensors in `moved` have a zero point; the host computes what is named in `by_host`.
+    named there feeds no product in one. The tensors in `moved` have a zero point; the host computes
+    what is named in `by_host`.
     Raises MappingError naming the operator that fits no tile of the machine.
     """
     if objective not in MAPPING_OBJECTIVES:

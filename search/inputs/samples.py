@@ -161,7 +161,8 @@ def calibration(
 ) -> Calibration:
     """At most `most` samples of a file or of the files of a folder, or by default: see `default`.
 
-    None is DEFAULT_SAMPLES, or RANDOM_SAMPLES where they are drawn. Raises SampleError or TextError for data that does not fit.
+    None is DEFAULT_SAMPLES, or RANDOM_SAMPLES where they are drawn. Raises SampleError or TextError
+    for data that does not fit.
     """
     if path is None:
         return default(inputs, tokenizer, most, seed)

@@ -59,9 +59,10 @@ class Violation(str):
 class ConfigError(CodesignError):
     """A hardware configuration with one or more violations, reported together."""
 
-    def __init__(self, violations: Sequence[str]) -> None:
+    def __init__(self, violations: Sequence[str], source: str = "") -> None:
         self.violations = tuple(v if isinstance(v, Violation) else Violation(v) for v in violations)
-        super().__init__("invalid machine: " + "; ".join(violations))
+        place = f"{source}: " if source else ""
+        super().__init__(f"{place}invalid machine: " + "; ".join(violations))
 
 
 class ProgramError(CodesignError):

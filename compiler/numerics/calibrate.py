@@ -182,9 +182,14 @@ def observe(
                     f"tensor {name!r} is empty on calibration sample {index}: give one with data"
                 )
             if not np.isfinite(value).all():
+                broken = model.broken_weight()
                 raise CalibrationError(
-                    f"tensor {name!r} is not finite on calibration sample {index}: "
-                    "remove the sample, or mend the model"
+                    f"tensor {name!r} is not finite on calibration sample {index}"
+                    + (
+                        f", and neither is the weight {broken!r}: mend the model"
+                        if broken
+                        else ": remove the sample, or mend the model"
+                    )
                 )
             if shapes.setdefault(name, value.shape) != value.shape:
                 raise CalibrationError(

@@ -5,6 +5,7 @@ multiple of dim start on a block of their own (see `blocks`), which `Matrices.he
 """
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,27 @@ from codesign.compiler.plan.work import LOW
 from codesign.hw.errors import UnsupportedError
 from codesign.hw.machine.arithmetic import Bytes
 from codesign.hw.machine.config import HardwareConfig
+
+# What the host computes of each value alone, by HostOp.function.
+VALUE_BY_VALUE = frozenset(
+    [
+        "activation",
+        "add",
+        "gate",
+        "clip",
+        "div",
+        "elu",
+        "exp",
+        "hardsigmoid",
+        "hardswish",
+        "leakyrelu",
+        "mul",
+        "prelu",
+        "sigmoid",
+        "sub",
+        "tanh",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -83,10 +105,13 @@ class Matrix:
 
 
 class Matrices:
-    """The matrices of a graph's tensors, whose ONNX shapes are known."""
+    """The matrices of a graph's tensors, whose ONNX shapes are known; `images` are what convolutions
+    write, on the host too."""
 
-    def __init__(self, graph: Graph, shapes: dict[str, tuple[int, ...]]) -> None:
-        self.graph, self.shapes = graph, shapes
+    def __init__(
+        self, graph: Graph, shapes: dict[str, tuple[int, ...]], images: Collection[str] = ()
+    ) -> None:
+        self.graph, self.shapes, self.images = graph, shapes, images
         self.head_width: dict[str, int] = {}
         self.headed: dict[str, Matrix] = {}  # what products of heads read
         self.normed: dict[str, int] = {}
@@ -151,6 +176,8 @@ class Matrices:
         shape = self.shapes[tensor]
         if tensor in self.convolved:
             return self._patches(self.convolved[tensor], shape)
+        if self._image(tensor, op):
+            return Matrix(math.prod(shape[2:]), shape[1], channels_first=True)
         head = self.headed.get(tensor)
         if head is not None and (math.prod(shape[:-2]), *shape[-2:]) == (
             head.heads,
@@ -165,6 +192,16 @@ class Matrices:
         """Whether the output is that of a convolution, in its own order of axes."""
         shape = self.shapes.get(op.output, ())
         return op.im2col_bytes > 0 and shape[1:2] == (op.n,) and math.prod(shape[2:]) == op.m
+
+    def _image(self, tensor: str, op: Operator | None) -> bool:
+        """Whether what the host wrote is an image, of a convolution or value by value of another."""
+        shape = self.shapes[tensor]
+        if not isinstance(op, HostOp) or shape[:1] != (1,) or len(shape) < 3:
+            return False
+        if tensor in self.images:
+            return True
+        like = [name for name in op.inputs if self.shapes.get(name) == shape]
+        return op.function in VALUE_BY_VALUE and any(self[name].channels_first for name in like)
 
     def _like_input(self, op: Activation | Add | Gate) -> bool:
         """Whether an elementwise operator keeps heads or channels where its input has them."""

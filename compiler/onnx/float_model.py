@@ -114,6 +114,14 @@ class FloatModel:
         held: list[onnx.TensorProto] = [a.t for a in writer.attribute if a.name == "value"]
         return held[0] if held else None
 
+    def broken_weight(self) -> str:
+        """The first weight that holds a NaN or +inf (masks hold -inf), or nothing."""
+        for name, tensor in self.initializers.items():
+            value = onnx.numpy_helper.to_array(tensor)
+            if value.dtype.kind == "f" and not (value < np.inf).all():
+                return name
+        return ""
+
     def rewritten(self, nodes: Mapping[int, Sequence[onnx.NodeProto]]) -> "FloatModel":
         """The model with others in the place of some of its nodes, by number; they share the rest."""
         model = copy(self)

@@ -71,6 +71,7 @@ def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedi
 
     Raises CalibrationError for samples that do not fit, or say nothing.
     """
+    images = {op.output for op in graph.operators() if isinstance(op, Matmul) and op.im2col_bytes}
     for op in graph.operators():
         if reason := not_in_patches(graph, op):
             remedies.on_host[op.output] = (op, reason)
@@ -78,7 +79,7 @@ def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedi
     while True:
         observed = observer(graph)
         _check_shapes(graph, observed.shapes)
-        matrices = Matrices(graph, dict(observed.shapes))
+        matrices = Matrices(graph, dict(observed.shapes), images)
         constants, refused = probe(model, graph, matrices, observed.feeds)
         refused = {**refused, **dict(_astray(model, graph, matrices, constants, observer.samples))}
         if not refused:

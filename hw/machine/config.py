@@ -22,7 +22,7 @@ from codesign.hw.machine.limits import (
     QUEUE_DEPTH,
 )
 from codesign.hw.machine.memories import ACCUMULATOR, MEMORIES, PARAMETERS, Memory
-from codesign.hw.platform.text import said
+from codesign.hw.platform.text import nearest, said
 from codesign.hw.platform.toml_file import load_toml
 from codesign.hw.sizes import parse_size
 
@@ -212,11 +212,7 @@ PRESETS = {
 def preset(name: str) -> HardwareConfig:
     """Return the preset machine called `name`; raises ConfigError with the names that come near."""
     if name not in PRESETS:
-        import difflib
-
-        near = difflib.get_close_matches(name, PRESETS, n=1)
-        hint = f"did you mean {near[0]}?" if near else "choose from " + ", ".join(PRESETS)
-        raise ConfigError([f"no preset is called {name!r}: {hint}"])
+        raise ConfigError([f"no preset is called {name!r}: {nearest(name, PRESETS)}"])
     return PRESETS[name]
 
 
@@ -228,8 +224,10 @@ def from_dict(values: dict[str, Any]) -> HardwareConfig:
     """
     values = dict(values)
     base = preset(str(values.pop("preset", "ibert"))[:LONGEST_NAME])
-    known = {field.name for field in fields(HardwareConfig)}
-    violations = [f"unknown field {name!r}" for name in values if name not in known]
+    known = [field.name for field in fields(HardwareConfig)]
+    violations = [
+        f"unknown field {name!r}: {nearest(name, known)}" for name in values if name not in known
+    ]
     overrides = {name: value for name, value in values.items() if name in known}
     name = overrides.get("name")
     if isinstance(name, str) and not name.strip():
@@ -258,7 +256,10 @@ def from_toml(path: Path) -> HardwareConfig:
         raise ConfigError([f"cannot read {path}: {error.strerror}"]) from error
     except ValueError as error:
         raise ConfigError([f"{path} is not TOML: {error}"]) from error
-    return from_dict(values)
+    try:
+        return from_dict(values)
+    except ConfigError as error:
+        raise ConfigError(error.violations, str(path)) from error
 
 
 def to_toml(config: HardwareConfig) -> str:

@@ -4,6 +4,8 @@ What is not printable - escapes of terminals, marks that turn the direction of w
 that are no UTF-8 - is written as Python would write it in a string: `\\x1b`, `\\u202e`, `\\udcff`.
 """
 
+from collections.abc import Iterable
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")
 
 
@@ -34,6 +36,15 @@ def reason(error: BaseException) -> str:
 def short(text: str, most: int = 80) -> str:
     """Return `text`, cut where it is longer than a line can hold."""
     return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
+def nearest(name: str, known: Iterable[str], most: int = 1) -> str:
+    """Say which of the `known` names one that is none of them may mean: `most` at most, or all of them."""
+    import difflib
+
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=most)
+    return f"did you mean {' or '.join(near)}?" if near else "choose from " + ", ".join(known)
 
 
 def said(value: object) -> str:

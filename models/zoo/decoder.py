@@ -22,6 +22,7 @@ from codesign.models.zoo.model_config import (
     not_a_past,
     not_sizes,
     require_positions,
+    too_deep,
 )
 from codesign.models.zoo.parameters import Entry, Shape
 
@@ -359,6 +360,8 @@ def lm(
 
     Raises ModelError naming every violation: a list of another length, d_model not divisible by 12.
     """
+    if problems := [*too_deep({"layers": layers})]:
+        raise ModelError(f"invalid model {name}: " + "; ".join(problems))
     per_layer = {
         field: (value,) * layers if isinstance(value, int) else tuple(value)
         for field, value in (("heads", heads), ("d_ff", d_ff))

@@ -1,6 +1,7 @@
 """The model families, one line each: their built-in models, those to be searched, those to be trained."""
 
 from codesign.hw.errors import ModelError
+from codesign.hw.platform.text import nearest
 from codesign.models.zoo.bert import BertConfig
 from codesign.models.zoo.decoder import DecoderConfig
 from codesign.models.zoo.llama import LlamaConfig
@@ -36,11 +37,5 @@ TRAINED: dict[str, type[TextConfig]] = {
 def family(name: str) -> ModelConfig:
     """Return the built-in configuration called `name`; raises ModelError with the nearest names."""
     if name not in FAMILIES:
-        import difflib
-
-        near = difflib.get_close_matches(name, FAMILIES, n=3)
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else "choose from " + ", ".join(FAMILIES)
-        )
-        raise ModelError(f"no model is called {name!r}: {hint}")
+        raise ModelError(f"no model is called {name!r}: {nearest(name, FAMILIES, most=3)}")
     return FAMILIES[name]

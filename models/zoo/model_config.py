@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 Tensors = Mapping[str, "torch.Tensor"]  # of parameters, by name
 Layer = Callable[..., "torch.Tensor"]
+MOST_LAYERS = 1000
 INITIAL_DEVIATION = 0.5  # times 1 / sqrt(fan-in); GPT-2's 0.02 at a width of 768
 
 
@@ -230,7 +231,7 @@ def check_config(
     The fields `besides` are no sizes.
     """
     sizes = {field: value for field, value in vars(config).items() if field not in besides}
-    problems = [*not_sizes(sizes), *violations]
+    problems = [*not_sizes(sizes), *too_deep(sizes), *violations]
     if problems:
         raise ModelError(f"invalid model {config.name}: " + "; ".join(problems))
 
@@ -249,6 +250,14 @@ def not_sizes(fields: Mapping[str, object]) -> Iterator[str]:
             if not is_size(item):
                 yield f"{field} is {value!r} but must hold positive whole numbers"
                 break
+
+
+def too_deep(fields: Mapping[str, object]) -> Iterator[str]:
+    """More layers than any network has: each costs time before anything else can be refused."""
+    for field, value in fields.items():
+        count = len(value) if isinstance(value, tuple) else value if "layers" in field else 0
+        if isinstance(count, int) and count > MOST_LAYERS:
+            yield f"{field} makes {count} layers but at most {MOST_LAYERS} are built"
 
 
 def not_a_past(past: object) -> Iterator[str]:

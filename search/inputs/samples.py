@@ -250,6 +250,8 @@ def _stacked(path: Path, inputs: Sequence[Input], most: int) -> list[Feeds]:
             "of each input"
         )
     ((count,),) = counts
+    if count == 0:
+        raise SampleError(f"{path} holds 0 samples: give at least one")
     parts = {
         each.name: [_alone(one, each.shape) for one in arrays[each.name][:most]] for each in inputs
     }

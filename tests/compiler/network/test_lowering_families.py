@@ -110,6 +110,29 @@ def test_convolutions_that_overlap_run_on_the_host_and_are_said() -> None:
     check(net, RESNET, 0.998)
 
 
+def test_what_convolutions_on_the_host_write_is_read_on_chip() -> None:
+    """A depthwise 3x3, then pixels times 1x1, then a residual: channels as many as columns."""
+    b = ModelBuilder()
+    x = b.input("x", (1, 16, 16, 16))
+    deep = b.node("Conv", x, b.const(b.rng.normal(0, 0.3, (16, 1, 3, 3))), group=16, pads=[1] * 4)
+    wide = b.node("Conv", b.node("Relu", deep), b.const(b.rng.normal(0, 0.25, (16, 16, 1, 1))))
+    whole = b.node("Conv", x, b.const(b.rng.normal(0, 0.08, (16, 16, 3, 3))), pads=[1] * 4)
+    model = b.model(b.node("Relu", b.node("Add", whole, wide)))
+    rng = np.random.default_rng(1)
+    samples = [{"x": rng.normal(size=(1, 16, 16, 16)).astype(np.float32)} for _ in range(4)]
+    net = compile_network(model, preset("ibert"), samples, batch=None)
+    assert {step.work.outputs for step in net.plan.steps if not step.work.problem} == {
+        (deep,),
+        (whole,),
+    }
+    assert len(net.host) == 2 and all("is a convolution" in line for line in net.host)
+    (name,) = net.model.outputs
+    on_machine, plain = run(net, samples[0])[name], run(net, samples[0], "integers")[name]
+    np.testing.assert_array_equal(on_machine, plain)
+    (wanted,) = onnxruntime_run(model, **samples[0])
+    assert np.square(wanted - plain).sum() < 10**-3 * np.square(wanted).sum()
+
+
 def test_a_machine_that_holds_no_row_is_refused() -> None:
     tiny = replace(SMALL, name="tiny", accumulator_banks=2)
     tiny = replace(tiny, scratchpad_bytes=256, accumulator_bytes=512, parameter_channels=8)

@@ -1,6 +1,7 @@
 """HardwareConfig refuses machines that cannot be built, all faults at once, and survives TOML."""
 
 import json
+import re
 import tomllib
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -146,6 +147,9 @@ def test_files_that_are_missing_or_not_toml(tmp_path: Path) -> None:
     path = tmp_path / "bad.toml"
     path.write_text("dim = = 3", encoding="utf-8")
     with pytest.raises(ConfigError, match="is not TOML"):
+        from_toml(path)
+    path.write_text("scratchpad_byte = 65536", encoding="utf-8")
+    with pytest.raises(ConfigError, match=f"^{re.escape(str(path))}: .*mean scratchpad_bytes"):
         from_toml(path)
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigError, match="is not TOML"):

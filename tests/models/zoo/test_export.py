@@ -2,6 +2,8 @@
 
 import dataclasses
 import stat
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,12 @@ def test_given_weights_that_do_not_fit_are_all_named() -> None:
 def test_impossible_exports_are_refused(arguments: dict[str, int], word: str) -> None:
     with pytest.raises(ModelError, match=word):
         export(SMALL["bert"], **arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("make", [lm, partial(llama, "llama", vocab_size=9)])
+def test_networks_of_endless_layers_are_refused_at_once(make: Callable[..., ModelConfig]) -> None:
+    with pytest.raises(ModelError, match="layers makes 2000000000 layers but at most 1000"):
+        make(layers=2_000_000_000, d_model=48, heads=12, d_ff=48)
 
 
 def test_a_file_too_large_for_protobuf_is_refused() -> None:

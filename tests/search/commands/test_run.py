@@ -334,6 +334,7 @@ BAD_INPUT = {
     "--text a --calibration hidden.npz": "hides every key from",
     "--text=": "the text is empty",
     "--text a --calibration small.onnx": "calibration takes .txt",
+    "--text a --calibration none.npz": "none.npz holds 0 samples",
     "--text a --calibration ragged.npz": "differ in their first axis",
     "--input no.npz": "cannot read no.npz",
     "--input bad.json": "bad.json is no .npz file",
@@ -378,6 +379,7 @@ def bad_files(folder: Path) -> Iterator[dict[str, bytes]]:
         "half": other(ids + 0.5),
         "words": other(np.full(ids.shape, "a")),
         "hidden": {**good, "attention_mask": np.zeros_like(ids)},
+        "none": {name: value[:0] for name, value in good.items()},
         "ragged": {**{n: np.repeat(v, 3, axis=0) for n, v in good.items()}, "input_ids": ids},
     }
     for name, arrays in cases.items():

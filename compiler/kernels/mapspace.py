@@ -6,7 +6,7 @@ timing of the very kernels they would emit, in order of their bounds, and stops 
 can beat the best price: the result is then the optimum of the space.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -138,7 +138,7 @@ def best_mapping(
         if best is not None and bounds[order[done]] >= best[0]:
             break
         step = order[done : done + batch]
-        for s in np.unique(origins[step]):
+        for s in sorted(set(origins[step].tolist())):
             chosen = indices[step][origins[step] == s]
             cycles, events = _timed(spaces[s], chosen, config)
             score = prices.score(objective, events, cycles)
@@ -147,7 +147,7 @@ def best_mapping(
             found = (float(score[at]), float(energy[at]))
             if best is None or found < best:
                 best = found
-                choice = (int(s), int(chosen[at]), int(cycles[at]), events[at].copy())
+                choice = (s, int(chosen[at]), int(cycles[at]), events[at].copy())
         done += len(step)
         batch *= 2
     assert best is not None and choice is not None
@@ -216,12 +216,17 @@ def splits(extent: int, granule: int = 1) -> Ints:
     octaves = np.arange(5, max(6, np.log2(most) + 0.5), 0.5)
     counts = np.concatenate([np.arange(1, 33), np.round(2**octaves).astype(np.int64), [most]])
     sizes = -(-extent // np.minimum(counts, most))
-    return np.unique(np.minimum(-(-sizes // granule) * granule, extent))
+    return distinct(np.minimum(-(-sizes // granule) * granule, extent).tolist())
 
 
 def doublings(extent: int) -> Ints:
     """1, 2, 4, ... and the extent itself."""
-    return np.unique([*(1 << i for i in range(extent.bit_length()) if 1 << i <= extent), extent])
+    return distinct([*(1 << i for i in range(extent.bit_length()) if 1 << i <= extent), extent])
+
+
+def distinct(sizes: Iterable[int]) -> Ints:
+    """Sizes in rising order, each once; np.unique would load numpy.ma, 2 % of a first command."""
+    return np.array(sorted(set(sizes)))
 
 
 def zero_events(n: int) -> Ints:

@@ -363,7 +363,7 @@ def _run(
     graph: OnnxGraph, region: NodeRegion, x: Array, axis: int | None, limits: Limits = _NONE
 ) -> Array | None:
     """Evaluate a region on a sample; None when a constant does not lie along the row."""
-    rng = np.random.default_rng(1)
+    rng = None if axis is None else np.random.default_rng(1)  # slow to load
     values: dict[str, Array | None] = {region.source: x}
     for node in region.nodes:
         if node.op_type == "Expand":
@@ -375,7 +375,7 @@ def _run(
             continue
         for name in node.inputs:
             if name and name not in values:
-                if axis is None:
+                if axis is None or rng is None:
                     value = _number(graph, name, node)
                 else:
                     value = _constant_sample(graph, name, x.ndim, axis, rng)

@@ -5,6 +5,7 @@ The graphs are what a good exporter writes: MatMul + Add projections, LayerNorma
 """
 
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
@@ -38,7 +39,7 @@ def export(
     `seq` is the sequence length in tokens (vision models take theirs from the image). `weights`
     are drawn from `seed` ("random"), given by name as in `parameter_shapes`, or "splat": every
     matrix is a ConstantOfShape node, so that the model is valid and runs but is a few kilobytes;
-    enough for pricing, which needs shapes alone. Raises ModelError when the opset, a size or the
+    enough for pricing, which needs shapes alone; vectors are no random ones either. Raises ModelError when the opset, a size or the
     weights do not fit.
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
@@ -89,11 +90,17 @@ def _source(
         return lambda name: np.ascontiguousarray(given[name], np.float32)
 
     def value(name: str) -> Array | None:
-        if weights == "splat" and len(shapes[name]) > 1:
-            return None
+        if weights == "splat":
+            return None if len(shapes[name]) > 1 else _wave(name, *shapes[name])
         return draw(config, name, shapes[name], seed)
 
     return value
+
+
+def _wave(name: str, size: int) -> Array:
+    """Float32 values about 0, of a gamma about 1, without numpy's generators, which are slow to load."""
+    values = 0.1 * np.cos(np.arange(size) + zlib.crc32(name.encode()))
+    return (values + name.endswith(".gamma")).astype(np.float32)
 
 
 def _check_weights(config: ModelConfig, shapes: dict[str, Shape], weights: Weights) -> None:

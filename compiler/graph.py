@@ -1,17 +1,16 @@
 """The operator graph: a Transformer as the machine sees it, between ONNX and kernels.
 
-A `Graph` is a `networkx.DiGraph` whose nodes are names and carry an `Operator` (attribute `op`);
-an edge u -> v says that v reads a tensor that u writes. Shape plumbing (Reshape, Transpose, Slice,
-Concat, ...) is gone: it moves no data in the machine's blocked layout, or is part of the operator.
-Order, patterns and liveness are networkx algorithms on it.
+A `Graph` holds its operators by name in a `Dag`, where an edge u -> v says that v reads a tensor that u
+writes. Shape plumbing (Reshape, Transpose, Slice, Concat, ...) is gone: it moves no data in the machine's
+blocked layout, or is part of the operator.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-import networkx as nx
+from codesign.compiler.dag import Dag
 
 
 @dataclass(frozen=True)
@@ -205,25 +204,33 @@ class Rearrange(HostOp):
     """int8 values that the host puts in another order; they keep their scale, so nothing is rounded."""
 
 
+O = TypeVar("O", bound=Operator)
+
+
 @dataclass
 class Graph:
-    """A model's operators in a networkx DiGraph, with the names of what goes in and out."""
+    """A model's operators in a graph, with the names of what goes in and out."""
 
     name: str
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
-    dag: "nx.DiGraph[str]" = field(default_factory=nx.DiGraph)
+    dag: Dag[str, Operator] = field(default_factory=Dag)
 
     def add(self, op: Operator) -> None:
         """Append `op`, with an edge from the producer of each of its inputs."""
-        self.dag.add_node(op.name, op=op)
-        self._position(op.name)
+        self.dag.add(op.name, op)
         for tensor in op.inputs:
             producer = self.producer(tensor)
             if producer is not None:
-                self.dag.add_edge(producer, op.name, tensor=tensor)
+                self.dag.connect(producer, op.name)
             self._readers.setdefault(tensor, {})[op.name] = None
         self._producers[op.output] = op.name
+
+    def operator(self, name: str, kind: type[O]) -> O:
+        """The operator called `name`, which is of this kind."""
+        op = self.dag[name]
+        assert isinstance(op, kind), (op, kind)
+        return op
 
     def producer(self, tensor: str) -> str | None:
         """Name of the operator that writes `tensor`; None for a model input."""
@@ -231,12 +238,11 @@ class Graph:
 
     def readers(self, tensor: str) -> list[Operator]:
         """The operators that read `tensor`, in the order in which they were added."""
-        return [self.dag.nodes[name]["op"] for name in self._readers.get(tensor, ())]
+        return [self.dag[name] for name in self._readers.get(tensor, ())]
 
     def operators(self) -> Iterator[Operator]:
         """Operators in an order in which every input is written before it is read."""
-        for name in nx.lexicographical_topological_sort(self.dag, key=self._position):
-            yield self.dag.nodes[name]["op"]
+        return (self.dag[name] for name in self.dag.order())
 
     @property
     def macs(self) -> int:
@@ -246,7 +252,3 @@ class Graph:
     def __post_init__(self) -> None:
         self._producers: dict[str, str] = {}
         self._readers: dict[str, dict[str, None]] = {}
-
-    def _position(self, name: str) -> int:
-        order: dict[str, int] = self.dag.graph.setdefault("order", {})
-        return order.setdefault(name, len(order))

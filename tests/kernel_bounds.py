@@ -82,7 +82,7 @@ class _Bound:
         return self._value(tensor), self._error(self.inside[tensor])
 
     def _operator(self, name: str) -> Operator:
-        op: Operator = self.network.plan.graph.dag.nodes[name]["op"]
+        op: Operator = self.network.plan.graph.dag[name]
         return op
 
     def _value(self, tensor: str) -> Floats:

@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import networkx as nx
 import numpy as np
 
+from codesign.compiler.dag import Dag
 from codesign.compiler.graph import Add, Gate, Graph, HostOp, LayerNorm, Matmul, Operator, Softmax
 from codesign.compiler.importer.products import product_axis
 from codesign.compiler.importer.views import Pending, View
@@ -415,17 +415,15 @@ class Emitter:
         outputs = tuple(
             dict.fromkeys(self.source(o) for o in self.graph.outputs if self.is_activation(o))
         )
-        reads = nx.DiGraph()
-        reads.add_nodes_from(outputs)
-        for op in self.operators.values():
-            reads.add_edges_from((tensor, op.output) for tensor in op.inputs)
-        live = set(outputs).union(*(nx.ancestors(reads, output) for output in outputs))
-        position = {tensor: index for index, tensor in enumerate(self.operators)}
-        order = nx.lexicographical_topological_sort(
-            reads.subgraph(live), key=lambda tensor: position.get(tensor, -1)
-        )
+        dag: Dag[str, Operator] = Dag()
+        for output, op in self.operators.items():
+            dag.add(output, op)
+        for output, op in self.operators.items():
+            for tensor in op.inputs:
+                if tensor in dag:
+                    dag.connect(tensor, output)
+        dag.keep(dag.ancestors(output for output in outputs if output in dag))
         graph = Graph(name, inputs=self.graph.inputs, outputs=outputs)
-        for tensor in order:
-            if tensor in self.operators:
-                graph.add(self.operators[tensor])
+        for output in dag.order():
+            graph.add(dag[output])
         return graph

@@ -133,7 +133,7 @@ def _float_tensors(network: Network) -> tuple[str, ...]:
     names: dict[str, None] = {}
     for index in network.quantized.steps:
         work = network.plan.steps[index].work
-        ops = [network.plan.graph.dag.nodes[name]["op"] for name in work.operators]
+        ops = [network.plan.graph.dag[name] for name in work.operators]
         softmax = [op.output for op in ops if isinstance(op, Softmax)]
         names |= dict.fromkeys(
             (*(t.removesuffix(LOW) for t in work.inputs), *work.outputs, *softmax)
@@ -223,7 +223,7 @@ def _split(
     total: _Totals,
 ) -> None:
     """Errors of the sums of a product with weights: from rounding its input, and its weights."""
-    ops = [network.plan.graph.dag.nodes[name]["op"] for name in work.operators]
+    ops = [network.plan.graph.dag[name] for name in work.operators]
     linear = [network.constants.linear[op.name] for op in ops if isinstance(op, Matmul)]
     weights = np.concatenate([each.weights for each in linear], axis=1)
     assert step.weights is not None
@@ -255,7 +255,7 @@ def _units(weights: Int8, scaled: Floats) -> Floats:
 def _lost(network: Network, work: Work, floats: Mapping[str, Array], total: _Totals) -> None:
     """The probability that int8 does not have: below half of 1/127."""
     for name in work.operators:
-        op = network.plan.graph.dag.nodes[name]["op"]
+        op = network.plan.graph.dag[name]
         if isinstance(op, Softmax) and op.output in floats:
             p = floats[op.output]
             total.sums["lost"] = total.sums.get("lost", 0.0) + float(p[p < 0.5 / LEVELS].sum())

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 
-from codesign.compiler.graph import Graph
+from codesign.compiler.graph import Graph, Softmax
 from codesign.compiler.numerics import integers
 from codesign.compiler.numerics.constants import Constants
 from codesign.compiler.numerics.elementwise import run_table
@@ -87,7 +87,7 @@ def astray_queries(network: Network, feeds: Feeds) -> dict[int, Bools]:
     found = {}
     for index, step in network.quantized.steps.items():
         if step.added is not None and step.added.computed:
-            op = network.plan.graph.dag.nodes[step.added.softmax]["op"]
+            op = network.plan.graph.operator(step.added.softmax, Softmax)
             scores = network.constants.scores[op.name]
             queries = astray(network.model, network.matrices, op, scores, feeds)
             if queries.any():
@@ -249,7 +249,7 @@ class Run:
             self.backend.mask(index, Mask(table=run_table(*of)))
         if added is None or not (added.keys or added.computed):
             return
-        op = self.n.plan.graph.dag.nodes[added.softmax]["op"]
+        op = self.n.plan.graph.operator(added.softmax, Softmax)
         tensor = self.n.constants.scores[added.softmax].tensor
         values = masked_scores(self.n.model, self.n.matrices, op, tensor, self.feeds)
         self.backend.mask(index, mask_of(added, step.epilogues[0].causal, values))

@@ -37,7 +37,7 @@ def numbered(
             raise
         alone.add(error.matmul)  # a kernel of its own adds numbers of any two scales
     except LayoutError as error:
-        ops: list[Operator] = [settled.graph.dag.nodes[name]["op"] for name in error.operators]
+        ops: list[Operator] = [settled.graph.dag[name] for name in error.operators]
         if all(op.output in remedies.on_host for op in ops):
             raise
         for op in ops:

@@ -179,7 +179,7 @@ def run_table(
     model: FloatModel, graph: Graph, matrices: Matrices, name: str, step: float, feeds: Feeds
 ) -> Int8:
     """The table of the rotation `name` on one input, whose places give its angles, in `step`s."""
-    op: Rotary = graph.dag.nodes[name]["op"]
+    op = graph.operator(name, Rotary)
     return angle_table(neighbours_angles(Asker(model, graph, matrices, feeds), op), step)
 
 

@@ -149,7 +149,7 @@ class Matrices:
 
     def _stored(self, tensor: str) -> Matrix:
         name = self.graph.producer(tensor)
-        op = None if name is None else self.graph.dag.nodes[name]["op"]
+        op = None if name is None else self.graph.dag[name]
         match op:
             case Matmul(constant_b=False):
                 return Matrix(op.m, op.n, op.batch)
@@ -254,7 +254,7 @@ def not_in_patches(graph: Graph, op: Operator) -> str:
         return f"is a convolution of {op.batch} groups"
     if op.m * op.k != op.im2col_bytes:
         return "is a convolution whose patches overlap, leave gaps or are padded"
-    if writer is not None and not isinstance(graph.dag.nodes[writer]["op"], HostOp):
+    if writer is not None and not isinstance(graph.dag[writer], HostOp):
         return "is a convolution over patches of what the machine wrote"
     return ""
 

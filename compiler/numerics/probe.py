@@ -303,7 +303,7 @@ class _Prober(Asker):
 
     def _producer(self, tensor: str) -> Operator | None:
         name = self.graph.producer(tensor)
-        return None if name is None else self.graph.dag.nodes[name]["op"]
+        return None if name is None else self.graph.dag[name]
 
 
 def _normalized(x: Floats, rms: bool) -> Floats:

@@ -257,7 +257,7 @@ class TensorScales:
         return max(seen, default=0.0) or 1.0
 
     def operator(self, name: str) -> Operator:
-        op: Operator = self.graph.dag.nodes[name]["op"]
+        op: Operator = self.graph.dag[name]
         return op
 
 
@@ -273,7 +273,7 @@ def probability_scale(graph: Graph, softmax: Operator, observed: Observed) -> fl
 
 def attends(graph: Graph, softmax: Operator) -> bool:
     """Whether an activation is weighed by the probabilities."""
-    readers = [graph.dag.nodes[name]["op"] for name in graph.dag.successors(softmax.name)]
+    readers = [graph.dag[name] for name in graph.dag.successors(softmax.name)]
     return any(isinstance(reader, Matmul) and not reader.constant_b for reader in readers)
 
 

@@ -84,7 +84,7 @@ def _before_clips(graph: Graph, constants: Constants, observed: Observed) -> dic
     found: dict[str, Codes] = {}
     readers = Counter(tensor for op in graph.operators() for tensor in set(op.inputs))
     for name, (low, high) in constants.clips.items():
-        tensor = graph.dag.nodes[name]["op"].inputs[0]
+        tensor = graph.dag[name].inputs[0]
         seen = observed.histograms.get(tensor)
         if seen is None or readers[tensor] > 1 or tensor in graph.outputs:
             continue

@@ -2,7 +2,7 @@
 
 One pass in the file's order: constants and shape arithmetic are evaluated, constant If branches
 inlined, quantization nodes reduced to the operators they surround, and repeated mask computations
-shared. What remains is a networkx DiGraph of `Node`s for the pattern matcher.
+shared. What remains is a graph of `Node`s for the pattern matcher.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""An ONNX model's nodes in a networkx DiGraph, with every tensor they read and write.
+"""An ONNX model's nodes in a graph, with every tensor they read and write.
 
 Between folding and the handlers: `fold` fills it, `patterns` rewrites it.
 """
@@ -6,8 +6,7 @@ Between folding and the handlers: `fold` fills it, `patterns` rewrites it.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import networkx as nx
-
+from codesign.compiler.dag import Dag
 from codesign.compiler.onnx.boundary import held_by
 from codesign.compiler.onnx.shapes import Node, Tensor
 
@@ -24,11 +23,11 @@ class Unsupported:
 
 @dataclass
 class OnnxGraph:
-    """The nodes that are left (attribute `node` of the DiGraph, in order) and every tensor."""
+    """The nodes that are left in order and every tensor."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...] = ()
-    dag: "nx.DiGraph[str]" = field(default_factory=nx.DiGraph)
+    dag: Dag[str, Node] = field(default_factory=Dag)
     tensors: dict[str, Tensor] = field(default_factory=dict)
     unsupported: list[Unsupported] = field(default_factory=list)
     opset: int = 0
@@ -37,19 +36,19 @@ class OnnxGraph:
 
     def nodes(self) -> Iterator[Node]:
         """Nodes in the order in which the file computes them."""
-        return (node for _, node in self.dag.nodes(data="node"))
+        return iter(self.dag.values())
 
     def producer(self, tensor: str) -> Node | None:
         """The node that writes `tensor`, None for inputs and constants."""
         name = self._producers.get(tensor)
-        return None if name is None else self.dag.nodes[name]["node"]
+        return None if name is None else self.dag[name]
 
     def consumers(self, tensor: str) -> list[Node]:
         """The nodes that read `tensor`."""
         producer = self.producer(tensor)
         if producer is None:
             return [node for node in self.nodes() if tensor in node.inputs]
-        readers = (self.dag.nodes[name]["node"] for name in self.dag.successors(producer.name))
+        readers = (self.dag[name] for name in self.dag.successors(producer.name))
         return [node for node in readers if tensor in node.inputs]
 
     def held(self, node: Node) -> str:
@@ -59,30 +58,24 @@ class OnnxGraph:
 
     def add(self, node: Node) -> None:
         """Append `node`, which may only read tensors that are already there."""
-        self.dag.add_node(node.name, node=node)
+        self.dag.add(node.name, node)
         self._connect(node)
 
     def rewrite(self, node: Node) -> None:
         """Put `node` in the place of the node of the same name."""
-        self.dag.remove_edges_from(list(self.dag.in_edges(node.name)))
-        self.dag.nodes[node.name]["node"] = node
+        self.dag.disconnect(node.name)
+        self.dag.add(node.name, node)
         self._connect(node)
 
     def prune(self) -> None:
         """Remove the nodes that no model output depends on."""
-        live: set[str] = set()
-        found = [self._producers[tensor] for tensor in self.outputs if tensor in self._producers]
-        while found:
-            name = found.pop()
-            if name not in live:
-                live.add(name)
-                found.extend(self.dag.predecessors(name))
-        self.dag.remove_nodes_from([name for name in self.dag if name not in live])
+        written = [self._producers[tensor] for tensor in self.outputs if tensor in self._producers]
+        self.dag.keep(self.dag.ancestors(written))
 
     def _connect(self, node: Node) -> None:
         for tensor in node.inputs:
             if tensor in self._producers:
-                self.dag.add_edge(self._producers[tensor], node.name)
+                self.dag.connect(self._producers[tensor], node.name)
         for tensor in node.outputs:
             self._producers[tensor] = node.name
 

@@ -33,9 +33,7 @@ def lost_clamps(
     kernels = [step.work for step in plan.steps if step.work.problem is not None]
     written = {tensor for work in kernels for tensor in work.outputs}
     read = {tensor.removesuffix(LOW) for work in kernels for tensor in work.inputs}
-    computed = {
-        plan.graph.dag.nodes[name]["op"].output for work in kernels for name in work.operators
-    }
+    computed = {plan.graph.dag[name].output for work in kernels for name in work.operators}
     known = {*plan.graph.inputs, *(op.output for op in plan.graph.operators())}
 
     def kept(clamp: Clamp) -> bool:

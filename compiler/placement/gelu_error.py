@@ -101,7 +101,7 @@ def gelu_notes(
 def _on_chip(plan: Plan) -> list[Activation]:
     """The GELUs that kernels compute."""
     works = [step.work for step in plan.steps if step.work.problem is not None]
-    ops = [plan.graph.dag.nodes[name]["op"] for work in works for name in work.operators]
+    ops = [plan.graph.dag[name] for work in works for name in work.operators]
     return [op for op in ops if isinstance(op, Activation) and op.function == "gelu"]
 
 

@@ -52,7 +52,7 @@ def _rearranged(plan: Plan, remedies: Remedies) -> Iterator[str]:
 def _looked_up(plan: Plan) -> Iterator[str]:
     """Angles that kernels turn by and that are a run's."""
     kernels = [step.work for step in plan.steps if step.work.problem is not None]
-    ops = [plan.graph.dag.nodes[name]["op"] for work in kernels for name in work.operators]
+    ops = [plan.graph.dag[name] for work in kernels for name in work.operators]
     count = sum(isinstance(op, Rotary) and op.computed for op in ops)
     if count:
         what = "the angles of 1 rotation" if count == 1 else f"the angles of {count} rotations"
@@ -103,7 +103,7 @@ def _without_unit(
 ) -> Iterator[str]:
     counts: Counter[str] = Counter()
     for step in plan.steps:
-        op = plan.graph.dag.nodes[step.work.operators[0]]["op"]
+        op = plan.graph.dag[step.work.operators[0]]
         named = op.output in remedies.on_host or op.name in said or isinstance(op, Rearrange)
         named |= op.output not in step.work.outputs  # of a kernel's operator, for the kernel
         if step.work.problem is None and not named and _kind(op) not in OWN:

@@ -85,11 +85,11 @@ def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedi
         if not refused:
             return Settled(graph, observed, matrices, constants)
         for name, refusal in refused.items():
-            output = graph.dag.nodes[name]["op"].output
+            output = graph.dag[name].output
             if isinstance(refusal, OtherOrder) and output not in remedies.orders:
                 remedies.orders[output] = refusal.order
                 continue
-            remedy(model, graph.dag.nodes[name]["op"], refusal.reason, remedies)
+            remedy(model, graph.dag[name], refusal.reason, remedies)
         graph = _revised(model, graph, remedies)
 
 
@@ -102,7 +102,7 @@ def _astray(
 ) -> Iterator[tuple[str, Refusal]]:
     """The softmaxes of which a kernel would make what float does not where a mask hides every key."""
     for name, scores in constants.scores.items():
-        op: Softmax = graph.dag.nodes[name]["op"]
+        op = graph.operator(name, Softmax)
         seen = samples if scores.computed else samples[:1]
         counts = [int(astray(model, matrices, op, scores, feeds).sum()) for feeds in seen]
         if any(counts):
@@ -201,7 +201,7 @@ def _on_host(graph: Graph, op: Operator, inputs: Sequence[str], model: FloatMode
     for tensor in inputs:
         name = graph.producer(tensor)
         mask = isinstance(op, Softmax) and tensor != op.inputs[0]
-        roots = graph.dag.nodes[name]["op"].inputs if name is not None else ()
+        roots = graph.dag[name].inputs if name is not None else ()
         own = (
             tensor in model.inputs or model.has(tensor) and not (mask and masks_only(graph, tensor))
         )

@@ -8,8 +8,7 @@ lists alternatives, from most to least fused; `lower` takes the cheapest.
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
-import networkx as nx
-
+from codesign.compiler.dag import Dag
 from codesign.compiler.graph import (
     Activation,
     Add,
@@ -48,10 +47,13 @@ def fuse(
     operators = Operators(graph, config, accurate, moved, by_host)
     groups = list(_Matcher(operators).groups())
     owner = {op.name: index for index, group in enumerate(groups) for op in group.operators}
-    order: nx.DiGraph[int] = nx.DiGraph()
-    order.add_nodes_from(range(len(groups)))
-    order.add_edges_from((owner[u], owner[v]) for u, v in graph.dag.edges if owner[u] != owner[v])
-    return [groups[index] for index in nx.lexicographical_topological_sort(order)]
+    dag: Dag[int, Group] = Dag()
+    for index, group in enumerate(groups):
+        dag.add(index, group)
+    for u, v in graph.dag.edges:
+        if owner[u] != owner[v]:
+            dag.connect(owner[u], owner[v])
+    return [groups[index] for index in dag.order()]
 
 
 class _Matcher:

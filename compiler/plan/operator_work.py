@@ -40,7 +40,7 @@ def role(graph: Graph, op: Matmul) -> int:
 
     def writer(tensor: str) -> Operator | None:
         name = graph.producer(tensor)
-        return None if name is None else graph.dag.nodes[name]["op"]
+        return None if name is None else graph.dag[name]
 
     a, b = op.inputs[:2]
     softmax = writer(a)
@@ -92,20 +92,20 @@ class Operators:
         readers = list(self.graph.dag.successors(op.name))
         if len(readers) != 1 or readers[0] in self.claimed or op.output in self.graph.outputs:
             return None
-        reader: Operator = self.graph.dag.nodes[readers[0]]["op"]
+        reader: Operator = self.graph.dag[readers[0]]
         return reader
 
     def operator(self, tensor: str) -> Operator | None:
         """The writer of a tensor."""
         name = self.graph.producer(tensor)
-        return None if name is None else self.graph.dag.nodes[name]["op"]
+        return None if name is None else self.graph.dag[name]
 
     def readers(self, tensor: str) -> list[Operator]:
         """The operators that read a tensor."""
         name = self.graph.producer(tensor)
         if name is None:
             return [op for op in self.order if tensor in op.inputs]
-        readers = [self.graph.dag.nodes[reader]["op"] for reader in self.graph.dag.successors(name)]
+        readers = [self.graph.dag[reader] for reader in self.graph.dag.successors(name)]
         return [op for op in readers if tensor in op.inputs]
 
     def gated_by(self, op: Activation) -> Gate | None:

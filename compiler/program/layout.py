@@ -42,7 +42,7 @@ def check_layouts(works: list[Work], matrices: Matrices, config: HardwareConfig)
 
 def _check_shared(work: Work, matrices: Matrices, config: HardwareConfig) -> None:
     """Of heads that share those of their second operand, a kernel reads as many as there are."""
-    for op in (matrices.graph.dag.nodes[name]["op"] for name in work.operators):
+    for op in (matrices.graph.dag[name] for name in work.operators):
         if isinstance(op, Matmul) and op.shared > 1:
             reads = [read for read in work.reads(config) if read.tensor == op.inputs[1]]
             if op.batch // op.shared not in [read.operand.shape[0] for read in reads]:

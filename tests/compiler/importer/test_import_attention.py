@@ -429,7 +429,9 @@ def by_block(config: ModelConfig, seq: int, dynamic: bool = False, **options: An
     found: dict[tuple[str, str], set[tuple[object, ...]]] = {}
     for op in all_of(graph, Softmax):
         stack, *_, block = op.name.removesuffix("/Softmax").split(".")
-        masks = [graph.dag.nodes[graph.producer(name)]["op"].function for name in op.inputs[1:]]
+        masks = [
+            graph.operator(graph.producer(name) or "", HostOp).function for name in op.inputs[1:]
+        ]
         facts = (op.masked, op.causal, op.bias_elements, *masks)
         found.setdefault((stack.rstrip("0123456789"), block), set()).add(facts)
     assert all(len(facts) == 1 for facts in found.values())

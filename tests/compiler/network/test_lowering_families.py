@@ -75,7 +75,7 @@ def test_families(config: ModelConfig, machine: str) -> None:
     """dim 8, 16 and 32; heads of 12, 8 and 16 columns."""
     net = network(config, preset(machine))
     functions = {
-        getattr(net.plan.graph.dag.nodes[step.operators[0]]["op"], "function", PATCHES)
+        getattr(net.plan.graph.dag[step.operators[0]], "function", PATCHES)
         for step in net.plan.steps
         if step.work.problem is None
     }

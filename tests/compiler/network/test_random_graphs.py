@@ -116,12 +116,12 @@ def test_random_quantized_networks(recipe: Recipe, machine: HardwareConfig, accu
 
 def int8_tensors(network: Network) -> frozenset[str]:
     """What settles the bits of a network: the tensors between which nothing is rounded to int8."""
-    operators = network.plan.graph.dag.nodes
+    operators = network.plan.graph.dag
     found: set[str] = set()
     for step in network.plan.steps:
         found.update(step.work.outputs)
         if step.kind == "attention":
-            found.add(operators[step.operators[1]]["op"].output)  # the probabilities
+            found.add(operators[step.operators[1]].output)  # the probabilities
     return frozenset(found)
 
 

@@ -149,7 +149,7 @@ def test_weights_are_the_integers_of_the_file(files: Path, name: str) -> None:
         if step.weights is None:
             continue
         names = network.plan.steps[index].operators
-        ops = [network.plan.graph.dag.nodes[each]["op"] for each in names]
+        ops = [network.plan.graph.dag[each] for each in names]
         if name == "operators" and names == ("pooler/Gemm_quant",):
             continue  # only the one row that it reads has a scale
         wanted = [file_integers(model, op) for op in ops if isinstance(op, Matmul)]

@@ -49,11 +49,12 @@ ON_SOME_SYSTEMS = {"fcntl"}
 
 # Modules that have no test file of their own name in the mirrored folder: who tests them.
 TESTED_IN = {
-    "compiler.network.numbered": "compiler/network/test_inference.py",
+    "compiler.network.quantized_program": "compiler/network/test_inference.py",
     "compiler.program.cache": "compiler/network/test_decoding.py",
     "search.generation.generated": "search/generation/test_generate.py",
     "search.generation.programs": "search/generation/test_generate.py",
     "hw.platform.text": "search/cli/test_cli.py",
+    "hw.platform.tools": "hw/simulation/test_verilator.py",
     "compiler.onnx.load": "compiler/importer/test_import_onnx.py",
     "compiler.onnx.masks": "compiler/importer/test_import_attention.py",
     "compiler.onnx.names": "compiler/onnx/test_boundary.py",

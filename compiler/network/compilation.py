@@ -13,7 +13,7 @@ import onnx
 
 from codesign.compiler.importer.import_onnx import import_onnx
 from codesign.compiler.network.inference import Network, NoCode, by_kernels, host_piece, run
-from codesign.compiler.network.numbered import numbered
+from codesign.compiler.network.quantized_program import quantized_program
 from codesign.compiler.numerics.file_scales import given_scales, rounded_besides, uneven
 from codesign.compiler.numerics.options import DEFAULT, Options
 from codesign.compiler.numerics.quantized import Quantized
@@ -92,7 +92,7 @@ def compile_network(
             clipped |= lost
             continue
         kept = tuple(cached_tensors(plan, past)[0])
-        made = numbered(plan, settled, given, options, model, remedies, alone, kept)
+        made = quantized_program(plan, settled, given, options, model, remedies, alone, kept)
     quantized, program = made
     notes += (*format_notes(plan.graph, quantized, settled.observed),)
     notes += (*_roundings_besides(given if found.activations else GivenScales(), file, plan),)

@@ -24,7 +24,7 @@ import tomli_w
 from codesign.hw.errors import CodesignError
 from codesign.hw.machine.config import PRESETS, preset
 from codesign.hw.platform.installation import install_command
-from codesign.hw.platform.processes import said_by
+from codesign.hw.platform.tools import said_by
 from codesign.hw.simulation import simulator, sources
 from codesign.hw.simulation.verilator import SimulatorError
 

@@ -1,4 +1,4 @@
-"""Other processes: tools that are run and say something, and workers that end when their parent does.
+"""Worker processes that end when their parent does.
 
 Alone, a pool of `concurrent.futures` leaves its processes waiting for work for ever when the process
 that made it is killed, and an interrupt from the terminal reaches all of them at once.
@@ -6,11 +6,9 @@ that made it is killed, and an interrupt from the terminal reaches all of them a
 
 import os
 import signal
-import subprocess
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # loaded by who starts processes
@@ -18,29 +16,6 @@ if TYPE_CHECKING:  # loaded by who starts processes
     from multiprocessing.context import BaseContext
 
 PRELOADED = "codesign.search.pricing.evaluate"  # by the fork server: what most workers import
-
-
-def said_by(
-    command: Sequence[str],
-    *,
-    folder: Path | None = None,
-    environment: Mapping[str, str] | None = None,
-    text: str | None = None,
-) -> tuple[int, list[str]]:
-    """Run a tool on `text` as its input; return its exit status and the lines that it printed, no
-    empty ones.
-    """
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        input=text,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    return done.returncode, [line for line in done.stdout.splitlines() if line.strip()]
 
 
 def start(

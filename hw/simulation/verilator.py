@@ -25,7 +25,7 @@ from pathlib import Path
 
 from codesign.hw.errors import CodesignError
 from codesign.hw.platform.installation import install_command
-from codesign.hw.platform.processes import said_by
+from codesign.hw.platform.tools import said_by
 
 OLDEST = (5, 36)  # of Verilator
 

@@ -739,6 +739,7 @@ def test_what_no_word_can_hold_is_refused(wrong: Callable[[], Instruction], word
     check(Fault((wrong(),), f"{{0}}:? {words}", f"{{0}}:? {words}"))
 
 
+@pytest.mark.long  # a build of its own; the drain unit alone is tried without normalization in short
 def test_a_machine_without_normalization_has_no_row_functions() -> None:
     plain = replace(CONFIG, normalization=False)
     for function in FUNCTIONS[2:]:

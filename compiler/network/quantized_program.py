@@ -16,7 +16,7 @@ from codesign.compiler.rewrite.given_scales import GivenScales
 from codesign.hw.machine.program import Program
 
 
-def numbered(
+def quantized_program(
     plan: Plan,
     settled: Settled,
     given: GivenScales,

@@ -20,6 +20,7 @@ from codesign.search.inputs.tokens import IDS, MASK, TYPES, TextError, Tokenizer
 
 SENTENCES = Path(__file__).parent / "calibration.txt"  # plain English, written for this
 DEFAULT_SAMPLES = 64
+FLOATS = 0xF10A7  # tells their random stream from those of others with the same seed
 RANDOM_SAMPLES = 16  # random tokens all look alike
 _EXTENTS = ("Shape", "Size")
 _THROUGH = ("Cast", "DequantizeLinear", "Identity", "Reshape", "Squeeze", "Unsqueeze")
@@ -146,10 +147,13 @@ def _together(rows: Sequence[Feeds], inputs: Sequence[Input]) -> Feeds:
 def at_random(inputs: Sequence[Input], seed: int) -> Feeds:
     """A sample drawn from `seed`: indices over their tables, nothing masked, normal floats.
 
-    Raises SampleError for an integer input that looks nothing up.
+    Floats have a stream of their own: weights that someone drew from the same seed would be the input
+    itself. Raises SampleError for an integer input that looks nothing up.
     """
-    rng = np.random.default_rng(seed)
-    return {each.name: _drawn(each, rng) for each in inputs}
+    integers, floats = np.random.default_rng(seed), np.random.default_rng([seed, FLOATS])
+    return {
+        each.name: _drawn(each, floats if each.dtype.kind == "f" else integers) for each in inputs
+    }
 
 
 def calibration(

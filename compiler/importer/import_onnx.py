@@ -28,13 +28,14 @@ from codesign.compiler.onnx.equal_nodes import share
 from codesign.compiler.onnx.fold import fold
 from codesign.compiler.onnx.load import Dimensions, input_shapes, read_model
 from codesign.compiler.onnx.nodes import OnnxGraph, Unsupported
-from codesign.compiler.onnx.shapes import Node, Origin, UnknownShape
+from codesign.compiler.onnx.shapes import ExtentMismatch, Node, Origin, TooLarge, UnknownShape
 from codesign.compiler.recognition.patterns import recognise
 from codesign.hw.errors import ModelError, UnsupportedError
 from codesign.hw.platform.text import short
 
 _LISTED_NODES = 8
 _REMEDY = "export the part of the model without them"
+_LARGE_REMEDY = "give less with --seq, --batch or --bind, where these make them so"
 _CUSTOM_REMEDY = f"replace them by standard ONNX operators, or {_REMEDY}"
 
 
@@ -77,7 +78,7 @@ def import_onnx(
                 share(folded)
         emitter = _emit(folded, unsupported, integers)
         if unsupported:
-            mismatch = any(node.mismatch for node in unsupported)
+            mismatch = any(node.cause is ExtentMismatch for node in unsupported)
             raise UnsupportedError(_message(title, unsupported), mismatch=mismatch)
         graph = emitter.finish(title)
     empty = [f"{symbol}=0" for symbol, extent in (dims or {}).items() if extent == 0]
@@ -139,4 +140,6 @@ def _message(title: str, unsupported: Sequence[Unsupported]) -> str:
         ]
     custom = any("::" in node.op_type for node in unsupported)
     remedy = _CUSTOM_REMEDY if custom else _REMEDY
+    if all(node.cause is TooLarge for node in unsupported):
+        remedy = _LARGE_REMEDY
     return f"cannot import {title}: unsupported ONNX nodes {', '.join(nodes)}: {remedy}"

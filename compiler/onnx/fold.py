@@ -37,7 +37,6 @@ from codesign.compiler.onnx.quantized_operators import dequantize, without_quant
 from codesign.compiler.onnx.shapes import (
     FLOAT,
     FLOAT_TYPES,
-    ExtentMismatch,
     Node,
     Origin,
     Tensor,
@@ -192,11 +191,11 @@ class _Folder:
             self.codes.follow(proto, self.resolve, self.graph.tensors)
         except UnknownShape as error:
             reason = "" if isinstance(error, UnknownOperator) else str(error)
-            self.reject(node, reason, isinstance(error, ExtentMismatch))
+            self.reject(node, reason, type(error))
 
-    def reject(self, node: Node, reason: str, mismatch: bool = False) -> None:
+    def reject(self, node: Node, reason: str, cause: type[UnknownShape] = UnknownShape) -> None:
         title = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
-        self.graph.unsupported.append(Unsupported(title, node.name, reason, mismatch))
+        self.graph.unsupported.append(Unsupported(title, node.name, reason, cause))
         self.tainted.update(node.outputs)
 
     def _visit(self, node: Node, proto: onnx.NodeProto, place: str) -> None:

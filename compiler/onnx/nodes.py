@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from codesign.compiler.dag import Dag
 from codesign.compiler.onnx.boundary import held_by
-from codesign.compiler.onnx.shapes import Node, Tensor
+from codesign.compiler.onnx.shapes import Node, Tensor, UnknownShape
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Unsupported:
     op_type: str
     name: str
     reason: str = ""
-    mismatch: bool = False  # the extents of what it reads do not fit one another
+    cause: type[UnknownShape] = UnknownShape
 
 
 @dataclass

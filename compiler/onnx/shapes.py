@@ -61,10 +61,7 @@ class Tensor:
         extents = "x".join(map(str, self.shape[:8]))
         if min(self.shape) < 0:
             raise UnknownShape(f"extents {extents} are below 0")
-        raise UnknownShape(
-            f"extents {extents} are beyond 2^40 elements: where --seq, --batch or --bind make them so, "
-            "give less"
-        )
+        raise TooLarge(f"extents {extents} are beyond 2^40 elements")
 
     @property
     def elements(self) -> int:
@@ -100,6 +97,10 @@ class UnknownOperator(UnknownShape):
 
 class ExtentMismatch(UnknownShape):
     """Extents of what one node reads that do not fit one another."""
+
+
+class TooLarge(UnknownShape):
+    """Extents of a tensor that no machine holds."""
 
 
 def _require_axes(node: Node, shapes: Sequence[Shape], wanted: Mapping[int, Sequence[int]]) -> None:

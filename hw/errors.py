@@ -36,13 +36,23 @@ shows with --debug.
 """
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 
 class CodesignError(Exception):
     """Root of every error that a user can mend; its message is one line."""
 
     exit_code = 2  # of the command line
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As pickle makes it again: with its message and fields, and without its constructor."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[CodesignError], args: tuple[Any, ...], fields: dict[str, Any]) -> Any:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 class Violation(str):

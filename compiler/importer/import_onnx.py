@@ -23,7 +23,7 @@ import onnx
 from codesign.compiler.graph import Graph
 from codesign.compiler.importer.emitter import Emitter
 from codesign.compiler.importer.operators import HANDLERS
-from codesign.compiler.onnx.boundary import node_place, reading, reading_node
+from codesign.compiler.onnx.boundary import SIZE_REMEDY, node_place, reading, reading_node
 from codesign.compiler.onnx.equal_nodes import share
 from codesign.compiler.onnx.fold import fold
 from codesign.compiler.onnx.load import Dimensions, input_shapes, read_model
@@ -35,7 +35,6 @@ from codesign.hw.platform.text import short
 
 _LISTED_NODES = 8
 _REMEDY = "export the part of the model without them"
-_LARGE_REMEDY = "give less with --seq, --batch or --bind, where these make them so"
 _CUSTOM_REMEDY = f"replace them by standard ONNX operators, or {_REMEDY}"
 
 
@@ -141,5 +140,5 @@ def _message(title: str, unsupported: Sequence[Unsupported]) -> str:
     custom = any("::" in node.op_type for node in unsupported)
     remedy = _CUSTOM_REMEDY if custom else _REMEDY
     if all(node.cause is TooLarge for node in unsupported):
-        remedy = _LARGE_REMEDY
+        remedy = SIZE_REMEDY
     return f"cannot import {title}: unsupported ONNX nodes {', '.join(nodes)}: {remedy}"

@@ -98,9 +98,9 @@ def compile_network(
     notes += (*_roundings_besides(given if found.activations else GivenScales(), file, plan),)
     image = pack(plan, program, quantized, settled.matrices)
     integers = plan, program, image, quantized, settled.constants, settled.matrices
-    scaled = bool(found.activations or found.weights)
     host = host_notes(plan, model, remedies, by_host, quantized.scales)
-    network = Network(*integers, model, clamped, scaled, host=host, kept=kept)
+    inputs = settled.observed.shapes_of_inputs
+    network = Network(*integers, model, clamped, found.scaled, inputs, host=host, kept=kept)
     _require_one_way(network)
     return replace(network, notes=(*notes, *_seen_in_runs(network, settled, observer.samples)))
 

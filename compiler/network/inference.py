@@ -6,7 +6,7 @@ The host's share is the float model's own: pieces of its ONNX graph, run by onnx
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +53,7 @@ class Network:
     model: FloatModel
     clamped: FloatModel  # with every clamp of a quantized file, for the host and as a reference
     from_quantized: bool = False  # the file has scales of its own
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of inputs, by name
     notes: tuple[str, ...] = ()  # what of them could not be kept
     host: tuple[str, ...] = ()  # what the host does for the machine, a line each
     kept: tuple[str, ...] = ()  # tensors that stay in DRAM for the next run

@@ -135,6 +135,11 @@ class Observed:
         default_factory=dict
     )  # by the names of `observe`'s limits
 
+    @property
+    def shapes_of_inputs(self) -> Mapping[str, tuple[int, ...]]:
+        """What the sample's inputs have, by name."""
+        return {name: np.shape(value) for name, value in self.feeds.items()}
+
     def range(self, tensor: str, method: Method = largest) -> float:
         """How far int8 must reach. Raises CalibrationError for a tensor that is 0 throughout."""
         histogram = self.histograms[tensor]
@@ -177,20 +182,7 @@ def observe(
             taken[name] += float(np.square(value - kept).mean())
             left[name] += float(np.square(kept).mean())
         for name, value in ((name, found[name]) for name in names):
-            if value.size == 0:
-                raise CalibrationError(
-                    f"tensor {name!r} is empty on calibration sample {index}: give one with data"
-                )
-            if not np.isfinite(value).all():
-                broken = model.broken_weight()
-                raise CalibrationError(
-                    f"tensor {name!r} is not finite on calibration sample {index}"
-                    + (
-                        f", and neither is the weight {broken!r}: mend the model"
-                        if broken
-                        else ": remove the sample, or mend the model"
-                    )
-                )
+            _require_numbers(model, name, value, index)
             if shapes.setdefault(name, value.shape) != value.shape:
                 raise CalibrationError(
                     f"calibration sample {index} has another shape than those before it: "
@@ -210,3 +202,19 @@ def observe(
         name: Clamped(taken[name] / (index + 1), left[name] / (index + 1)) for name in limits
     }
     return Observed(histograms, channels, means, squares, shapes, first, clamped)
+
+
+def _require_numbers(model: FloatModel, name: str, value: Array, sample: int) -> None:
+    """Raise CalibrationError for a tensor of a sample that is empty, or not finite."""
+    where = f"on calibration sample {sample}"
+    if value.size == 0:
+        raise CalibrationError(f"tensor {name!r} is empty {where}: give one with data")
+    if np.isfinite(value).all():
+        return
+    if broken := model.broken_weight():
+        raise CalibrationError(
+            f"tensor {name!r} is not finite {where}, and neither is the weight {broken!r}: mend the model"
+        )
+    raise CalibrationError(
+        f"tensor {name!r} is not finite {where}: remove the sample, or mend the model"
+    )

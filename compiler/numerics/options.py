@@ -20,11 +20,16 @@ class Options:
     channel_weights: bool = True
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
+        if not isinstance(self.method, str) or self.method not in METHODS:
             raise CalibrationError(
                 f"unknown calibration {self.method!r}: choose {', '.join(METHODS)}"
             )
-        if self.smoothing is not None and not 0 <= self.smoothing <= 1:
+        if not isinstance(self.channel_weights, bool):
+            raise CalibrationError(
+                f"channel_weights is {self.channel_weights!r}, not True or False"
+            )
+        number = isinstance(self.smoothing, int | float)
+        if self.smoothing is not None and not (number and 0 <= self.smoothing <= 1):
             raise CalibrationError(
                 f"smoothing {self.smoothing} is not from 0 (one scale a tensor) to 1 (one a "
                 "channel): choose one between, or none for the scales of least error"

@@ -12,10 +12,11 @@ from typing import Any
 
 import onnx
 
-from codesign.compiler.onnx.shapes import Shape, UnknownShape
+from codesign.compiler.onnx.shapes import Shape, TooLarge, UnknownShape
 from codesign.hw.errors import CodesignError, ModelError
 from codesign.hw.platform import text
 
+SIZE_REMEDY = "give less with --seq, --batch or --bind, where these make them so"
 FILE_REMEDY = "the file is damaged or has a form unknown here: export it again (--debug shows more)"
 # What Python raises where a file holds something else than is expected: its words are of our code.
 _SURPRISES = (ArithmeticError, AssertionError, AttributeError, LookupError, TypeError, ValueError)
@@ -46,7 +47,8 @@ def reading(place: str) -> Iterator[None]:
     except CodesignError:
         raise
     except Exception as error:
-        raise Unreadable(place, file_reason(error)) from error
+        remedy = SIZE_REMEDY if isinstance(error, TooLarge) else FILE_REMEDY
+        raise Unreadable(place, file_reason(error), remedy) from error
 
 
 def require_element_type(place: str, number: int) -> None:

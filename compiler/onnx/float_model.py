@@ -57,6 +57,10 @@ class FloatModel:
         self.outputs = tuple(value.name for value in graph.output)
         self._parts: dict[tuple[tuple[str, ...], tuple[str, ...]], Part] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the sessions of its parts, which no other process can have."""
+        return {**self.__dict__, "_parts": {}}
+
     @cached_property
     def types(self) -> Mapping[str, int]:
         """Element types by tensor, as far as ONNX's inference tells them."""

@@ -58,6 +58,11 @@ class Dequantized:
     clamps: tuple[Clamp, ...] = ()
     notes: tuple[str, ...] = ()
 
+    @property
+    def scaled(self) -> bool:
+        """Whether the file has scales of its own."""
+        return bool(self.activations or self.weights)
+
 
 def dequantized(source: onnx.ModelProto, clipped: Collection[str] | None = ()) -> Dequantized:
     """The float model of a quantized one, with its weights; a float model as it is.

@@ -27,6 +27,7 @@ from codesign.hw.platform.toml_file import load_toml
 from codesign.hw.sizes import parse_size
 
 TECHNOLOGY_NODES_NM = (22, 32, 45)
+ALL_FIELDS = "codesign hardware ibert prints all"
 LARGEST = 1 << 62  # of any number here
 LONGEST_NAME = 200
 
@@ -226,7 +227,9 @@ def from_dict(values: dict[str, Any]) -> HardwareConfig:
     base = preset(str(values.pop("preset", "ibert"))[:LONGEST_NAME])
     known = [field.name for field in fields(HardwareConfig)]
     violations = [
-        f"unknown field {name!r}: {nearest(name, known)}" for name in values if name not in known
+        f"unknown field {name!r}: {nearest(name, known, ALL_FIELDS)}"
+        for name in values
+        if name not in known
     ]
     overrides = {name: value for name, value in values.items() if name in known}
     name = overrides.get("name")

@@ -38,13 +38,17 @@ def short(text: str, most: int = 80) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def nearest(name: str, known: Iterable[str], most: int = 1) -> str:
-    """Say which of the `known` names one that is none of them may mean: `most` at most, or all of them."""
+def nearest(name: str, known: Iterable[str], others: str = "", *, most: int = 1) -> str:
+    """Say which of the `known` names one that is none of them may mean, `most` at most; where none comes
+    near, all of them, or what `others` says.
+    """
     import difflib
 
     known = list(known)
     near = difflib.get_close_matches(name, known, n=most)
-    return f"did you mean {' or '.join(near)}?" if near else "choose from " + ", ".join(known)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    return others or "choose from " + ", ".join(known)
 
 
 def said(value: object) -> str:

@@ -15,14 +15,14 @@ import onnx
 
 from codesign.hw.errors import ModelError
 from codesign.hw.platform.files import write_together
-from codesign.models.zoo.model_config import ModelConfig
+from codesign.hw.platform.text import said
+from codesign.models.zoo.model_config import LARGEST_EXTENT, ModelConfig
 from codesign.models.zoo.onnx_builder import Array, GraphBuilder
-from codesign.models.zoo.parameters import Shape
+from codesign.models.zoo.parameters import LARGEST_FILE_BYTES, Shape
 from codesign.models.zoo.weights import Weights, draw, parameter_shapes
 
 OLDEST_OPSET = 13  # Softmax over one axis, axes of Squeeze and Unsqueeze as inputs
 NEWEST_OPSET = 23
-LARGEST_FILE_BYTES = 1_500_000_000  # a protobuf message ends at 2 GiB
 
 
 def export(
@@ -49,6 +49,8 @@ def export(
     for name, size in (("batch", batch), ("seq", seq)):
         if size is not None and size < 1:
             raise ModelError(f"{name} is {size} but must be at least 1, or None for a dynamic axis")
+        if size is not None and size > LARGEST_EXTENT:
+            raise ModelError(f"{name} {said(size)} is beyond {LARGEST_EXTENT:,}: give less")
     shapes = parameter_shapes(config)
     builder = GraphBuilder(opset, shapes, _source(config, shapes, weights, seed))
     config.build(builder, batch, seq)

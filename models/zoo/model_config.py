@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 Tensors = Mapping[str, "torch.Tensor"]  # of parameters, by name
 Layer = Callable[..., "torch.Tensor"]
 MOST_LAYERS = 1000
+LARGEST_EXTENT = 1 << 40  # of an axis: elements of the largest tensor that is imported
 INITIAL_DEVIATION = 0.5  # times 1 / sqrt(fan-in); GPT-2's 0.02 at a width of 768
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 Shape = tuple[int, ...]
 Entry = tuple[str, Shape]
+LARGEST_FILE_BYTES = 1_500_000_000  # of ONNX: a protobuf message ends at 2 GiB
 
 
 def linear(name: str, fan_in: int, fan_out: int, bias: bool = True) -> Iterator[Entry]:

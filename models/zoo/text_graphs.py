@@ -5,6 +5,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from codesign.hw.errors import ModelError
+from codesign.models.zoo.parameters import LARGEST_FILE_BYTES
+
 if TYPE_CHECKING:
     from codesign.models.zoo.onnx_builder import Array, Dimension, GraphBuilder
 
@@ -37,8 +40,13 @@ def padding_mask(b: "GraphBuilder", padding: str) -> str:
 
 def causal_mask(b: "GraphBuilder", ids: str, seq: int | None, longest: int, past: int = 0) -> str:
     """Additive float32[1, 1, seq, past + seq] that hides later positions, those of the past before
-    them shown; a slice when seq is dynamic."""
+    them shown; a slice when seq is dynamic. Raises ModelError for one that no file holds."""
     length = longest if seq is None else seq
+    if 4 * length * (past + length) > LARGEST_FILE_BYTES:
+        raise ModelError(
+            f"a mask of {length:,} by {past + length:,} positions is more than the "
+            f"{LARGEST_FILE_BYTES / 1e9:.1f} GB that an ONNX file holds: give fewer tokens"
+        )
     later = np.triu(np.full((length, past + length), MASKED, np.float32), k=1 + past)
     mask = b.constant(later[None, None])
     if seq is not None:

@@ -82,8 +82,11 @@ def of_kind(
 
 def named(name: str, value: object, wanted: str) -> Mapping[str, Any]:
     """Things by name. Raises ArgumentError."""
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+    if not isinstance(value, Mapping):
         raise refused(name, value, f"a dictionary of {wanted}")
+    for key in value:
+        if not isinstance(key, str):
+            raise ArgumentError(f"{name} has the key {_shown(key)} but keys must be names, as text")
     return value
 
 
@@ -147,6 +150,8 @@ def _array(
     except (TypeError, ValueError, OverflowError):  # lists of different lengths
         raise refused(name, value, f"an array of {dtype}") from None
     if array.dtype.kind not in "biuf" and array.dtype.name != dtype.name:
+        if isinstance(value, np.ndarray):
+            raise ArgumentError(f"{name} holds {array.dtype} but must be an array of {dtype}")
         raise refused(name, value, f"an array of {dtype}")
     if shape is not None and array.shape != shape:
         raise ArgumentError(

@@ -80,10 +80,8 @@ def run(network: Network, feeds: Feed, backend: str = "functional") -> dict[str,
     """
     arguments.of_kind("network", network, Network, "a Network, as `compile` gives it")
     arguments.choice("backend", backend, (*inference.BACKENDS, "rtl"))
-    inputs, known = network.model.inputs, network.matrices.shapes
-    types = _types(network.model.proto, inputs)
-    shapes = {name: known[name] for name in inputs if name in known}
-    arrays = arguments.feeds("feeds", feeds, types, shapes)
+    types = _types(network.model.proto, network.model.inputs)
+    arrays = arguments.feeds("feeds", feeds, types, network.shapes)
     if backend != "rtl":
         return inference.run(network, arrays, backend)
     seen: list[KernelCheck] = []

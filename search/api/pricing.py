@@ -8,7 +8,15 @@ from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
 from codesign.hw.errors import ConfigError
 from codesign.hw.machine.config import HardwareConfig
-from codesign.search.api.arguments import Named, choice, collected, named, of_kind
+from codesign.search.api.arguments import (
+    ArgumentError,
+    Named,
+    choice,
+    collected,
+    named,
+    of_kind,
+    refused,
+)
 from codesign.search.api.inputs import area_costs, axis, energy_costs, given_machine, given_model
 from codesign.search.api.workers import lost_workers, worker_count
 from codesign.search.inputs import grid
@@ -69,6 +77,8 @@ def sweep(
     """
     choice("objective", objective, MAPPING_OBJECTIVES)
     processes = worker_count(workers)
+    if keep is not None and not callable(keep):
+        raise refused("keep", keep, "a function of a row, or None")
     asked = named("axes", axes, "fields of a machine with their values")
     unknown = [name for name in asked if name not in sweeping.MACHINE_FIELDS]
     if unknown:
@@ -80,13 +90,20 @@ def sweep(
     job = SweepJob(given.graph, objective, tables, areas, given.decoder)
     known_rows = collected("done", done, "rows of a sweep")
     rows = {of_kind("done", row, Row, "rows of a sweep").index: row for row in known_rows}
+    points = list(grid.points(machine, values))
+    for row in rows.values():
+        if row.index >= len(points) or not job.describes(row, points[row.index], machine):
+            raise ArgumentError(
+                f"done has row {row.index}, {row.model} on {row.hardware}, which is of another sweep: "
+                "give rows of this model and grid, or none"
+            )
 
     def take(row: Row) -> None:
         rows[row.index] = row
         if keep is not None:
             keep(row)
 
-    todo = [point for point in grid.points(machine, values) if point.index not in rows]
+    todo = [point for point in points if point.index not in rows]
     with lost_workers():
         sweeping.sweep(job, todo, machine, processes, take)
     return [rows[index] for index in sorted(rows)]

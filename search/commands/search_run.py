@@ -205,10 +205,14 @@ def _searched(
             results = _finish(problem, done, directory, checkpoint, request.points, listener)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(
-                f"{checkpoint.evaluated:,} of {prepared.settings.budget:,} candidates are kept in "
-                f"{directory.path}: repeat the command with --resume"
-                if checkpoint.evaluated
-                else "no candidate is kept yet: repeat the command"
+                (
+                    f"{checkpoint.evaluated:,} of {prepared.settings.budget:,} candidates are kept in "
+                    f"{directory.path}"
+                    if checkpoint.evaluated
+                    else "no candidate is kept yet"
+                )
+                + ": repeat the command"
+                + (" with --resume" if checkpoint.exists else "")
             ) from None
     return results, done
 

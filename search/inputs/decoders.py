@@ -46,7 +46,12 @@ def built_in_decoder(config: ModelConfig, batch: int, seq: int | None) -> Decode
         from codesign.models.zoo.export import export
 
         prompt = config.reshaped({"past": None, "logits": "last"}).lengthened(config.past)
-        file = export(prompt, batch=batch, seq=config.past, weights="splat")
+        try:
+            file = export(prompt, batch=batch, seq=config.past, weights="splat")
+        except ModelError as error:
+            return Decoder(
+                batch * seq, config.past, unknown=f"the prefill cannot be built: {error}"
+            )
         prefill = import_onnx(file, name=config.name)
     return Decoder(batch * seq, config.past, prefill)
 

@@ -13,12 +13,12 @@ from typing import Any
 from codesign.compiler.graph import Graph
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import TABLES, EnergyOverrides
-from codesign.hw.errors import ModelError, TableError, UnsupportedError
+from codesign.hw.errors import ConfigError, ModelError, TableError, UnsupportedError
 from codesign.hw.machine import config as hardware
 from codesign.hw.machine.config import PRESETS, HardwareConfig
-from codesign.hw.platform.text import printable
+from codesign.hw.platform.text import printable, said
 from codesign.models.zoo.families import FAMILIES, family
-from codesign.models.zoo.model_config import ModelConfig
+from codesign.models.zoo.model_config import LARGEST_EXTENT, ModelConfig
 from codesign.search.inputs.decoders import Decoder, behind, built_in_decoder, file_decoder
 
 DEFAULT_SEQ, DEFAULT_BATCH = 128, 1
@@ -58,6 +58,9 @@ def load_model(
     behind so many in its cache. Raises ModelError for an unknown name, an unreadable file, a dimension
     without a value or a past without a cache, UnsupportedError for nodes that cannot be imported.
     """
+    for what, extent in (("seq", seq), ("batch", batch), ("past", past), *named):
+        if extent is not None and extent > LARGEST_EXTENT:
+            raise ModelError(f"{what} {said(extent)} is beyond {LARGEST_EXTENT:,}: give less")
     if not name:
         raise ModelError("MODEL is empty: name an ONNX file or a built-in model (codesign models)")
     if name.endswith(".onnx") or (name not in FAMILIES and Path(name).exists()):
@@ -102,6 +105,8 @@ def load_machine(name: str) -> HardwareConfig:
     """Return the machine of a TOML file or the preset called `name`; raises ConfigError."""
     if name.endswith(".toml") or (name not in PRESETS and Path(name).is_file()):
         return hardware.from_toml(Path(name))
+    if name not in PRESETS and Path(name).is_dir():
+        raise ConfigError([f"{name} is a folder: give the .toml file in it"])
     return hardware.preset(name)
 
 

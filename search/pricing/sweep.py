@@ -110,6 +110,15 @@ class SweepJob:
     area_tables: str | AreaOverrides = "default"
     decoder: Decoder | None = None  # of a network that is one
 
+    def describes(self, row: Row, point: Point, base: HardwareConfig) -> bool:
+        """Whether a row is of this network, on the machine of a point around `base`."""
+        machine = _machine(point, base)
+        return row.model == self.graph.name and all(getattr(row, f) == machine[f] for f in machine)
+
+
+def _machine(point: Point, base: HardwareConfig) -> dict[str, int]:
+    return {name: getattr(base, name) for name in MACHINE_FIELDS} | dict(point.values)
+
 
 def sweep(
     job: SweepJob,
@@ -176,7 +185,7 @@ def _empty_row(
     job: SweepJob, point: Point, base: HardwareConfig, infeasible: str = "", failed: str = ""
 ) -> Row:
     """The row of a point without costs, and why it has none."""
-    machine = {name: getattr(base, name) for name in MACHINE_FIELDS} | dict(point.values)
+    machine = _machine(point, base)
     return row_kind(job.decoder)(
         index=point.index,
         model=job.graph.name,

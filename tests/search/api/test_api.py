@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -77,6 +78,12 @@ def test_a_search_is_deterministic_and_exact() -> None:
         (lambda: codesign.sweep("bert-tiny", codesign.machine(), {"size": [1]}), "no axis 'size'"),
         (lambda: codesign.joint_search(minimize=("edp",)), "two or more"),
         (lambda: codesign.price("bert-tiny", codesign.machine(), objective="speed"), "speed"),
+        (
+            lambda: codesign.load_model("bert-tiny", batch=10**30),
+            "is beyond 1,099,511,627,776: give less",
+        ),
+        (lambda: codesign.machine("tests"), "is a folder: give the .toml"),
+        (lambda: codesign.Options(smoothing="x"), "smoothing x is not from 0"),  # type: ignore[arg-type]
     ],
 )
 def test_bad_input_is_one_line(call: object, words: str) -> None:
@@ -138,3 +145,36 @@ def test_commands_do_what_it_does_by_it() -> None:
                 found[node.attr].add(path.stem)
     assert found == _BESIDE
     assert by_it >= {"request", "catalog", "sweep", "simulate", "check", "compile", "network"}
+
+
+def test_errors_survive_a_process() -> None:
+    with pytest.raises(codesign.CodesignError) as raised:
+        codesign.machine("nobody", dim=3)
+    again = pickle.loads(pickle.dumps(raised.value))
+    assert type(again) is type(raised.value) and str(again) == str(raised.value)
+    assert again.__dict__ == raised.value.__dict__
+
+
+def test_rows_of_another_sweep_are_refused() -> None:
+    rows = codesign.sweep("bert-tiny", codesign.machine(), {"dim": [8, 16]})
+    assert codesign.sweep("bert-tiny", codesign.machine(), {"dim": [8, 16]}, done=rows) == rows
+    for model, axes in (("t5-mini", {"dim": [8, 16]}), ("bert-tiny", {"dim": [16, 8]}),
+                        ("bert-tiny", {"dim": [8]})):  # fmt: skip
+        with pytest.raises(codesign.CodesignError, match="is of another sweep"):
+            codesign.sweep(model, codesign.machine(), axes, done=rows)
+
+
+def test_a_network_computes_on_inputs_of_its_shape_also_elsewhere() -> None:
+    feeds = {
+        "input_ids": np.arange(8).reshape(1, 8),
+        "attention_mask": np.ones((1, 8), np.int64),
+        "token_type_ids": np.zeros((1, 8), np.int64),
+    }
+    network = codesign.compile("bert-tiny", codesign.machine(), [feeds], seq=8)
+    found = codesign.run(network, feeds, "integers")
+    again = codesign.run(pickle.loads(pickle.dumps(network)), feeds, "integers")
+    for name, value in found.items():
+        np.testing.assert_array_equal(again[name], value)
+    for name in feeds:
+        with pytest.raises(codesign.CodesignError, match=r"is \[1, 4\] but .* for \[1, 8\]"):
+            codesign.run(network, {**feeds, name: feeds[name][:, :4]}, "integers")

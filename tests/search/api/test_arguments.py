@@ -143,7 +143,7 @@ def test_axes_take_the_notation_of_the_command_line(small: codesign.Model) -> No
     assert codesign.sweep(small, EDGE, {"dim": 8}) == codesign.sweep(small, EDGE, {"dim": ["8"]})
     bad: tuple[Any, ...] = (None, "dim", [8], {"dim": None}, {"dim": []}, {"dim": "4:8"}, {3: [8]})
     for axes in bad:
-        word = "dim" if isinstance(axes, dict) and "dim" in axes else "axes is"
+        word = "dim" if isinstance(axes, dict) and "dim" in axes else "axes "
         refuses(lambda axes=axes: codesign.sweep(small, EDGE, axes), word)  # type: ignore[misc]
 
 

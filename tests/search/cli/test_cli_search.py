@@ -248,7 +248,7 @@ def test_a_search_stopped_before_its_first_generation_begins_with_resume(
     asked = ["search", "--space", str(space), *QUICK, "-j", "1", "-o", str(tmp_path / "run")]
     monkeypatch.setattr(search_state.Checkpoint, "append", stop)
     assert main(asked) == 130
-    assert "no candidate is kept yet: repeat the command" in capsys.readouterr().err
+    assert "no candidate is kept yet: repeat the command\n" in capsys.readouterr().err
     monkeypatch.undo()
     assert main([*asked, "--resume"]) == 0
     assert (tmp_path / "run/front.csv").read_bytes() == (whole / "front.csv").read_bytes()

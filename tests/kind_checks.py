@@ -9,7 +9,7 @@ import numpy.typing as npt
 from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes, unblocked
 from codesign.compiler.kernels.kernel_kind import RECORDS, Operand, Problem
-from codesign.compiler.numerics.integers import drained
+from codesign.compiler.numerics.integers import attended, drained
 from codesign.compiler.numerics.quantized import Epilogue, Requantizer
 from codesign.hw.machine.arithmetic import Bytes, Ints, unpack_parameters
 from codesign.hw.machine.config import HardwareConfig
@@ -39,13 +39,21 @@ class InDram:
         return self.operands.numbers.epilogues[drain].scales
 
     def drained(self, drain: int, number: int, sums: Ints) -> Int8:
+        return drained(sums, self._epilogue(drain, number, sums.shape[-1]))
+
+    def attended(self, number: int, sums: Ints, values: Int8) -> Int8:
+        widths = (sums.shape[1], values.shape[1])
+        both = [self._epilogue(drain, number, width) for drain, width in enumerate(widths)]
+        return attended(sums, values, both, self.config.dim)
+
+    def _epilogue(self, drain: int, number: int, columns: int) -> Epilogue:
         numbers = self.operands.numbers.epilogues[drain]
         shape = kinds.drains(self.problem)[drain]
         first = (numbers.multiplier, numbers.shift, 0)
         last = (numbers.out_multiplier, numbers.out_shift, 0)
         taken = FUNCTION[shape.function].operands
         second = (*numbers.second, 0)
-        sets = self._sets(number, sums.shape[-1], shape.scaled * taken + shape.affine)
+        sets = self._sets(number, columns, shape.scaled * taken + shape.affine)
         if shape.scaled:
             first = sets.pop(0)
             second = sets.pop(0) if taken > 1 else second
@@ -54,10 +62,9 @@ class InDram:
         behind = _requantizer(last) if FUNCTION[shape.function].normalization else None
         causal = numbers.causal and FUNCTION[shape.function].masked
         further = _requantizer(second) if taken > 1 else None
-        epilogue = Epilogue(
+        return Epilogue(
             _requantizer(first), shape.function, behind, numbers.scales, causal, further
         )
-        return drained(sums, epilogue)
 
     def _sets(self, number: int, columns: int, count: int) -> list[Any]:
         """Multiplier, shift and offset of every column of one matrix, set after set."""

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 from codesign.hw.machine.arithmetic import inverse
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION
-from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, ROW_FUNCTIONS, TARGETS
+from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, PARAMETER_BYTES, TARGETS
+from codesign.hw.machine.limits import STATE_ROWS
 from codesign.hw.machine.program import Affine, Body, Instruction, Token
 
 DATA_BYTES = 1 << 14
+STATES = 40  # rows that states and alignments of a program lie in
 EXTREMES = (0, 1, 2, (1 << 23) - 1, -1, -(1 << 23))
 
 
@@ -63,6 +65,7 @@ class _Writer:
         self.parameters_at = DATA_BYTES
         self.results_at = DATA_BYTES + config.parameter_channels * PARAMETER_BYTES
         self.loaded_weights = False
+        self.states_at = self.number(0, STATE_ROWS - STATES)
 
     def number(self, low: int, high: int) -> int:
         """A whole number from low to high, both included; the ends more often than others."""
@@ -124,6 +127,16 @@ class _Writer:
                 self.mvin_rows(target, min(most, rows - first), first, 0)
         rows = c.parameter_channels // c.dim
         self.mvin_rows("parameters", rows, 0, self.parameters_at)
+        if c.normalization:
+            self.begin_states()
+
+    def begin_states(self) -> None:
+        """The states and alignments that the program uses, from sums of the accumulator."""
+        at = {"state": self.states_at, "alignment": self.states_at}
+        factors = {"multiplier": 1 << 20, "shift": self.number(12, 24), "columns": self.config.dim}
+        values = {"rows": STATES, "blocks": 1, "function": FUNCTIONS.index("exponentials")}
+        values["destination"] = DESTINATIONS.index("scratchpad")
+        self.add("drain", "mvout", values, {**at, **factors}, fresh=True)
 
     def mvin_rows(self, target: str, rows: int, local: int, dram: int) -> None:
         numbers = {"dram": dram, "dram_stride": 0, "local": local, "stride": 0, "scale": 1}
@@ -187,16 +200,16 @@ class _Writer:
         half = c.scratchpad_rows // 2
         rows = self.number(1, min(2 * c.dim + 3, half, c.accumulator_rows))
         self.loaded_weights = False
-        self.add(
-            "execute",
-            "compute",
-            {"rows": rows, "depth": self.number(1, c.dim), "width": self.number(1, c.dim)},
-            {
-                "local": self.number(0, half - rows),
-                "accumulator": self.number(0, c.accumulator_rows - rows),
-            },
-            overwrite=self.flag(),
-        )
+        values = {"rows": rows, "depth": self.number(1, c.dim), "width": self.number(1, c.dim)}
+        numbers = {
+            "local": self.number(0, half - rows),
+            "accumulator": self.number(0, c.accumulator_rows - rows),
+        }
+        if aligned := c.normalization and rows <= STATES and self.flag():
+            values["aligned"] = 1
+            numbers["alignment"] = self.states_at + self.number(0, STATES - rows)
+        rescale = aligned and self.flag()
+        self.add("execute", "compute", values, numbers, overwrite=self.flag(), rescale=rescale)
 
     def mvout(self) -> None:
         c = self.config
@@ -213,7 +226,9 @@ class _Writer:
             rows = min(rows, space)
         blocks, stride, local = self.blocks(rows, space, 5)
         sets = c.parameter_channels // c.dim
-        scaled, affine = self.flag(), self.flag() and of.normalization
+        if of.stateful:
+            rows = min(rows, STATES)
+        scaled, affine = self.flag() and not of.by_state, self.flag() and of.normalization
         second_scaled = of.operands > 1 and self.flag()
         if where == "dram_int32" or blocks * (scaled + second_scaled + affine) > sets:
             scaled = second_scaled = affine = False
@@ -235,10 +250,10 @@ class _Writer:
             "local_stride": stride,
             "parameters": self.number(0, sets - blocks * (scaled + second_scaled + affine)),
             "multiplier": self.factor(),
-            "shift": self.shift(),
+            "shift": 0 if of.by_state else self.shift(),
             "out_multiplier": self.factor(),
             "out_shift": self.shift(),
-            "columns": columns if function in ROW_FUNCTIONS else 0,
+            "columns": columns if of.by_row else 0,
         }
         if of.centered:
             numbers["inverse"] = inverse(columns)
@@ -247,9 +262,14 @@ class _Writer:
         if causal := of.masked and self.flag():
             numbers["diagonal"] = self.number(-rows, columns)
             numbers["window"] = self.draw(st.sampled_from((0, 1, c.dim, columns, (1 << 16) - 1)))
+        if of.stateful:
+            numbers["state"] = self.states_at + self.number(0, STATES - rows)
+        if of.stateful and of.masked:
+            numbers["alignment"] = self.states_at + self.number(0, STATES - rows)
         if of.operands > 1:
             numbers |= self.second((rows + (blocks - 1) * stride) * (of.operands - 1))
         flags = {"channel_scale": scaled, "channel_affine": affine, "causal": causal}
+        flags["fresh"] = of.stateful and of.masked and self.flag()
         self.add("drain", "mvout", values, numbers, **flags, second_channel_scale=second_scaled)
 
     def second(self, rows: int) -> dict[str, int]:

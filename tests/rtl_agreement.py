@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +12,17 @@ from hypothesis import assume
 from hypothesis import strategies as st
 from kernel_checks import row_problems
 from machine_model import matmul_mappings, matmul_problems
+from streamed_attention_problems import mappings as streamed_attention_mappings
+from streamed_attention_problems import problems as streamed_attention_problems
 
 from codesign.compiler.kernels.attention_kernel import AttentionAddresses, attention_kernel
 from codesign.compiler.kernels.matmul_kernel import MatmulAddresses, matmul_kernel
 from codesign.compiler.kernels.numbers import Numbers
 from codesign.compiler.kernels.row_kernel import RowAddresses, RowSpace, row_kernel
+from codesign.compiler.kernels.streamed_attention_kernel import (
+    StreamedAttentionAddresses,
+    streamed_attention_kernel,
+)
 from codesign.hw.machine.arithmetic import pack_parameters
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import ROW_FUNCTIONS
@@ -120,7 +127,7 @@ def numbers(draw: st.DrawFn) -> Numbers:
 @st.composite
 def compiled_kernels(draw: st.DrawFn, config: HardwareConfig, most_computes: int = 60) -> Body:
     """Any kernel that the compiler writes: matmul, row function or attention, any mapping."""
-    kind = draw(st.sampled_from(("matmul", "row", "attention")))
+    kind = draw(st.sampled_from(("matmul", "row", "attention", "streamed")))
     step = 1 << 18
     if kind == "row":
         problem = draw(row_problems(config))
@@ -134,6 +141,12 @@ def compiled_kernels(draw: st.DrawFn, config: HardwareConfig, most_computes: int
         tiles = draw(attention_mappings(heads, config))
         at = AttentionAddresses(0, step, 2 * step, 3 * step, 4 * step, 5 * step)
         return attention_kernel(heads, tiles, config, at, draw(numbers()), draw(numbers()))
+    if kind == "streamed":
+        long = draw(streamed_attention_problems(config))
+        parts = draw(streamed_attention_mappings(long, config))
+        to = StreamedAttentionAddresses(0, step, 2 * step, 3 * step, 4 * step)
+        outputs = replace(draw(numbers()), shift=0)
+        return streamed_attention_kernel(long, parts, config, to, draw(numbers()), outputs)
     functions = draw(st.sampled_from((("copy", "relu", "gelu"), ROW_FUNCTIONS)))
     matmul = draw(matmul_problems(config, functions, most_computes))
     chosen = draw(matmul_mappings(matmul, config, most_computes))

@@ -5,6 +5,7 @@ that the hardware has for it. Only the sigmoid's fitted numbers are those of hw/
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import isqrt
 
 from codesign.hw.machine.sigmoid import segments
@@ -114,7 +115,7 @@ def rotated(row: Sequence[int], cosines: Sequence[int], sines: Sequence[int]) ->
 
 
 def exponential(d: int) -> int:
-    fits(d, 20, signed=False)
+    fits(d, 21, signed=False)
     z, f = d >> 10, d & 1023
     quadratic = fits((1959 - f) ** 2 + 2108000, 23, signed=False)
     return fits(shifted(quadratic, 7 + min(z, 31)), 16, signed=False)
@@ -136,6 +137,44 @@ def softmax(row: Sequence[int], limit: int, first: int = 0) -> list[int]:
     factor = fits((1 << 31) // divisor, 17, signed=False)
     values = [clamp(shifted(fits(x * factor, 33, signed=False), n), 20) for x in e]
     return [0] * first + values + [0] * (len(row) - first - len(used))
+
+
+@dataclass(frozen=True)
+class State:
+    """Of a row that comes in parts: its octave and its sum of exponentials."""
+
+    octave: int
+    total: int
+
+
+def exponentials(row: Sequence[int], limit: int, first: int = 0) -> tuple[list[int], State]:
+    """Of columns `first` to before `limit` of a part of a row, and its state alone."""
+    row = [clamp(v, 20) for v in row]
+    used = range(max(first, 0), max(limit, first, 0))
+    octave = fits(-(-max((row[j] for j in used), default=-(1 << 19)) // 1024), 11)
+    e = [exponential(1024 * octave - v) if j in used else 0 for j, v in enumerate(row)]
+    return e, State(octave, fits(sum(e), 32, signed=False))
+
+
+def joined(before: State, part: State) -> tuple[State, int, bool]:
+    """The state behind one more part, by how much what is lower is shifted, and whether that is
+    what was there before.
+    """
+    raised = part.octave > before.octave
+    high, low = (part, before) if raised else (before, part)
+    shift = min(high.octave - low.octave, 31)
+    total = high.total + shifted(fits(low.total, 32, signed=False), shift)
+    return State(high.octave, total % 2**32), shift, raised
+
+
+def quotient(acc: int, total: int, multiplier: int) -> int:
+    if not total:
+        return 0
+    n = total.bit_length() - 1
+    v = clamp(shifted(fits(fits(acc, 32) * fits(multiplier, 24), 56), n), 20)
+    divisor = fits(total * 2**15 // 2**n, 16, signed=False)
+    assert divisor >> 15
+    return weighted(v, (1 << 31) // divisor)
 
 
 def _norm(row: Sequence[int], columns: int, total: int, mean16: int, epsilon: int) -> list[int]:

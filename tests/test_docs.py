@@ -61,6 +61,10 @@ def _priced() -> Iterator[str]:
     yield f"{low:.1f} mW per GB/s (LPDDR3) | {nominal:.1f} (LPDDR4) | {high:.1f} (DDR4)"
     low, nominal, high = event_pj(table, "host_cycles")
     yield f"{low:.0f} pJ (Rocket, scaled) | {nominal:.0f} pJ (Ariane, 22FDX) | {high:.0f} pJ |"
+    state = area.units()["state"]
+    own = state.memory(22)
+    assert own is not None
+    yield f"{state.memory_rows} rows of {state.memory_row_bits} bits in a macro of {own.area_mm2[1]:.4f} mm2"
     yield "a weight preloaded: 8 bits through (dim + 1) / 2 registers"  # test_energy counts them
 
 

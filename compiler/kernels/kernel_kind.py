@@ -77,6 +77,9 @@ class Given(Protocol):
     def drained(self, drain: int, number: int, sums: Ints) -> Int8:
         """What a drain makes of the sums of one matrix."""
 
+    def attended(self, number: int, sums: Ints, values: Int8) -> Int8:
+        """What the two drains of attention in parts make of the scores' sums and of V."""
+
 
 def matrices(
     name: str,

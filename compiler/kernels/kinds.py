@@ -14,6 +14,7 @@ from codesign.compiler.kernels.matmul_space import roomy
 from codesign.compiler.kernels.numbers import StepNumbers
 from codesign.compiler.kernels.rotary_kind import RotaryKind
 from codesign.compiler.kernels.row_kind import RowKind
+from codesign.compiler.kernels.streamed_attention_kind import StreamedAttentionKind
 from codesign.hw.costs.energy import CostTable
 from codesign.hw.errors import MappingError
 from codesign.hw.machine.config import HardwareConfig
@@ -22,6 +23,7 @@ from codesign.hw.machine.program import Body
 KINDS: tuple[Kind[Any], ...] = (
     MatmulKind(),
     AttentionKind(),
+    StreamedAttentionKind(),
     RowKind(),
     RotaryKind(),
 )

@@ -43,7 +43,9 @@ class Numbers:
         """
         of = FUNCTION[function]
         numbers: dict[str, int] = {}
-        if not scaled:
+        if of.by_state:
+            numbers["multiplier"] = self.multiplier
+        elif not scaled:
             numbers |= {"multiplier": self.multiplier, "shift": self.shift}
             if of.operands > 1:
                 numbers |= dict(

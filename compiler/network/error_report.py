@@ -253,10 +253,11 @@ def _units(weights: Int8, scaled: Floats) -> Floats:
 
 
 def _lost(network: Network, work: Work, floats: Mapping[str, Array], total: _Totals) -> None:
-    """The probability that int8 does not have: below half of 1/127."""
+    """The probability that int8 does not have: below half of 1/127, where int8 holds probabilities."""
     for name in work.operators:
         op = network.plan.graph.dag[name]
-        if isinstance(op, Softmax) and op.output in floats:
+        held = op.output in floats and op.output in network.quantized.scales
+        if isinstance(op, Softmax) and held:
             p = floats[op.output]
             total.sums["lost"] = total.sums.get("lost", 0.0) + float(p[p < 0.5 / LEVELS].sum())
             total.sums["probability"] = total.sums.get("probability", 0.0) + float(p.sum())

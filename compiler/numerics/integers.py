@@ -6,13 +6,14 @@ them, a requantizer, a function of `hw.arithmetic`, a requantizer. Fusion settle
 int8, before mapping: what feeds an activation never is; nor does what feeds a residual sum or a norm
 behind a matmul, where the sum stays in the accumulator; scores are where attention takes three
 kernels, not where it takes one or two. Probabilities always are. Nothing else of a plan
-changes a bit: no tile, order, place, objective, memory or dim, nor projections that are merged.
+changes a bit: no tile, order, place, objective or memory, nor projections that are merged; and dim only
+attention in parts, each of which is as wide.
 
 It knows nothing of mappings, layouts or instructions; what the machine computes must equal it bit for
 bit. It is also the fast way to measure quality over many inputs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -22,7 +23,7 @@ from codesign.compiler.numerics.masks import Mask
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.numerics.quantized import Epilogue, QuantizedStep
 from codesign.compiler.plan.work import Read, Work
-from codesign.hw.machine import arithmetic
+from codesign.hw.machine import arithmetic, attention
 from codesign.hw.machine.arithmetic import Bools, Ints
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION
@@ -54,7 +55,7 @@ class _Given:
     def __init__(
         self, step: QuantizedStep, work: Work, config: HardwareConfig, known: Tensors, mask: Mask
     ) -> None:
-        self.step, self.work, self.mask = step, work, mask
+        self.step, self.work, self.mask, self.dim = step, work, mask, config.dim
         self.counts = {operand.name: operand.shape[0] for operand in work.operands(config)}
         self.whole: dict[str, Int8] = {}
         for read in work.reads(config):
@@ -79,6 +80,11 @@ class _Given:
             sums = sums + self.mask.offsets
         return drained(sums, epilogue)
 
+    def attended(self, number: int, sums: Ints, values: Int8) -> Int8:
+        if self.mask.offsets is not None:
+            sums = sums + self.mask.offsets
+        return attended(sums, values, self.step.epilogues, self.dim)
+
     def _read(self, read: Read, known: Tensors) -> Int8:
         """What a kernel reads of a tensor; weights are as wide as their input is without padding."""
         whole, operand, step = known[read.tensor], read.operand, self.step
@@ -101,20 +107,45 @@ class _Given:
         return None
 
 
-def drained(sums: Ints, epilogue: Epilogue) -> Int8:
-    """int8 [rows, columns] of sums [rows, columns], or of as many such operands as a function takes."""
+def attended(sums: Ints, values: Int8, epilogues: Sequence[Epilogue], dim: int) -> Int8:
+    """int8 [queries, columns] of attention in parts of dim keys: scores' sums [queries, keys], and V."""
+    scores, outputs = epilogues
+    v, valid = _requantized(sums, scores)
+    assert scores.last is not None and outputs.last is not None
+    last = scores.last
+    found, total = attention.attended(
+        v,
+        valid,
+        values.astype(np.int64),
+        lambda e: arithmetic.requantize_output(e, last.multiplier, last.offset, last.shift),
+        dim,
+    )
+    value = attention.quotient(found, total, outputs.first.multiplier)
+    last = outputs.last
+    out = arithmetic.requantize_output(value, last.multiplier, last.offset, last.shift)
+    return out.astype(np.int8)
+
+
+def _requantized(sums: Ints, epilogue: Epilogue) -> tuple[Ints, Bools]:
+    """v of sums [rows, columns], or of several such operands, and what of it a causal row sees."""
     rows, columns = sums.shape[-2:]
-    first, last, second = epilogue.first, epilogue.last, epilogue.second
-    if second is None:
-        v = arithmetic.requantize(sums, first.offset, first.multiplier, first.shift)
-    else:
-        v = np.concatenate([
-            arithmetic.requantize(part, each.offset, each.multiplier, each.shift)
-            for part, each in ((sums[:1], first), (sums[1:], second))
-        ])  # fmt: skip
+    first, second = epilogue.first, epilogue.second
     valid: Bools = np.ones((rows, 1), dtype=np.bool_)
     if epilogue.causal:
         valid = np.tri(rows, columns, columns - rows, dtype=np.bool_)
+    if second is None:
+        return arithmetic.requantize(sums, first.offset, first.multiplier, first.shift), valid
+    v = np.concatenate([
+        arithmetic.requantize(part, each.offset, each.multiplier, each.shift)
+        for part, each in ((sums[:1], first), (sums[1:], second))
+    ])  # fmt: skip
+    return v, valid
+
+
+def drained(sums: Ints, epilogue: Epilogue) -> Int8:
+    """int8 [rows, columns] of sums [rows, columns], or of as many such operands as a function takes."""
+    columns, last = sums.shape[-1], epilogue.last
+    v, valid = _requantized(sums, epilogue)
     value = FUNCTION[epilogue.function].values(v, valid, columns, 0)
     if last is None:
         return arithmetic.saturate(value, arithmetic.OUTPUT_BITS).astype(np.int8)

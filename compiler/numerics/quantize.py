@@ -36,7 +36,7 @@ from codesign.compiler.numerics.tensor_scales import TensorScales
 from codesign.compiler.plan.lower import Plan
 from codesign.compiler.plan.work import Work
 from codesign.compiler.rewrite.given_scales import GivenScales
-from codesign.hw.machine import arithmetic
+from codesign.hw.machine import arithmetic, attention
 from codesign.hw.machine.functions import FUNCTION
 
 SUM_BITS = 16  # of the larger scale where two int8 operands enter the accumulator
@@ -171,6 +171,9 @@ class _Quantizer:
         added = self._added(softmax, unit, work.name)
         most = product.k * 2.0**14 + 128 * added.matrix_scale
         within(np.array([most, product.n * 2.0**14]), INT32, work.name, "sum")
+        if FUNCTION[work.drains[0].function].stateful:
+            mean = self.tensors.one(v) * factors[1] / self.tensors.one(context.output)
+            return self._in_parts(work, product.n, added, mean, found.causal)
         p = self.tensors.one(softmax.output)
         outputs = p * self.tensors.one(v) * factors[1] / self.tensors.one(context.output)
         scores = Epilogue(
@@ -182,6 +185,30 @@ class _Quantizer:
         )
         sums = Epilogue(requantizer(outputs, 0, work.name), "copy", None)
         return QuantizedStep((scores, sums), added=added)
+
+    def _in_parts(
+        self, work: Work, keys: int, added: Added, mean: float, causal: bool
+    ) -> QuantizedStep:
+        """Of attention in parts; `mean`: what a unit of V is in codes of the output."""
+        if keys > attention.MOST_KEYS:
+            raise QuantizationError(
+                f"{work.name!r}: {keys} keys, of whose exponentials the machine sums up "
+                f"{attention.MOST_KEYS}: let the host compute it"
+            )
+        one = np.array([1 << attention.QUOTIENT_BITS], dtype=np.int64)
+        weights = LEVELS / arithmetic.EXP_OF_ZERO
+        scores = Epilogue(
+            requantizer(added.unit / arithmetic.SOFTMAX_INPUT_SCALE, 0, work.name),
+            "exponentials",
+            requantizer(weights, 0, work.name),
+            causal=causal,
+        )
+        quotients = Epilogue(
+            Requantizer(one, 0 * one, 0 * one),
+            "quotient",
+            requantizer(attention.QUOTIENT_SCALE / weights * mean, 0, work.name),
+        )
+        return QuantizedStep((scores, quotients), added=added)
 
     def _added(self, softmax: Softmax, unit: float, name: str, step: int = 0) -> Added:
         """What a softmax adds to scores, of whose sums a unit is one of the softmax's input.

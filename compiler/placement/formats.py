@@ -2,8 +2,8 @@
 
 Their inputs and outputs have fixed points (docs/numerics.md). An operator whose values lie beyond
 them, or far below a step, would come out wrong without a word: the host computes it, in float, and
-a note says why. What int8 probabilities lose is said too: of many keys of like weight each is less
-than half a step.
+a note says why. What int8 probabilities lose is said too, where they have a scale (attention in parts
+has none): of many keys of like weight each is less than half a step.
 """
 
 from collections.abc import Iterator

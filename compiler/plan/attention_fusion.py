@@ -6,8 +6,13 @@ from codesign.compiler.graph import Activation, Matmul, Operator, Softmax
 from codesign.compiler.kernels.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.kernels.streamed_attention_kernel import StreamedAttentionProblem
 from codesign.compiler.plan.operator_work import Operators, role
 from codesign.compiler.plan.work import Alternative, Group, Work
+
+# Keys up to which attention takes whole rows of scores; beyond, int8 probabilities of a diffuse row
+# would lose what parts of the row keep: docs/attention.md.
+WHOLE_KEYS = 128
 
 
 class AttentionMatcher:
@@ -39,8 +44,7 @@ class AttentionMatcher:
         fused = self.ops.matmul_work((op,), softmax.output, "softmax", after, masked=masked)
         behind = (fused, apart[2])
         bias = softmax.bias_elements > 0
-        rows = self._mask_rows(softmax)
-        problem = AttentionProblem(op.batch, op.m, op.n, op.k, bias, rows, op.shared)
+        problem = self._problem(op, softmax)
         on_chip = Work(
             op.name.rsplit("/", 1)[0],
             "attention",
@@ -48,7 +52,7 @@ class AttentionMatcher:
             (*op.inputs, context.inputs[1], *softmax.inputs[1:]),
             (context.output,),
             problem,
-            macs=op.macs + context.macs,
+            macs=self._macs(op, context, softmax),
             ranges=(0, role(self.ops.graph, op), role(self.ops.graph, context)),
         )
         same_heads = context.n == op.k and context.batch == op.batch
@@ -60,8 +64,28 @@ class AttentionMatcher:
             alternatives += self._grouped(op, softmax, on_chip, problem)
         return Group((op, softmax, context), tuple(alternatives))
 
+    def _problem(self, op: Matmul, softmax: Softmax) -> AttentionProblem | StreamedAttentionProblem:
+        """All of attention as one kernel: of whole rows, or in parts."""
+        bias, rows = softmax.bias_elements > 0, self._mask_rows(softmax)
+        if not _in_parts(op, softmax):
+            return AttentionProblem(op.batch, op.m, op.n, op.k, bias, rows, op.shared)
+        causal = _triangle(op, softmax)
+        return StreamedAttentionProblem(op.batch, op.m, op.n, op.k, rows, causal, op.shared)
+
+    def _macs(self, op: Matmul, context: Matmul, softmax: Softmax) -> int:
+        """All of both products, or what a causal mask leaves of them where the kernel spares the rest."""
+        every = op.macs + context.macs
+        if not _triangle(op, softmax):
+            return every
+        seen = op.m * (op.n - op.m) + op.m * (op.m + 1) // 2
+        return every * seen // (op.m * op.n)
+
     def _grouped(
-        self, op: Matmul, softmax: Softmax, on_chip: Work, problem: AttentionProblem
+        self,
+        op: Matmul,
+        softmax: Softmax,
+        on_chip: Work,
+        problem: AttentionProblem | StreamedAttentionProblem,
     ) -> list[Alternative]:
         """Attention of several tokens whose query heads that share K and V are rows of one.
 
@@ -69,7 +93,7 @@ class AttentionMatcher:
         see other keys than those of another: causal masks go by the number of the row. A single
         token's lie so already.
         """
-        apart = problem.stacked or softmax.bias_elements or softmax.causal
+        apart = op.m == 1 or softmax.bias_elements or softmax.causal
         if self.ops.accurate or op.shared == 1 or apart:
             return []
         heads, queries = problem.heads // op.shared, problem.queries * op.shared
@@ -118,3 +142,16 @@ class AttentionMatcher:
         if len(softmax.inputs) == 1 and (softmax.causal or softmax.bias_elements):
             return 0
         return int(ceil_div(softmax.cols, self.ops.config.dim))
+
+
+def _in_parts(op: Matmul, softmax: Softmax) -> bool:
+    """Whether attention takes no whole rows. It does with a bias matrix, and where the heads of one
+    token that share keys are rows of one.
+    """
+    alone = op.m > 1 or op.shared == 1
+    return op.n > WHOLE_KEYS and not softmax.bias_elements and alone
+
+
+def _triangle(op: Matmul, softmax: Softmax) -> bool:
+    """Whether a causal mask hides parts that are not computed."""
+    return _in_parts(op, softmax) and softmax.causal and 1 < op.m <= op.n

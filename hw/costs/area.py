@@ -13,7 +13,10 @@ from typing import Any
 
 from codesign.hw.costs.sram import (
     Range,
+    Sram,
+    added,
     macros,
+    memory,
     read_csv,
     read_toml,
     silicon_factor,
@@ -30,7 +33,9 @@ LOW_TABLE, NOMINAL_TABLE = "horowitz45", "aladdin40"
 
 @dataclass(frozen=True)
 class Unit:
-    """One kind of lane: its operators by width, its flip-flops and how many the machine has."""
+    """One kind of lane: its operators by width, its flip-flops, rows of a memory of its own, and how
+    many the machine has.
+    """
 
     name: str
     component: str
@@ -40,6 +45,8 @@ class Unit:
     shift: tuple[int, ...] = ()
     compare: tuple[int, ...] = ()
     register_bits: int = 0
+    memory_rows: int = 0
+    memory_row_bits: int = 0  # of a macro: a power of two
     steps: int = 1  # cycles that one event keeps the lane busy
     normalization: bool = False  # present only in machines with the normalization units
     shares: str = ""  # the unit in whose lane it works, if it has none of its own
@@ -49,6 +56,13 @@ class Unit:
         if self.shares or (self.normalization and not config.normalization):
             return 0
         return {"pe": config.dim * config.dim, "dim": config.dim, "one": 1}[self.lanes]
+
+    def memory(self, technology_nm: int) -> Sram | None:
+        """The macro of its own memory, if it has one."""
+        size_bytes = self.memory_rows * self.memory_row_bits // 8
+        if not size_bytes:
+            return None
+        return memory(self.name, size_bytes, 1, self.memory_row_bits, technology_nm)
 
     @property
     def operators(self) -> tuple[tuple[str, int], ...]:
@@ -133,10 +147,14 @@ def area_mm2(
     if calibration not in CALIBRATIONS:
         raise TableError(f"no calibration is called {calibration!r}: choose none or 22ffl")
     areas = {component: _logic_area(config, component) for component in AREA_COMPONENTS}
-    for memory in present(config):
-        component = memory.component
-        areas[component] = _add(areas[component], macros(memory, config).area_mm2)
-    areas["control"] = _add(areas["control"], _control_area(config))
+    for which in present(config):
+        component = which.component
+        areas[component] = added(areas[component], macros(which, config).area_mm2)
+    for unit in units().values():
+        own = unit.memory(config.technology_nm) if unit.count(config) else None
+        if own is not None:
+            areas[unit.component] = added(areas[unit.component], own.area_mm2)
+    areas["control"] = added(areas["control"], _control_area(config))
     if calibration == "22ffl":
         areas.update(_calibrated(config))
     if isinstance(tables, AreaOverrides):
@@ -273,15 +291,11 @@ def _calibrated(config: HardwareConfig) -> dict[str, Range]:
         )
     pe_mm2 = silicon["mesh_um2"] * 1e-6 / silicon["dim"] ** 2
     areas = {"mesh": pe_mm2 * config.dim**2} | {
-        memory.component: silicon_factor() * macros(memory, config, "1RW").area_mm2[1]
-        for memory in present(config)
-        if memory in COUNTED
+        which.component: silicon_factor() * macros(which, config, "1RW").area_mm2[1]
+        for which in present(config)
+        if which in COUNTED
     }
     return {component: (area, area, area) for component, area in areas.items()}
-
-
-def _add(first: Range, second: Range) -> Range:
-    return first[0] + second[0], first[1] + second[1], first[2] + second[2]
 
 
 def _tuples(value: list[object]) -> tuple[object, ...]:

@@ -23,7 +23,7 @@ from codesign.hw.costs.area import (
     operator_value,
     units,
 )
-from codesign.hw.costs.sram import Range, flavour_leakage, macros, memories, read_toml
+from codesign.hw.costs.sram import Range, added, flavour_leakage, macros, memories, read_toml
 from codesign.hw.errors import TableError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX, EVENTS
@@ -40,7 +40,7 @@ TABLES = ("default", "timeloop-pat")
 COMPONENT_EVENTS: Mapping[str, tuple[str, ...]] = {
     "mesh": ("macs", "pe_active", "pe_weight_loads"),
     **{memory.component: memory.events for memory in COUNTED},
-    "nonlinear": tuple(event for event in EVENTS if event in FUNCTION_EVENTS),
+    "nonlinear": tuple(event for event in EVENTS if event in {*FUNCTION_EVENTS, "align"}),
     "requantize": ("scale", "requantize"),
     "dram": ("dram_read_bytes", "dram_write_bytes"),
     "host": ("instructions", "host_cycles"),
@@ -261,6 +261,8 @@ def _default_costs(config: HardwareConfig) -> dict[str, Range]:
     low, nominal, high = costs["requantize"]
     row_pj = 1e12 * macros(PARAMETERS, config).read_j[1]
     costs["requantize"] = (low, nominal, high + row_pj / config.dim)
+    for event, access in _own_accesses(config).items():
+        costs[event] = added(costs[event], access)
     scale = _to_node(config, NOMINAL_TABLE)
     low_scale = costs["accumulator_adds"][0] / costs["accumulator_adds"][1]
     # A weight reaches its PE through the registers of those above it: (dim + 1) / 2 on average.
@@ -275,6 +277,16 @@ def _default_costs(config: HardwareConfig) -> dict[str, Range]:
     costs["dram_background"] = background
     costs["leakage"] = _scaled(_leakage_w(config), 1e12 / config.clock_hz)
     return costs
+
+
+def _own_accesses(config: HardwareConfig) -> dict[str, Range]:
+    """pJ by event of the memory that holds rows' states and alignments: a state is read and written,
+    and so is an alignment, which is read again for each row that it aligns.
+    """
+    states = units()["state"].memory(config.technology_nm)
+    assert states is not None
+    read, write = _scaled(states.read_j, 1e12), _scaled(states.write_j, 1e12)
+    return {"state": added(read, write), "align": _scaled(read, 1 / config.dim)}
 
 
 def _dram_pj(config: HardwareConfig) -> tuple[Range, Range]:
@@ -306,7 +318,8 @@ def _leakage_w(config: HardwareConfig) -> Range:
     """On-chip leakage: low and high take logic to the SRAM's cells and to hot, fast cells."""
     logic = sum(u.count(config) * lane_leakage_w(u, config.technology_nm) for u in _machine_units())
     cool, hot = flavour_leakage(config.technology_nm)
-    srams = memories(config)
+    own = (unit.memory(config.technology_nm) for unit in _machine_units() if unit.count(config))
+    srams = (*memories(config), *(sram for sram in own if sram is not None))
     low, nominal, high = (sum(sram.leakage_w[bound] for sram in srams) for bound in range(3))
     return low + cool * logic, nominal + logic, high + hot * logic
 

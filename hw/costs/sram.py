@@ -60,6 +60,11 @@ class Sram:
     exactness: str
 
 
+def added(first: Range, second: Range) -> Range:
+    """Return the sum of two costs."""
+    return first[0] + second[0], first[1] + second[1], first[2] + second[2]
+
+
 def read_csv(name: str) -> list[dict[str, str]]:
     """Return the rows of a shipped table as dicts; lines that begin with # are its provenance."""
     text = (files("codesign.hw.costs") / "tables" / name).read_text(encoding="utf-8")

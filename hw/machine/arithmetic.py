@@ -166,11 +166,11 @@ def exponential(d: Ints) -> Ints:
 def softmax_reciprocal(total: Ints) -> tuple[Ints, Ints]:
     """R (17 bits) and n with R / 2^(n + 16) = 1 / total (32 bits); (0, 15) for a total of 0.
 
-    A sum with at least one valid column is at least 46451, so n is 15 to 31. The divisor keeps 16
-    bits of the sum: R = floor(2^31 / (total >> (n - 15))).
+    The divisor has 16 bits, the highest of the sum: R = floor(2^31 / (total >> (n - 15))). A softmax
+    of at least one valid column sums up to at least 46451, so that n is 15 to 31.
     """
     n = np.where(total > 0, msb(total), 15)
-    divisor = total >> (n - 15)
+    divisor = np.where(n >= 15, total >> np.maximum(n - 15, 0), total << np.maximum(15 - n, 0))
     return np.where(total > 0, (1 << 31) // np.maximum(divisor, 1), 0), n
 
 

@@ -30,6 +30,8 @@ TIMED_EVENTS = (
     "product",  # elements multiplied by those of another operand
     "compare",  # elements through the softmax row maximum
     "exp",  # elements through i-exp (both softmax passes)
+    "state",  # row states of attention, read and written or divided by
+    "align",  # int32 elements shifted by octaves as they are added
     "moment",  # elements squared and summed for LayerNorm or RMSNorm statistics
     "normalize",  # elements multiplied by a row's reciprocal (softmax, LayerNorm, RMSNorm)
     "divide",  # row reciprocals

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from codesign.hw.machine import arithmetic, gates, sigmoid
+from codesign.hw.machine import arithmetic, attention, gates, sigmoid
 from codesign.hw.machine.gates import IntegerFunction
 
 Pass = Literal["maximum", "statistics", "output"]
@@ -36,7 +36,7 @@ class DrainFunction:
     any shape for others, with an axis of operands before it where it has several, which of it is
     valid, how many columns are, and a norm's epsilon, and returns values of `value_scale`. Clamped
     they are int8, or the second requantizer makes int8 of them where the function needs units that
-    only a machine with `normalization` has.
+    only a machine with `normalization` has. What a row's state does to them is left out: `attention`.
     """
 
     name: str
@@ -47,13 +47,15 @@ class DrainFunction:
     input_scale: float | None = None
     value_scale: float = 1.0
     spread: int = 45  # standard deviation of values before it that use its range, for checks
-    # Of a function of whole rows: its passes, and slots from a row's statistics to its output.
+    # Of a function of whole rows: its passes, and slots from a row's statistics, or from its maximum
+    # where it has none, to its output.
     passes: tuple[Pass, ...] = ("output",)
     latency: int = 0
     # Events beside those that all functions share.
     element_events: Mapping[str, int] = field(default_factory=dict)
     row_events: Mapping[str, int] = field(default_factory=dict)
     masked: bool = False  # columns may be hidden, by parameters before it or as causal
+    stateful: bool = False  # rows have a state, for which they come in parts: see `attention`
     centered: bool = False  # the row's mean is taken away: needs the field `inverse`
     affine: bool = False  # gamma and beta follow
     mode: str = ""  # what a lane does, where several functions share it
@@ -64,6 +66,11 @@ class DrainFunction:
     def by_row(self) -> bool:
         """Whether it needs whole rows, which it reads more than once."""
         return len(self.passes) > 1
+
+    @property
+    def by_state(self) -> bool:
+        """Whether a row's state, and no parameter, says what it is divided by."""
+        return self.stateful and not self.masked
 
     @property
     def operands(self) -> int:
@@ -248,6 +255,31 @@ DRAIN_FUNCTIONS = (
         mode="linear",
         further=("product", "rotate"),
     ),
+    DrainFunction(
+        "exponentials",
+        lambda v, valid, columns, epsilon: attention.exponentials(v, valid)[0],
+        input_scale=arithmetic.SOFTMAX_INPUT_SCALE,
+        value_scale=1 / arithmetic.EXP_OF_ZERO,
+        spread=2048,
+        passes=("maximum", "output"),
+        latency=MAXIMUM_LATENCY,
+        element_events={"compare": 1, "exp": 1},
+        row_events={"state": 1},
+        masked=True,
+        stateful=True,
+    ),
+    DrainFunction(
+        "quotient",
+        lambda v, valid, columns, epsilon: arithmetic.weighted(v, arithmetic.FACTOR_ONE),
+        input_scale=attention.QUOTIENT_SCALE,
+        value_scale=attention.QUOTIENT_SCALE,
+        spread=1 << 15,
+        passes=("statistics", "output"),
+        latency=13,
+        element_events={"normalize": 1},
+        row_events={"state": 1, "divide": 1},
+        stateful=True,
+    ),
 )
 FUNCTION = {function.name: function for function in DRAIN_FUNCTIONS}
 FUNCTION_EVENTS = frozenset(
@@ -276,10 +308,14 @@ def _sixes(names: list[str]) -> Iterable[list[str]]:
 def _predicate(argument: str, name: str, meaning: str, chosen: Iterable[str]) -> str:
     """A function of the package: whether its argument, `code` or `mode`, is one of the chosen."""
     kind, prefix = {"code": ("function_t", "FUNCTION"), "mode": ("mode_e", "MODE")}[argument]
+    labels = _labels(prefix, chosen)
+    asked = f"    return {argument} inside {{ {labels} }};"
+    if len(asked) > 100:
+        asked = f"    return {argument} inside {{\n      {labels}\n    }};"
     return f"""\
   // {meaning}
   function automatic logic {name}(input {kind} {argument});
-    return {argument} inside {{ {_labels(prefix, chosen)} }};
+{asked}
   endfunction
 """
 
@@ -318,6 +354,10 @@ def _questions() -> list[str]:
         _predicate("code", "is_masked", "It may hide columns.", [f.name for f in every if f.masked]),
         _predicate("code", "is_centered", "It takes the mean away.",
                    [f.name for f in every if f.centered]),
+        _predicate("code", "has_statistics", "A pass over its rows gathers sums for a division.",
+                   [f.name for f in every if "statistics" in f.passes]),
+        _predicate("code", "has_states", "Rows come in parts, and have a state between them.",
+                   [f.name for f in every if f.stateful]),
         _predicate("mode", "is_direct", "Values pass by all behind the first requantizer.", direct),
         _predicate("mode", "is_by_row", "Only the valid columns count.",
                    [f.lane_mode for f in by_row]),

@@ -27,6 +27,7 @@ from codesign.hw.machine.quantities import (
     ROW_COUNT,
     SCALE,
     SHIFT,
+    STATE_ROW,
     TILE_SIZE,
     Quantity,
 )
@@ -64,7 +65,7 @@ PARAMETER_BYTES = PARAMETERS.word_bytes
 
 # Fields that only some of the drain's functions have, and which: one group's share the bits of another's.
 VARIANTS: dict[str, Callable[[DrainFunction], bool]] = {
-    "mask": lambda function: function.masked,
+    "mask": lambda function: function.masked or function.stateful,
     "norm": lambda function: function.affine,
     "operands": lambda function: function.operands > 1,
 }
@@ -122,7 +123,8 @@ TARGET_BYTES = {
 DESTINATION_BYTES = {"dram": 1, "dram_int32": 4, "scratchpad": 1}
 TARGETS, DESTINATIONS = tuple(TARGET_BYTES), tuple(DESTINATION_BYTES)
 FUNCTIONS = tuple(FUNCTION)  # see functions.py
-ROW_FUNCTIONS = tuple(function.name for function in FUNCTION.values() if function.by_row)
+# Those that one instruction has whole rows of.
+ROW_FUNCTIONS = tuple(f.name for f in FUNCTION.values() if f.by_row and not f.stateful)
 
 OPERATIONS = (
     Operation(
@@ -157,12 +159,17 @@ OPERATIONS = (
             _ROWS,
             Field("depth", TILE_SIZE, "useful rows of the weight tile"),
             Field("width", TILE_SIZE, "columns"),
+            Field("aligned", FLAG, "products are shifted as the alignment of their row says"),
         ),
         (
             Field("local", LOCAL_ROW, "scratchpad row of the first A row"),
             Field("accumulator", LOCAL_ROW, "accumulator row of the first result"),
+            Field("alignment", STATE_ROW, "alignment of the first row, if aligned"),
         ),
-        (Field("overwrite", FLAG, "replace the accumulator rows instead of adding to them"),),
+        (
+            Field("overwrite", FLAG, "replace the accumulator rows instead of adding to them"),
+            Field("rescale", FLAG, "shift what they are added to, too, if aligned"),
+        ),
         "swap in the preloaded weights and stream rows of A through the mesh",
     ),
     Operation(
@@ -192,6 +199,8 @@ OPERATIONS = (
             ),
             Field("diagonal", DIAGONAL, "last column that row 0 sees, if causal", "mask"),
             Field("window", COLUMN_COUNT, "columns that a row sees, if causal; 0: all", "mask"),
+            Field("state", STATE_ROW, "state of row 0, of functions that have states", "mask"),
+            Field("alignment", STATE_ROW, "alignment of row 0, likewise", "mask"),
             Field("inverse", INVERSE, "reciprocal of columns: see arithmetic.inverse", "norm"),
             Field("epsilon", EPSILON, "added to the mean square, in squares of v's unit", "norm"),
             Field("second", LOCAL_ROW, "first accumulator row of further operands", "operands"),
@@ -211,6 +220,7 @@ OPERATIONS = (
                 FLAG,
                 "channel_scale for further operands, behind the first's",
             ),
+            Field("fresh", FLAG, "states of the rows begin with this part of them"),
         ),
         "accumulator through a row function and the requantizer to DRAM or scratchpad",
     ),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 ADDRESS_BITS = 20  # of a local row
 PARAMETER_ADDRESS_BITS = 10  # of a row of the parameter memory
+STATE_ADDRESS_BITS = 9  # of a row of the states of attention, and of its alignments
+STATE_ROWS = 1 << STATE_ADDRESS_BITS
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ package limits_pkg;
 
   localparam int unsigned MostRows = {1 << ADDRESS_BITS};
   localparam int unsigned MostParameterRows = {1 << PARAMETER_ADDRESS_BITS};
+  localparam int unsigned StateRows = {STATE_ROWS};
 
   function automatic bit is_power_of_two(input int unsigned number);
     return number != 0 && (number & (number - 1)) == 0;

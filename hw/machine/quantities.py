@@ -7,7 +7,7 @@ Fields of instructions (`isa.py`) are of these kinds, and so are the ports betwe
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from codesign.hw.machine.limits import ADDRESS_BITS, PARAMETER_ADDRESS_BITS
+from codesign.hw.machine.limits import ADDRESS_BITS, PARAMETER_ADDRESS_BITS, STATE_ADDRESS_BITS
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,8 @@ INVERSE = Quantity("inverse", 24, "reciprocal of a count of columns")
 EPSILON = Quantity("epsilon", 30, "what is added to the mean square of a row")
 FUNCTION_NUMBER = Quantity("function", 5, "number of a function of the drain")
 DIAGONAL = Quantity("diagonal", ADDRESS_BITS, "last column that row 0 sees", signed=True)
+STATE_ROW = Quantity("state_row", STATE_ADDRESS_BITS, "row of the states, or of the alignments")
+ALIGN_SHIFT = Quantity("align_shift", 5, "octaves by which sums are shifted, rounding half up")
 
 QUANTITIES = (
     INSTRUCTION,
@@ -67,6 +69,8 @@ QUANTITIES = (
     EPSILON,
     FUNCTION_NUMBER,
     DIAGONAL,
+    STATE_ROW,
+    ALIGN_SHIFT,
 )
 
 
@@ -114,15 +118,28 @@ ACCESS = Payload(
 )
 SUMS = Payload(
     "sums",
-    (("tag", TAG), ("last", FLAG), ("accumulate", FLAG), ("row", LOCAL_ROW)),
-    "where a row of sums goes: added or written, and whether it is the last of its instruction",
+    (
+        ("tag", TAG),
+        ("last", FLAG),
+        ("accumulate", FLAG),
+        ("row", LOCAL_ROW),
+        ("align", ALIGN_SHIFT),
+        ("align_old", FLAG),
+    ),
+    "where a row of sums goes: added or written, whether it is the last of its instruction, and by "
+    "how much it is shifted, or what it is added to",
 )
 WEIGHTS = Payload(
     "weights",
     (("first", FLAG), ("zero", FLAG), ("transposed", FLAG)),
     "a row of a weight tile on its way into the mesh: the first, one of zeros, of the transpose",
 )
-PAYLOADS = (HEAD, ACCESS, SUMS, WEIGHTS)
+ALIGNMENT = Payload(
+    "alignment",
+    (("shift", ALIGN_SHIFT), ("old", FLAG)),
+    "by how many octaves products are shifted before they are added, or the sums so far (old)",
+)
+PAYLOADS = (HEAD, ACCESS, SUMS, WEIGHTS, ALIGNMENT)
 
 
 def declarations() -> Iterator[str]:

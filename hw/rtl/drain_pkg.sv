@@ -15,6 +15,9 @@ package drain_pkg;
     mode_e              mode;
     pass_e              pass;
     logic [3:0]         row;            // in its batch, selects the statistics
+    state_row_t         state;          // of rows that come in parts
+    state_row_t         alignment;
+    logic               fresh;          // the part is their first one
     logic               first;          // first block of its row in this pass
     logic               last;           // last block of its row in this pass
     logic               to_scratchpad;
@@ -36,6 +39,18 @@ package drain_pkg;
     multiplier_t        multiplier;
     logic signed [31:0] bias;
   } parameters_t;
+
+  // Of a row that comes in parts: its highest octave, and the sum of exponentials relative to it.
+  typedef logic signed [10:0] octave_t;
+  typedef struct packed {
+    octave_t     octave;
+    logic [31:0] total;
+  } state_t;
+
+  // v rounded up to a whole octave.
+  function automatic logic signed [20:0] octave_above(input logic signed [19:0] v);
+    return (21'(v) + 21'sd1023) & ~21'sd1023;
+  endfunction
 
   // Rounds x / 2^n half up and clamps the result to 20 bits.
   function automatic logic signed [19:0] round_saturate(

@@ -5,32 +5,46 @@ package functions_pkg;
 
   import isa_pkg::*;
 
-  localparam int unsigned Functions = 17;
+  localparam int unsigned Functions = 19;
   localparam int unsigned StatisticRows = 16;  // whose statistics are held at once
 
   typedef enum logic [1:0] { PASS_MAXIMUM, PASS_STATISTICS, PASS_OUTPUT, PASS_HOLD } pass_e;
   typedef logic [1:0] operand_t;
 
   // How a lane treats its values. MODE_WORD leaves the accumulator untouched.
-  typedef enum logic [3:0] {
+  typedef enum logic [4:0] {
     MODE_COPY, MODE_RELU, MODE_WORD, MODE_GELU, MODE_SOFTMAX, MODE_NORM,
     MODE_SILU, MODE_SIGMOID, MODE_TANH, MODE_HARD_SIGMOID, MODE_HARD_SWISH, MODE_LINEAR,
-    MODE_PRODUCT, MODE_RECTIFIED, MODE_ROTATE
+    MODE_PRODUCT, MODE_RECTIFIED, MODE_ROTATE, MODE_EXPONENTIALS, MODE_QUOTIENT
   } mode_e;
 
   // It needs whole rows.
   function automatic logic is_row_function(input function_t code);
-    return code inside { FUNCTION_SOFTMAX, FUNCTION_LAYERNORM, FUNCTION_RMSNORM };
+    return code inside {
+      FUNCTION_SOFTMAX, FUNCTION_LAYERNORM, FUNCTION_RMSNORM, FUNCTION_EXPONENTIALS, FUNCTION_QUOTIENT
+    };
   endfunction
 
   // It may hide columns.
   function automatic logic is_masked(input function_t code);
-    return code inside { FUNCTION_SOFTMAX };
+    return code inside { FUNCTION_SOFTMAX, FUNCTION_EXPONENTIALS };
   endfunction
 
   // It takes the mean away.
   function automatic logic is_centered(input function_t code);
     return code inside { FUNCTION_LAYERNORM };
+  endfunction
+
+  // A pass over its rows gathers sums for a division.
+  function automatic logic has_statistics(input function_t code);
+    return code inside {
+      FUNCTION_SOFTMAX, FUNCTION_LAYERNORM, FUNCTION_RMSNORM, FUNCTION_QUOTIENT
+    };
+  endfunction
+
+  // Rows come in parts, and have a state between them.
+  function automatic logic has_states(input function_t code);
+    return code inside { FUNCTION_EXPONENTIALS, FUNCTION_QUOTIENT };
   endfunction
 
   // Values pass by all behind the first requantizer.
@@ -40,7 +54,7 @@ package functions_pkg;
 
   // Only the valid columns count.
   function automatic logic is_by_row(input mode_e mode);
-    return mode inside { MODE_SOFTMAX, MODE_NORM };
+    return mode inside { MODE_SOFTMAX, MODE_NORM, MODE_EXPONENTIALS, MODE_QUOTIENT };
   endfunction
 
   // The first pass over its rows.
@@ -49,6 +63,8 @@ package functions_pkg;
       FUNCTION_SOFTMAX: return PASS_MAXIMUM;
       FUNCTION_LAYERNORM: return PASS_STATISTICS;
       FUNCTION_RMSNORM: return PASS_STATISTICS;
+      FUNCTION_EXPONENTIALS: return PASS_MAXIMUM;
+      FUNCTION_QUOTIENT: return PASS_STATISTICS;
       default: return PASS_OUTPUT;
     endcase
   endfunction
@@ -73,6 +89,8 @@ package functions_pkg;
       FUNCTION_GEGLU: return MODE_GELU;
       FUNCTION_SWIGLU: return MODE_SILU;
       FUNCTION_ROTATE: return MODE_LINEAR;
+      FUNCTION_EXPONENTIALS: return MODE_EXPONENTIALS;
+      FUNCTION_QUOTIENT: return MODE_QUOTIENT;
       default: return MODE_COPY;
     endcase
   endfunction

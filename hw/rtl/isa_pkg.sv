@@ -21,6 +21,8 @@ package isa_pkg;
   typedef logic [29:0] epsilon_t;  // what is added to the mean square of a row
   typedef logic [4:0] function_t;  // number of a function of the drain
   typedef logic signed [19:0] diagonal_t;  // last column that row 0 sees
+  typedef logic [8:0] state_row_t;  // row of the states, or of the alignments
+  typedef logic [4:0] align_shift_t;  // octaves by which sums are shifted, rounding half up
 
   // The instruction at the head of a unit's queue, if there is one.
   typedef struct packed {
@@ -36,8 +38,10 @@ package isa_pkg;
     tag_t tag;
   } access_t;
 
-  // Where a row of sums goes: added or written, and whether it is the last of its instruction.
+  // Where a row of sums goes: added or written, whether it is the last of its instruction, and by how much it is shifted, or what it is added to.
   typedef struct packed {
+    logic align_old;
+    align_shift_t align;
     local_row_t row;
     logic accumulate;
     logic last;
@@ -50,6 +54,12 @@ package isa_pkg;
     logic zero;
     logic first;
   } weights_t;
+
+  // By how many octaves products are shifted before they are added, or the sums so far (old).
+  typedef struct packed {
+    logic old;
+    align_shift_t shift;
+  } alignment_t;
 
   typedef enum logic [2:0] {
     ILLEGAL = 3'd0,
@@ -86,7 +96,9 @@ package isa_pkg;
     FUNCTION_REGLU = 5'd13,
     FUNCTION_GEGLU = 5'd14,
     FUNCTION_SWIGLU = 5'd15,
-    FUNCTION_ROTATE = 5'd16
+    FUNCTION_ROTATE = 5'd16,
+    FUNCTION_EXPONENTIALS = 5'd17,
+    FUNCTION_QUOTIENT = 5'd18
   } function_e;
 
   typedef enum logic [1:0] {
@@ -147,10 +159,13 @@ package isa_pkg;
   } preload_t;
 
   typedef struct packed {
-    logic [259:0] unused;
+    logic [248:0] unused;
+    logic rescale;
     logic overwrite;
+    state_row_t alignment;
     local_row_t accumulator;
     local_row_t local_;
+    logic aligned;
     tile_size_t width;
     tile_size_t depth;
     row_count_t rows;
@@ -158,7 +173,8 @@ package isa_pkg;
   } compute_t;
 
   typedef struct packed {
-    logic [17:0] unused;
+    state_row_t alignment;
+    state_row_t state;
     column_count_t window;
     diagonal_t diagonal;
   } mvout_mask_t;
@@ -183,8 +199,9 @@ package isa_pkg;
   } mvout_variant_t;
 
   typedef struct packed {
-    logic [1:0] unused;
+    logic unused;
     mvout_variant_t variant;
+    logic fresh;
     logic second_channel_scale;
     logic causal;
     logic channel_affine;

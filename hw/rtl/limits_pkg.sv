@@ -5,6 +5,7 @@ package limits_pkg;
 
   localparam int unsigned MostRows = 1048576;
   localparam int unsigned MostParameterRows = 1024;
+  localparam int unsigned StateRows = 512;
 
   function automatic bit is_power_of_two(input int unsigned number);
     return number != 0 && (number & (number - 1)) == 0;

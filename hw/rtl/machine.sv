@@ -202,6 +202,8 @@ module machine
 
   access_t           a_read, b_read;
   logic [8*Dim-1:0]  ab_data [2];
+  access_t           alignment_read, alignment_write;
+  alignment_t        alignment_data, alignment_write_data;
   logic              a_valid, a_swap, b_valid;
   weights_t          b_slot;
   sums_t             a_sums, sums;
@@ -226,6 +228,8 @@ module machine
     .sync_start_o         (sync_start),
     .a_read_o             (a_read),
     .b_read_o             (b_read),
+    .alignment_read_o     (alignment_read),
+    .alignment_data_i     (alignment_data),
     .a_valid_o            (a_valid),
     .a_swap_o             (a_swap),
     .a_sums_o             (a_sums),
@@ -333,6 +337,8 @@ module machine
     .p0_data_i         (parameter_data[0]),
     .p1_read_o         (p1_read),
     .p1_data_i         (parameter_data[1]),
+    .alignment_o       (alignment_write),
+    .alignment_data_o  (alignment_write_data),
     .sp_write_o        (sp_write),
     .sp_data_o         (sp_data),
     .aw_valid_o        (m_axi_awvalid_o),
@@ -377,6 +383,21 @@ module machine
     .write_i     ({sp_write, scratchpad_fill}),
     .write_data_i(sp_write_data)
   );
+
+  if (Normalization != 0) begin : gen_alignments
+    alignment_memory u_alignments (
+      .clk_i,
+      .rst_ni,
+      .read_i      (alignment_read),
+      .read_data_o (alignment_data),
+      .write_i     (alignment_write),
+      .write_data_i(alignment_write_data)
+    );
+  end else begin : gen_no_alignments
+    assign alignment_data = '0;
+    logic unused_alignments;
+    assign unused_alignments = ^{alignment_read, alignment_write, alignment_write_data};
+  end
 
   parameter_memory #(
     .Dim(Dim),

@@ -163,7 +163,7 @@ struct FunctionEvent {{
 }};
 struct DrainFunction {{
   int passes, operands;
-  bool by_row, maximum;  // needs whole rows; and their maximum first
+  bool by_row, maximum, statistics;  // needs whole rows; which passes before their output
   int latency, events;
   FunctionEvent event[{most}];
 }};
@@ -180,7 +180,10 @@ def _function(function: DrainFunction) -> str:
         f"{function.row_events.get(name, 0)}}}"
         for name in names
     )
-    by_row, maximum = (str(x).lower() for x in (function.by_row, "maximum" in function.passes))
+    asked = (function.by_row, "maximum" in function.passes, "statistics" in function.passes)
+    by_row, maximum, statistics = (str(x).lower() for x in asked)
     passes, operands = len(function.passes), function.operands
-    numbers = f"{passes}, {operands}, {by_row}, {maximum}, {function.latency}, {len(names)}"
+    numbers = (
+        f"{passes}, {operands}, {by_row}, {maximum}, {statistics}, {function.latency}, {len(names)}"
+    )
     return f"    /* {function.name} */ {{{numbers}, {{{events}}}}}"

@@ -172,7 +172,7 @@ class _Encoder:
         self.columns += (operation.opcode, self.sites)
         self.sites += 1
         for field in operation.values:
-            self.value(node.values[field.name])
+            self.value(node.values.get(field.name, 0))
         for _ in range(VALUES - len(operation.values)):
             self.value(0)
         flag = COUNTED_FLAGS.get(operation.name, "")

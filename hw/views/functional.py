@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from codesign.hw.errors import ProgramError
-from codesign.hw.machine import arithmetic
+from codesign.hw.machine import arithmetic, attention
 from codesign.hw.machine.arithmetic import Bools, Bytes, Ints
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import DRAIN_FUNCTIONS, FUNCTION, DrainFunction
@@ -26,6 +26,7 @@ from codesign.hw.machine.isa import (
     VARIANTS,
     Field,
 )
+from codesign.hw.machine.limits import STATE_ROWS
 from codesign.hw.machine.program import Body, Issued, Kernel, Program, unroll
 
 Scalar = TypeVar("Scalar", bound=np.generic)
@@ -70,7 +71,12 @@ class Machine:
             "scratchpad": np.zeros(config.scratchpad_rows, dtype=np.bool_),
             "accumulator": np.zeros(config.accumulator_rows, dtype=np.bool_),
             "parameters": np.zeros(parameter_rows, dtype=np.bool_),
+            "states": np.zeros(STATE_ROWS, dtype=np.bool_),
+            "alignments": np.zeros(STATE_ROWS, dtype=np.bool_),
         }
+        none = np.zeros(STATE_ROWS, dtype=np.int64)
+        self.states = attention.State(none.copy(), none.copy())
+        self.alignments = attention.Alignment(none.copy(), none > 0)
         # float32 holds every sum of a tile exactly: at most 128 products of 2^14.
         self.weights: npt.NDArray[np.float32] | None = None
         self.preloaded: npt.NDArray[np.float32] | None = None
@@ -212,18 +218,26 @@ class Machine:
         rows = self._check_range("rows", issued.values.get("rows", 0), 1, 1 << 16)
         for name in ("depth", "width"):
             self._check_range(name, issued.values.get(name, 0), 1, self.config.dim)
+        align = issued.values.get("aligned", 0)
+        if not align and (get("alignment", 0) or issued.flags.get("rescale", False)):
+            self._fail("has an alignment, but is not aligned")
         if self.preloaded is not None:
             self.weights, self.preloaded = self.preloaded, None
         if self.weights is None:
             self._fail("no weights were preloaded")
         local = self._rows("scratchpad", get("local", 0), rows, reads=True)
-        product = self.scratchpad[local].astype(np.float32) @ self.weights
+        product = (self.scratchpad[local].astype(np.float32) @ self.weights).astype(np.int32)
         add = not issued.flags.get("overwrite", False)
         place = self._rows("accumulator", get("accumulator", 0), rows, reads=add)
-        if add:
-            self.accumulator[place] += product.astype(np.int32)
+        sums = self.accumulator[place] if add else np.zeros_like(product)
+        if align:
+            at = self._rows("alignments", get("alignment", 0), rows, reads=True)
+            by = attention.Alignment(self.alignments.shift[at], self.alignments.old[at])
+            wide = (sums.astype(np.int64), product.astype(np.int64))
+            rescale = issued.flags.get("rescale", False)
+            self.accumulator[place] = attention.aligned(*wide, by, rescale=rescale)
         else:
-            self.accumulator[place] = product
+            self.accumulator[place] = sums + product
 
     # -- Drain ---------------------------------------------------------------------------------------
 
@@ -262,6 +276,12 @@ class Machine:
             self._fail(f"causal is for {masked}, not {function.name}")
         if get("window", 0) and not flag("causal", False):
             self._fail("a window is of causal rows")
+        if function.by_state and (flag("channel_scale", False) or get("shift", 0)):
+            self._fail(f"{function.name} shifts by the rows' states: no channel_scale, no shift")
+        if not function.stateful and (
+            get("state", 0) or get("alignment", 0) or flag("fresh", False)
+        ):
+            self._fail(f"{function.name} has no states")
         if flag("second_channel_scale", False) and function.operands == 1:
             self._fail(f"{function.name} has no further operands for second_channel_scale")
         for field in OPERATION["mvout"].addresses:
@@ -302,10 +322,13 @@ class Machine:
         """int8 results [blocks, rows, dim] of sums [operands, blocks, rows, dim]."""
         get, blocks = issued.addresses.get, acc.shape[1]
         at = get("parameters", 0)
-        v, at = self._requantized(issued, acc[:1], at, "")
-        if function.by_row:
+        if function.by_state:
+            value, valid = self._quotient(issued, acc[0])
+        elif function.by_row:
+            v, at = self._requantized(issued, acc[:1], at, "")
             value, valid = self._row_function(issued, v[0], function)
         else:
+            v, at = self._requantized(issued, acc[:1], at, "")
             if function.operands > 1:
                 second, at = self._requantized(issued, acc[1:], at, "second_")
                 v = np.concatenate((v, second))
@@ -361,8 +384,35 @@ class Machine:
             if window := get("window", 0):
                 valid &= behind < window
         flat = v.transpose(1, 0, 2).reshape(rows, blocks * dim)
-        value = function.values(flat, valid, columns, issued.addresses.get("epsilon", 0))
+        if function.stateful:
+            value, part = attention.exponentials(flat, valid)
+            self._join(issued, part)
+        else:
+            value = function.values(flat, valid, columns, get("epsilon", 0))
         return _by_block(value, blocks), _by_block(valid, blocks)
+
+    def _join(self, issued: Issued, part: attention.State) -> None:
+        """Let the rows' states take in a part of them, and write its alignments."""
+        rows, get = len(part.total), issued.addresses.get
+        fresh = issued.flags.get("fresh", False)
+        at = self._rows("states", get("state", 0), rows, reads=not fresh)
+        before = attention.State(self.states.octave[at], self.states.total[at])
+        after, by = attention.begun(part) if fresh else attention.joined(before, part)
+        self.states.octave[at], self.states.total[at] = after.octave, after.total
+        at = self._rows("alignments", get("alignment", 0), rows, reads=False)
+        self.alignments.shift[at], self.alignments.old[at] = by.shift, by.old
+
+    def _quotient(self, issued: Issued, acc: npt.NDArray[np.int32]) -> tuple[Ints, Bools]:
+        """Values and valid columns [blocks, rows, dim] of sums over those of the rows' states."""
+        blocks, rows, dim = acc.shape
+        get = issued.addresses.get
+        at = self._rows("states", get("state", 0), rows, reads=True)
+        sums = acc.astype(np.int64)
+        value = np.stack(
+            [attention.quotient(s, self.states.total[at], get("multiplier", 0)) for s in sums]
+        )
+        valid = np.broadcast_to(np.arange(blocks * dim) < get("columns", 0), (rows, blocks * dim))
+        return value, _by_block(valid, blocks)
 
     def _scatter(self, issued: Issued, out: npt.NDArray[np.int8], *, by_row: bool) -> None:
         """Write [blocks, rows, dim] to the scratchpad in the machine's order: the last one stays."""

@@ -49,11 +49,13 @@ FIRST_SLOT = 1  # after the start of an instruction
 READ_LATENCY = 2  # of both local memories: the macro, and a register behind the banks
 ADD_LATENCY = 2  # an accumulator row read to the sum written
 DRAIN_WRITE = DRAIN_LATENCY - 4  # output slot to the write of the scratchpad
+ALIGNMENT_WRITE = 11  # last slot of a row to the write of its alignment
 SECOND_PARAMETERS = 5  # slot to the read of the second parameter set
 NAMES = {
     "scratchpad": "scratchpad row",
     "accumulator": "accumulator row",
     "parameters": "parameter row",
+    "alignments": "alignment",
 }
 
 
@@ -187,6 +189,8 @@ def _compute(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
     rows, get = step.issued.values["rows"], step.issued.addresses.get
     begin = step.start + FIRST_SLOT
     yield Run("scratchpad", False, "compute", get("local", 0), begin, rows)
+    if step.issued.values.get("aligned", 0):
+        yield Run("alignments", False, "compute", get("alignment", 0), begin, rows)
     sums = begin + READ_LATENCY + 2 * config.dim
     if not step.issued.flags.get("overwrite", False):
         yield Run("accumulator", False, "mesh", get("accumulator", 0), sums, rows)
@@ -225,6 +229,9 @@ def _mvout(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
         if destination == "scratchpad" and slot.output:
             local, local_stride = get("local", 0), get("local_stride", 0)
             yield turn("scratchpad", True, cycle + DRAIN_WRITE, local, 1, local_stride)
+        if function.stateful and function.masked and slot.output:
+            last = cycle + (slot.count - 1) * slot.spacing + ALIGNMENT_WRITE
+            yield Run("alignments", True, "drain", get("alignment", 0) + slot.row, last, 1)
 
 
 def _slots(
@@ -261,6 +268,10 @@ def _batch(
         for row in range(rows):
             yield row * blocks, False, row
         begin = max(rows * blocks, blocks + MAXIMUM_LATENCY)
+    if "statistics" not in function.passes:
+        for row in range(rows):
+            yield begin + row * blocks * beats, True, row
+        return
     for row in range(rows):
         yield begin + row * blocks, False, row
     free = begin + rows * blocks

@@ -106,13 +106,16 @@ def row_batch_cycles(rows: int, blocks: int, function: DrainFunction, beats: int
     """Cycles of a row function on up to STATISTIC_ROWS rows that share the statistics registers.
 
     Softmax reads all rows three times (maximum, sum of exponentials, output), the norms twice
-    (moments, output). A row's output waits for its reciprocal, rows divide one after another, and
-    an output row takes `beats` cycles a block. Passes over several rows hide these latencies.
+    (moments, output), exponentials too (maximum, output) and quotients (the rows' states, output). A
+    row's output waits for its reciprocal, rows divide one after another, and an output row takes
+    `beats` cycles a block. Passes over several rows hide these latencies.
     """
     one_pass = rows * blocks
     maximum = 0
     if "maximum" in function.passes:
         maximum = one_pass + max(0, MAXIMUM_LATENCY - (rows - 1) * blocks)
+    if "statistics" not in function.passes:
+        return maximum + one_pass * beats
     first_ready = blocks + function.latency
     last_ready = first_ready + (rows - 1) * max(blocks, DIVIDE_INTERVAL)
     output_start = max(one_pass, first_ready, last_ready - (rows - 1) * blocks * beats)
@@ -169,6 +172,8 @@ def count_events(config: HardwareConfig, issued: Issued) -> dict[str, int]:
             }
             if not issued.flags.get("overwrite", False):
                 events |= {"accumulator_reads": rows, "accumulator_adds": rows * dim}
+            if values.get("aligned", 0):
+                events["align"] = rows * dim
         case "mvout":
             events |= _mvout_events(config, rows, issued)
     return events

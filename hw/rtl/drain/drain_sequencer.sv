@@ -3,10 +3,11 @@
 // start_i in cycle s (only when ready_o) takes an instruction; its slots are s+1 to the one in
 // which last_o is raised, N of them unless the store stalls. A drain_sync is one empty slot. All
 // but the row functions go block by block through the rows. Row functions go by batches of 16 rows
-// through passes: softmax maximum, statistics and output, the norms statistics and output; in a
-// pass row by row through the blocks. An output row for DRAM takes a slot for each of its beats, of
-// which the first reads. A row's statistics start 3 cycles after the last read of its maximum
-// (MAXIMUM_LATENCY 2), its output 2 cycles after reciprocal_i for it. Only reads for DRAM stall.
+// through passes: softmax maximum, statistics and output, exponentials maximum and output, quotients
+// and the norms statistics and output; in a pass row by row through the blocks. An output row for DRAM
+// takes a slot for each of its beats, of which the first reads. What follows a row's maximum starts 3
+// cycles after the last read of it (MAXIMUM_LATENCY 2), the output behind statistics 2 cycles after
+// reciprocal_i for it. Only reads for DRAM stall.
 // A row of several operands takes a slot for each; the lanes hold what they read (PASS_HOLD) until the
 // last, with which the row goes on. Operands behind the first lie row by row in turns.
 
@@ -14,6 +15,7 @@ module drain_sequencer
   import isa_pkg::*;
   import drain_pkg::*;
   import functions_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim = 16,
   parameter int unsigned BusBytes = 16,
@@ -73,11 +75,12 @@ module drain_sequencer
 
   mvout_t      instr_q;
   tag_t        tag_q;
-  logic        sync, row_function, maximum, word, to_scratchpad;
+  logic        sync, row_function, maximum, divides, word, to_scratchpad;
   operand_t    operands;
 
   assign sync          = instr_q.header.opcode == DRAIN_SYNC;
   assign maximum       = Normalization && first_pass(instr_q.function_) == PASS_MAXIMUM;
+  assign divides       = Normalization && has_statistics(instr_q.function_);
   assign row_function  = Normalization && is_row_function(instr_q.function_);
   assign word          = instr_q.destination == DESTINATION_DRAM_INT32;
   assign to_scratchpad = instr_q.destination == DESTINATION_SCRATCHPAD;
@@ -177,7 +180,8 @@ module drain_sequencer
         inner_address_q <= next_inner;
         if (row_function) parameter_row_q <= instr_q.parameters;
         if (outer_end && !output_pass) begin  // the next pass over the same rows
-          pass_q                      <= pass_q == PASS_MAXIMUM ? PASS_STATISTICS : PASS_OUTPUT;
+          pass_q                      <= pass_q == PASS_MAXIMUM && divides ? PASS_STATISTICS
+                                                                           : PASS_OUTPUT;
           address_q.accumulator       <= batch_accumulator_q;
           inner_address_q.accumulator <= batch_accumulator_q;
         end else if (outer_end) begin  // the next rows
@@ -215,8 +219,8 @@ module drain_sequencer
 
   always_comb begin
     allowed = 1'b1;
-    if (row_function && maximum && pass_q == PASS_STATISTICS) allowed = maxima_q > outer_q[4:0];
-    if (row_function && pass_q == PASS_OUTPUT) allowed = factors_q > outer_q[4:0];
+    if (row_function && maximum && pass_q != PASS_MAXIMUM) allowed = maxima_q > outer_q[4:0];
+    if (divides && pass_q == PASS_OUTPUT) allowed = factors_q > outer_q[4:0];
     if (output_pass && !to_scratchpad && !slot_ready_i) allowed = 1'b0;
     if (sync) allowed = 1'b1;
   end
@@ -248,6 +252,10 @@ module drain_sequencer
     slot_o.mode           = word ? MODE_WORD : operand_mode(instr_q.function_, operand);
     slot_o.pass           = row_function ? pass_q : last_operand ? PASS_OUTPUT : PASS_HOLD;
     slot_o.row            = outer_q[3:0];
+    slot_o.state          = instr_q.variant.mask.state + state_row_t'(row_q) + state_row_t'(outer_q[3:0]);
+    slot_o.alignment      = instr_q.variant.mask.alignment + state_row_t'(row_q)
+                            + state_row_t'(outer_q[3:0]);
+    slot_o.fresh          = instr_q.fresh;
     slot_o.first          = inner_q == '0;
     slot_o.last           = inner_end;
     slot_o.to_scratchpad  = to_scratchpad;
@@ -342,6 +350,23 @@ module drain_sequencer
     |-> instr_i.columns != '0 && 32'(instr_i.columns) <= 32'(instr_i.blocks) * Dim)
     else $error("instruction %0d: %0d valid columns in %0d blocks of %0d",
                 tag_i, instr_i.columns, instr_i.blocks, Dim);
+  states : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && has_states(instr_i.function_)
+    |-> 32'(instr_i.variant.mask.state) + 32'(instr_i.rows) <= StateRows
+        && 32'(instr_i.variant.mask.alignment)
+           + (is_masked(instr_i.function_) ? 32'(instr_i.rows) : 0) <= StateRows)
+    else $error("instruction %0d: %0d rows from state %0d and alignment %0d on, beyond the last",
+                tag_i, instr_i.rows, instr_i.variant.mask.state, instr_i.variant.mask.alignment);
+  stateless : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && !has_states(instr_i.function_)
+    |-> !instr_i.fresh && (!is_masked(instr_i.function_)
+        || (instr_i.variant.mask.state == '0 && instr_i.variant.mask.alignment == '0)))
+    else $error("instruction %0d: a state, but function %0d", tag_i, instr_i.function_);
+  shifted_by_states : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    start_store && has_states(instr_i.function_) && !is_masked(instr_i.function_)
+    |-> !instr_i.channel_scale && instr_i.shift == '0)
+    else $error("instruction %0d: function %0d shifts by states, and has a shift", tag_i,
+                instr_i.function_);
   shifts : assert property (@(posedge clk_i) disable iff (!rst_ni)
     start_store |-> instr_i.shift != '1 && instr_i.out_shift != '1
       && (operands_of(instr_i.function_) == 2'd1 || instr_i.variant.operands.second_shift != '1))

@@ -40,6 +40,9 @@ module drain_unit
   input  logic [64*Dim-1:0]     p0_data_i,
   output access_t               p1_read_o,
   input  logic [64*Dim-1:0]     p1_data_i,
+  // alignment write
+  output access_t               alignment_o,
+  output alignment_t            alignment_data_o,
   // scratchpad write
   output access_t               sp_write_o,
   output logic [8*Dim-1:0]      sp_data_o,
@@ -160,6 +163,8 @@ module drain_unit
     .inverse_i   (inverse),
     .epsilon_i   (epsilon),
     .reciprocal_o(reciprocal),
+    .alignment_o,
+    .alignment_data_o,
     .row_valid_o (row_valid),
     .row_slot_o  (row_slot),
     .row_data_o  (row_words)

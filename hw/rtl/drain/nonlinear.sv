@@ -8,6 +8,8 @@
 //   tanh       likewise                        square     +-1                     from the parabola
 //   hard ones  min(|v|, 3072), slope           product    v or 1                  from the product
 //   softmax    z, 1959 - f of d = maximum - v  square     exponential e           reciprocal
+//   exponentials: likewise                     square     exponential e           1
+//   quotient   v                               -          v                       reciprocal
 //   norm       16 v - mean                     -          16 v - mean             reciprocal
 //   norm's moments: |v|                        square     v                       -
 //   linear     v; rectified: max(v, 0)         -          -                       1
@@ -68,7 +70,7 @@ module nonlinear
       MODE_TANH: {value, one} = {v_i[19] ? -Half : Half, sigmoid_distance(magnitude)};
       MODE_HARD_SWISH: one = hard_magnitude(magnitude);
       MODE_HARD_SIGMOID: {value, one} = {Half, hard_magnitude(magnitude)};
-      MODE_SOFTMAX: begin
+      MODE_SOFTMAX, MODE_EXPONENTIALS: begin
         value = difference[20:15] != '0 ? 21'sd31 : {16'b0, difference[14:10]};
         one   = 17'sd1959 - {7'b0, difference[9:0]};
       end
@@ -108,7 +110,7 @@ module nonlinear
     if (valid_i[2]) begin
       value_o <= value_q2;
       unique case (mode_i[2])
-        MODE_SOFTMAX: value_o <=
+        MODE_SOFTMAX, MODE_EXPONENTIALS: value_o <=
           exponential_lane_i ? {5'b0, exponential(product_q[22:0], value_q2[4:0])} : '0;
         MODE_PRODUCT: value_o <= term;
         MODE_ROTATE: value_o <= value_o + term;
@@ -121,9 +123,9 @@ module nonlinear
         MODE_TANH: factor_o <= tanh_factor(sigmoid_factor(product_q[27:0], segment_q2));
         MODE_HARD_SWISH, MODE_HARD_SIGMOID:
           factor_o <= mirrored(hard_factor(product_q[27:0]), negative_q2);
-        MODE_LINEAR, MODE_RECTIFIED: factor_o <= One;
+        MODE_LINEAR, MODE_RECTIFIED, MODE_EXPONENTIALS: factor_o <= One;
         MODE_PRODUCT, MODE_ROTATE: factor_o <= factor_o;
-        MODE_SOFTMAX, MODE_NORM: factor_o <= reciprocal_i;
+        MODE_SOFTMAX, MODE_NORM, MODE_QUOTIENT: factor_o <= reciprocal_i;
         default: factor_o <= product_q[16:0];
       endcase
     end

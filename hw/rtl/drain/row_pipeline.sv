@@ -33,6 +33,9 @@ module row_pipeline
   input  inverse_t            inverse_i,
   input  epsilon_t            epsilon_i,
   output logic                reciprocal_o,
+  // alignments, written in cycle x+11 of a row's last read
+  output access_t             alignment_o,
+  output alignment_t          alignment_data_o,
   // rows
   output logic                row_valid_o,
   output slot_t               row_slot_o,
@@ -115,7 +118,10 @@ module row_pipeline
   logic signed [16:0] held [Dim];  // by each lane, for the other of its pair
   logic signed [20:0] offset;
   logic        [16:0] reciprocal;
-  shift_t             normalizer_shift;
+  shift_t             normalizer_shift, first_shift, lead;
+
+  // Sums of a quotient are shifted by the position of their divisor's highest bit.
+  assign first_shift = mode[2] == MODE_QUOTIENT ? lead : slot_q[2].shift;
 
   for (genvar j = 0; j < Dim; j++) begin : gen_lane
     logic [11:5] lane;
@@ -134,7 +140,7 @@ module row_pipeline
       .acc_i             (acc_data_i[32*j+:32]),
       .parameters_i      (p0_data_i[64*j+:64]),
       .multiplier_i      (slot_q[2].multiplier),
-      .shift_i           (slot_q[2].shift),
+      .shift_i           (first_shift),
       .hold_i            (slot_q[4].pass == PASS_HOLD),
       .moments_i         (slot_q[5].pass == PASS_STATISTICS),
       .offset_i          (offset),
@@ -170,17 +176,27 @@ module row_pipeline
       .v_i           (v),
       .square_valid_i(valid_q[7] && slot_q[7].pass == PASS_STATISTICS && mode[7] == MODE_NORM),
       .square_i      (square),
-      .term_valid_i  (valid_q[8] && slot_q[8].pass == PASS_STATISTICS),
+      .v_octave_i    (mode[5] == MODE_EXPONENTIALS),
+      .term_valid_i  (valid_q[8] && (slot_q[8].pass == PASS_STATISTICS
+                                     || mode[8] == MODE_EXPONENTIALS)),
       .term_first_i  (slot_q[8].first),
       .term_last_i   (slot_q[8].last),
       .term_row_i    (slot_q[8].row),
-      .term_softmax_i(mode[8] == MODE_SOFTMAX),
+      .term_mode_i   (mode[8]),
+      .term_state_i  (slot_q[8].state),
+      .term_alignment_i(slot_q[8].alignment),
+      .term_fresh_i  (slot_q[8].fresh),
+      .term_tag_i    (slot_q[8].tag),
       .term_i        (value),
       .center_i,
       .columns_i,
       .inverse_i,
       .epsilon_i,
       .reciprocal_o,
+      .alignment_o,
+      .alignment_data_o,
+      .lead_row_i    (slot_q[2].row),
+      .lead_o        (lead),
       .offset_row_i  (slot_q[5].row),
       .offset_o      (offset),
       .factor_row_i  (slot_q[7].row),
@@ -189,7 +205,7 @@ module row_pipeline
     );
 
     always_ff @(posedge clk_i) begin
-      shift_q  <= is_by_row(mode[7]) ? shift : 6'd16;
+      shift_q  <= mode[7] inside {MODE_SOFTMAX, MODE_NORM} ? shift : 6'd16;
       shift_q2 <= shift_q;
     end
     assign normalizer_shift = shift_q2;
@@ -198,6 +214,9 @@ module row_pipeline
     assign reciprocal       = '0;
     assign normalizer_shift = '0;
     assign reciprocal_o     = 1'b0;
+    assign lead             = '0;
+    assign alignment_o      = '0;
+    assign alignment_data_o = '0;
     logic unused_statistics;
     assign unused_statistics = &{1'b0, center_i, columns_i, inverse_i, epsilon_i};
     for (genvar j = 0; j < Dim; j++) begin : gen_unused

@@ -6,9 +6,15 @@
 // offset (combinationally) 3 cycles after its last v; a factor 13 cycles after its last term for
 // softmax, 24 for the norms, if the dividers are idle; they take a row every 8 cycles, others wait.
 // reciprocal_o is raised 9 cycles before a row's factor can be read, in the order of rows.
+//
+// Of rows that come in parts, the maximum is rounded up to an octave, and terms come with the output.
+// Their states are read, and written with the alignment, 3 cycles after the last term. A quotient's
+// divisor is the sum of its row's state then; lead_o is the position of its highest bit.
 
 module statistics
   import isa_pkg::*;
+  import drain_pkg::*;
+  import functions_pkg::*;
 #(
   parameter int unsigned Dim = 16
 ) (
@@ -17,6 +23,7 @@ module statistics
   // maxima: a block of a row
   input  logic               v_valid_i,
   input  logic               v_first_i,
+  input  logic               v_octave_i,
   input  logic        [3:0]  v_row_i,
   input  logic [Dim-1:0]     v_lane_i,
   input  logic signed [19:0] v_i [Dim],
@@ -27,7 +34,11 @@ module statistics
   input  logic               term_first_i,
   input  logic               term_last_i,
   input  logic        [3:0]  term_row_i,
-  input  logic               term_softmax_i,
+  input  mode_e              term_mode_i,
+  input  state_row_t         term_state_i,
+  input  state_row_t         term_alignment_i,
+  input  logic               term_fresh_i,
+  input  tag_t               term_tag_i,
   input  logic signed [16:0] term_i [Dim],
   // of the instruction
   input  logic               center_i,
@@ -35,7 +46,11 @@ module statistics
   input  inverse_t           inverse_i,
   input  epsilon_t           epsilon_i,
   // results
+  output access_t            alignment_o,
+  output alignment_t         alignment_data_o,
   output logic               reciprocal_o,
+  input  logic        [3:0]  lead_row_i,
+  output shift_t             lead_o,
   input  logic        [3:0]  offset_row_i,
   output logic signed [20:0] offset_o,
   input  logic        [3:0]  factor_row_i,
@@ -48,8 +63,13 @@ module statistics
   typedef struct packed {
     logic       first;
     logic       last;
-    logic       softmax;
+    mode_e      mode;
     logic [3:0] row;
+    octave_t    octave;  // of rows that come in parts, as what follows
+    state_row_t state;
+    state_row_t alignment;
+    logic       fresh;
+    tag_t       tag;
   } block_t;
 
   typedef struct packed {
@@ -74,15 +94,15 @@ module statistics
 
   // -- Maximum ------------------------------------------------------------------------------------
 
-  logic               v_valid_q, v_valid_q2, v_first_q, v_first_q2;
+  logic               v_valid_q, v_valid_q2, v_first_q, v_first_q2, v_octave_q, v_octave_q2;
   logic        [3:0]  v_row_q, v_row_q2;
   logic signed [19:0] block_maximum, maximum_d, maximum_q;
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) {v_valid_q, v_valid_q2} <= '0;
     else {v_valid_q, v_valid_q2} <= {v_valid_i, v_valid_q};
-    {v_first_q, v_row_q}   <= {v_first_i, v_row_i};
-    {v_first_q2, v_row_q2} <= {v_first_q, v_row_q};
+    {v_first_q, v_octave_q, v_row_q}    <= {v_first_i, v_octave_i, v_row_i};
+    {v_first_q2, v_octave_q2, v_row_q2} <= {v_first_q, v_octave_q, v_row_q};
   end
 
   lane_maximum #(
@@ -108,8 +128,7 @@ module statistics
 
   logic                         square_valid_q, term_valid_q, term_valid_q2, sum_valid_q;
   block_t                       block_q, block_q2;
-  logic                         sum_softmax_q;
-  logic        [3:0]            sum_row_q;
+  block_t                       sum_block_q;
   logic signed [TermBits-1:0]   block_sum;
   logic signed [SquareBits-1:0] block_squares, block_squares_q;
   logic        [31:0]           sum_q;
@@ -141,38 +160,90 @@ module statistics
       {square_valid_q, term_valid_q, term_valid_q2} <= {square_valid_i, term_valid_i, term_valid_q};
       sum_valid_q <= term_valid_q2 && block_q2.last;
     end
-    block_q <= '{first: term_first_i, last: term_last_i, softmax: term_softmax_i, row: term_row_i};
+    block_q <= '{first: term_first_i, last: term_last_i, mode: term_mode_i, row: term_row_i,
+                 octave: octave_t'(offset_q[term_row_i] >>> 10), state: term_state_i,
+                 alignment: term_alignment_i, fresh: term_fresh_i, tag: term_tag_i};
     block_q2 <= block_q;
     block_squares_q <= block_squares;
     if (term_valid_q2) begin
-      {sum_softmax_q, sum_row_q} <= {block_q2.softmax, block_q2.row};
+      sum_block_q <= block_q2;
       sum_q <= (block_q2.first ? '0 : sum_q) + 32'(block_sum);
       squares_q <= (block_q2.first ? '0 : squares_q) + 46'(unsigned'(block_squares_q));
     end
   end
 
+  // -- States of rows that come in parts ----------------------------------------------------------
+
+  state_t     read_state, state, part, next_state;
+  logic       joins, asks, passed_q;  // passed_q: the state read was written in the same cycle
+  state_t     passed_state_q;
+  alignment_t alignment;
+
+  assign joins = sum_valid_q && sum_block_q.mode == MODE_EXPONENTIALS;
+  assign asks  = sum_valid_q && sum_block_q.mode == MODE_QUOTIENT;
+
+  sram_1r1w #(
+    .Width($bits(state_t)),
+    .Rows (limits_pkg::StateRows)
+  ) u_states (
+    .clk_i,
+    .read_i      (term_valid_q2 && block_q2.last),
+    .read_row_i  (block_q2.state),
+    .read_data_o (read_state),
+    .write_i     (joins),
+    .write_row_i (sum_block_q.state),
+    .write_data_i(next_state)
+  );
+
+  always_ff @(posedge clk_i) begin
+    passed_q       <= joins && block_q2.state == sum_block_q.state;
+    passed_state_q <= next_state;
+  end
+
+  assign state = passed_q ? passed_state_q : read_state;
+  assign part  = '{octave: sum_block_q.octave, total: sum_q};
+
+  state_join u_join (
+    .before_i   (state),
+    .part_i     (part),
+    .fresh_i    (sum_block_q.fresh),
+    .state_o    (next_state),
+    .alignment_o(alignment)
+  );
+
+  assign alignment_o      = '{valid: joins, row: local_row_t'(sum_block_q.alignment),
+                              tag: sum_block_q.tag};
+  assign alignment_data_o = alignment;
+
   // -- Normalized divisor of softmax --------------------------------------------------------------
 
-  logic [31:0] sum_aligned;
+  logic [31:0] divisor_sum, sum_aligned;
   logic [4:0]  sum_lead;  // zeros before the highest bit
   request_t    softmax_request;
 
   always_comb begin
-    sum_aligned = sum_q;
+    divisor_sum = asks ? state.total : sum_q;
+    sum_aligned = divisor_sum;
     for (int k = 4; k >= 0; k--) begin
       sum_lead[k] = (sum_aligned >> (32 - (1 << k))) == '0;
       if (sum_lead[k]) sum_aligned = sum_aligned << (1 << k);
     end
     softmax_request.softmax      = 1'b1;
-    softmax_request.divide.row   = sum_row_q;
-    softmax_request.divide.zero  = sum_q == '0;
-    softmax_request.divide.shift = sum_q == '0 ? 6'd15 : 6'd31 - 6'(sum_lead);
+    softmax_request.divide.row   = sum_block_q.row;
+    softmax_request.divide.zero  = divisor_sum == '0;
+    softmax_request.divide.shift = divisor_sum == '0 ? 6'd15 : 6'd31 - 6'(sum_lead);
     softmax_request.operand      = {16'b0, sum_aligned[31:16]};
   end
 
+  shift_t lead_q [16];
+  always_ff @(posedge clk_i) begin
+    if (asks) lead_q[sum_block_q.row] <= softmax_request.divide.shift;
+  end
+  assign lead_o = lead_q[lead_row_i];
+
   // -- Moments of the norms -----------------------------------------------------------------------
 
-  logic               mean_valid_q, spread_valid_q;
+  logic               moments, mean_valid_q, spread_valid_q;
   logic        [3:0]  mean_row_q, spread_row_q;
   logic        [3:0]  columns_msb;
   logic signed [20:0] mean;
@@ -185,9 +256,11 @@ module statistics
     for (int unsigned i = 0; i < 16; i++) if (columns_i[i]) columns_msb = 4'(i);
   end
 
+  assign moments = sum_valid_q && sum_block_q.mode == MODE_NORM;
+
   moments u_moments (
     .clk_i,
-    .valid_i      ({mean_valid_q, sum_valid_q && !sum_softmax_q}),
+    .valid_i      ({mean_valid_q, moments}),
     .sum_i        (sum_q),
     .squares_i    (squares_q),
     .center_i,
@@ -201,8 +274,8 @@ module statistics
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) {mean_valid_q, spread_valid_q} <= '0;
-    else {mean_valid_q, spread_valid_q} <= {sum_valid_q && !sum_softmax_q, mean_valid_q};
-    {mean_row_q, spread_row_q} <= {sum_row_q, mean_row_q};
+    else {mean_valid_q, spread_valid_q} <= {moments, mean_valid_q};
+    {mean_row_q, spread_row_q} <= {sum_block_q.row, mean_row_q};
   end
 
   // The highest bit of the spread, rounded down to an even position, moves to position 60.
@@ -220,7 +293,9 @@ module statistics
   end
 
   always_ff @(posedge clk_i) begin
-    if (v_valid_q2) offset_q[v_row_q2] <= 21'(maximum_d);
+    if (v_valid_q2) begin
+      offset_q[v_row_q2] <= v_octave_q2 ? octave_above(maximum_d) : 21'(maximum_d);
+    end
     if (mean_valid_q) offset_q[mean_row_q] <= mean;
   end
 
@@ -243,7 +318,7 @@ module statistics
   ) u_requests (
     .clk_i,
     .rst_ni,
-    .push_i ((sum_valid_q && sum_softmax_q) || spread_valid_q),
+    .push_i ((sum_valid_q && sum_block_q.mode == MODE_SOFTMAX) || asks || spread_valid_q),
     .data_i (spread_valid_q ? norm_request : softmax_request),
     .full_o (request_full),
     .valid_o(request_valid),
@@ -307,6 +382,6 @@ module statistics
   assign shift_o  = factor_q[factor_row_i].shift;
 
   logic unused_request;
-  assign unused_request = &{1'b0, request_full, request_count};
+  assign unused_request = &{1'b0, request_full, request_count, sum_block_q};
 
 endmodule

@@ -16,6 +16,7 @@
 
 module execute_unit
   import isa_pkg::*;
+  import limits_pkg::*;
 #(
   parameter int unsigned Dim             = 16,
   parameter int unsigned ScratchpadRows  = 1 << 20,
@@ -37,6 +38,9 @@ module execute_unit
   // scratchpad
   output access_t      a_read_o,
   output access_t      b_read_o,
+  // alignments, data two cycles later
+  output access_t      alignment_read_o,
+  input  alignment_t   alignment_data_i,
   // mesh, with the data of the scratchpad; a_swap_o in the cycle before a first row
   output logic         a_valid_o,
   output logic         a_swap_o,
@@ -77,6 +81,9 @@ module execute_unit
     local_row_t  local_;
     local_row_t  accumulator;
     logic        overwrite;
+    logic        aligned;
+    logic        rescale;
+    state_row_t  alignment;
     logic        swap;
   } held_compute_t;
 
@@ -137,6 +144,9 @@ module execute_unit
         local_:      compute.local_,
         accumulator: compute.accumulator,
         overwrite:   compute.overwrite,
+        aligned:     compute.aligned,
+        rescale:     compute.rescale,
+        alignment:   compute.alignment,
         swap:        preload_last_q
       };
     end
@@ -190,9 +200,14 @@ module execute_unit
     .accumulator_i(compute_q.accumulator),
     .overwrite_i  (compute_q.overwrite),
     .swap_i       (compute_q.swap),
+    .aligned_i    (compute_q.aligned),
+    .rescale_i    (compute_q.rescale),
+    .alignment_i  (compute_q.alignment),
     .tag_i        (compute_q.tag),
     .done_o       (compute_read),
     .read_o       (a_read_o),
+    .alignment_read_o,
+    .alignment_data_i,
     .row_valid_o  (a_valid_o),
     .row_swap_o   (a_swap_o),
     .row_sums_o   (a_sums_o)
@@ -279,6 +294,13 @@ module execute_unit
     compute_pop |-> 32'(compute.local_) + 32'(compute.rows) <= ScratchpadRows)
     else $error("instruction %0d reads %0d rows at %0d, beyond the scratchpad", head_i.tag,
                 compute.rows, compute.local_);
+  alignments : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    compute_pop && compute.aligned |-> 32'(compute.alignment) + 32'(compute.rows) <= StateRows)
+    else $error("instruction %0d aligns %0d rows from alignment %0d on, beyond the last",
+                head_i.tag, compute.rows, compute.alignment);
+  unaligned : assert property (@(posedge clk_i) disable iff (!rst_ni)
+    compute_pop && !compute.aligned |-> compute.alignment == '0 && !compute.rescale)
+    else $error("instruction %0d has an alignment, but is not aligned", head_i.tag);
   compute_accumulator : assert property (@(posedge clk_i) disable iff (!rst_ni)
     compute_pop |-> 32'(compute.accumulator) + 32'(compute.rows) <= AccumulatorRows)
     else $error("instruction %0d writes %0d rows at %0d, beyond the accumulator", head_i.tag,

@@ -187,7 +187,8 @@ module load_unpacker
   always_ff @(posedge clk_i) begin
     if (valid_q) begin
       row_target_o <= target_q;
-      row_sums_o   <= '{row: address_q, accumulate: accumulate_q, last: 1'b0, tag: tag_q};
+      row_sums_o   <= '{row: address_q, accumulate: accumulate_q, last: 1'b0, tag: tag_q,
+                         align: '0, align_old: 1'b0};
       row_data_o   <= data_q;
       if (target_q == TARGET_ACCUMULATOR) begin
         for (int unsigned i = 0; i < Dim; i++) begin

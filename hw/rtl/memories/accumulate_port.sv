@@ -1,5 +1,7 @@
 // Adds rows to the accumulator, or writes them: read, add and write of a row in a pipeline.
 //
+// Where the row says so, it is shifted by octaves before it is added, or what it is added to is
+// (align_old), to the nearest with ties up: attention in parts, see hw/machine/attention.py.
 // A row that enters in cycle t is read in t (if it accumulates); its sum is written in t + 2, from
 // the adder. Sums wrap. A row may enter in every cycle and may repeat at any distance: sums written
 // in t and t + 1, which the read did not see, are taken from registers.
@@ -28,13 +30,15 @@ module accumulate_port
   legal_sizes #(.Dim(Dim)) u_legal ();
 
   typedef struct packed {
-    logic       valid;
-    logic       accumulate;
-    logic       last;
-    logic       repeats_1;  // the row is the one that entered a cycle before, or two before
-    logic       repeats_2;
-    local_row_t row;
-    tag_t       tag;
+    logic         valid;
+    logic         accumulate;
+    logic         last;
+    logic         repeats_1;  // the row is the one that entered a cycle before, or two before
+    logic         repeats_2;
+    logic         align_old;
+    align_shift_t align;
+    local_row_t   row;
+    tag_t         tag;
   } stage_t;
 
   stage_t            in, stage_1_q, stage_2_q;
@@ -48,6 +52,8 @@ module accumulate_port
     last:       valid_i && sums_i.last,
     repeats_1:  valid_i && sums_i.accumulate && stage_1_q.valid && stage_1_q.row == sums_i.row,
     repeats_2:  valid_i && sums_i.accumulate && stage_2_q.valid && stage_2_q.row == sums_i.row,
+    align_old:  sums_i.align_old,
+    align:      sums_i.align,
     row:        sums_i.row,
     tag:        sums_i.tag
   };
@@ -81,13 +87,20 @@ module accumulate_port
     old = read_data_i;
     if (stage_2_q.repeats_2) old = sum_2_q;
     if (stage_2_q.repeats_1) old = sum_1_q;
-    write_data_o = data_2_q;
-    if (stage_2_q.accumulate) begin
-      for (int unsigned c = 0; c < Dim; c++) begin
-        write_data_o[c*32 +: 32] = data_2_q[c*32 +: 32] + old[c*32 +: 32];
-      end
+    if (!stage_2_q.accumulate) old = '0;
+    for (int unsigned c = 0; c < Dim; c++) begin
+      write_data_o[c*32 +: 32] = stage_2_q.align_old
+        ? data_2_q[c*32 +: 32] + aligned(old[c*32 +: 32], stage_2_q.align)
+        : old[c*32 +: 32] + aligned(data_2_q[c*32 +: 32], stage_2_q.align);
     end
   end
+
+  // x / 2^n to the nearest, ties up.
+  function automatic logic [31:0] aligned(input logic [31:0] x, input align_shift_t n);
+    logic signed [32:0] halves;
+    halves = $signed({x, 1'b0}) >>> n;
+    return halves[32:1] + {31'b0, halves[0]};
+  endfunction
 
   assign write_o = '{valid: stage_2_q.valid, row: stage_2_q.row, tag: stage_2_q.tag};
   assign last_o  = stage_2_q.last;

@@ -43,6 +43,7 @@ class Effects {
     }
     e.events[kPeActive] = rows * m_.dim * m_.dim;
     e.events[kMacs] = rows * v[kComputeDepth] * v[kComputeWidth];
+    if (v[kComputeAligned]) e.events[kAlign] = rows * m_.dim;
   }
 
   void mvin(const Word* v, bool accumulate, Effect& e) const {
@@ -96,6 +97,7 @@ class Effects {
     const Word pass = rows * blocks, out = blocks * beats;
     Word cycles = 0;
     if (function.maximum) cycles = pass + std::max<Word>(0, kMaximumLatency - (rows - 1) * blocks);
+    if (!function.statistics) return cycles + rows * out;
     const Word ready = blocks + function.latency;
     const Word last = ready + (rows - 1) * (std::max<Word>(blocks, kDivideInterval) - out);
     return cycles + std::max({pass, ready, last}) + rows * out;

@@ -9,7 +9,7 @@ namespace {
 
 using Word = std::int64_t;
 
-constexpr std::uint64_t kTablesDigest = 0xbdf6cf62627cbba1;
+constexpr std::uint64_t kTablesDigest = 0xcd1e2a2cec982e2b;
 
 enum Unit {
   kLoad = 0,
@@ -47,12 +47,14 @@ enum Event {
   kProduct = 15,
   kCompare = 16,
   kExp = 17,
-  kMoment = 18,
-  kNormalize = 19,
-  kDivide = 20,
-  kSqrt = 21,
-  kHostCycles = 22,
-  kEvents = 23,
+  kState = 18,
+  kAlign = 19,
+  kMoment = 20,
+  kNormalize = 21,
+  kDivide = 22,
+  kSqrt = 23,
+  kHostCycles = 24,
+  kEvents = 25,
 };
 
 enum Status {
@@ -83,6 +85,7 @@ enum ComputeValue {
   kComputeRows = 0,
   kComputeDepth = 1,
   kComputeWidth = 2,
+  kComputeAligned = 3,
 };
 
 enum MvoutValue {
@@ -138,28 +141,30 @@ struct FunctionEvent {
 };
 struct DrainFunction {
   int passes, operands;
-  bool by_row, maximum;  // needs whole rows; and their maximum first
+  bool by_row, maximum, statistics;  // needs whole rows; which passes before their output
   int latency, events;
   FunctionEvent event[4];
 };
 constexpr DrainFunction kFunctions[] = {
-    /* copy */ {1, 1, false, false, 0, 0, {}},
-    /* relu */ {1, 1, false, false, 0, 0, {}},
-    /* gelu */ {1, 1, false, false, 0, 1, {{kGelu, 1, 0}}},
-    /* softmax */ {3, 1, true, true, 13, 4, {{kCompare, 1, 0}, {kExp, 2, 0}, {kNormalize, 1, 0}, {kDivide, 0, 1}}},
-    /* layernorm */ {2, 1, true, false, 24, 4, {{kMoment, 1, 0}, {kNormalize, 1, 0}, {kSqrt, 0, 1}, {kDivide, 0, 1}}},
-    /* rmsnorm */ {2, 1, true, false, 24, 4, {{kMoment, 1, 0}, {kNormalize, 1, 0}, {kSqrt, 0, 1}, {kDivide, 0, 1}}},
-    /* silu */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
-    /* sigmoid */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
-    /* tanh */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
-    /* hard_sigmoid */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
-    /* hard_swish */ {1, 1, false, false, 0, 1, {{kSigmoid, 1, 0}}},
-    /* product */ {1, 2, false, false, 0, 1, {{kProduct, 1, 0}}},
-    /* glu */ {1, 2, false, false, 0, 2, {{kSigmoid, 1, 0}, {kProduct, 1, 0}}},
-    /* reglu */ {1, 2, false, false, 0, 1, {{kProduct, 1, 0}}},
-    /* geglu */ {1, 2, false, false, 0, 2, {{kGelu, 1, 0}, {kProduct, 1, 0}}},
-    /* swiglu */ {1, 2, false, false, 0, 2, {{kSigmoid, 1, 0}, {kProduct, 1, 0}}},
-    /* rotate */ {1, 3, false, false, 0, 1, {{kProduct, 2, 0}}}
+    /* copy */ {1, 1, false, false, false, 0, 0, {}},
+    /* relu */ {1, 1, false, false, false, 0, 0, {}},
+    /* gelu */ {1, 1, false, false, false, 0, 1, {{kGelu, 1, 0}}},
+    /* softmax */ {3, 1, true, true, true, 13, 4, {{kCompare, 1, 0}, {kExp, 2, 0}, {kNormalize, 1, 0}, {kDivide, 0, 1}}},
+    /* layernorm */ {2, 1, true, false, true, 24, 4, {{kMoment, 1, 0}, {kNormalize, 1, 0}, {kSqrt, 0, 1}, {kDivide, 0, 1}}},
+    /* rmsnorm */ {2, 1, true, false, true, 24, 4, {{kMoment, 1, 0}, {kNormalize, 1, 0}, {kSqrt, 0, 1}, {kDivide, 0, 1}}},
+    /* silu */ {1, 1, false, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* sigmoid */ {1, 1, false, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* tanh */ {1, 1, false, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* hard_sigmoid */ {1, 1, false, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* hard_swish */ {1, 1, false, false, false, 0, 1, {{kSigmoid, 1, 0}}},
+    /* product */ {1, 2, false, false, false, 0, 1, {{kProduct, 1, 0}}},
+    /* glu */ {1, 2, false, false, false, 0, 2, {{kSigmoid, 1, 0}, {kProduct, 1, 0}}},
+    /* reglu */ {1, 2, false, false, false, 0, 1, {{kProduct, 1, 0}}},
+    /* geglu */ {1, 2, false, false, false, 0, 2, {{kGelu, 1, 0}, {kProduct, 1, 0}}},
+    /* swiglu */ {1, 2, false, false, false, 0, 2, {{kSigmoid, 1, 0}, {kProduct, 1, 0}}},
+    /* rotate */ {1, 3, false, false, false, 0, 1, {{kProduct, 2, 0}}},
+    /* exponentials */ {2, 1, true, true, false, 2, 3, {{kCompare, 1, 0}, {kExp, 1, 0}, {kState, 0, 1}}},
+    /* quotient */ {2, 1, true, false, true, 13, 3, {{kNormalize, 1, 0}, {kState, 0, 1}, {kDivide, 0, 1}}}
 };
 
 }  // namespace

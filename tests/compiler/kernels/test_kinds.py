@@ -15,6 +15,7 @@ from codesign.compiler.kernels.kernel_kind import MAY_BE_CONSTANT, RECORDS, Prob
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.rotary_kind import RotaryProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.kernels.streamed_attention_kernel import StreamedAttentionProblem
 from codesign.hw.machine.config import PRESETS
 from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.views.fast_timing import evaluate_batch, time_kernel
@@ -36,6 +37,10 @@ PROBLEMS: tuple[Problem, ...] = (
     AttentionProblem(2, 20, 37, 24, bias=True),  # heads are padded with zeros, here are none
     AttentionProblem(6, 20, 40, 24, shared=3),
     AttentionProblem(6, 1, 40, 24, mask_rows=5, shared=3),
+    StreamedAttentionProblem(2, 40, 44, 24),
+    StreamedAttentionProblem(3, 20, 37, 16, mask_rows=5),
+    StreamedAttentionProblem(2, 40, 44, 24, causal=True),
+    StreamedAttentionProblem(4, 24, 40, 16, shared=2),
     RowProblem(20, 40, operands=2, batch=2),
     RowProblem(20, 40, "copy", 1, 1),
     RowProblem(20, 40, "gelu", 1, 2),

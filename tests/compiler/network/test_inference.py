@@ -10,6 +10,8 @@ from float_reference import random_inputs
 from onnx_builder import ModelBuilder
 from onnx_builder import run as in_onnxruntime
 
+from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.streamed_attention_kernel import StreamedAttentionProblem
 from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics import probe
@@ -19,6 +21,7 @@ from codesign.compiler.numerics.quantized import QuantizationError, mask_of
 from codesign.compiler.onnx import float_model
 from codesign.compiler.onnx.float_model import Array, Feeds, FloatModel, Part, needed
 from codesign.compiler.placement import gelu_error
+from codesign.compiler.plan.attention_fusion import WHOLE_KEYS
 from codesign.hw.errors import ModelError
 from codesign.hw.machine.config import HardwareConfig, preset
 from codesign.models.zoo.bert import BertConfig
@@ -30,6 +33,9 @@ SEQ = 20
 BERT = BertConfig("bert", layers=2, d_model=64, heads=4, d_ff=128, vocab_size=50, max_positions=32)
 NARROW = replace(BERT, d_model=48, d_ff=112)  # heads of 12 columns, no multiple of dim
 DECODER = DecoderConfig("lm", 96, (12, 12), (128, 128), vocab_size=48, max_positions=32)
+LONG = WHOLE_KEYS + 16  # tokens whose attention comes in parts
+LONG_BERT = replace(BERT, max_positions=LONG)
+LONG_DECODER = replace(DECODER, heads=(12,), d_ff=(64,), max_positions=LONG)
 
 
 def inputs(config: ModelConfig, seed: int, seq: int = SEQ) -> dict[str, Array]:
@@ -69,6 +75,24 @@ def test_the_machine_equals_plain_integers(
         for name, value in wanted.items():
             np.testing.assert_array_equal(on_machine[name], plain[name])
             assert cosine(on_machine[name], value) > 0.99
+
+
+@pytest.mark.parametrize("config", (LONG_BERT, LONG_DECODER), ids=("bert", "decoder"))
+def test_attention_in_parts(config: ModelConfig) -> None:
+    """With hidden keys and causal: the machine equals plain integers, both are near float, and no
+    probability is below a step of int8.
+    """
+    model = export(config, batch=1, seq=LONG)
+    net = compile_network(model, preset("ibert"), (inputs(config, s, LONG) for s in range(2)))
+    kinds = [type(step.work.problem) for step in net.plan.steps]
+    assert StreamedAttentionProblem in kinds and AttentionProblem not in kinds
+    assert not any("softmax" in note for note in net.notes)
+    for seed in (100, 101):
+        feeds = inputs(config, seed, LONG)
+        on_machine, plain = run(net, feeds), run(net, feeds, "integers")
+        for name, value in net.model.part((), net.model.outputs)(feeds).items():
+            np.testing.assert_array_equal(on_machine[name], plain[name])
+            assert cosine(on_machine[name], value) > 0.999
 
 
 @pytest.mark.parametrize("method", METHODS)

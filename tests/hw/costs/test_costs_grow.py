@@ -114,9 +114,10 @@ def assert_no_cheaper(small: HardwareConfig, large: HardwareConfig) -> None:
     for tables in TABLES:
         costs, more = cost_table(small, tables), cost_table(large, tables)
         energies, larger = costs.event_j.copy(), more.event_j.copy()
-        # `requantize` bears a share of a row of parameters, which is one of dim elements.
+        # These bear a share of a row of parameters, and of an alignment, which is one of dim elements.
+        shares = [EVENT_INDEX[event] for event in ("requantize", "align")]
         for config, joules in ((small, energies), (large, larger)):
-            joules[:, EVENT_INDEX["requantize"]] *= config.dim
+            joules[:, shares] *= config.dim
         assert (larger >= energies * ROUNDING).all()
         assert (more.pe_idle_j >= costs.pe_idle_j).all()
         least = ROUNDING if large.dim == small.dim else np.array([0.93, ROUNDING, 0.93])

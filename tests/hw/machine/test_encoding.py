@@ -41,7 +41,8 @@ def test_what_only_some_functions_have_shares_its_bits() -> None:
         places = [(at, at + field.bits) for field, at in fields_of(mvout, number)]
         assert all(end <= start for (_, end), (start, _) in pairwise(sorted(places)))
         named = {field.name for field, _ in fields_of(mvout, number)}
-        assert ("diagonal" in named) == ("window" in named) == function.masked
+        in_parts = function.masked or function.stateful
+        assert ("diagonal" in named) == ("state" in named) == in_parts
         assert ("inverse" in named) == ("epsilon" in named) == function.affine
         assert ("second" in named) == (function.operands > 1)
 

@@ -17,6 +17,7 @@ import codesign.hw
 from codesign.hw.costs.sram import read_toml
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Ints
+from codesign.hw.machine.attention import QUOTIENT_SCALE
 from codesign.hw.machine.events import EVENTS
 from codesign.hw.machine.functions import (
     DRAIN_FUNCTIONS,
@@ -29,6 +30,7 @@ from codesign.hw.machine.isa import FUNCTIONS, ROW_FUNCTIONS
 
 HW = Path(codesign.hw.__file__).parent
 Floats = npt.NDArray[np.float64]
+LN2 = np.log(2)
 
 
 def swapped(x: Floats) -> Floats:
@@ -40,6 +42,8 @@ EXACT: dict[str, Callable[..., Any]] = {  # on reals x [rows, columns], or on se
     "copy": lambda x: x,
     "relu": lambda x: np.maximum(x, 0),
     "gelu": gate_errors.gelu,
+    "exponentials": lambda x: 2.0 ** (x / LN2 - np.ceil(x.max(axis=1, keepdims=True) / LN2)),
+    "quotient": lambda x: x,  # of a row whose sum is 1
     "softmax": lambda x: np.exp(x) / np.exp(x).sum(axis=1, keepdims=True),
     "layernorm": lambda x: (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True),
     "rmsnorm": lambda x: x / np.sqrt((x * x).mean(axis=1, keepdims=True)),
@@ -57,7 +61,8 @@ EXACT: dict[str, Callable[..., Any]] = {  # on reals x [rows, columns], or on se
 def test_a_row_is_consistent(function: DrainFunction) -> None:
     assert FUNCTION[function.name] is function
     assert FUNCTIONS.index(function.name) == DRAIN_FUNCTIONS.index(function)
-    assert function.by_row == (function.name in ROW_FUNCTIONS) == (function.latency > 0)
+    assert function.by_row == (function.latency > 0)
+    assert (function.name in ROW_FUNCTIONS) == (function.by_row and not function.stateful)
     order = [PASSES.index(turn) for turn in function.passes]
     assert order == sorted(set(order)) and function.passes[-1] == "output"
     events = {*function.element_events, *function.row_events}
@@ -69,7 +74,8 @@ def test_a_row_is_consistent(function: DrainFunction) -> None:
 
 @pytest.mark.parametrize("function", DRAIN_FUNCTIONS, ids=lambda function: function.name)
 def test_scales_say_what_a_unit_is(function: DrainFunction) -> None:
-    x = np.random.default_rng(0).normal(0, 2, (function.operands, 50, 40)).clip(-7.9, 7.9)
+    most = 7.9 if function.input_scale != QUOTIENT_SCALE else 1.9
+    x = np.random.default_rng(0).normal(0, 2, (function.operands, 50, 40)).clip(-most, most)
     units = [function.input_scale or 2.0**-12, *[2.0**-12] * (function.operands - 1)]
     v = np.stack(
         [np.rint(part / unit).astype(np.int64) for part, unit in zip(x, units, strict=True)]

@@ -5,19 +5,29 @@ from typing import Any
 
 import cocotb
 import numpy as np
+import numpy.typing as npt
 import pytest
 from cocotb.triggers import FallingEdge, Timer
 from rtl_bench import run_bench, start_clock_and_reset
 
+from codesign.hw.machine import arithmetic
 from codesign.hw.machine.quantities import ACCESS, SUMS
 
 CYCLES = 1500
 ROWS = 3
 
 
+def shifted(words: npt.NDArray[np.uint32], octaves: int) -> npt.NDArray[np.uint32]:
+    """Two's complement over a power of two, to the nearest with ties up."""
+    found = arithmetic.rounded(words.view(np.int32).astype(np.int64), octaves)
+    return found.astype(np.int32).view(np.uint32)
+
+
 @cocotb.test()
 async def adds_in_order(dut: Any) -> None:
-    """Every row is written two cycles after it entered, with the sum of all before it."""
+    """Every row is written two cycles after it entered, with the sum of all before it, of which one
+    summand may be shifted.
+    """
     dim = int(os.environ["DIM"])
     rng = np.random.default_rng(dim)
     dut.valid_i.value = 0
@@ -41,13 +51,16 @@ async def adds_in_order(dut: Any) -> None:
         )
         data = rng.integers(0, 1 << 32, dim, np.uint32)
         dut.valid_i.value = valid
+        align, old = int(rng.choice([0, 1, 9, 31])), bool(rng.integers(2))
         sums_of = {"row": row, "accumulate": accumulate, "last": last, "tag": cycle}
+        sums_of |= {"align": align, "align_old": old}
         dut.sums_i.value = SUMS.pack(sums_of)
         dut.data_i.value = int.from_bytes(data.tobytes(), "little")
         junk = rng.bytes(4 * dim)
         dut.read_data_i.value = int.from_bytes(reads.pop(cycle, junk), "little")
         if valid:
-            sums[row] = sums[row] + data if accumulate else data
+            so_far = sums[row] if accumulate else np.zeros_like(data)
+            sums[row] = shifted(so_far, align * old) + shifted(data, align * (not old))
             expected[cycle + 2] = (row, sums[row].tobytes(), cycle, last)
         await Timer(100, "ps")
         read, write = (ACCESS.unpack(int(port.value)) for port in (dut.read_o, dut.write_o))

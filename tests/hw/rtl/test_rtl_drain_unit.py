@@ -23,13 +23,15 @@ from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Ints
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import encode
-from codesign.hw.machine.functions import FUNCTION
-from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS, ROW_FUNCTIONS
+from codesign.hw.machine.functions import DRAIN_FUNCTIONS, FUNCTION
+from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS
+from codesign.hw.machine.limits import STATE_ROWS
 from codesign.hw.machine.program import Issued
-from codesign.hw.machine.quantities import ACCESS, HEAD
+from codesign.hw.machine.quantities import ACCESS, ALIGNMENT, HEAD
 from codesign.hw.views import timing
 
 ACCUMULATOR_ROWS, SCRATCHPAD_ROWS, PARAMETER_ROWS = 400, 300, 24
+STATES_AT = 100  # the first of 40 states that programs use
 DRAM_BYTES = 1 << 16
 SIGNALS = ("drained", "stored", "emptied")
 
@@ -75,7 +77,7 @@ def random_fields(config: HardwareConfig) -> Fields:
     stride = random.randint(rows, rows + 4)
     row_bytes = dim * (4 if destination == "dram_int32" else 1)
     size = -(-rows * row_bytes // bus) * bus
-    alignment = min(dim, bus) if function in ROW_FUNCTIONS else bus
+    alignment = min(dim, bus) if of.by_row else bus
     dram_stride = size + random.choice([0, 0, 1, 5]) * bus
     dram = random.randint(0, (DRAM_BYTES - blocks * dram_stride) // alignment) * alignment
     columns = random.randint(1, blocks * dim)
@@ -113,7 +115,14 @@ def random_fields(config: HardwareConfig) -> Fields:
         fields["second"] = random.randint(0, ACCUMULATOR_ROWS - behind)
         fields["second_multiplier"] = random.randint(-(1 << 23), (1 << 23) - 1)
         fields["second_shift"] = random.choice([0, 62, *range(20, 46), *range(30, 40)])
-    if function == "softmax" and random.random() < 0.5:
+    if of.stateful:
+        fields["state"] = STATES_AT + random.randint(0, 40 - rows)
+    if of.by_state:
+        fields |= {"shift": 0, "channel_scale": 0}
+    if of.stateful and of.masked:
+        fields["alignment"] = random.randint(0, STATE_ROWS - rows)
+        fields["fresh"] = random.randint(0, 1)
+    if of.masked and random.random() < 0.5:
         fields["causal"] = 1
         fields["diagonal"] = random.randint(-20, blocks * dim)
         fields["window"] = random.choice([0, 1, 2, dim, random.randint(1, 60), (1 << 16) - 1])
@@ -131,6 +140,8 @@ class Drained:
 
     def __init__(self, dim: int, accumulator: Ints, parameters: Ints) -> None:
         self.dim, self.accumulator, self.parameters = dim, accumulator, parameters
+        self.states: dict[int, scalar_model.State] = {}
+        self.alignments: list[tuple[int, int, bool]] = []  # row, shift, and whether of the sums
 
     def channels(self, fields: Fields, at: int) -> tuple[Ints, Ints, Ints]:
         """Bias, multiplier and shift of every column, from parameter row `at` on."""
@@ -182,11 +193,24 @@ class Drained:
             case "rotate":
                 turned = [scalar_model.rotated(*row) for row in zip(v, *second, strict=True)]
                 values, valid = np.array(turned), np.ones_like(valid)
-            case "softmax":
+            case "softmax" | "exponentials":
                 if fields.get("causal"):
                     behind = fields["diagonal"] + np.arange(rows)[:, None] - np.arange(v.shape[1])
                     valid &= (behind >= 0) & (behind < (fields["window"] or 1 << 30))
                 values = arithmetic.softmax(v, valid)
+                if function == "exponentials":
+                    ends = [(valid.argmax(axis=1) + valid.sum(axis=1)), valid.argmax(axis=1)]
+                    parts = [
+                        scalar_model.exponentials(row.tolist(), int(limit), int(first))
+                        for row, limit, first in zip(v, *ends, strict=True)
+                    ]
+                    values = np.array([e for e, _ in parts])
+                    self.join(fields, [part for _, part in parts])
+            case "quotient":
+                totals = [self.states[fields["state"] + row].total for row in range(rows)]
+                sums = self.sums(fields["accumulator"] + place)
+                by = partial(scalar_model.quotient, multiplier=fields["multiplier"])
+                values = twin(by, sums, np.array(totals)[:, None])
             case "layernorm":
                 values = arithmetic.layernorm(v, columns, fields["inverse"], fields["epsilon"])
             case _:
@@ -195,6 +219,16 @@ class Drained:
         if fields["channel_affine"]:
             bias, multiplier, shift = self.channels(fields, at)
         return arithmetic.requantize_output(values, multiplier, bias, shift) * valid
+
+    def join(self, fields: Fields, parts: list[scalar_model.State]) -> None:
+        """Let states take in a part of their rows, and note the alignments."""
+        for row, part in enumerate(parts):
+            state, shift, raised = part, 0, False
+            if not fields["fresh"]:
+                before = self.states[fields["state"] + row]
+                state, shift, raised = scalar_model.joined(before, part)
+            self.states[fields["state"] + row] = state
+            self.alignments.append((fields["alignment"] + row, shift, raised))
 
     def write(self, fields: Fields, scratchpad: Ints, dram: Ints) -> None:
         """Store the results as the machine does."""
@@ -317,6 +351,7 @@ class Bench:
         self.releases: list[tuple[int, int]] = []
         self.completes: list[tuple[int, int]] = []
         self.last_p1: dict[int, int] = {}
+        self.alignments: list[tuple[int, int, bool]] = []
 
     async def reset(self) -> None:
         for port in ("head_i", "waits_ready_i", "aw_ready_i", "w_ready_i", "b_valid_i"):
@@ -350,6 +385,10 @@ class Bench:
             if (tag := self.p1.sample()) is not None:
                 self.last_p1[tag] = cycle
             self.memory.sample(dut, cycle)
+            align = ACCESS.unpack(int(dut.alignment_o.value))
+            if align["valid"]:
+                by = ALIGNMENT.unpack(int(dut.alignment_data_o.value))
+                self.alignments.append((align["row"], by["shift"], bool(by["old"])))
             write = ACCESS.unpack(int(dut.sp_write_o.value))
             if write["valid"]:
                 data = int(dut.sp_data_o.value).to_bytes(self.config.dim, "little")
@@ -367,6 +406,7 @@ class Bench:
                 self.model.write(fields, self.expected_scratchpad, self.expected_dram)
         np.testing.assert_array_equal(self.scratchpad, self.expected_scratchpad)
         np.testing.assert_array_equal(self.dram, self.expected_dram)
+        assert self.alignments == self.model.alignments
         expected = [encode(issued) >> 27 & 0xFFFFFF for issued in program]
         assert [signals for _, signals in self.releases] == expected
         assert [signals for _, signals in self.completes] == expected
@@ -390,9 +430,21 @@ class Bench:
             assert self.last_p1.get(i, 0) <= free + 5, what
 
 
+# All states that programs use, begun.
+BEGINNING: Fields = {
+    "rows": 40, "blocks": 1, "function": FUNCTIONS.index("exponentials"),
+    "destination": DESTINATIONS.index("scratchpad"), "accumulator": 0, "stride": 0, "dram": 0,
+    "dram_stride": 0, "local": 0, "local_stride": 0, "parameters": 0, "shift": 20,
+    "out_multiplier": 1 << 20, "out_shift": 29, "columns": 3, "channel_scale": 0,
+    "second_channel_scale": 0, "channel_affine": 0, "state": STATES_AT, "alignment": 0, "fresh": 1,
+}  # fmt: skip
+
+
 def random_program(config: HardwareConfig) -> list[Issued]:
     """Instructions, some of them drain_syncs, some followed by the shortest there are."""
     program = []
+    if config.normalization:
+        program.append(instruction(BEGINNING | {"multiplier": 77}))
     for _ in range(int(os.environ["INSTRUCTIONS"])):
         fields = random_fields(config) if random.random() < 0.9 else {}
         signals = {name: random.randint(0, 9) for name in SIGNALS if random.random() < 0.3}
@@ -430,12 +482,12 @@ async def sizes_of_row_functions(dut: Any) -> None:
     """Every small number of rows and blocks, where statistics are waited for."""
     bench = Bench(dut, machine(), 0)
     await bench.reset()
-    program = []
+    program = [instruction(BEGINNING | {"multiplier": 77})]
     for rows in (1, 2, 3, 4, 16):
         for blocks in (1, 2, 3, 4):
-            for function in ROW_FUNCTIONS:
+            for function in (f.name for f in DRAIN_FUNCTIONS if f.by_row):
                 fields = random_fields(bench.config)
-                while FUNCTIONS[fields["function"]] not in ROW_FUNCTIONS:
+                while not DRAIN_FUNCTIONS[fields["function"]].by_row:
                     fields = random_fields(bench.config)
                 columns = random.randint(1, blocks * bench.config.dim)
                 fields |= {"function": FUNCTIONS.index(function), "rows": rows, "blocks": blocks}
@@ -450,6 +502,10 @@ async def sizes_of_row_functions(dut: Any) -> None:
                 }
                 fields |= {"accumulator": 7, "stride": rows, "local": 3, "local_stride": rows}
                 fields |= {"parameters": 2, "causal": 0, "dram": 0, "dram_stride": 4096}
+                of = FUNCTION[function]
+                fields |= {"state": STATES_AT if of.stateful else 0, "alignment": 0, "fresh": 0}
+                if of.by_state:
+                    fields |= {"shift": 0, "channel_scale": 0}
                 program.append(instruction(fields))
     could = await bench.run(program, lambda: True)
     bench.check_results(program)
@@ -517,6 +573,7 @@ def test_drain_unit(dim: int, bus: int, latency: int, normalization: int) -> Non
 
 
 SOFTMAX, SWIGLU = FUNCTIONS.index("softmax"), FUNCTIONS.index("swiglu")
+EXPONENTIALS, QUOTIENT = FUNCTIONS.index("exponentials"), FUNCTIONS.index("quotient")
 NONE = len(FUNCTIONS)
 
 
@@ -547,6 +604,14 @@ NONE = len(FUNCTIONS)
             "instruction 0: parameters of 2 blocks from row 19 are out of range",
         ),
         (f"function={SWIGLU} second=397", "instruction 0: accumulator row 400 is out of range"),
+        (
+            f"function={EXPONENTIALS} state=511",
+            "instruction 0: 2 rows from state 511 and alignment 0",
+        ),
+        (f"function={EXPONENTIALS} alignment=511", "2 rows from state 0 and alignment 511 on"),
+        (f"function={SOFTMAX} state=3", f"instruction 0: a state, but function {SOFTMAX}"),
+        ("fresh=1", "instruction 0: a state, but function 0"),
+        (f"function={QUOTIENT}", f"instruction 0: function {QUOTIENT} shifts by states"),
         ("accumulator=399", "instruction 0: accumulator row 400 is out of range"),
         ("destination=2 local=299", "instruction 0: scratchpad row 300 is out of range"),
     ],

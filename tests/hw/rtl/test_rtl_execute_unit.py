@@ -15,8 +15,9 @@ from cocotb.triggers import FallingEdge, Timer
 from rtl_bench import run_bench, start_clock_and_reset
 
 from codesign.hw.machine.encoding import SIGNALS, WAITS, encode
+from codesign.hw.machine.limits import STATE_ROWS
 from codesign.hw.machine.program import Issued
-from codesign.hw.machine.quantities import ACCESS, HEAD, SUMS, WEIGHTS
+from codesign.hw.machine.quantities import ACCESS, ALIGNMENT, HEAD, SUMS, WEIGHTS
 
 INSTRUCTIONS = 300
 FIRST_TAG = 1000
@@ -79,7 +80,12 @@ def schedule(dim: int, count: int, rng: random.Random) -> Schedule:
         elif op == "compute":
             rows = (1, dim, rng.randint(1, 3), rng.randint(1, 4 * dim))[style]
             at |= {"rows": rows, "depth": dim, "width": 1, "accumulator": rng.getrandbits(18)}
-            at |= {"overwrite": rng.getrandbits(1)}
+            at |= {"overwrite": rng.getrandbits(1), "aligned": rng.getrandbits(1)}
+            if at["aligned"]:
+                at |= {
+                    "alignment": rng.randint(0, STATE_ROWS - rows),
+                    "rescale": rng.getrandbits(1),
+                }
         issued = instruction(op, rng, **(at if op != "execute_sync" else {}))
         clock += rng.choice([1, 1, 2, dim]) if slow_queue else 1
         pop = max(clock, pop) + 1
@@ -120,9 +126,15 @@ def counts(value: Any) -> list[int]:
     return list(int(value).to_bytes(3, "little"))
 
 
+def alignment(row: int) -> dict[str, int]:
+    """What the memory of alignments holds: every shift, of both kinds."""
+    return {"shift": row * 7 % 32, "old": row // 3 % 2}
+
+
 def streams(dim: int, steps: list[Step]) -> dict[str, dict[int, Any]]:
     """What each stream of the unit shows in each cycle."""
-    seen: dict[str, dict[int, Any]] = {name: {} for name in ("a", "b", "a_mesh", "b_mesh", "swap")}
+    names = ("a", "b", "a_mesh", "b_mesh", "swap", "alignment")
+    seen: dict[str, dict[int, Any]] = {name: {} for name in names}
     swap = False
     for tag, step in enumerate(steps, FIRST_TAG):
         v, first = step.issued.values, step.start + 1
@@ -143,11 +155,18 @@ def streams(dim: int, steps: list[Step]) -> dict[str, dict[int, Any]]:
             for i in range(v["rows"]):
                 last = i == v["rows"] - 1
                 seen["a"][first + i] = (v["local"] + i, tag)
+                by = {"shift": 0, "old": 0}
+                if v["aligned"]:
+                    seen["alignment"][first + i] = (v["alignment"] + i, tag)
+                    by = alignment(v["alignment"] + i)
+                by = by if v.get("rescale") or not by["old"] else {"shift": 0, "old": 0}
                 seen["a_mesh"][first + 2 + i] = {
                     "row": v["accumulator"] + i,
                     "accumulate": not v["overwrite"],
                     "last": last,
                     "tag": tag,
+                    "align": by["shift"],
+                    "align_old": by["old"],
                 }
     return seen
 
@@ -192,6 +211,8 @@ async def follows_the_recurrence(dut: Any) -> None:
         word = encode(steps[head].issued) if valid else 0
         dut.head_i.value = HEAD.pack({"valid": valid, "instr": word, "tag": FIRST_TAG + head})
         dut.acc_done_i.value = cycle in written
+        due = alignment(seen["alignment"].get(cycle - 2, (cycle, 0))[0])
+        dut.alignment_data_i.value = ALIGNMENT.pack(due)
         await Timer(SETTLE_PS, "ps")
         needs = counts(dut.compute_waits_o.value)
         dut.compute_waits_ready_i.value = all(n <= t for n, t in zip(needs, tokens, strict=True))
@@ -212,7 +233,7 @@ async def follows_the_recurrence(dut: Any) -> None:
         assert dut.complete_signals_o.value == completes.get(cycle, 0), where
         taken = head and cycle <= steps[head - 1].complete
         assert dut.idle_o.value == (not taken), f"idle: {where}"
-        for name in ("a", "b"):
+        for name in ("a", "b", "alignment"):
             read = ACCESS.unpack(int(getattr(dut, f"{name}_read_o").value))
             assert read["valid"] == (cycle in seen[name]), f"{name}: {where}"
             if cycle in seen[name]:
@@ -244,6 +265,14 @@ MISUSES = {
     "deep_tile": (
         [PRELOAD, instruction("compute", rows=1, depth=5, width=1)],
         "instruction 1001 uses 5 rows and 1 columns of a tile",
+    ),
+    "alignments_outside": (
+        [PRELOAD, instruction("compute", rows=3, depth=1, width=1, aligned=1, alignment=510)],
+        "instruction 1001 aligns 3 rows from alignment 510 on, beyond the last",
+    ),
+    "not_aligned": (
+        [PRELOAD, instruction("compute", rows=3, depth=1, width=1, rescale=1)],
+        "instruction 1001 has an alignment, but is not aligned",
     ),
     "many_preload_rows": ([instruction("preload", rows=5)], "instruction 1000 preloads 5 rows"),
     "unused_weights": (

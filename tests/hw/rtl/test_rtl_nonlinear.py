@@ -60,7 +60,9 @@ async def operands(dut: Any) -> None:
     distance = rng.integers(0, 1 << 20, ITEMS) >> rng.integers(0, 18, ITEMS)
     maximum = np.minimum(v + distance, (1 << 19) - 1)
     offset = np.where(
-        np.array(mode) == "softmax", maximum, rng.integers(-(1 << 19), 1 << 19, ITEMS)
+        np.isin(mode, ("softmax", "exponentials")),
+        maximum,
+        rng.integers(-(1 << 19), 1 << 19, ITEMS),
     )
     beside = rng.integers(-(1 << 15), 1 << 15, ITEMS)
     factor = rng.integers(0, 1 << 17, ITEMS)
@@ -99,6 +101,11 @@ async def operands(dut: Any) -> None:
             case "softmax":
                 e = arithmetic.exponential(maximum[item : item + 1] - number)[0]
                 expected = (int(e * lane[item]), int(factor[item]))
+            case "exponentials":
+                e = arithmetic.exponential(maximum[item : item + 1] - number)[0]
+                expected = (int(e * lane[item]), 1 << 16)
+            case "quotient":
+                expected = (number, int(factor[item]))
             case "norm" if moments[item]:
                 expected = (number * int(lane[item]), int(factor[item]))
             case "norm":

@@ -12,13 +12,14 @@ from cocotb.handle import Immediate
 from cocotb.triggers import FallingEdge, ReadOnly
 from rtl_bench import run_bench, start_clock_and_reset
 
-from codesign.hw.machine import arithmetic
+from codesign.hw.machine import arithmetic, functions
 from codesign.hw.machine.arithmetic import Ints
 from codesign.hw.machine.functions import DIVIDE_INTERVAL, FUNCTION
 
 DIM = 4
 SOFTMAX, NORM = FUNCTION["softmax"].latency, FUNCTION["layernorm"].latency
 INTERVAL = DIVIDE_INTERVAL
+MODES = functions.lane_modes()
 
 
 async def reset(dut: Any, *idle: Any) -> None:
@@ -96,7 +97,7 @@ async def feed(dut: Any, rows: Ints, softmax: bool, cycle_of: list[int]) -> None
                 dut.term_row_i.value = row
                 dut.term_first_i.value = block == 0
                 dut.term_last_i.value = (block + 1) * DIM == rows.shape[1]
-                dut.term_softmax_i.value = softmax
+                dut.term_mode_i.value = MODES.index("softmax" if softmax else "norm")
                 cycle_of[row] = cycle
         await FallingEdge(dut.clk_i)
     dut.term_valid_i.value = 0

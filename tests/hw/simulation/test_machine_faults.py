@@ -602,11 +602,21 @@ ILLEGAL: dict[str, tuple[Instruction, str, str]] = {
         f"mvout {function} causal": (
             mvout(0, causal=True, **of(function)),
             ": causal, but function",
-            f"causal is for softmax, not {function}",
+            f"causal is for softmax and exponentials, not {function}",
         )
         for function in FUNCTIONS
-        if function != "softmax"
+        if not FUNCTION[function].masked
     },
+    "mvout state": (
+        mvout(0, function="softmax", columns=4, state=3),
+        ": a state, but function",
+        "softmax has no states",
+    ),
+    "mvout quotient shifted": (
+        mvout(0, function="quotient", columns=4, shift=2),
+        "shifts by states, and has a shift",
+        "quotient shifts by the rows' states",
+    ),
     "mvout second_channel_scale": (
         mvout(0, function="silu", second_channel_scale=True),
         ": second_channel_scale, but function",

@@ -20,7 +20,8 @@ from codesign.hw.errors import ProgramError
 from codesign.hw.machine import arithmetic
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION
-from codesign.hw.machine.isa import FUNCTIONS, ROW_FUNCTIONS
+from codesign.hw.machine.isa import FUNCTIONS
+from codesign.hw.machine.limits import STATE_ROWS
 from codesign.hw.machine.program import Instruction, Kernel, Program
 from codesign.hw.views.functional import Machine, run
 
@@ -41,6 +42,10 @@ def filled(config: HardwareConfig, seed: int, dram_bytes: int = 4096) -> Machine
         rng.integers(10, 30, shape).ravel(),
     )
     machine.parameters[:] = records.reshape(machine.parameters.shape)
+    machine.states.octave[:] = rng.integers(-40, 40, len(machine.states.octave))
+    machine.states.total[:] = rng.integers(0, 1 << 31, len(machine.states.total))
+    machine.alignments.shift[:] = rng.integers(0, 32, len(machine.alignments.shift))
+    machine.alignments.old[:] = rng.integers(0, 2, len(machine.alignments.old))
     for written in machine.written.values():
         written[:] = True
     return machine
@@ -73,7 +78,7 @@ def mvouts(draw: st.DrawFn) -> dict[str, Any]:
         "local_stride": draw(st.integers(0, 16)),
         "parameters": draw(st.integers(0, 16 - 3 * blocks)),
         "multiplier": draw(factors),
-        "shift": draw(st.integers(0, 40)),
+        "shift": 0 if of.by_state else draw(st.integers(0, 40)),
         "out_multiplier": draw(factors),
         "out_shift": draw(st.integers(15, 40)),
         "columns": columns,
@@ -85,9 +90,12 @@ def mvouts(draw: st.DrawFn) -> dict[str, Any]:
         "second_multiplier": draw(factors) if further else 0,
         "second_shift": draw(st.integers(0, 40)) if further else 0,
         "second_channel_scale": further and draw(st.booleans()),
-        "channel_scale": destination != "dram_int32" and draw(st.booleans()),
+        "channel_scale": not (of.by_state or destination == "dram_int32") and draw(st.booleans()),
         "channel_affine": of.normalization and draw(st.booleans()),
         "causal": causal,
+        "state": draw(st.integers(0, STATE_ROWS - rows)) if of.stateful else 0,
+        "alignment": draw(st.integers(0, STATE_ROWS - rows)) if of.stateful and of.masked else 0,
+        "fresh": of.stateful and of.masked and draw(st.booleans()),
     }
 
 
@@ -142,14 +150,40 @@ class Twin:
             case name if name in scalar_model.NORMS:
                 limit = f["columns"]
                 values = scalar_model.NORMS[name](v, limit, f["epsilon"])
+            case "quotient":
+                limit, total = f["columns"], int(self.before.states.total[f["state"] + row])
+                factor = f["multiplier"]
+                values = [scalar_model.quotient(x, total, factor) for x in self.sums(row)]
             case _:
                 limit, first = f["columns"], 0
                 if f["causal"]:
                     seen = f["diagonal"] + row + 1
                     limit, first = min(limit, seen), seen - f["window"] if f["window"] else 0
-                values = scalar_model.softmax(v, limit, first)
+                if f["function"] == "softmax":
+                    values = scalar_model.softmax(v, limit, first)
+                else:
+                    values, part = scalar_model.exponentials(v, limit, first)
+                    self.join(row, part)
                 return self.out(values, [max(first, 0) <= c < limit for c in range(len(v))])
         return self.out(values, [column < limit for column in range(len(v))])
+
+    def sums(self, row: int) -> list[int]:
+        """The sums of every column of a row of the first operand."""
+        f = self.f
+        places = [f["accumulator"] + block * f["stride"] + row for block in range(f["blocks"])]
+        return [int(x) for place in places for x in self.before.accumulator[place]]
+
+    def join(self, row: int, part: scalar_model.State) -> None:
+        """Let the row's state take in a part, and write its alignment."""
+        machine, at, to = self.before, self.f["state"] + row, self.f["alignment"] + row
+        state, shift, raised = part, 0, False
+        if not self.f["fresh"]:
+            before = scalar_model.State(
+                int(machine.states.octave[at]), int(machine.states.total[at])
+            )
+            state, shift, raised = scalar_model.joined(before, part)
+        machine.states.octave[at], machine.states.total[at] = state.octave, state.total
+        machine.alignments.shift[to], machine.alignments.old[to] = shift, raised
 
     def out(self, values: list[int], valid: list[bool]) -> list[int]:
         """int8 of the values of a row."""
@@ -168,7 +202,7 @@ class Twin:
         """Write the results into the memories of `before`."""
         f, machine, dim = self.f, self.before, TINY.dim
         order = [(r, b) for b in range(f["blocks"]) for r in range(f["rows"])]
-        if f["function"] in ROW_FUNCTIONS:
+        if FUNCTION[f["function"]].by_row:
             order.sort()
         rows = {}
         if f["destination"] != "dram_int32":
@@ -195,6 +229,12 @@ def test_a_mvout_equals_its_scalar_twin(fields: dict[str, Any], seed: int) -> No
     twin.apply()
     assert (machine.dram == twin.before.dram).all()
     assert (machine.scratchpad == twin.before.scratchpad).all()
+    for found, wanted in (
+        (machine.states, twin.before.states),
+        (machine.alignments, twin.before.alignments),
+    ):
+        for name, numbers in vars(wanted).items():
+            np.testing.assert_array_equal(getattr(found, name), numbers)
 
 
 # -- mvin, preload, compute ----------------------------------------------------------------------------
@@ -250,6 +290,29 @@ def test_computes_swap_and_reuse_weights(transposed: bool) -> None:
     )
     a, b = (before.scratchpad[at : at + 6].astype(np.int64) for at in (20, 30))
     assert (machine.accumulator[8:14] == (a + b) @ tile).all()
+
+
+@pytest.mark.parametrize("rescale", [False, True])
+def test_computes_align_what_they_add(rescale: bool) -> None:
+    machine, before = filled(TINY, 5), filled(TINY, 5)
+    machine.run(
+        (
+            instruction("preload", rows=4, local=10),
+            instruction(
+                "compute", rows=9, depth=4, width=4, local=20, accumulator=8, aligned=1,
+                alignment=30, rescale=rescale,
+            ),
+        )
+    )  # fmt: skip
+    products = before.scratchpad[20:29].astype(int) @ before.scratchpad[10:14].astype(int)
+    for row in range(9):
+        shift, old = int(before.alignments.shift[30 + row]), before.alignments.old[30 + row]
+        for column in range(4):
+            total = scalar_model.shifted(
+                int(before.accumulator[8 + row][column]), shift if old and rescale else 0
+            ) + scalar_model.shifted(int(products[row, column]), 0 if old else shift)
+            wrapped = (total + (1 << 31)) % (1 << 32) - (1 << 31)
+            assert machine.accumulator[8 + row][column] == wrapped
 
 
 def test_sums_wrap() -> None:
@@ -316,6 +379,7 @@ MVIN = {"rows": 1, "blocks": 1, "target": "scratchpad"}
 COMPUTE = {"rows": 1, "depth": 1, "width": 1}
 MVOUT = {"rows": 1, "blocks": 1, "function": "copy", "destination": "dram"}
 SOFTMAX = {**MVOUT, "function": "softmax", "columns": 4}
+QUOTIENT = {**SOFTMAX, "function": "quotient"}
 
 
 @pytest.mark.parametrize(
@@ -343,7 +407,13 @@ SOFTMAX = {**MVOUT, "function": "softmax", "columns": 4}
         ("mvout", {**MVOUT, "out_shift": 63}, "out_shift is 63 but"),
         ("mvout", {**MVOUT, "function": "relu", "destination": "dram_int32"}, "no function"),
         ("mvout", {**MVOUT, "channel_affine": True}, "copy has no second requantizer"),
-        ("mvout", {**MVOUT, "causal": True}, "causal is for softmax, not copy"),
+        ("compute", {**COMPUTE, "alignment": 1}, "has an alignment, but is not aligned"),
+        ("compute", {**COMPUTE, "rescale": True}, "has an alignment, but is not aligned"),
+        ("mvout", {**QUOTIENT, "shift": 1}, "quotient shifts by the rows' states"),
+        ("mvout", {**QUOTIENT, "state": 511, "rows": 2}, "row 512 is outside the states"),
+        ("mvout", {**SOFTMAX, "state": 1}, "softmax has no states"),
+        ("mvout", {**MVOUT, "fresh": True}, "copy has no states"),
+        ("mvout", {**MVOUT, "causal": True}, "causal is for softmax and exponentials, not copy"),
         ("mvout", {**SOFTMAX, "columns": 4, "window": 1}, "a window is of causal rows"),
         ("mvout", {**MVOUT, "inverse": 1}, "copy has no field 'inverse'"),
         ("mvout", {**SOFTMAX, "second": 1}, "softmax has no field 'second'"),

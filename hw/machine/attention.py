@@ -1,7 +1,7 @@
 """Attention in parts: the integer arithmetic of a softmax whose row never is in one place.
 
 A row of scores comes in parts of some keys. Of each part the drain writes exponentials relative to
-the part's own maximum, rounded up to a whole octave, and keeps for the row what `State` says: the
+the part's own maximum, rounded up to a whole octave, and keeps for the row what `RowState` says: the
 highest octave so far, and the sum of exponentials in its unit. The mesh multiplies a part's
 exponentials by its rows of V and adds the products to the row's sums, which are in the unit of the
 row's octave. Octaves are powers of two: an `alignment` says by how far the products of a part are
@@ -29,7 +29,7 @@ MOST_KEYS = ((1 << STATE_SUM_BITS) - 1) // arithmetic.EXP_OF_ZERO  # of a row: 9
 
 
 @dataclass(frozen=True)
-class State:
+class RowState:
     """Of rows [rows]: their highest octave (11 bits, signed), and the sum of exponentials (32 bits,
     unsigned) relative to it, which a row of up to MOST_KEYS cannot exceed.
     """
@@ -51,7 +51,7 @@ def octave_above(v: Ints) -> Ints:
     return -(-v >> arithmetic.FRACTION_BITS)
 
 
-def exponentials(v: Ints, valid: Bools) -> tuple[Ints, State]:
+def exponentials(v: Ints, valid: Bools) -> tuple[Ints, RowState]:
     """Values (16 bits, 46451 for 1) of a part of rows v [rows, columns], 0 where not valid, and what
     the part alone would leave as the rows' state.
 
@@ -63,10 +63,10 @@ def exponentials(v: Ints, valid: Bools) -> tuple[Ints, State]:
     octave = octave_above(np.where(valid, v, lowest).max(axis=1))
     below = (octave[:, np.newaxis] << arithmetic.FRACTION_BITS) - v
     e = np.where(valid, arithmetic.exponential(np.maximum(below, 0)), 0)
-    return e, State(octave, e.sum(axis=1))
+    return e, RowState(octave, e.sum(axis=1))
 
 
-def joined(before: State, part: State) -> tuple[State, Alignment]:
+def joined(before: RowState, part: RowState) -> tuple[RowState, Alignment]:
     """The state of rows behind one more part, and how its products are added to their sums."""
     octave = np.maximum(before.octave, part.octave)
     raised = part.octave > before.octave
@@ -74,16 +74,16 @@ def joined(before: State, part: State) -> tuple[State, Alignment]:
     total = arithmetic.rounded(before.total, np.where(raised, shift, 0)) + arithmetic.rounded(
         part.total, np.where(raised, 0, shift)
     )
-    return State(octave, total & ((1 << STATE_SUM_BITS) - 1)), Alignment(shift, raised)
+    return RowState(octave, total & ((1 << STATE_SUM_BITS) - 1)), Alignment(shift, raised)
 
 
-def begun(part: State) -> tuple[State, Alignment]:
+def begun(part: RowState) -> tuple[RowState, Alignment]:
     """As `joined`, of rows that begin with the part."""
     none = np.zeros_like(part.octave)
     return part, Alignment(none, none > 0)
 
 
-def aligned(sums: Ints, products: Ints, alignment: Alignment, *, rescale: bool) -> Ints:
+def shifted_sum(sums: Ints, products: Ints, alignment: Alignment, *, rescale: bool) -> Ints:
     """Sums (32 bits) [rows, columns] with products added; `rescale`: they are the first of a part."""
     shift = alignment.shift[:, np.newaxis]
     old = np.where(alignment.old[:, np.newaxis], shift, 0) if rescale else 0
@@ -99,13 +99,13 @@ def attended(
     """
     valid = np.broadcast_to(valid, v.shape)
     sums = np.zeros((len(v), values.shape[1]), dtype=np.int64)
-    state: State | None = None
+    state: RowState | None = None
     for at in range(0, v.shape[1], dim):
         part = slice(at, at + dim)
         e, alone = exponentials(v[:, part], valid[:, part])
         state, by = begun(alone) if state is None else joined(state, alone)
         p = np.where(valid[:, part], weight(e), 0)
-        sums = aligned(sums, p @ values[part], by, rescale=True)
+        sums = shifted_sum(sums, p @ values[part], by, rescale=True)
     assert state is not None
     return sums, state.total
 

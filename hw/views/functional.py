@@ -75,7 +75,7 @@ class Machine:
             "alignments": np.zeros(STATE_ROWS, dtype=np.bool_),
         }
         none = np.zeros(STATE_ROWS, dtype=np.int64)
-        self.states = attention.State(none.copy(), none.copy())
+        self.states = attention.RowState(none.copy(), none.copy())
         self.alignments = attention.Alignment(none.copy(), none > 0)
         # float32 holds every sum of a tile exactly: at most 128 products of 2^14.
         self.weights: npt.NDArray[np.float32] | None = None
@@ -235,7 +235,7 @@ class Machine:
             by = attention.Alignment(self.alignments.shift[at], self.alignments.old[at])
             wide = (sums.astype(np.int64), product.astype(np.int64))
             rescale = issued.flags.get("rescale", False)
-            self.accumulator[place] = attention.aligned(*wide, by, rescale=rescale)
+            self.accumulator[place] = attention.shifted_sum(*wide, by, rescale=rescale)
         else:
             self.accumulator[place] = sums + product
 
@@ -391,12 +391,12 @@ class Machine:
             value = function.values(flat, valid, columns, get("epsilon", 0))
         return _by_block(value, blocks), _by_block(valid, blocks)
 
-    def _join(self, issued: Issued, part: attention.State) -> None:
+    def _join(self, issued: Issued, part: attention.RowState) -> None:
         """Let the rows' states take in a part of them, and write its alignments."""
         rows, get = len(part.total), issued.addresses.get
         fresh = issued.flags.get("fresh", False)
         at = self._rows("states", get("state", 0), rows, reads=not fresh)
-        before = attention.State(self.states.octave[at], self.states.total[at])
+        before = attention.RowState(self.states.octave[at], self.states.total[at])
         after, by = attention.begun(part) if fresh else attention.joined(before, part)
         self.states.octave[at], self.states.total[at] = after.octave, after.total
         at = self._rows("alignments", get("alignment", 0), rows, reads=False)

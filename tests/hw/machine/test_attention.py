@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from codesign.hw.machine import arithmetic, attention
 from codesign.hw.machine.arithmetic import Ints
-from codesign.hw.machine.attention import Alignment, State
+from codesign.hw.machine.attention import Alignment, RowState
 
 Floats = npt.NDArray[np.float64]
 DIM = 16  # keys of a part
@@ -25,7 +25,9 @@ V = st.one_of(
 )
 OCTAVE = st.one_of(st.integers(-512, 512), st.integers(-40, 40))
 TOTAL = st.one_of(st.integers(0, (1 << 31) - 1), st.integers(0, 4))
-STATE = st.builds(lambda octave, total: State(np.array([octave]), np.array([total])), OCTAVE, TOTAL)
+STATE = st.builds(
+    lambda octave, total: RowState(np.array([octave]), np.array([total])), OCTAVE, TOTAL
+)
 
 
 @given(st.lists(V, min_size=1, max_size=20), st.integers(-3, 24), st.integers(-3, 24))
@@ -40,7 +42,7 @@ def test_exponentials_of_a_part(row: list[int], first: int, limit: int) -> None:
 
 
 @given(STATE, STATE)
-def test_states_join(before: State, part: State) -> None:
+def test_states_join(before: RowState, part: RowState) -> None:
     state, by = attention.joined(before, part)
     twin, shift, raised = scalar_model.joined(
         *(scalar_model.State(int(s.octave[0]), int(s.total[0])) for s in (before, part))
@@ -57,7 +59,7 @@ def test_what_is_lower_is_shifted_to_the_nearest(
     total: int, product: int, shift: int, old: bool, rescale: bool
 ) -> None:
     by = Alignment(np.array([shift]), np.array([old]))
-    found = attention.aligned(np.array([[total]]), np.array([[product]]), by, rescale=rescale)
+    found = attention.shifted_sum(np.array([[total]]), np.array([[product]]), by, rescale=rescale)
     so_far = scalar_model.shifted(total, shift if old and rescale else 0)
     assert found[0, 0] == so_far + scalar_model.shifted(product, 0 if old else shift)
 
@@ -81,7 +83,7 @@ def attend(v: Ints, values: Ints, keys: int = DIM) -> Floats:
         p = arithmetic.requantize_output(e, OUT[0], 0, OUT[1])
         for tile in range(0, scores.shape[1], DIM):
             products = p[:, tile : tile + DIM] @ values[at + tile : at + tile + DIM]
-            sums = attention.aligned(sums, products, by, rescale=tile == 0)
+            sums = attention.shifted_sum(sums, products, by, rescale=tile == 0)
         assert (np.abs(sums) < 1 << 31).all()
     assert state is not None
     value = attention.quotient(sums, state.total, 1 << attention.QUOTIENT_BITS)

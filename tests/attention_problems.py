@@ -3,12 +3,12 @@
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from codesign.compiler.kernels.attention_kernel import (
+from codesign.compiler.kernels.attention.attention_kernel import (
     AttentionMapping,
     AttentionProblem,
     AttentionShape,
 )
-from codesign.compiler.kernels.attention_space import attention_spaces
+from codesign.compiler.kernels.attention.attention_space import attention_spaces
 from codesign.hw.machine.config import HardwareConfig
 
 

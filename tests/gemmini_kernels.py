@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from rtl_agreement import legal_dram
 
-from codesign.compiler.kernels.kinds import body, choose
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan.kinds import body, choose
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.machine.config import preset
 from codesign.hw.machine.program import Body

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes, unblocked
 from codesign.compiler.kernels.kernel_kind import RECORDS, Operand, Problem
 from codesign.compiler.numerics.integers import attended, drained
 from codesign.compiler.numerics.quantized import Epilogue, Requantizer
+from codesign.compiler.plan import kinds
 from codesign.hw.machine.arithmetic import Bytes, Ints, unpack_parameters
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.functions import FUNCTION

@@ -15,14 +15,17 @@ from machine_model import matmul_mappings, matmul_problems
 from streamed_attention_problems import mappings as streamed_attention_mappings
 from streamed_attention_problems import problems as streamed_attention_problems
 
-from codesign.compiler.kernels.attention_kernel import AttentionAddresses, attention_kernel
-from codesign.compiler.kernels.matmul_kernel import MatmulAddresses, matmul_kernel
-from codesign.compiler.kernels.numbers import Numbers
-from codesign.compiler.kernels.row_kernel import RowAddresses, RowSpace, row_kernel
-from codesign.compiler.kernels.streamed_attention_kernel import (
+from codesign.compiler.kernels.attention.attention_kernel import (
+    AttentionAddresses,
+    attention_kernel,
+)
+from codesign.compiler.kernels.attention.streamed_kernel import (
     StreamedAttentionAddresses,
     streamed_attention_kernel,
 )
+from codesign.compiler.kernels.matmul_kernel import MatmulAddresses, matmul_kernel
+from codesign.compiler.kernels.numbers import Numbers
+from codesign.compiler.kernels.row_kernel import RowAddresses, RowSpace, row_kernel
 from codesign.hw.machine.arithmetic import pack_parameters
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import ROW_FUNCTIONS

@@ -3,12 +3,12 @@
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from codesign.compiler.kernels.streamed_attention_kernel import (
+from codesign.compiler.kernels.attention.streamed_shape import (
     StreamedAttentionMapping,
     StreamedAttentionProblem,
     StreamedAttentionShape,
 )
-from codesign.compiler.kernels.streamed_attention_kind import streamed_attention_spaces
+from codesign.compiler.kernels.attention.streamed_space import streamed_attention_spaces
 from codesign.hw.machine.config import HardwareConfig
 
 

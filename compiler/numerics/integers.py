@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.kernel_kind import Int8, Operand
 from codesign.compiler.numerics.masks import Mask
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.numerics.quantized import Epilogue, QuantizedStep
+from codesign.compiler.plan import kinds
 from codesign.compiler.plan.work import Read, Work
 from codesign.hw.machine import arithmetic, attention
 from codesign.hw.machine.arithmetic import Bools, Ints

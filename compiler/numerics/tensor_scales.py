@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 
 from codesign.compiler.graph import Activation, Graph, Matmul, Operator, Rearrange, Softmax
-from codesign.compiler.kernels import kinds
 from codesign.compiler.numerics.calibrate import LEVELS, METHODS, CalibrationError, Method, Observed
 from codesign.compiler.numerics.channel_scales import (
     Reader,
@@ -21,6 +20,7 @@ from codesign.compiler.numerics.channel_scales import (
 from codesign.compiler.numerics.constants import Constants, Floats
 from codesign.compiler.numerics.options import Options
 from codesign.compiler.numerics.quantized import LOW_STEPS
+from codesign.compiler.plan import kinds
 from codesign.compiler.plan.lower import Plan
 from codesign.compiler.plan.work import LOW, Work
 from codesign.compiler.rewrite.given_scales import GivenScales

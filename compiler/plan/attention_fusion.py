@@ -3,10 +3,10 @@
 from dataclasses import replace
 
 from codesign.compiler.graph import Activation, Matmul, Operator, Softmax
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.streamed_shape import StreamedAttentionProblem
 from codesign.compiler.kernels.blocks import ceil_div
 from codesign.compiler.kernels.row_kernel import RowProblem
-from codesign.compiler.kernels.streamed_attention_kernel import StreamedAttentionProblem
 from codesign.compiler.plan.operator_work import Operators, role
 from codesign.compiler.plan.work import Alternative, Group, Work
 

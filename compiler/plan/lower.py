@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from codesign.compiler.graph import Add, Gate, Graph, LayerNorm, Matmul
-from codesign.compiler.kernels.kinds import describe
 from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES, Ints
 from codesign.compiler.plan.fusion import fuse
+from codesign.compiler.plan.kinds import describe
 from codesign.compiler.plan.pricing import GroupShape, PriceTables, price_tables
 from codesign.compiler.plan.work import Group, Work
 from codesign.hw.costs.energy import CostTable

@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 from codesign.compiler.graph import Graph
 from codesign.compiler.kernels.kernel_kind import Problem
-from codesign.compiler.kernels.kinds import choose, floor
 from codesign.compiler.kernels.mapspace import ROUNDING, Choice, Ints, Prices
 from codesign.compiler.plan.fusion import fuse
+from codesign.compiler.plan.kinds import choose, floor
 from codesign.compiler.plan.work import Alternative, Group
 from codesign.hw.costs.energy import CostTable
 from codesign.hw.machine.config import HardwareConfig

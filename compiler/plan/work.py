@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from codesign.compiler.graph import Operator
-from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.kernel_kind import Drain, Operand, Problem, bound
+from codesign.compiler.plan import kinds
 from codesign.hw.machine.config import HardwareConfig
 
 

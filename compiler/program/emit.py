@@ -8,16 +8,16 @@ matrices are in the blocked layout [columns / dim][rows][dim].
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes
 from codesign.compiler.kernels.kernel_kind import shape_bytes
-from codesign.compiler.kernels.kinds import body
 from codesign.compiler.kernels.numbers import StepNumbers
+from codesign.compiler.plan import kinds
+from codesign.compiler.plan.kinds import body
 from codesign.compiler.plan.lower import Plan, Step
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.program import Body, Kernel, Program, Region
 
-ALIGNMENT = 4096  # an AXI4 burst does not cross it
+BURST_BOUNDARY = 4096  # an AXI4 burst does not cross it
 
 
 @dataclass
@@ -136,7 +136,7 @@ class _Memory:
 
 
 def _aligned(address: int) -> int:
-    return int(ceil_div(address, ALIGNMENT)) * ALIGNMENT
+    return int(ceil_div(address, BURST_BOUNDARY)) * BURST_BOUNDARY
 
 
 def _written(step: Step, config: HardwareConfig) -> int:

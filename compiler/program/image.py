@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.blocks import blocked, ceil_div
 from codesign.compiler.kernels.kernel_kind import RECORDS, Int8
 from codesign.compiler.kernels.numbers import Numbers, StepNumbers
@@ -22,6 +21,7 @@ from codesign.compiler.numerics.quantized import (
     Requantizer,
 )
 from codesign.compiler.onnx.float_model import Array
+from codesign.compiler.plan import kinds
 from codesign.compiler.plan.lower import Plan
 from codesign.compiler.plan.work import Work
 from codesign.compiler.program.layout import check_layouts

@@ -8,11 +8,11 @@ in two ways that do not meet, there is no Program for it.
 from dataclasses import dataclass
 
 from codesign.compiler.graph import Matmul
-from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.blocks import ceil_div, matrix_bytes
 from codesign.compiler.kernels.kernel_kind import Operand, Problem
 from codesign.compiler.numerics.matrices import Matrices
 from codesign.compiler.numerics.quantized import QuantizationError
+from codesign.compiler.plan import kinds
 from codesign.compiler.plan.work import Work
 from codesign.hw.machine.config import HardwareConfig
 

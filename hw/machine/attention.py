@@ -37,6 +37,12 @@ class RowState:
     octave: Ints
     total: Ints
 
+    def __getitem__(self, rows: slice) -> "RowState":
+        return RowState(self.octave[rows], self.total[rows])
+
+    def __setitem__(self, rows: slice, states: "RowState") -> None:
+        self.octave[rows], self.total[rows] = states.octave, states.total
+
 
 @dataclass(frozen=True)
 class Alignment:
@@ -44,6 +50,12 @@ class Alignment:
 
     shift: Ints
     old: Bools
+
+    def __getitem__(self, rows: slice) -> "Alignment":
+        return Alignment(self.shift[rows], self.old[rows])
+
+    def __setitem__(self, rows: slice, alignments: "Alignment") -> None:
+        self.shift[rows], self.old[rows] = alignments.shift, alignments.old
 
 
 def octave_above(v: Ints) -> Ints:

@@ -6,7 +6,6 @@
 
 module machine
   import isa_pkg::*;
-  import limits_pkg::*;
   import trace_pkg::*;
 #(
   parameter int unsigned Dim               = 16,
@@ -64,21 +63,11 @@ module machine
   output logic [47:0]           counter_value_o
 );
 
-  if (!is_memory(ScratchpadBytes, ScratchpadBanks, Dim, Dim)) begin : gen_refuse_scratchpad
-    $error("ScratchpadBytes=%0d, ScratchpadBanks=%0d: no memory for Dim=%0d", ScratchpadBytes,
-           ScratchpadBanks, Dim);
-  end
-  if (!is_memory(AccumulatorBytes, AccumulatorBanks, 4 * Dim, Dim)) begin : gen_refuse_accumulator
-    $error("AccumulatorBytes=%0d, AccumulatorBanks=%0d: no memory for Dim=%0d", AccumulatorBytes,
-           AccumulatorBanks, Dim);
-  end
-  if (ParameterChannels % Dim != 0 || ParameterChannels == 0
-      || ParameterChannels / Dim > MostParameterRows) begin : gen_refuse_parameter_channels
-    $error("ParameterChannels=%0d are no rows of Dim", ParameterChannels);
-  end
-  if (Normalization > 1) begin : gen_refuse_normalization
-    $error("Normalization=%0d is neither 0 nor 1", Normalization);
-  end
+  legal_memories #(
+    .Dim(Dim), .ParameterChannels(ParameterChannels),
+    .ScratchpadBytes(ScratchpadBytes), .ScratchpadBanks(ScratchpadBanks),
+    .AccumulatorBytes(AccumulatorBytes), .AccumulatorBanks(AccumulatorBanks)
+  ) u_legal ();
 
   localparam int unsigned ScratchpadRows  = ScratchpadBytes / Dim;
   localparam int unsigned AccumulatorRows = AccumulatorBytes / (4 * Dim);
@@ -384,20 +373,14 @@ module machine
     .write_data_i(sp_write_data)
   );
 
-  if (Normalization != 0) begin : gen_alignments
-    alignment_memory u_alignments (
-      .clk_i,
-      .rst_ni,
-      .read_i      (alignment_read),
-      .read_data_o (alignment_data),
-      .write_i     (alignment_write),
-      .write_data_i(alignment_write_data)
-    );
-  end else begin : gen_no_alignments
-    assign alignment_data = '0;
-    logic unused_alignments;
-    assign unused_alignments = ^{alignment_read, alignment_write, alignment_write_data};
-  end
+  alignment_memory #(.Normalization(Normalization)) u_alignments (
+    .clk_i,
+    .rst_ni,
+    .read_i      (alignment_read),
+    .read_data_o (alignment_data),
+    .write_i     (alignment_write),
+    .write_data_i(alignment_write_data)
+  );
 
   parameter_memory #(
     .Dim(Dim),

@@ -74,9 +74,9 @@ class Machine:
             "states": np.zeros(STATE_ROWS, dtype=np.bool_),
             "alignments": np.zeros(STATE_ROWS, dtype=np.bool_),
         }
-        none = np.zeros(STATE_ROWS, dtype=np.int64)
-        self.states = attention.RowState(none.copy(), none.copy())
-        self.alignments = attention.Alignment(none.copy(), none > 0)
+        octave, total, shift = np.zeros((3, STATE_ROWS), dtype=np.int64)
+        self.states = attention.RowState(octave, total)
+        self.alignments = attention.Alignment(shift, shift > 0)
         # float32 holds every sum of a tile exactly: at most 128 products of 2^14.
         self.weights: npt.NDArray[np.float32] | None = None
         self.preloaded: npt.NDArray[np.float32] | None = None
@@ -231,8 +231,7 @@ class Machine:
         place = self._rows("accumulator", get("accumulator", 0), rows, reads=add)
         sums = self.accumulator[place] if add else np.zeros_like(product)
         if align:
-            at = self._rows("alignments", get("alignment", 0), rows, reads=True)
-            by = attention.Alignment(self.alignments.shift[at], self.alignments.old[at])
+            by = self.alignments[self._rows("alignments", get("alignment", 0), rows, reads=True)]
             wide = (sums.astype(np.int64), product.astype(np.int64))
             rescale = issued.flags.get("rescale", False)
             self.accumulator[place] = attention.shifted_sum(*wide, by, rescale=rescale)
@@ -396,11 +395,9 @@ class Machine:
         rows, get = len(part.total), issued.addresses.get
         fresh = issued.flags.get("fresh", False)
         at = self._rows("states", get("state", 0), rows, reads=not fresh)
-        before = attention.RowState(self.states.octave[at], self.states.total[at])
-        after, by = attention.begun(part) if fresh else attention.joined(before, part)
-        self.states.octave[at], self.states.total[at] = after.octave, after.total
-        at = self._rows("alignments", get("alignment", 0), rows, reads=False)
-        self.alignments.shift[at], self.alignments.old[at] = by.shift, by.old
+        after, by = attention.begun(part) if fresh else attention.joined(self.states[at], part)
+        self.states[at] = after
+        self.alignments[self._rows("alignments", get("alignment", 0), rows, reads=False)] = by
 
     def _quotient(self, issued: Issued, acc: npt.NDArray[np.int32]) -> tuple[Ints, Bools]:
         """Values and valid columns [blocks, rows, dim] of sums over those of the rows' states."""
@@ -408,9 +405,8 @@ class Machine:
         get = issued.addresses.get
         at = self._rows("states", get("state", 0), rows, reads=True)
         sums = acc.astype(np.int64)
-        value = np.stack(
-            [attention.quotient(s, self.states.total[at], get("multiplier", 0)) for s in sums]
-        )
+        total = self.states[at].total
+        value = np.stack([attention.quotient(s, total, get("multiplier", 0)) for s in sums])
         valid = np.broadcast_to(np.arange(blocks * dim) < get("columns", 0), (rows, blocks * dim))
         return value, _by_block(valid, blocks)
 

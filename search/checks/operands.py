@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.numbers import StepNumbers
 from codesign.compiler.kernels.random_numbers import Draw
+from codesign.compiler.plan import kinds
 from codesign.hw.machine.arithmetic import Bytes
 from codesign.hw.machine.config import HardwareConfig
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from codesign.compiler.kernels import kinds
 from codesign.compiler.kernels.kernel_kind import Problem
+from codesign.compiler.plan import kinds
 from codesign.compiler.plan.lower import Plan, Step
 from codesign.hw.errors import CodesignError, ProgramError
 from codesign.hw.machine.arithmetic import Bytes

@@ -10,7 +10,7 @@ from extension_tree import Extension
 
 IN_TURN = Extension(
     {
-        "compiler/kernels/attention_kernel.py": [
+        "compiler/kernels/attention/attention_kernel.py": [
             ("shared: int = 1", "    in_turn: bool = False  # which query heads share\n"),
             (
                 (
@@ -30,7 +30,7 @@ IN_TURN = Extension(
                 """,
             ),
         ],
-        "compiler/kernels/attention_kind.py": [
+        "compiler/kernels/attention/attention_kind.py": [
             (
                 'k, v = (given.matrix(name, head // problem.shared) for name in "kv")',
                 """
@@ -49,8 +49,8 @@ from dataclasses import replace
 import numpy as np
 from kind_checks import assert_as_its_reference
 
-from codesign.compiler.kernels import kinds
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.plan import kinds
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
 from codesign.hw.machine.config import HardwareConfig, preset
 from codesign.hw.views.fast_timing import time_kernel
 from codesign.hw.views.functional import Machine

@@ -7,9 +7,9 @@ from extension_tree import Extension
 
 COPY = Extension(
     {
-        "compiler/kernels/kinds.py": [
+        "compiler/plan/kinds.py": [
             (
-                "from codesign.compiler.kernels.attention_kind import AttentionKind",
+                "from codesign.compiler.kernels.attention.attention_kind import AttentionKind",
                 "from codesign.compiler.kernels.copy_kind import CopyKind\n",
             ),
             ("AttentionKind(),", "    CopyKind(),\n"),
@@ -28,7 +28,7 @@ import numpy as np
 from kind_checks import assert_as_its_reference
 
 from codesign.compiler.graph import Graph
-from codesign.compiler.kernels import kinds
+from codesign.compiler.plan import kinds
 from codesign.compiler.kernels.blocks import blocked, unblocked
 from codesign.compiler.kernels.copy_kind import CopyProblem
 from codesign.compiler.plan.lower import Plan, Step

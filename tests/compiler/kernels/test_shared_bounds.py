@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_model import machines, matmul_problems
 
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.kernel_kind import Problem
-from codesign.compiler.kernels.kinds import floor, spaces
 from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES, Prices, best_mapping
 from codesign.compiler.kernels.matmul_space import best_matmul_mapping, matmul_spaces
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan.kinds import floor, spaces
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.errors import ConfigError
 from codesign.hw.machine.config import HardwareConfig

@@ -8,7 +8,7 @@ import pytest
 from llama2c_files import SIZES
 from small_decoder import compiler, opened, written
 
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
 from codesign.compiler.network.decoder_file import DecoderFile
 from codesign.compiler.network.decoding import Decoding, Recomputing, StepProgram
 from codesign.compiler.network.inference import Functional, Integers, Network

@@ -10,8 +10,8 @@ from float_reference import random_inputs
 from onnx_builder import ModelBuilder
 from onnx_builder import run as in_onnxruntime
 
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
-from codesign.compiler.kernels.streamed_attention_kernel import StreamedAttentionProblem
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.streamed_shape import StreamedAttentionProblem
 from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.inference import Network, run
 from codesign.compiler.numerics import probe

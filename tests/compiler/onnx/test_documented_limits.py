@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from codesign.compiler.kernels import kinds
 from codesign.compiler.onnx import limits, shapes
+from codesign.compiler.plan import kinds
 from codesign.hw.platform import npz_file, parquet_file, toml_file, yaml_file
 from codesign.search.inputs import tokens
 from codesign.search.runs import records

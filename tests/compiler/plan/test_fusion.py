@@ -28,7 +28,7 @@ from codesign.compiler.graph import (
     HostOp,
 )
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
 from codesign.compiler.plan.fusion import fuse

@@ -20,10 +20,10 @@ from operator_graphs import (
 
 from codesign.compiler.graph import Graph, Matmul, Softmax
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.kernels.kinds import body, spaces
 from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES, Prices
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.plan.fusion import fuse
+from codesign.compiler.plan.kinds import body, spaces
 from codesign.compiler.plan.lower import Plan, lower
 from codesign.compiler.plan.work import Group
 from codesign.hw.costs.energy import cost_table, energy_j

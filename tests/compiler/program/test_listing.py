@@ -9,7 +9,7 @@ from kernel_checks import rewritten
 from machine_model import WIDER
 from operator_graphs import encoder_layer, graph_of
 
-from codesign.compiler.kernels.attention_kernel import (
+from codesign.compiler.kernels.attention.attention_kernel import (
     AttentionAddresses,
     AttentionMapping,
     AttentionProblem,

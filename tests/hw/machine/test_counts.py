@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from joint_space import SMALL
 from machine_model import machines
 
-from codesign.compiler.kernels import kinds
-from codesign.compiler.kernels.attention_kernel import AttentionProblem, AttentionShape
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem, AttentionShape
 from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.matmul_shape import MatmulProblem, MatmulShape
 from codesign.compiler.kernels.matmul_space import matmul_spaces
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan import kinds
 from codesign.compiler.plan.pricing import NOWHERE, GroupShape, Part, PriceTables, Workload
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.errors import MappingError, ProgramError

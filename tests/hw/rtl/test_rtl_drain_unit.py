@@ -23,7 +23,7 @@ from codesign.hw.machine import arithmetic
 from codesign.hw.machine.arithmetic import Ints
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import encode
-from codesign.hw.machine.functions import DRAIN_FUNCTIONS, FUNCTION
+from codesign.hw.machine.functions import DRAIN_FUNCTIONS, FUNCTION, DrainFunction
 from codesign.hw.machine.isa import DESTINATIONS, FUNCTIONS
 from codesign.hw.machine.limits import STATE_ROWS
 from codesign.hw.machine.program import Issued
@@ -106,6 +106,14 @@ def random_fields(config: HardwareConfig) -> Fields:
         "second_channel_scale": second_scale,
         "channel_affine": channel_affine,
     }
+    return fields | function_fields(of, rows, blocks, stride, columns, dim)
+
+
+def function_fields(
+    of: DrainFunction, rows: int, blocks: int, stride: int, columns: int, dim: int
+) -> Fields:
+    """What a function needs beside what all have, or in its place."""
+    fields: Fields = {}
     if of.centered:
         fields["inverse"] = arithmetic.inverse(columns)
     if of.affine:

@@ -18,9 +18,9 @@ from cocotb.triggers import FallingEdge, RisingEdge, with_timeout
 from rtl_agreement import MACHINES, legal_dram
 from rtl_bench import run_bench, start_clock_and_reset
 
-from codesign.compiler.kernels.kinds import body, choose
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan.kinds import body, choose
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.machine.encoding import LANES, encode_all
 from codesign.hw.machine.program import Body, unroll

@@ -15,17 +15,20 @@ BUS = {"BusBytes": (3, 24, 256)}
 LATENCY = {"DramLatencyCycles": (0, 10_001)}
 LOCAL_ROWS = {"ScratchpadRows": (0, (1 << 20) + 1), "AccumulatorRows": (0, (1 << 20) + 1)}
 PARAMETER_ROWS = {"ParameterRows": (0, 1025)}
+MEMORIES = {
+    "ScratchpadBytes": (65536 + 16, 16 << 21),
+    "ScratchpadBanks": (1, 3),
+    "AccumulatorBytes": (1000, 1024),
+    "AccumulatorBanks": (6,),
+    "ParameterChannels": (0, 2049, 16 << 11),
+}
 BANKS = {"Banks": (0, 1, 3, 128), "BankRows": (0, 1 << 20)}
 
 # Of each module, values that each of its numbers cannot be, the others being their defaults.
 ILLEGAL: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "machine": {
         **DIM,
-        "ScratchpadBytes": (65536 + 16, 16 << 21),
-        "ScratchpadBanks": (1, 3),
-        "AccumulatorBytes": (1000, 1024),
-        "AccumulatorBanks": (6,),
-        "ParameterChannels": (0, 2049, 16 << 11),
+        **MEMORIES,
         **BUS,
         **LATENCY,
         "LoadQueueDepth": (1,),
@@ -71,14 +74,19 @@ ILLEGAL: Mapping[str, Mapping[str, tuple[int, ...]]] = {
     "bank_select": BANKS,
     "sram_1r1w": {"Width": (0,), "Rows": (0,)},
     "accumulate_port": DIM,
+    "alignment_memory": {"Normalization": (2,)},
     "legal_sizes": {**DIM, **BUS, **LATENCY, **LOCAL_ROWS, **PARAMETER_ROWS},
+    "legal_memories": {**DIM, **MEMORIES},
     "fifo": {"Width": (0,), "Depth": (0,)},
     "delay_line": {"Width": (0,), "Depth": ()},  # none is too short: a wire
     "race_checker": {"Rows": (0,), "Reads": (0,), "Writes": (0,), "Updates": (3,)},
     "axi_memory": {**BUS, "LatencyCycles": (0, 10_001)},
 }
 # Bound to a module whose parameters they have, or around one that refuses the same.
-ELSEWHERE = {"banked_memory_checks", "parameter_memory_checks", "machine_checks", "system"}
+ELSEWHERE = {
+    *("banked_memory_checks", "parameter_memory_checks", "alignment_memory_checks"),
+    *("statistics_checks", "machine_checks", "system"),
+}
 
 SMALLEST = HardwareConfig(
     dim=4, scratchpad_bytes=2 * 4 * 4, scratchpad_banks=2, accumulator_bytes=2 * 16 * 4,

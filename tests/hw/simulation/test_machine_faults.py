@@ -2,132 +2,43 @@
 instruction, and the models (functional, timing, races) refuse the same Program.
 """
 
-import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from instructions import instruction
-from rtl_agreement import MACHINES, legal_dram
+from machine_faults import (
+    BANK,
+    CONFIG,
+    DRAM_BYTES,
+    FILL,
+    ILLEGAL_SHIFTS,
+    ROWS,
+    SETS,
+    SUM_BANK,
+    SUMS,
+    SYNC,
+    WEIGHTS,
+    Fault,
+    check,
+    compute,
+    mvin,
+    mvout,
+    preload,
+    refused,
+    signalling,
+    stopped,
+    waiting,
+)
 
-from codesign.hw.errors import ProgramError
 from codesign.hw.machine.arithmetic import inverse
-from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.encoding import SIGNALS
 from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.machine.isa import FUNCTIONS
-from codesign.hw.machine.program import Body, Instruction, Token
-from codesign.hw.simulation.simulator import run_rtl
-from codesign.hw.views.functional import Machine
-from codesign.hw.views.races import check_races
-
-CONFIG = MACHINES["dim4"]  # scratchpad: 8 banks of 28 rows; accumulator: 4 of 44; 16 parameter rows
-BANK, SUM_BANK = CONFIG.scratchpad_bank_rows, CONFIG.accumulator_bank_rows
-ROWS, SUMS = CONFIG.scratchpad_rows, CONFIG.accumulator_rows
-SETS = CONFIG.parameter_channels // CONFIG.dim
-DRAM_BYTES, ILLEGAL_SHIFTS = 8192, 8192 - 512
-WEIGHTS = 4 * BANK  # the row of the tile that tests preload
-
-
-def waiting(node: Instruction, channel: str, count: int = 1) -> Instruction:
-    return replace(node, waits=(*node.waits, Token(channel, count=count)))
-
-
-def signalling(node: Instruction, channel: str, count: int = 1) -> Instruction:
-    return replace(node, signals=(*node.signals, Token(channel, count=count)))
-
-
-def mvin(local: int, rows: int = 4, target: str = "scratchpad", **fields: Any) -> Instruction:
-    fields = {"blocks": 1, "scale": 1, **fields}
-    return instruction("mvin", rows=rows, target=target, local=local, **fields)
-
-
-def preload(local: int = WEIGHTS, rows: int = 4, **fields: Any) -> Instruction:
-    return instruction("preload", rows=rows, local=local, **fields)
-
-
-def compute(local: int, accumulator: int, rows: int = 4, **fields: Any) -> Instruction:
-    fields = {"depth": 4, "width": 4, "overwrite": True, **fields}
-    return instruction("compute", rows=rows, local=local, accumulator=accumulator, **fields)
-
-
-def mvout(accumulator: int, rows: int = 4, **fields: Any) -> Instruction:
-    fields = {"blocks": 1, "function": "copy", "multiplier": 1, "dram": 4096, **fields}
-    return instruction("mvout", rows=rows, accumulator=accumulator, **fields)
-
-
-SYNC = {unit: instruction(f"{unit}_sync") for unit in ("load", "execute", "drain")}
-# Every row is written; then all units begin at once.
-FILL: Body = (
-    mvin(0, ROWS),
-    mvin(0, SUMS, "accumulator_int32"),
-    signalling(signalling(mvin(0, SETS, "parameters"), "loaded"), "filled"),
-    signalling(waiting(SYNC["execute"], "loaded"), "consumed"),
-    waiting(SYNC["drain"], "filled"),
-    waiting(SYNC["load"], "consumed"),
-)
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A Program that is wrong, and what is said of it: `{k}` stands for instruction k of `body`."""
-
-    body: tuple[Instruction, ...]
-    rtl: str
-    models: str
-    fill: bool = True
-    config: HardwareConfig = field(default=CONFIG)
-
-    def __repr__(self) -> str:
-        return self.rtl
-
-
-def pattern(words: str, body: tuple[Instruction, ...], first: int) -> str:
-    """The words as a regular expression, the instructions named as messages name them."""
-    names = [
-        rf"{node.op} at site {n}( \(instruction {n}( of kernel 0)?\))?"
-        for n, node in enumerate(body, first)
-    ]
-    return re.sub(r"\{(\d)\}", lambda match: names[int(match[1])], words)
-
-
-def image(config: HardwareConfig) -> npt.NDArray[np.uint8]:
-    """DRAM: legal parameters everywhere but at its end."""
-    dram = legal_dram(DRAM_BYTES, config, 3)
-    dram[ILLEGAL_SHIFTS:] = 255
-    return dram
-
-
-def refused(body: Body, config: HardwareConfig) -> str:
-    """What the models say about a kernel: nothing when it is right."""
-    try:
-        Machine(config, image(config)).run(body)
-        check_races(body, config)
-    except ProgramError as error:
-        return str(error)
-    return ""
-
-
-def stopped(body: Body, config: HardwareConfig) -> str:
-    """What the RTL says about a kernel."""
-    try:
-        run_rtl([body], config, image(config), timeout_s=60)
-    except ProgramError as error:
-        return str(error)
-    return ""
-
-
-def check(fault: Fault) -> None:
-    body = (*FILL, *fault.body) if fault.fill else fault.body
-    first = len(body) - len(fault.body)
-    assert re.match(pattern(fault.models, fault.body, first), refused(body, fault.config))
-    assert re.match(pattern(fault.rtl, fault.body, first), stopped(body, fault.config))
-
+from codesign.hw.machine.limits import STATE_ROWS
+from codesign.hw.machine.program import Body, Instruction
 
 # -- A Program without fault, and what each of its tokens is for -----------------------------------------
 
@@ -181,6 +92,15 @@ def test_a_program_with_all_its_tokens_is_accepted() -> None:
 
 # -- Races -----------------------------------------------------------------------------------------------
 
+FRESH: dict[str, Any] = {
+    "function": "exponentials",
+    "columns": 4,
+    "fresh": True,
+    "state": 5,
+    "alignment": 7,
+    "destination": "scratchpad",
+    "local": STORED,
+}
 RACES = {
     "load overwrites A rows that the mesh still reads (consumed)": Fault(
         (preload(), compute(0, 0, 60), mvin(50)),
@@ -268,6 +188,16 @@ RACES = {
         "{0} reads parameter memory row 3 that {1} has overwritten",
         "{0} reads parameter row 3 in cycle .*{1}, which comes later",
     ),
+    "mesh is aligned by what the drain has not written yet (stored)": Fault(
+        (
+            signalling(mvout(0, **FRESH), "stored"),
+            mvout(0, **FRESH),
+            waiting(preload(), "stored"),
+            compute(0, SUM_BANK, aligned=1, alignment=7),
+        ),
+        "{1} writes alignments row 7 that {3} has read",
+        "{1} writes alignment 7 in cycle .*{3}, which comes later",
+    ),
     "load and drain store to one row": Fault(
         (mvout(0, 60, destination="scratchpad"), mvin(50)),
         "{0} writes scratchpad row 50 that {1} has written",
@@ -334,6 +264,19 @@ NEVER_WRITTEN = {
         "{1}: reads row 6 of the parameters, which was never written",
         fill=False,
     ),
+    "alignments": Fault(
+        (mvout(0, **FRESH), preload(), compute(0, SUM_BANK, aligned=1, alignment=9)),
+        "{2} reads alignments row (9|10) that was never written",
+        "{2}: reads row 11 of the alignments, which was never written",
+    ),
+    **{
+        f"states of {function}": Fault(
+            (mvout(0, **FRESH), mvout(0, function=function, columns=4, state=7)),
+            "{1} reads states row 9 that was never written",
+            "{1}: reads row 9 of the states, which was never written",
+        )
+        for function in ("exponentials", "quotient")
+    },
 }
 
 BANKS = {
@@ -562,6 +505,27 @@ ILLEGAL: dict[str, tuple[Instruction, str, str]] = {
         f"writes 4 rows at {SUMS - 3}, beyond the accumulator",
         f"row {SUMS} is outside the accumulator",
     ),
+    "compute beyond the alignments": (
+        compute(0, 0, aligned=1, alignment=STATE_ROWS - 3),
+        f"aligns 4 rows from alignment {STATE_ROWS - 3} on, beyond the last",
+        f"row {STATE_ROWS} is outside the alignments",
+    ),
+    **{
+        f"compute {name}, not aligned": (
+            compute(0, 0, **{name: 1}),
+            "has an alignment, but is not aligned",
+            "has an alignment, but is not aligned",
+        )
+        for name in ("alignment", "rescale")
+    },
+    **{
+        f"mvout beyond the {name}s": (
+            mvout(0, function="exponentials", columns=4, fresh=True, **{name: STATE_ROWS - 3}),
+            ": 4 rows from state .* and alignment .* on, beyond the last",
+            f"row {STATE_ROWS} is outside the {name}s",
+        )
+        for name in ("state", "alignment")
+    },
     "mvout no rows": (mvout(0, 0), ": 0 rows of 1 blocks", "rows is 0 but"),
     "mvout no blocks": (mvout(0, blocks=0), ": 4 rows of 0 blocks", "blocks is 0 but"),
     **{
@@ -612,6 +576,7 @@ ILLEGAL: dict[str, tuple[Instruction, str, str]] = {
         ": a state, but function",
         "softmax has no states",
     ),
+    "mvout fresh": (mvout(0, fresh=True), ": a state, but function", "copy has no states"),
     "mvout quotient shifted": (
         mvout(0, function="quotient", columns=4, shift=2),
         "shifts by states, and has a shift",
@@ -785,18 +750,21 @@ def hasty(draw: st.DrawFn) -> Body:
                     body.append(preload(local, min(rows, 4)))
                     loaded = True
                 if flag or len(body) > 4:
-                    body.append(compute(draw(st.sampled_from((0, 34))), acc, rows, overwrite=flag))
+                    aligned = {"aligned": 1} if draw(st.booleans()) else {}
+                    a = draw(st.sampled_from((0, 34)))
+                    body.append(compute(a, acc, rows, overwrite=flag, **aligned))
                     loaded = False
             case "mvout":
                 function = draw(st.sampled_from(FUNCTIONS))
                 to = draw(st.sampled_from(("dram", "scratchpad")))
                 shape: dict[str, Any] = {"blocks": 2, "stride": rows, "function": function}
-                shape |= {"columns": 7, "inverse": inverse(7), "channel_scale": flag}
+                shape |= {"columns": 7, "channel_scale": flag}
+                if FUNCTION[function].centered:
+                    shape["inverse"] = inverse(7)
                 places = {"local": local, "local_stride": rows, "dram_stride": 256}
-                affine = function not in ("copy", "relu") and draw(st.booleans())
-                body.append(
-                    mvout(acc, rows, destination=to, channel_affine=affine, **shape, **places)
-                )
+                shape["channel_affine"] = function not in ("copy", "relu") and draw(st.booleans())
+                shape["fresh"] = function == "exponentials" and draw(st.booleans())
+                body.append(mvout(acc, rows, destination=to, **shape, **places))
             case _:
                 unit = draw(st.sampled_from(("load", "execute", "drain")))
                 body += [SYNC[unit]] * draw(st.integers(1, 25))

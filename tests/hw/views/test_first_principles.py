@@ -15,9 +15,9 @@ from operator_graphs import encoder_layer, graph_of, pre_norm_layer
 
 from codesign.compiler.graph import Graph, Matmul
 from codesign.compiler.importer.import_onnx import import_onnx
-from codesign.compiler.kernels.kinds import body
 from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan.kinds import body
 from codesign.compiler.plan.lower import Plan, Step, lower
 from codesign.hw.costs.energy import cost_table
 from codesign.hw.errors import MappingError

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine_model import machines, matmul_problems
 
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.kernel_kind import Problem
-from codesign.compiler.kernels.kinds import spaces
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan.kinds import spaces
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.isa import ROW_FUNCTIONS
 from codesign.hw.views import fast_timing

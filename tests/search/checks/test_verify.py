@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 from rtl_agreement import MACHINES
 
-from codesign.compiler.kernels import kinds
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
 from codesign.compiler.kernels.kernel_kind import Problem
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
+from codesign.compiler.plan import kinds
 from codesign.compiler.plan.lower import Plan, lower
 from codesign.compiler.program.emit import emit
 from codesign.hw.costs.energy import cost_table

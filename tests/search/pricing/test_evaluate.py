@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from operator_graphs import encoder_layer, graph_of
 
-from codesign.compiler.kernels.kinds import body
+from codesign.compiler.plan.kinds import body
 from codesign.compiler.plan.lower import lower
 from codesign.hw.costs.area import area_mm2
 from codesign.hw.costs.energy import EnergyOverrides, cost_table

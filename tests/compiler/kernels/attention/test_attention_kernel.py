@@ -34,14 +34,14 @@ from machine_model import (
     to_blocked,
 )
 
-from codesign.compiler.kernels.attention_kernel import (
+from codesign.compiler.kernels.attention.attention_kernel import (
     AttentionAddresses,
     AttentionMapping,
     AttentionProblem,
     AttentionShape,
     attention_kernel,
 )
-from codesign.compiler.kernels.attention_space import attention_spaces
+from codesign.compiler.kernels.attention.attention_space import attention_spaces
 from codesign.compiler.kernels.numbers import Numbers
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX

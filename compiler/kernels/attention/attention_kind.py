@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from codesign.compiler.kernels.attention_kernel import (
+from codesign.compiler.kernels.attention.attention_kernel import (
     AttentionAddresses,
     AttentionMapping,
     AttentionProblem,
     attention_kernel,
 )
-from codesign.compiler.kernels.attention_space import AttentionSpace, attention_spaces
+from codesign.compiler.kernels.attention.attention_space import AttentionSpace, attention_spaces
 from codesign.compiler.kernels.kernel_kind import (
     Drain,
     Given,

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.kernels.attention_kind import AttentionKind
+from codesign.compiler.kernels.attention.attention_kind import AttentionKind
+from codesign.compiler.kernels.attention.streamed_kind import StreamedAttentionKind
 from codesign.compiler.kernels.kernel_kind import Drain, Kind, Operand, Problem
 from codesign.compiler.kernels.mapspace import Choice, Ints, Mapspace, Prices
 from codesign.compiler.kernels.matmul_kind import MatmulKind
@@ -14,7 +15,6 @@ from codesign.compiler.kernels.matmul_space import roomy
 from codesign.compiler.kernels.numbers import StepNumbers
 from codesign.compiler.kernels.rotary_kind import RotaryKind
 from codesign.compiler.kernels.row_kind import RowKind
-from codesign.compiler.kernels.streamed_attention_kind import StreamedAttentionKind
 from codesign.hw.costs.energy import CostTable
 from codesign.hw.errors import MappingError
 from codesign.hw.machine.config import HardwareConfig

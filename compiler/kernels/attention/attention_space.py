@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from codesign.compiler.kernels.attention_kernel import (
+from codesign.compiler.kernels.attention.attention_kernel import (
     AttentionMapping,
     AttentionProblem,
     AttentionShape,

@@ -9,22 +9,25 @@ from hypothesis import strategies as st
 from kernel_checks import assert_space_is_sound, assert_timing_agrees, without
 from kind_checks import assert_as_its_reference
 from machine_model import WIDER, machines
+from rtl_agreement import MACHINES, check_agreement
 from streamed_attention_problems import mappings, problems
 
-from codesign.compiler.kernels.streamed_attention_kernel import (
+from codesign.compiler.kernels.attention.streamed_kernel import streamed_attention_kernel
+from codesign.compiler.kernels.attention.streamed_shape import (
     STEPS,
     StreamedAttentionMapping,
     StreamedAttentionProblem,
     StreamedAttentionShape,
-    streamed_attention_kernel,
 )
-from codesign.compiler.kernels.streamed_attention_kind import streamed_attention_spaces
+from codesign.compiler.kernels.attention.streamed_space import streamed_attention_spaces
+from codesign.compiler.plan import kinds
 from codesign.hw.errors import ProgramError
 from codesign.hw.machine.config import PRESETS, HardwareConfig
 from codesign.hw.machine.events import EVENT_INDEX
 from codesign.hw.machine.limits import STATE_ROWS
 from codesign.hw.views.fast_timing import time_kernel
 from codesign.hw.views.races import check_races
+from codesign.search.checks.operands import random_operands
 
 MOST_COMPUTES = 250
 
@@ -87,6 +90,24 @@ def test_a_missing_token_is_a_race(
     check_races(body, config)
     with pytest.raises(ProgramError):
         check_races(without(body, channel), config)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_mask_that_the_parameter_memory_does_not_hold_comes_part_by_part(causal: bool) -> None:
+    """Every byte and every cycle in three views, and what plain integers say."""
+    config = MACHINES["dim4"]
+    problem = StreamedAttentionProblem(2, 9, 70, 8, mask_rows=18, causal=causal)
+    assert problem.mask_rows * config.dim > config.parameter_channels
+    operands = random_operands(problem, config, (1,))
+    spaces = streamed_attention_spaces(problem, config)
+    mappings = [space.mapping(i) for space in spaces for i in (0, -1) if len(space)]
+    assert {mapping.triangle for mapping in mappings} == {False, causal}
+    for mapping in mappings:
+        assert StreamedAttentionShape(problem, mapping, config).mask_slots
+        assert_as_its_reference(problem, mapping, config, 1)
+        body = kinds.body(problem, mapping, config, operands.places, operands.numbers)
+        check_races(body, config)
+        check_agreement([body], config, operands.dram)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ from import_graph import modules
 from kind_checks import assert_as_its_reference
 from rtl_agreement import MACHINES, check_agreement
 
-from codesign.compiler.kernels import kinds
-from codesign.compiler.kernels.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.attention_kernel import AttentionProblem
+from codesign.compiler.kernels.attention.streamed_shape import StreamedAttentionProblem
 from codesign.compiler.kernels.kernel_kind import MAY_BE_CONSTANT, RECORDS, Problem, bound
 from codesign.compiler.kernels.matmul_shape import MatmulProblem
 from codesign.compiler.kernels.rotary_kind import RotaryProblem
 from codesign.compiler.kernels.row_kernel import RowProblem
-from codesign.compiler.kernels.streamed_attention_kernel import StreamedAttentionProblem
+from codesign.compiler.plan import kinds
 from codesign.hw.machine.config import PRESETS
 from codesign.hw.machine.functions import FUNCTION
 from codesign.hw.views.fast_timing import evaluate_batch, time_kernel
@@ -52,10 +52,10 @@ PROBLEMS: tuple[Problem, ...] = (
     RotaryProblem(20, 16, 3),
     RotaryProblem(37, 12, 2),
 )
-OF_TWO_TURNED_OR_SHARED = tuple(
+OF_TWO_TURNED_SHARED_OR_IN_PARTS = tuple(
     problem
     for problem in PROBLEMS
-    if isinstance(problem, RotaryProblem)
+    if isinstance(problem, RotaryProblem | StreamedAttentionProblem)
     or (isinstance(problem, AttentionProblem) and problem.shared > 1)
     or any(FUNCTION[drain.function].operands > 1 for drain in kinds.drains(problem))
 )
@@ -89,10 +89,10 @@ def test_a_batch_is_timed_as_its_kernels_are(problem: Problem) -> None:
             check_races(body, SMALL)
 
 
-@pytest.mark.parametrize("problem", OF_TWO_TURNED_OR_SHARED, ids=kinds.shape)
+@pytest.mark.parametrize("problem", OF_TWO_TURNED_SHARED_OR_IN_PARTS, ids=kinds.shape)
 def test_rtl_does_the_same(problem: Problem) -> None:
-    """Every byte and every cycle of kernels that take two operands, of turned pairs, and of heads that
-    share keys.
+    """Every byte and every cycle of kernels that take two operands, of turned pairs, of heads that
+    share keys, and of attention in parts.
     """
     config = MACHINES["dim8"]
     operands = random_operands(problem, config, (1,))

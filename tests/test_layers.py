@@ -63,6 +63,7 @@ TESTED_IN = {
     "compiler.importer.matmul": "compiler/importer/test_import_onnx.py",
     "compiler.importer.operators": "compiler/importer/test_import_onnx.py",
     "compiler.kernels.blocks": "compiler/program/test_emit.py",
+    "compiler.kernels.numbers": "compiler/kernels/attention/test_attention_kernel.py",
     "compiler.kernels.matmul_kind": "compiler/plan/test_kinds.py",
     "compiler.kernels.attention.attention_kind": "compiler/plan/test_kinds.py",
     "compiler.kernels.attention.streamed_kind": "compiler/plan/test_kinds.py",

@@ -97,7 +97,7 @@ FRESH: dict[str, Any] = {
     "columns": 4,
     "fresh": True,
     "state": 5,
-    "alignment": 7,
+    "alignment": 30,
     "destination": "scratchpad",
     "local": STORED,
 }
@@ -191,12 +191,12 @@ RACES = {
     "mesh is aligned by what the drain has not written yet (stored)": Fault(
         (
             signalling(mvout(0, **FRESH), "stored"),
-            mvout(0, **FRESH),
+            mvout(0, 40, **FRESH | {"alignment": 0}),
             waiting(preload(), "stored"),
-            compute(0, SUM_BANK, aligned=1, alignment=7),
+            compute(0, SUM_BANK, aligned=1, alignment=30),
         ),
-        "{1} writes alignments row 7 that {3} has read",
-        "{1} writes alignment 7 in cycle .*{3}, which comes later",
+        "{1} writes alignments row 30 that {3} has read",
+        "{1} writes alignment 30 in cycle .*{3}, which comes later",
     ),
     "load and drain store to one row": Fault(
         (mvout(0, 60, destination="scratchpad"), mvin(50)),
@@ -265,9 +265,9 @@ NEVER_WRITTEN = {
         fill=False,
     ),
     "alignments": Fault(
-        (mvout(0, **FRESH), preload(), compute(0, SUM_BANK, aligned=1, alignment=9)),
-        "{2} reads alignments row (9|10) that was never written",
-        "{2}: reads row 11 of the alignments, which was never written",
+        (mvout(0, **FRESH), preload(), compute(0, SUM_BANK, aligned=1, alignment=32)),
+        "{2} reads alignments row (32|33) that was never written",
+        "{2}: reads row 34 of the alignments, which was never written",
     ),
     **{
         f"states of {function}": Fault(

@@ -28,7 +28,7 @@ from codesign.compiler.kernels.attention.streamed_shape import (
     SCORES,
     TILES,
     Nest,
-    Step,
+    RowStep,
     StreamedAttentionMapping,
     StreamedAttentionProblem,
     StreamedAttentionShape,
@@ -203,7 +203,7 @@ class _Writer:
         masks = (self._load_records(),) if self.s.mask_slots else ()
         return (self._load_query(), load, *masks, sweep, *drained)
 
-    def _score(self, step: Step) -> Instruction:
+    def _score(self, step: RowStep) -> Instruction:
         depth = Cases(self.dim, ((("k",), self.s.d_rest),))
         return Instruction(
             "compute",
@@ -221,13 +221,13 @@ class _Writer:
             ),
         )
 
-    def _exponentials(self, step: Step) -> Body:
+    def _exponentials(self, step: RowStep) -> Body:
         """Of a part; the last one of a row may be narrower."""
         others, last_part = (Guard("j", lo=1, from_end=True),), last("j")
         narrower = self._exponentials_of(step, self.nest.last_keys, (*step.when, *last_part))
         return (self._exponentials_of(step, self.dim, (*step.when, *others)), narrower)
 
-    def _exponentials_of(self, step: Step, columns: Any, when: Guards) -> Instruction:
+    def _exponentials_of(self, step: RowStep, columns: Any, when: Guards) -> Instruction:
         p, numbers = self.p, self.score_numbers
         fields = numbers.fields(
             "exponentials",
@@ -274,7 +274,7 @@ class _Writer:
         sweep = Loop("n", self.s.d_blocks, (preload, *map(self._output, self.nest.steps)))
         return (self._load_part(self.at.v, part), sweep, self._quotient())
 
-    def _output(self, step: Step) -> Instruction:
+    def _output(self, step: RowStep) -> Instruction:
         width = Cases(self.dim, ((("n",), self.s.d_rest),))
         return Instruction(
             "compute",

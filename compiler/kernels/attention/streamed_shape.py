@@ -56,7 +56,7 @@ class StreamedAttentionMapping:
 
 
 @dataclass(frozen=True)
-class Step:
+class RowStep:
     """The rows of a tile from `first` on, in some of its parts."""
 
     first: Any
@@ -77,7 +77,7 @@ class Nest:
     rows: Value  # of a tile
     keys: Value  # of a part
     last_keys: Any  # of the last part
-    steps: tuple[Step, ...]
+    steps: tuple[RowStep, ...]
     turns: tuple[Mapping[str, Any], Any]
     tile_turns: tuple[Mapping[str, Any], Any]
 
@@ -131,7 +131,7 @@ class StreamedAttentionShape:
                 rows,
                 Cases(dim, ((("j",), self.key_rest),)),
                 self.key_rest,
-                (Step(0, rows),),
+                (RowStep(0, rows),),
                 ({**turns, "i": self.parts, "j": 1}, 0),
                 ({**tiles, "i": 1}, 0),
             ),
@@ -162,7 +162,7 @@ class StreamedAttentionShape:
                     continue
                 first = number * height
                 alone = () if (lo, hi) == (0, parts) else (Guard("j", lo, hi),)
-                steps.append(Step(first, rows - first, alone))
+                steps.append(RowStep(first, rows - first, alone))
                 self.score_rows += (hi - lo) * (rows - first)
                 self.mesh_rows += (hi - lo) * max(rows - first, dim)
                 keys = (hi - lo) * dim - (dim - last_keys if hi == parts else 0)

@@ -187,6 +187,21 @@ def check_starts(dut: Any, starts: dict[str, dict[int, int]], cycle: int, where:
         assert started == (cycle in starts[op]), f"start of {op}: {where}"
 
 
+def check_streams(dut: Any, seen: dict[str, dict[int, Any]], cycle: int, where: str) -> None:
+    """Reads of rows, weights and alignments, and what goes to the mesh."""
+    for name in ("a", "b", "alignment"):
+        read = ACCESS.unpack(int(getattr(dut, f"{name}_read_o").value))
+        assert read["valid"] == (cycle in seen[name]), f"{name}: {where}"
+        if cycle in seen[name]:
+            assert (read["row"], read["tag"]) == seen[name][cycle], f"{name}: {where}"
+    for name, port, payload in (("a", "sums", SUMS), ("b", "slot", WEIGHTS)):
+        beside = seen[f"{name}_mesh"].get(cycle)
+        assert getattr(dut, f"{name}_valid_o").value == (beside is not None), where
+        shown = payload.unpack(int(getattr(dut, f"{name}_{port}_o").value))
+        assert beside in (None, shown), f"{name}: {where}"
+    assert dut.a_swap_o.value == (cycle in seen["swap"]), f"swap: {where}"
+
+
 @cocotb.test()
 async def follows_the_recurrence(dut: Any) -> None:
     """Pops, starts, reads, mesh inputs, releases and completions, each in its cycle."""
@@ -233,18 +248,7 @@ async def follows_the_recurrence(dut: Any) -> None:
         assert dut.complete_signals_o.value == completes.get(cycle, 0), where
         taken = head and cycle <= steps[head - 1].complete
         assert dut.idle_o.value == (not taken), f"idle: {where}"
-        for name in ("a", "b", "alignment"):
-            read = ACCESS.unpack(int(getattr(dut, f"{name}_read_o").value))
-            assert read["valid"] == (cycle in seen[name]), f"{name}: {where}"
-            if cycle in seen[name]:
-                assert (read["row"], read["tag"]) == seen[name][cycle], f"{name}: {where}"
-        for name, port, payload in (("a", "sums", SUMS), ("b", "slot", WEIGHTS)):
-            beside = seen[f"{name}_mesh"].get(cycle)
-            assert getattr(dut, f"{name}_valid_o").value == (beside is not None), where
-            shown = payload.unpack(int(getattr(dut, f"{name}_{port}_o").value))
-            assert beside in (None, shown), f"{name}: {where}"
-        assert dut.a_swap_o.value == (cycle in seen["swap"]), f"swap: {where}"
-
+        check_streams(dut, seen, cycle, where)
         head += int(dut.head_pop_o.value)
         for channel, times in enumerate(arrivals):
             tokens[channel] += times[cycle]

@@ -59,11 +59,8 @@ async def operands(dut: Any) -> None:
     v = numbers(rng, mode)
     distance = rng.integers(0, 1 << 20, ITEMS) >> rng.integers(0, 18, ITEMS)
     maximum = np.minimum(v + distance, (1 << 19) - 1)
-    offset = np.where(
-        np.isin(mode, ("softmax", "exponentials")),
-        maximum,
-        rng.integers(-(1 << 19), 1 << 19, ITEMS),
-    )
+    masked = np.isin(mode, ("softmax", "exponentials"))
+    offset = np.where(masked, maximum, rng.integers(-(1 << 19), 1 << 19, ITEMS))
     beside = rng.integers(-(1 << 15), 1 << 15, ITEMS)
     factor = rng.integers(0, 1 << 17, ITEMS)
     dut.valid_i.value = 7
@@ -98,12 +95,10 @@ async def operands(dut: Any) -> None:
             case "rotate":
                 turned = scalar_model.multiplied(int(beside[item]), number)
                 expected = (expected[0] + turned, expected[1])
-            case "softmax":
+            case "softmax" | "exponentials" as name:
                 e = arithmetic.exponential(maximum[item : item + 1] - number)[0]
-                expected = (int(e * lane[item]), int(factor[item]))
-            case "exponentials":
-                e = arithmetic.exponential(maximum[item : item + 1] - number)[0]
-                expected = (int(e * lane[item]), 1 << 16)
+                behind = int(factor[item]) if name == "softmax" else 1 << 16
+                expected = (int(e * lane[item]), behind)
             case "quotient":
                 expected = (number, int(factor[item]))
             case "norm" if moments[item]:

@@ -58,7 +58,7 @@ def test_another_table_has_another_digest(monkeypatch: pytest.MonkeyPatch) -> No
     more = (*DRAIN_FUNCTIONS, DrainFunction("toy", lambda v, valid, columns, epsilon: v, latency=1))
     monkeypatch.setattr(evaluator_tables, "DRAIN_FUNCTIONS", more)
     assert evaluator_tables.tables_digest() != digest
-    assert "/* toy */ {1, 1, false, false, 1, 0, {}}" in header()
+    assert "/* toy */ {1, 1, false, false, false, 1, 0, {}}" in header()
     with pytest.raises(ImportError, match="other tables of the machine: run pip install again"):
         fast_timing._library.__wrapped__()
 

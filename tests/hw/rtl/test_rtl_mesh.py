@@ -91,6 +91,8 @@ def side(cycle: int) -> dict[str, int]:
         "accumulate": bits.getrandbits(1),
         "last": bits.getrandbits(1),
         "tag": cycle,
+        "align": bits.getrandbits(5),
+        "align_old": bits.getrandbits(1),
     }
 
 

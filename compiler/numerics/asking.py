@@ -53,7 +53,8 @@ class Asker:
                 raise unlike(op, "what reads floats")
             if matrix.size != math.prod(shape):
                 raise unlike(op, "what reads the whole of its input")
-            feeds[tensor] = self.matrices[tensor].array(matrix, shape).astype(np.float32)
+            with np.errstate(over="ignore"):  # inf, as float32 makes of what lies beyond it
+                feeds[tensor] = self.matrices[tensor].array(matrix, shape).astype(np.float32)
         result = part(feeds)[wanted].astype(np.float64)
         if wanted != op.output:
             return result

@@ -1,7 +1,7 @@
 """A directed graph without circles: nodes by key, in the order in which they were added, each with a value.
 
-The little of networkx that a compiler of operators needs, typed: its 285 modules would be a sixth of what
-a first command does.
+The little of networkx that a compiler of operators needs, typed, and without its hundreds of modules to
+load.
 """
 
 import heapq

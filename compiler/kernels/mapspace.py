@@ -225,7 +225,7 @@ def doublings(extent: int) -> Ints:
 
 
 def distinct(sizes: Iterable[int]) -> Ints:
-    """Sizes in rising order, each once; np.unique would load numpy.ma, 2 % of a first command."""
+    """Sizes in rising order, each once; np.unique would load numpy.ma."""
     return np.array(sorted(set(sizes)))
 
 

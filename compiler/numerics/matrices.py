@@ -30,25 +30,10 @@ from codesign.hw.machine.arithmetic import Bytes
 from codesign.hw.machine.config import HardwareConfig
 
 # What the host computes of each value alone, by HostOp.function.
-VALUE_BY_VALUE = frozenset(
-    [
-        "activation",
-        "add",
-        "gate",
-        "clip",
-        "div",
-        "elu",
-        "exp",
-        "hardsigmoid",
-        "hardswish",
-        "leakyrelu",
-        "mul",
-        "prelu",
-        "sigmoid",
-        "sub",
-        "tanh",
-    ]
-)
+VALUE_BY_VALUE = frozenset({
+    "activation", "add", "clip", "div", "elu", "exp", "gate", "hardsigmoid", "hardswish",
+    "leakyrelu", "mul", "prelu", "sigmoid", "sub", "tanh",
+})  # fmt: skip
 
 
 @dataclass(frozen=True)

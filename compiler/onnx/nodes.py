@@ -23,7 +23,7 @@ class Unsupported:
 
 @dataclass
 class OnnxGraph:
-    """The nodes that are left in order and every tensor."""
+    """The nodes that are left, in order, and every tensor."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...] = ()

@@ -198,7 +198,7 @@ def energy_spread(
 def _quantile(values: npt.ArrayLike, share: float) -> float:
     """The value that `share` of the values lie below, by linear interpolation; 0.5 is the median.
 
-    np.quantile would load numpy.ma, 2 % of a first command.
+    np.quantile would load numpy.ma.
     """
     rising = np.sort(np.ravel(values))
     return float(np.interp(share * (rising.size - 1), np.arange(rising.size), rising))

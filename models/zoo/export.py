@@ -39,8 +39,8 @@ def export(
     `seq` is the sequence length in tokens (vision models take theirs from the image). `weights`
     are drawn from `seed` ("random"), given by name as in `parameter_shapes`, or "splat": every
     matrix is a ConstantOfShape node, so that the model is valid and runs but is a few kilobytes;
-    enough for pricing, which needs shapes alone; vectors are no random ones either. Raises ModelError when the opset, a size or the
-    weights do not fit.
+    enough for pricing, which needs shapes alone; vectors are no random ones either. Raises
+    ModelError when the opset, a size or the weights do not fit.
     """
     if not OLDEST_OPSET <= opset <= NEWEST_OPSET:
         raise ModelError(

@@ -204,17 +204,20 @@ def _searched(
             )
             results = _finish(problem, done, directory, checkpoint, request.points, listener)
         except KeyboardInterrupt:
-            raise KeyboardInterrupt(
-                (
-                    f"{checkpoint.evaluated:,} of {prepared.settings.budget:,} candidates are kept in "
-                    f"{directory.path}"
-                    if checkpoint.evaluated
-                    else "no candidate is kept yet"
-                )
-                + ": repeat the command"
-                + (" with --resume" if checkpoint.exists else "")
-            ) from None
+            left = _left(checkpoint, prepared.settings.budget, directory.path)
+            raise KeyboardInterrupt(left) from None
     return results, done
+
+
+def _left(checkpoint: Checkpoint, budget: int, folder: Path) -> str:
+    """What a search that is stopped leaves, and how to go on from it."""
+    if checkpoint.evaluated:
+        found = f"{checkpoint.evaluated:,} of {budget:,} candidates are kept in {folder}"
+    elif checkpoint.exists:  # the first generation, stopped as it was written
+        found = f"{folder} keeps candidates"
+    else:
+        return "no candidate is kept yet: repeat the command"
+    return f"{found}: repeat the command with --resume"
 
 
 def _finish(

@@ -506,6 +506,16 @@ def test_help_loads_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_first_command_loads_what_it_needs() -> None:
+    code = (
+        "import sys; from codesign.search.cli import app; app.main(['sweep', 'bert-tiny']);"
+        "loaded = {'networkx', 'numpy.ma', 'numpy.random', 'scipy', 'matplotlib'} & set(sys.modules);"
+        "sys.exit(str(loaded) if loaded else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_reader_that_goes_away_is_no_error() -> None:
     program = f"{sys.executable} -m codesign.search.cli.app hardware ibert --json"
     # `true` has gone before the first line is written.

@@ -257,6 +257,27 @@ def test_a_search_stopped_before_its_first_generation_begins_with_resume(
     assert "300 of 300 candidates are kept" in capsys.readouterr().err
 
 
+def test_a_search_stopped_as_its_first_generation_is_written_goes_on_with_resume(
+    space: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    append = search_state.Checkpoint.append
+
+    def stopped(self: search_state.Checkpoint, *given: Any) -> None:
+        append(self, *given)
+        self.evaluated = 0  # as where the file is in place, and nothing has counted it
+        raise KeyboardInterrupt
+
+    run = tmp_path / "run"
+    asked = ["search", "--space", str(space), *QUICK, "-j", "1", "-o", str(run)]
+    monkeypatch.setattr(search_state.Checkpoint, "append", stopped)
+    assert main(asked) == 130
+    assert "run keeps candidates: repeat the command with --resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*asked, "--resume"]) == 0
+    assert (run / "front.csv").read_bytes() == (whole / "front.csv").read_bytes()
+
+
 def test_progress_after_resume_counts_what_is_kept(
     space: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

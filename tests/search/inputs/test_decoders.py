@@ -55,6 +55,15 @@ def test_the_prefill_of_a_built_in_model_is_its_prompt() -> None:
     assert step.title == "stories260k, sequence 1, past 63, batch 2"
 
 
+def test_a_step_behind_more_than_a_prompt_can_be_says_why_its_first_token_is_unknown() -> None:
+    """The mask of such a prompt fits no file; the step has none."""
+    found = load_model("stories260k", past=40_000).decoder
+    assert found is not None and (found.past, found.prefill) == (40_000, None)
+    assert "a mask of 40,000 by 40,000 positions" in found.unknown
+    with pytest.raises(ModelError, match="a mask of 40,000 by 40,000 positions"):
+        load_model("gpt2", seq=40_000)
+
+
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_a_step_of_a_file_is_that_of_fixed_axes(tmp_path: Path, spelling: str) -> None:
     """And its prefill the same file without a past, with scores of the last position."""

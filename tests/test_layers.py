@@ -55,8 +55,6 @@ TESTED_IN = {
     "search.generation.programs": "search/generation/test_generate.py",
     "hw.platform.text": "search/cli/test_cli.py",
     "hw.platform.tools": "hw/simulation/test_verilator.py",
-    "compiler.onnx.load": "compiler/importer/test_import_onnx.py",
-    "compiler.onnx.masks": "compiler/importer/test_import_attention.py",
     "compiler.onnx.names": "compiler/onnx/test_boundary.py",
     "compiler.onnx.nodes": "compiler/importer/test_import_onnx.py",
     "compiler.importer.attention": "compiler/importer/test_import_attention.py",

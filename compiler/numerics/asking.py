@@ -5,7 +5,8 @@ answer is checked on random data; a Refusal says of an operator that it is somet
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from codesign.compiler.onnx.load import INTEGER_TYPES
 from codesign.hw.errors import UnsupportedError
 
 TOLERANCE = 1e-3  # of the largest value: float32 sums differ by less, anything else by more
+WIDE = 1 << 26  # elements from which matrices stay in float32, as the scores of 4,096 tokens do
+SLAB = 1 << 24  # elements that are compared at once
 
 
 class Refusal(UnsupportedError):
@@ -54,8 +57,10 @@ class Asker:
             if matrix.size != math.prod(shape):
                 raise unlike(op, "what reads the whole of its input")
             with np.errstate(over="ignore"):  # inf, as float32 makes of what lies beyond it
-                feeds[tensor] = self.matrices[tensor].array(matrix, shape).astype(np.float32)
-        result = part(feeds)[wanted].astype(np.float64)
+                array = self.matrices[tensor].array(matrix, shape)
+                feeds[tensor] = array.astype(np.float32, copy=False)
+        result = part(feeds)[wanted]
+        result = result.astype(precision(result.size), copy=False)
         if wanted != op.output:
             return result
         stored = self.matrices[wanted]
@@ -65,25 +70,52 @@ class Asker:
 
     def random(self, tensor: str) -> Floats:
         matrix = self.matrices[tensor]
-        return self.rng.standard_normal((matrix.rows, matrix.heads * matrix.columns))
+        shape = matrix.rows, matrix.heads * matrix.columns
+        width: Any = precision(math.prod(shape))
+        return np.asarray(self.rng.standard_normal(shape, dtype=width))
 
     def factor(self, op: Operator, found: Floats, of: Floats, kind: str) -> float:
         """The positive f with found == f * of."""
         if found.shape != of.shape:
             raise unlike(op, kind)
+        products = squares = 0.0
         with np.errstate(all="ignore"):
-            factor = float((found * of).sum() / (of**2).sum())
+            for one, other in _slabs(found, of):
+                products += float((one * other).sum())
+                squares += float((other**2).sum())
+            factor = float(np.float64(products) / np.float64(squares))
         if not (np.isfinite(factor) and factor > 0):
             raise unlike(op, kind)
-        self.check(op, found, factor * of, kind)
+        self.check(op, found, of, kind, factor)
         return factor
 
-    def check(self, op: Operator, found: Floats, expected: Floats, kind: str) -> None:
-        if found.shape != expected.shape:
+    def check(
+        self, op: Operator, found: Floats, of: Floats, kind: str, factor: float = 1.0
+    ) -> None:
+        """Refuse what differs from `factor` times what is expected."""
+        if found.shape != of.shape:
             raise unlike(op, kind)
-        scale = float(np.abs(expected).max(initial=1e-30))
-        if not np.abs(found - expected).max(initial=0.0) <= TOLERANCE * scale:
+        scale, difference = 1e-30, 0.0
+        for one, other in _slabs(found, of):
+            expected = factor * other
+            scale = max(scale, float(np.abs(expected).max(initial=0.0)))
+            # max() of Python would drop a NaN.
+            difference = float(np.maximum(difference, np.abs(one - expected).max(initial=0.0)))
+        if not difference <= TOLERANCE * scale:
             raise unlike(op, kind)
+
+
+def precision(elements: int) -> type[np.float32] | type[np.float64]:
+    """In which a matrix of so many elements is compared."""
+    return np.float64 if elements < WIDE else np.float32
+
+
+def _slabs(one: Floats, other: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """Two arrays of one shape in float64, some rows at a time."""
+    rows = max(1, SLAB // max(1, one[:1].size))
+    for begin in range(0, len(one), rows):
+        pair = (each[begin : begin + rows].astype(np.float64, copy=False) for each in (one, other))
+        yield next(pair), next(pair)
 
 
 def unlike(op: Operator, kind: str) -> Refusal:

@@ -1,9 +1,11 @@
 """Calibration: the float model on a user's data, and how far each of its tensors reaches.
 
 A `Histogram` of magnitudes per tensor, from which a `Method` chooses the range that int8 covers.
+onnxruntime returns all that a run is asked for at once. Tensors that are too large for that, as the
+scores of long sequences are, come in turns, each of which begins at what those before it returned.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -16,6 +18,8 @@ from codesign.hw.errors import CodesignError
 Floats: TypeAlias = npt.NDArray[np.float64]
 BINS = 4096
 LEVELS = 127  # of int8, on either side of zero
+MOST_AT_ONCE = 1 << 28  # elements that a turn returns, but for a single tensor of more
+SLAB = 1 << 24  # elements of a tensor that are counted at once
 
 
 class CalibrationError(CodesignError):
@@ -155,53 +159,126 @@ def observe(
     tensors: Iterable[str],
     samples: Iterable[Feeds],
     limits: Mapping[str, tuple[str, float, float]] | None = None,
+    elements: Mapping[str, int] | None = None,
 ) -> Observed:
-    """Run the samples and observe `tensors`, all of them float.
+    """Run the samples and observe `tensors`, all of them float, in the order of the data.
 
     `limits`: a tensor, and the least and largest value that a clamp leaves of it, by any name:
-    `Observed.clamped` goes by the same.
+    `Observed.clamped` goes by the same. `elements` of tensors, as far as they are known.
 
     Raises CalibrationError without samples and for a tensor that is not finite.
     """
-    names = tuple(dict.fromkeys(tensors))
     limits = limits or {}
-    part = model.part((), (*names, *(tensor for tensor, _, _ in limits.values())))
-    taken, left = dict.fromkeys(limits, 0.0), dict.fromkeys(limits, 0.0)
-    histograms = {name: Histogram() for name in names}
-    channels: dict[str, Floats] = {}
-    means: dict[str, Floats] = {}
-    squares: dict[str, Floats] = {}
-    shapes: dict[str, tuple[int, ...]] = {}
+    seen = {name: _Seen() for name in tensors}
+    clamps = {name: _Clamp(low, high) for name, (_, low, high) in limits.items()}
+    clamped: dict[str, list[_Clamp]] = {}
+    for name, (tensor, _, _) in limits.items():
+        clamped.setdefault(tensor, []).append(clamps[name])
+    turns = _Turns(model, dict.fromkeys((*seen, *clamped)), elements or {})
     first: Feeds | None = None
     for index, feeds in enumerate(samples):
         first = feeds if first is None else first
-        found = part(feeds)
-        for name, (tensor, low, high) in limits.items():
-            value = found[tensor].astype(np.float64)
-            kept = np.clip(value, low, high)
-            taken[name] += float(np.square(value - kept).mean())
-            left[name] += float(np.square(kept).mean())
-        for name, value in ((name, found[name]) for name in names):
-            _require_numbers(model, name, value, index)
-            if shapes.setdefault(name, value.shape) != value.shape:
-                raise CalibrationError(
-                    f"calibration sample {index} has another shape than those before it: "
-                    "pad all to one sequence length"
-                )
-            histograms[name].add(value)
-            rows = value.astype(np.float64).reshape(-1, *value.shape[-1:])
-            channels[name] = np.maximum(channels.get(name, 0.0), np.abs(rows).max(axis=0))
-            means[name] = means.get(name, 0.0) + rows.mean(axis=0)
-            squares[name] = squares.get(name, 0.0) + (rows**2).mean(axis=0)
+        for name, value in turns.run(feeds):
+            if name in seen:
+                _require_numbers(model, name, value, index)
+                seen[name].add(value, index)
+            for clamp in clamped.get(name, ()):
+                clamp.add(value)
     if first is None:
         raise CalibrationError("there is no calibration data: give at least one sample")
-    means, squares = (
-        {name: total / (index + 1) for name, total in totals.items()} for totals in (means, squares)
+    return Observed(
+        {name: each.histogram for name, each in seen.items()},
+        {name: each.channels for name, each in seen.items()},
+        {name: each.means / (index + 1) for name, each in seen.items()},
+        {name: each.squares / (index + 1) for name, each in seen.items()},
+        {name: each.shape for name, each in seen.items()},
+        first,
+        {name: Clamped(c.taken / (index + 1), c.left / (index + 1)) for name, c in clamps.items()},
     )
-    clamped = {
-        name: Clamped(taken[name] / (index + 1), left[name] / (index + 1)) for name in limits
-    }
-    return Observed(histograms, channels, means, squares, shapes, first, clamped)
+
+
+@dataclass
+class _Seen:
+    """What was seen of one tensor: sums over samples of its means and mean squares."""
+
+    histogram: Histogram = field(default_factory=Histogram)
+    channels: Floats = field(default_factory=lambda: np.zeros(()))
+    means: Floats = field(default_factory=lambda: np.zeros(()))
+    squares: Floats = field(default_factory=lambda: np.zeros(()))
+    shape: tuple[int, ...] = ()
+
+    def add(self, value: Array, sample: int) -> None:
+        """Count one sample. Raises CalibrationError where its shape is not that of those before."""
+        if sample and value.shape != self.shape:
+            raise CalibrationError(
+                f"calibration sample {sample} has another shape than those before it: "
+                "pad all to one sequence length"
+            )
+        self.shape = value.shape
+        rows, sums, squares = 0, np.zeros(()), np.zeros(())
+        for slab in _slabs(value):
+            self.histogram.add(slab)
+            self.channels = np.maximum(self.channels, np.abs(slab).max(axis=0))
+            sums, squares = sums + slab.sum(axis=0), squares + (slab**2).sum(axis=0)
+            rows += len(slab)
+        self.means, self.squares = self.means + sums / rows, self.squares + squares / rows
+
+
+@dataclass
+class _Clamp:
+    """Sums over samples of the mean squares of what a clamp takes away and leaves."""
+
+    low: float
+    high: float
+    taken: float = 0.0
+    left: float = 0.0
+
+    def add(self, value: Array) -> None:
+        """Count one sample."""
+        taken = left = 0.0
+        for slab in _slabs(value):
+            kept = np.clip(slab, self.low, self.high)
+            taken += float(np.square(slab - kept).sum())
+            left += float(np.square(kept).sum())
+        self.taken, self.left = self.taken + taken / value.size, self.left + left / value.size
+
+
+def _slabs(value: Array) -> Iterator[Floats]:
+    """A tensor in float64 [rows, last axis], some rows at a time."""
+    rows = value.reshape(-1, *value.shape[-1:])
+    count = max(1, SLAB // max(1, rows[:1].size))
+    for begin in range(0, len(rows), count):
+        yield rows[begin : begin + count].astype(np.float64)
+
+
+class _Turns:
+    """Parts of a model that compute tensors one after another, so many at once as memory is for."""
+
+    def __init__(
+        self, model: FloatModel, tensors: Iterable[str], elements: Mapping[str, int]
+    ) -> None:
+        turns: list[list[str]] = [[]]
+        held = 0
+        for name in tensors:
+            held += elements.get(name, 0)
+            if held > MOST_AT_ONCE and turns[-1]:
+                turns.append([])
+                held = elements.get(name, 0)
+            turns[-1].append(name)
+        known = [
+            tuple(name for turn in turns[:index] for name in turn) for index in range(len(turns))
+        ]
+        self.parts = [model.part(*each) for each in zip(known, turns, strict=True)]
+
+    def run(self, feeds: Feeds) -> Iterator[tuple[str, Array]]:
+        """The tensors on one sample; of a turn's, what no later one starts from is dropped."""
+        known = dict(feeds)
+        for index, part in enumerate(self.parts):
+            found = part(known)
+            yield from found.items()
+            later = {name for each in self.parts[index + 1 :] for name in each.inputs}
+            known = {name: value for name, value in (known | found).items() if name in later}
+            del found
 
 
 def _require_numbers(model: FloatModel, name: str, value: Array, sample: int) -> None:

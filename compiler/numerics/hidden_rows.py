@@ -10,6 +10,7 @@ scores can say, wrong for the second, which is the host's.
 import numpy as np
 
 from codesign.compiler.graph import Softmax
+from codesign.compiler.numerics.asking import precision
 from codesign.compiler.numerics.constants import Floats, Scores
 from codesign.compiler.numerics.masks import HIDDEN, low_rows, raised, take_apart
 from codesign.compiler.numerics.matrices import Matrices
@@ -38,7 +39,8 @@ def masked_scores(
     else:
         values = matrices[source].array(scores, matrices.shapes[source]).astype(np.float32)
     found = model.part((source,), (tensor,))({**feeds, source: values})[tensor]
-    rows = matrix.of(found.astype(np.float64)).reshape(matrix.rows, matrix.heads, -1)
+    found = found.astype(precision(found.size), copy=False)
+    rows = matrix.of(found).reshape(matrix.rows, matrix.heads, -1)
     return np.asarray(rows.transpose(1, 0, 2))
 
 

@@ -291,15 +291,10 @@ class _Prober(Asker):
         hides = bool(np.any(apart.keys))
         if hides and not computed and (not op.masked or op.causal or op.bias_elements):
             raise unlike(op, "a softmax with one kind of constant mask")
-        whole = apart.matrix.transpose(1, 0, 2).reshape(added.shape)
-        return Scores(
-            factor,
-            tensor,
-            op.causal,
-            computed or hides,
-            whole if op.bias_elements else None,
-            computed,
-        )
+        whole = None
+        if op.bias_elements:
+            whole = apart.matrix.transpose(1, 0, 2).reshape(added.shape)
+        return Scores(factor, tensor, op.causal, computed or hides, whole, computed)
 
     def _producer(self, tensor: str) -> Operator | None:
         name = self.graph.producer(tensor)

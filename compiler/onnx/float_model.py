@@ -265,6 +265,7 @@ def _session(model: FloatModel, graph: onnx.GraphProto) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised, and said once
+    options.enable_cpu_mem_arena = False  # pieces of a long sequence would keep gigabytes each
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         return onnxruntime.InferenceSession(

@@ -381,17 +381,17 @@ class _Folder:
         results = [self.graph.tensors[name] for name in node.outputs if name]
         if any(tensor.value is None for tensor in given) or not given and "Random" in node.op_type:
             return
-        if max(tensor.elements for tensor in results) > LARGEST_INTEGER_CONSTANT:
-            return
         elements = sum(tensor.elements for tensor in (*given, *results))
-        if not affordable(node.op_type, elements):
+        spent = self.work + cost(node.op_type, elements)
+        large = max(tensor.elements for tensor in results) > LARGEST_INTEGER_CONSTANT
+        if not affordable(node.op_type, elements) or (large and spent > MOST_WORK // 2):
             return
         first = given[0].value if given else None
         one_number = splat(node, proto, first, types[0][1])
         if one_number is not None:
             self.value(node.outputs[0], one_number, root, parts)
             return
-        self.work += cost(node.op_type, elements)
+        self.work = spent
         if self.work > MOST_WORK:
             raise UnknownShape(
                 "its file asks for more work on constants than docs/limits.md allows"

@@ -30,6 +30,7 @@ _BYTES = frozenset({onnx.TensorProto.INT8, onnx.TensorProto.UINT8})  # as quanti
 # they are integers, or floats that only sums and views of their kind read.
 LARGEST_FLOAT_CONSTANT = 1 << 14
 LARGEST_INTEGER_CONSTANT = 1 << 22
+LARGEST_MASK = 1 << 28  # with as many rows as columns: of 16,384 tokens
 _MASK_READERS = frozenset(
     {"Add", "Sub", "Sum", "Where", "Slice", "Unsqueeze", "Expand", "Attention"}
 )
@@ -101,6 +102,8 @@ def _skeleton(model: onnx.ModelProto, folder: Path | None) -> onnx.ModelProto:
     for weights in model.graph.initializer:
         integer = weights.data_type in INTEGER_TYPES - _BYTES or weights.name in masks
         largest = LARGEST_INTEGER_CONSTANT if integer else LARGEST_FLOAT_CONSTANT
+        if weights.name in masks and len(set(weights.dims[-2:])) == 1:
+            largest = LARGEST_MASK
         graph.initializer.append(_small_or_hollow(weights, largest, folder))
     for sparse in model.graph.sparse_initializer:
         graph.initializer.append(

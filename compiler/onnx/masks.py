@@ -4,7 +4,7 @@ A bias is a matrix of its own values for every query and key, as relative positi
 ALiBi). Constants are told apart by their values, or by their shape when those are not read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from onnx import TensorProto
 
 from codesign.compiler.onnx.shapes import FLOAT, Node, Tensor
 
+_STRIP = 1 << 22  # elements of a mask that are looked at together
 _HIDDEN = 1e3  # a score lowered by this has no probability left; masks use 1e4, float's lowest, inf
 _SUMS = frozenset({"Add", "Sub", "Sum", "Where"})
 _CONDITIONS = frozenset({"And", "Or"})
@@ -72,16 +73,23 @@ def lower_triangle(value: np.ndarray[Any, Any]) -> bool:
     if value.ndim < 2 or min(value.shape[-2:]) < 2:
         return False
     rows, cols = value.shape[-2:]
-    if value[..., 0, -1].flat[0] == value[..., -1, 0].flat[0]:
-        return False  # most constants are no masks: the last key of the first query tells
-    future = np.triu(np.ones((rows, cols), bool), k=1 + cols - rows)
-    if cols < rows or not future.any():
+    closed, opened = value[..., 0, -1].flat[0], value[..., -1, 0].flat[0]
+    # Most constants are no masks: the last key of the first query tells.
+    if closed == opened or cols < rows:
         return False
-    late, early = value[..., future], value[..., ~future]
-    if value.dtype.kind == "f" and late.max() <= -_HIDDEN:
-        return bool(early.min() > -_HIDDEN)
-    closed, opened = late.flat[0], early.flat[0]
-    return bool(closed != opened and (late == closed).all() and (early == opened).all())
+    hidden = keeps = value.dtype.kind == "f"  # by what is far below 0, and by nothing that is
+    equal = True
+    for first, strip in _strips(value):
+        queries = cols - rows + first + np.arange(strip.shape[-2])
+        future = np.arange(cols) > queries[:, np.newaxis]
+        late, early = strip[..., future], strip[..., ~future]
+        equal &= bool((late == closed).all() and (early == opened).all())
+        if hidden:
+            hidden = bool((late <= -_HIDDEN).all())
+            keeps &= bool((early > -_HIDDEN).all())
+        if not (equal or hidden):
+            return False
+    return keeps if hidden else equal
 
 
 def hides(value: np.ndarray[Any, Any] | None) -> bool:
@@ -93,12 +101,23 @@ def _only_hides(value: np.ndarray[Any, Any]) -> bool:
     """True for 0 and what hides, of either sign: a mask may be subtracted; and for booleans."""
     if value.dtype == np.bool_:
         return True
-    return bool(np.all((value == 0) | (np.abs(value) >= _HIDDEN)))
+    return all(((x == 0) | (np.abs(x) >= _HIDDEN)).all() for _, x in _strips(value))
 
 
 def _same_rows(value: np.ndarray[Any, Any]) -> bool:
     """True when every query sees the same keys."""
-    return value.ndim < 2 or bool((value == value[..., :1, :]).all())
+    return value.ndim < 2 or all((x == value[..., :1, :]).all() for _, x in _strips(value))
+
+
+def _strips(value: np.ndarray[Any, Any]) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+    """A constant some queries at a time, and the first of them: what is asked of a large mask takes
+    several times its memory."""
+    if value.ndim < 2:
+        yield 0, value
+        return
+    rows = max(1, _STRIP * value.shape[-2] // max(1, value.size))
+    for first in range(0, value.shape[-2], rows):
+        yield first, value[..., first : first + rows, :]
 
 
 def _has_rows(tensor: Tensor) -> bool:

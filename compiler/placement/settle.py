@@ -63,7 +63,8 @@ class Observer:
     def __call__(self, graph: Graph) -> Observed:
         """What it sees of the float tensors of a graph."""
         tensors = observed_tensors(graph, self.model)
-        return observe(self.model, tensors, self.samples, self.limits)
+        elements = {op.output: op.elements for op in graph.operators()}
+        return observe(self.model, tensors, self.samples, self.limits, elements)
 
 
 def settle(model: FloatModel, observer: Observer, graph: Graph, remedies: Remedies) -> Settled:

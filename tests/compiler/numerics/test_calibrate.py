@@ -1,12 +1,14 @@
-"""Ranges: against brute force over the values themselves, and the data that says nothing."""
+"""Ranges: against brute force over the values themselves, and the data that says nothing; tensors that
+come all at once and in turns."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
 
+from codesign.compiler.numerics import calibrate
 from codesign.compiler.numerics.calibrate import (
     BINS,
     METHODS,
@@ -19,7 +21,7 @@ from codesign.compiler.numerics.calibrate import (
     percentile,
 )
 from codesign.compiler.numerics.options import Options
-from codesign.compiler.onnx.float_model import Array, FloatModel
+from codesign.compiler.onnx.float_model import Array, FloatModel, Part
 
 
 def drawn(kind: str) -> Floats:
@@ -78,6 +80,11 @@ def test_least_divergence() -> None:
     assert 2.5 < least_divergence(histogram(outlier)) < 20
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_constant_data_has_its_range(method: str) -> None:
+    assert METHODS[method](histogram(np.full(12, 2.5))) == pytest.approx(2.5, rel=0.01)
+
+
 def linear_model(weights: Floats) -> FloatModel:
     """y = x @ weights with x float32[4, 3]."""
     graph = helper.make_graph(
@@ -118,10 +125,52 @@ def test_bad_data_is_one_line(fault: Callable[[Array], Array], message: str) -> 
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_constant_data_has_its_range(method: str) -> None:
-    seen = observe(linear_model(np.eye(3)), ["x"], [{"x": np.full((4, 3), 2.5, np.float32)}])
-    assert seen.range("x", METHODS[method]) == pytest.approx(2.5, rel=0.01)
+def chain_model() -> FloatModel:
+    """a = x w, b = relu(a), c = a + b, y = c w."""
+    nodes = (("MatMul", "xw", "a"), ("Relu", "a", "b"), ("Add", "ab", "c"), ("MatMul", "cw", "y"))
+    weights = np.random.default_rng(1).standard_normal((3, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node(op, list(read), [written]) for op, read, written in nodes],
+        "chain",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return FloatModel(helper.make_model(graph, opset_imports=opset, ir_version=8))
+
+
+@pytest.mark.parametrize("most", (1, 500, 900))
+def test_turns_see_what_one_run_sees(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few tensors come at once, and however few of their rows are counted at once."""
+    rng = np.random.default_rng(0)
+    samples = [{"x": rng.standard_normal((100, 3)).astype(np.float32)} for _ in range(3)]
+    limits = {"low": ("b", 0.0, 0.5), "high": ("c", -1.0, 2.0), "same": ("b", 0.0, 1.0)}
+    names = ["x", "a", "c", "y"]
+    model = chain_model()
+    whole = observe(model, names, samples, limits)
+    asked: list[tuple[str, ...]] = []
+    part = model.part
+
+    def counted(given: Sequence[str], wanted: Sequence[str]) -> Part:
+        asked.append(tuple(wanted))
+        return part(given, wanted)
+
+    monkeypatch.setattr(model, "part", counted)
+    monkeypatch.setattr(calibrate, "MOST_AT_ONCE", most)
+    monkeypatch.setattr(calibrate, "SLAB", 31)
+    turns = observe(model, names, samples, limits, dict.fromkeys("xabcy", 300))
+    assert len(asked) == {1: 5, 500: 5, 900: 2}[most]
+    for name in names:
+        one, other = whole.histograms[name], turns.histograms[name]
+        assert (one.width, one.largest) == (other.width, other.largest)
+        np.testing.assert_array_equal(one.counts, other.counts)
+        np.testing.assert_array_equal(whole.channels[name], turns.channels[name])
+        np.testing.assert_allclose(whole.means[name], turns.means[name], atol=1e-12)
+        np.testing.assert_allclose(whole.squares[name], turns.squares[name])
+    assert whole.shapes == turns.shapes
+    for name in limits:
+        assert turns.clamped[name] == pytest.approx(whole.clamped[name])
 
 
 @pytest.mark.parametrize("smoothing", (-0.1, 1.5, float("nan")))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from codesign.compiler.onnx import limits, shapes
+from codesign.compiler.onnx import limits, load, shapes
 from codesign.compiler.plan import kinds
 from codesign.hw.platform import npz_file, parquet_file, toml_file, yaml_file
 from codesign.search.inputs import tokens
@@ -27,6 +27,9 @@ def _power(number: int) -> str:
         f"| elements of a tensor | {_power(shapes.LARGEST_TENSOR)} |",
         f"of what one kernel computes | {_power(kinds.MOST_EXTENT)} |",
         f"| {_power(limits.MOST_WORK)} bytes made, or what takes as long |",
+        f"that is read | {load.LARGEST_FLOAT_CONSTANT:,} of weights, ",
+        f" {_power(load.LARGEST_INTEGER_CONSTANT)} of integers; {_power(load.LARGEST_MASK)} of a mask",
+        f"| constants of more than {_power(load.LARGEST_INTEGER_CONSTANT)} elements that are made",
         f"is computed for | {limits._SLOW_ELEMENTS:,}; above,",
         f"| {yaml_file.MOST_BYTES >> 20} MiB, {yaml_file.MOST_NODES:,} nodes with aliases",
         f"with aliases expanded, {yaml_file.MOST_DEPTH} deep |",

@@ -6,6 +6,7 @@ shows with --debug.
     CodesignError
     ├── ConfigError           a machine that cannot be built (all violations at once)
     ├── ProgramError          a Program that breaks the machine's contract
+    ├── StaleEvaluator        a compiled timing evaluator of other tables of the machine
     ├── TableError            an energy or area table that cannot be used
     ├── ModelError            a model configuration or ONNX file that cannot be read
     │   ├── NoCode            a result of the host that is not a number (compiler/network/inference.py)
@@ -77,6 +78,10 @@ class ConfigError(CodesignError):
 
 class ProgramError(CodesignError):
     """A Program that breaks the machine's contract (deadlock, token underflow, illegal field)."""
+
+
+class StaleEvaluator(CodesignError):
+    """A compiled timing evaluator that was built from other tables of the machine."""
 
 
 class TableError(CodesignError):

@@ -121,12 +121,14 @@ def _check_gelu(asker: Asker, op: Activation, found: Floats, argument: Floats) -
 
 
 def activation(asker: Asker, op: Activation) -> float:
-    """The factor of the argument: functions are about linear behind 0, or far from it."""
+    """The factor of the argument: functions are about linear behind 0, or far from it, on one side."""
     (x,) = op.inputs
     kind = f"the {op.function} of one matrix"
     function = FUNCTIONS_IN_FLOAT[op.function]
     sample = asker.random(x)
     at, middle, factor = 1e-3 if op.function in BOUNDED else 1e3, function(np.zeros(1)), 1.0
+    if function(np.full(1, at)) == middle:  # as of what 0 bounds from above
+        at = -at
     rise = function(np.full(1, at)) - middle
     for _ in range(2):  # the second time where the argument is that, whatever the factor
         argument: Floats = np.full(sample.shape, at / factor)

@@ -187,7 +187,8 @@ def _revised(model: FloatModel, graph: Graph, remedies: Remedies) -> Graph:
         elif op.output in remedies.on_host:
             operators[op.output] = _on_host(graph, op, inputs, model)
         else:
-            kept = replace(op, inputs=inputs) if isinstance(op, HostOp) else op
+            whole = inputs == tuple(dict.fromkeys(op.inputs))  # x + x reads x twice
+            kept = op if whole else replace(op, inputs=inputs)
             for each in _remedied(model, kept, remedies, on_chip):
                 if each is operators.setdefault(each.output, each) and not isinstance(each, HostOp):
                     on_chip.add(each.output)

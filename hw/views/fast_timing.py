@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from codesign.hw.errors import ProgramError
+from codesign.hw.errors import ProgramError, StaleEvaluator
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.machine.events import EVENTS, TIMED_EVENTS
 from codesign.hw.machine.isa import CHANNEL_INDEX, OPERATION, UNITS
@@ -82,8 +82,9 @@ def _library() -> ctypes.CDLL:
     if known is not None:
         known.restype = ctypes.c_uint64
     if known is None or known() != evaluator_tables.tables_digest():
-        raise ImportError(
-            "the compiled timing evaluator knows other tables of the machine: run pip install again"
+        raise StaleEvaluator(
+            "the compiled timing evaluator knows other tables of the machine: run pip install again "
+            "(pip install -e . in a clone)"
         )
     pointer = ctypes.c_void_p
     library.codesign_evaluate.argtypes = [

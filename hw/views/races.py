@@ -224,8 +224,7 @@ def _mvout(step: TimedStep, config: HardwareConfig) -> Iterator[Run]:
             at = parameters + (values["blocks"] if slot.operand and scales[0] else 0)
             yield turn("parameters", False, cycle, at, 0, 1)
         if affine and slot.output:
-            for at in (cycle, cycle + SECOND_PARAMETERS):  # no earlier, no later
-                yield turn("parameters", False, at, behind, 0, 1)
+            yield turn("parameters", False, cycle + SECOND_PARAMETERS, behind, 0, 1)
         if destination == "scratchpad" and slot.output:
             local, local_stride = get("local", 0), get("local_stride", 0)
             yield turn("scratchpad", True, cycle + DRAIN_WRITE, local, 1, local_stride)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from codesign.compiler.graph import Graph
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
-from codesign.hw.errors import CodesignError, MappingError, TableError
+from codesign.hw.errors import CodesignError, MappingError, StaleEvaluator, TableError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.hw.platform.processes import workers
 from codesign.search.inputs.decoders import Decoder
@@ -155,6 +155,8 @@ def evaluate_point(job: SweepJob, point: Point, base: HardwareConfig) -> Row:
         return feasible_row(point.index, priced)
     except (MappingError, TableError) as error:
         return _empty_row(job, point, base, infeasible=str(error))
+    except StaleEvaluator:  # of all rows
+        raise
     except Exception as error:  # noqa: BLE001 - whatever it is, one row must not cost the others
         message = " ".join(f"{type(error).__name__}: {error}".split())
         return _empty_row(job, point, base, failed=message)

@@ -206,3 +206,17 @@ def test_what_a_kernel_cannot_read_or_compute_is_the_hosts(name: str) -> None:
     for output, wanted in net.model.part((), net.model.outputs)(feeds[0]).items():
         error = np.abs(found[output] - wanted).max() / np.abs(wanted).max()
         assert error < 0.04, error
+
+
+def test_what_the_host_clips_is_added_to_itself() -> None:
+    """The host's sum of one tensor with itself reads it twice, and may be a kernel's."""
+    b = ModelBuilder()
+    y = b.linear(b.input("x", (1, WIDTH)), WIDTH, WIDTH)
+    z = b.node("Clip", b.node("Add", y, y), b.const(-0.3), b.const(0.4))
+    model = b.model(b.node("Add", z, z))
+    rng = np.random.default_rng(0)
+    feeds = [{"x": rng.standard_normal((1, WIDTH)).astype(np.float32)} for _ in range(4)]
+    network = compile_network(model, preset("ibert"), feeds, accurate=False)
+    (wanted,) = network.clamped.part((), network.clamped.outputs)(feeds[0]).values()
+    (found,) = run(network, feeds[0], Both(network)).values()
+    np.testing.assert_allclose(found, wanted, atol=0.03)

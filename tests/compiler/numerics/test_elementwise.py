@@ -10,9 +10,14 @@ from both_ways import Both
 from onnx_builder import CONTRIB, Array, ModelBuilder
 from onnx_builder import run as in_float
 
+from codesign.compiler.graph import Activation, Graph
 from codesign.compiler.network.compilation import compile_network
 from codesign.compiler.network.inference import Network, run
+from codesign.compiler.numerics import elementwise
+from codesign.compiler.numerics.asking import Asker
 from codesign.compiler.numerics.elementwise import FUNCTIONS_IN_FLOAT
+from codesign.compiler.numerics.matrices import Matrices
+from codesign.compiler.onnx.float_model import FloatModel
 from codesign.hw.machine.config import preset
 from codesign.hw.machine.functions import FUNCTION
 
@@ -174,6 +179,26 @@ def test_a_bounded_function_that_is_an_output_is_the_hosts() -> None:
     y = b.linear(b.input("x", (1, ROWS, WIDTH)), WIDTH, WIDTH)
     network, _ = compiled(b.model(b.node("Tanh", y)))
     assert functions(network) == ["copy"] and on_host(network) == ["Tanh_2"]
+
+
+@pytest.mark.parametrize("flat_side", ("right", "left"))
+def test_the_factor_of_a_function_that_is_flat_on_one_side(
+    flat_side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a drain function that somebody adds."""
+    bound, factor = {"right": np.minimum, "left": np.maximum}[flat_side], 0.75
+    monkeypatch.setitem(elementwise.FUNCTIONS_IN_FLOAT, "bound", lambda x: bound(x, 0.0))
+    b = ModelBuilder()
+    x = b.input("x", (ROWS, WIDTH))
+    scaled = b.node("Mul", x, b.const(factor))
+    y = b.node("Min" if flat_side == "right" else "Max", scaled, b.const(0.0))
+    model = FloatModel(b.model(y))
+    op = Activation("bound", ("x",), y, "bound", ROWS, WIDTH)
+    graph = Graph("flat", ("x",), (y,))
+    graph.add(op)
+    feeds = {"x": np.zeros((ROWS, WIDTH), np.float32)}
+    asker = Asker(model, graph, Matrices(graph, {"x": (ROWS, WIDTH), y: (ROWS, WIDTH)}), feeds)
+    assert elementwise.activation(asker, op) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize("function", FUNCTIONS_IN_FLOAT)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from codesign.hw.errors import StaleEvaluator
 from codesign.hw.machine import functions
 from codesign.hw.machine.functions import DRAIN_FUNCTIONS, DrainFunction
 from codesign.hw.machine.isa import CHANNELS, OPERATIONS
@@ -59,7 +60,7 @@ def test_another_table_has_another_digest(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(evaluator_tables, "DRAIN_FUNCTIONS", more)
     assert evaluator_tables.tables_digest() != digest
     assert "/* toy */ {1, 1, false, false, false, 1, 0, {}}" in header()
-    with pytest.raises(ImportError, match="other tables of the machine: run pip install again"):
+    with pytest.raises(StaleEvaluator, match="other tables of the machine: run pip install again"):
         fast_timing._library.__wrapped__()
 
 

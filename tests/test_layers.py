@@ -60,6 +60,8 @@ TESTED_IN = {
     "compiler.importer.attention": "compiler/importer/test_import_attention.py",
     "compiler.importer.matmul": "compiler/importer/test_import_onnx.py",
     "compiler.importer.operators": "compiler/importer/test_import_onnx.py",
+    "compiler.importer.norms": "compiler/importer/test_import_onnx.py",
+    "compiler.importer.sums": "compiler/importer/test_import_onnx.py",
     "compiler.kernels.blocks": "compiler/program/test_emit.py",
     "compiler.kernels.numbers": "compiler/kernels/attention/test_attention_kernel.py",
     "compiler.kernels.matmul_kind": "compiler/plan/test_kinds.py",

@@ -16,6 +16,7 @@ from codesign.compiler.importer.views import Pending, View
 from codesign.compiler.onnx.load import INTEGER_TYPES
 from codesign.compiler.onnx.masks import (
     MaskContent,
+    any_but_zero,
     computed_content,
     constant_content,
     hides,
@@ -112,7 +113,7 @@ class Emitter:
     def pending(self, function: str, name: str, of: str = "") -> Pending:
         """What combining a constant or a computed tensor with the activation `of` leaves to do."""
         value, content = self.value(name), self.content(name)
-        masking = value is None or bool(np.any(value))
+        masking = value is None or any_but_zero(value)
         bias = content.bias_elements if function in ("add", "where") else 0
         constant = bool(of) and self.origin(name) == Origin.CONSTANT and not hides(value)
         columns = self.tensor(name).elements if constant and self.along_columns(name, of) else 0
@@ -363,9 +364,10 @@ class Emitter:
 
     def _masks(self, left: Pending) -> bool:
         """True when what is pending on scores may mask them, False for a factor or a difference."""
+        if left.function != "mul":
+            return left.function in ("add", "where")
         value = self.value(left.tensor)
-        zero_or_one = value is None or bool(np.isin(value, (0, 1)).all())
-        return left.function in ("add", "where") or (left.function == "mul" and zero_or_one)
+        return value is None or bool(np.isin(value, (0, 1)).all())
 
     def masked(self, softmax: Softmax, pending: Sequence[Pending]) -> Softmax:
         """Return `softmax` with what is pending on its scores as its mask."""

@@ -105,7 +105,7 @@ def splat(node: Node, proto: onnx.NodeProto, first: Array | None, shape: Shape) 
     if node.op_type == "ConstantOfShape":
         given = [a.t for a in proto.attribute if a.name == "value"]
         number = onnx.numpy_helper.to_array(given[0]) if given else np.zeros(1, np.float32)
-    elif node.op_type in _RESHUFFLES and first is not None and _is_splat(first):
+    elif node.op_type in _RESHUFFLES and first is not None and is_splat(first):
         number = first
     else:
         return None
@@ -113,7 +113,8 @@ def splat(node: Node, proto: onnx.NodeProto, first: Array | None, shape: Shape) 
     return view.copy() if view.size <= _SMALL_ELEMENTS else view
 
 
-def _is_splat(value: Array) -> bool:
+def is_splat(value: Array) -> bool:
+    """Whether an array is one number everywhere, and holds it once."""
     return value.size == 1 or (value.size > 1 and not any(value.strides))
 
 

@@ -23,6 +23,7 @@ from codesign.compiler.onnx.boundary import (
     require_element_type,
 )
 from codesign.compiler.onnx.branch_names import own_names, renamed
+from codesign.compiler.onnx.diagonals import by_distance
 from codesign.compiler.onnx.equal_nodes import EqualValues, attribute_key, is_random
 from codesign.compiler.onnx.evaluation import node_outputs, splat
 from codesign.compiler.onnx.external import require_whole
@@ -384,6 +385,13 @@ class _Folder:
         elements = sum(tensor.elements for tensor in (*given, *results))
         spent = self.work + cost(node.op_type, elements)
         large = max(tensor.elements for tensor in results) > LARGEST_INTEGER_CONSTANT
+        tensors = {name: self.graph.tensors[name] for name in node.inputs if name}
+        values = {name: t.value for name, t in tensors.items() if t.value is not None}
+        if large and len(results) == 1:
+            known = by_distance(node, proto, values, self.graph.opset, types[0][1])
+            if known is not None:
+                self.value(node.outputs[0], known, root, parts)
+                return
         if not affordable(node.op_type, elements) or (large and spent > MOST_WORK // 2):
             return
         first = given[0].value if given else None
@@ -396,7 +404,6 @@ class _Folder:
             raise UnknownShape(
                 "its file asks for more work on constants than docs/limits.md allows"
             )
-        values = {n: t.value for n in node.inputs if n and (t := self.graph.tensors[n])}
         computed = node_outputs(node, proto, values, self.graph.opset)
         for name, value in zip(node.outputs, computed, strict=False):
             if name:

@@ -6,13 +6,15 @@ ALiBi). Constants are told apart by their values, or by their shape when those a
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from onnx import TensorProto
 
+from codesign.compiler.onnx.diagonals import diagonals
 from codesign.compiler.onnx.shapes import FLOAT, Node, Tensor
 
+Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 _STRIP = 1 << 22  # elements of a mask that are looked at together
 _HIDDEN = 1e3  # a score lowered by this has no probability left; masks use 1e4, float's lowest, inf
 _SUMS = frozenset({"Add", "Sub", "Sum", "Where"})
@@ -79,9 +81,7 @@ def lower_triangle(value: np.ndarray[Any, Any]) -> bool:
         return False
     hidden = keeps = value.dtype.kind == "f"  # by what is far below 0, and by nothing that is
     equal = True
-    for first, strip in _strips(value):
-        queries = cols - rows + first + np.arange(strip.shape[-2])
-        future = np.arange(cols) > queries[:, np.newaxis]
+    for future, strip in _futures(value):
         late, early = strip[..., future], strip[..., ~future]
         equal &= bool((late == closed).all() and (early == opened).all())
         if hidden:
@@ -94,7 +94,14 @@ def lower_triangle(value: np.ndarray[Any, Any]) -> bool:
 
 def hides(value: np.ndarray[Any, Any] | None) -> bool:
     """True where a constant hides what it is added to: it is a mask and no bias, of keys alone too."""
-    return value is not None and value.dtype.kind == "f" and bool(np.any(value <= -_HIDDEN))
+    if value is None or value.dtype.kind != "f":
+        return False
+    return any((strip <= -_HIDDEN).any() for _, strip in _strips(value))
+
+
+def any_but_zero(value: np.ndarray[Any, Any]) -> bool:
+    """True when adding a constant changes something."""
+    return any(strip.any() for _, strip in _strips(value))
 
 
 def _only_hides(value: np.ndarray[Any, Any]) -> bool:
@@ -106,14 +113,30 @@ def _only_hides(value: np.ndarray[Any, Any]) -> bool:
 
 def _same_rows(value: np.ndarray[Any, Any]) -> bool:
     """True when every query sees the same keys."""
+    numbers = diagonals(value)
+    if numbers is not None:
+        return bool((numbers == numbers[0]).all())
     return value.ndim < 2 or all((x == value[..., :1, :]).all() for _, x in _strips(value))
 
 
+def _futures(value: np.ndarray[Any, Any]) -> Iterator[tuple[Bools, np.ndarray[Any, Any]]]:
+    """A constant [.., queries, keys] in pieces, and what of each is behind its query."""
+    rows, cols = value.shape[-2:]
+    if diagonals(value) is not None:
+        ((_, numbers),) = _strips(value)
+        yield np.arange(1 - rows, cols) > cols - rows, numbers
+        return
+    for first, strip in _strips(value):
+        queries = cols - rows + first + np.arange(strip.shape[-2])
+        yield np.arange(cols) > queries[:, np.newaxis], strip
+
+
 def _strips(value: np.ndarray[Any, Any]) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
-    """A constant some queries at a time, and the first of them: what is asked of a large mask takes
-    several times its memory."""
-    if value.ndim < 2:
-        yield 0, value
+    """A constant some queries at a time, and the first of them, since what is asked of a large mask takes
+    several times its memory; of a view of diagonals those, whose numbers it shows."""
+    numbers = diagonals(value)
+    if numbers is not None or value.ndim < 2:
+        yield 0, value if numbers is None else numbers
         return
     rows = max(1, _STRIP * value.shape[-2] // max(1, value.size))
     for first in range(0, value.shape[-2], rows):

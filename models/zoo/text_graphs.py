@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 # Added to a masked score. As torch exporters write it: the lowest float32, not -inf, so that a
 # row masked throughout stays finite.
 MASKED = float(np.finfo(np.float32).min)
+LARGEST_STORED_MASK = 1 << 22  # elements; larger ones are computed of places
 
 
 def extents(batch: int | None, seq: int | None) -> "tuple[Dimension, Dimension]":
@@ -42,6 +43,11 @@ def causal_mask(b: "GraphBuilder", ids: str, seq: int | None, longest: int, past
     """Additive float32[1, 1, seq, past + seq] that hides later positions, those of the past before
     them shown; a slice when seq is dynamic. Raises ModelError for one that no file holds."""
     length = longest if seq is None else seq
+    if seq is not None and length * (past + length) > LARGEST_STORED_MASK:
+        keys = b.constant(np.arange(past + length)[None, None, None])
+        own = b.constant(np.arange(past, past + length)[None, None, :, None])
+        later_keys = b.op("Greater", keys, own, name="causal/Greater")
+        return b.op("Where", later_keys, b.scalar(MASKED), b.scalar(0.0), name="causal/Where")
     if 4 * length * (past + length) > LARGEST_FILE_BYTES:
         raise ModelError(
             f"a mask of {length:,} by {past + length:,} positions is more than the "

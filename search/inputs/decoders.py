@@ -48,11 +48,11 @@ def built_in_decoder(config: ModelConfig, batch: int, seq: int | None) -> Decode
         prompt = config.reshaped({"past": None, "logits": "last"}).lengthened(config.past)
         try:
             file = export(prompt, batch=batch, seq=config.past, weights="splat")
+            prefill = import_onnx(file, name=config.name)
         except ModelError as error:
             return Decoder(
                 batch * seq, config.past, unknown=f"the prefill cannot be built: {error}"
             )
-        prefill = import_onnx(file, name=config.name)
     return Decoder(batch * seq, config.past, prefill)
 
 

@@ -56,12 +56,13 @@ def test_the_prefill_of_a_built_in_model_is_its_prompt() -> None:
 
 
 def test_a_step_behind_more_than_a_prompt_can_be_says_why_its_first_token_is_unknown() -> None:
-    """The mask of such a prompt fits no file; the step has none."""
-    found = load_model("stories260k", past=40_000).decoder
-    assert found is not None and (found.past, found.prefill) == (40_000, None)
-    assert "a mask of 40,000 by 40,000 positions" in found.unknown
-    with pytest.raises(ModelError, match="a mask of 40,000 by 40,000 positions"):
-        load_model("gpt2", seq=40_000)
+    """Scores of such a prompt have more elements than a tensor may; those of the step have not."""
+    past = 2_000_000
+    found = load_model("stories260k", past=past).decoder
+    assert found is not None and (found.past, found.prefill) == (past, None)
+    assert "are beyond 2^40 elements" in found.unknown
+    with pytest.raises(ModelError, match="are beyond 2.40 elements"):
+        load_model("gpt2", seq=past)
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)

@@ -6,7 +6,6 @@ from typing import SupportsIndex
 from codesign.compiler.kernels.mapspace import MAPPING_OBJECTIVES
 from codesign.hw.costs.area import AreaOverrides
 from codesign.hw.costs.energy import EnergyOverrides
-from codesign.hw.errors import ConfigError
 from codesign.hw.machine.config import HardwareConfig
 from codesign.search.api.arguments import (
     ArgumentError,
@@ -83,7 +82,7 @@ def sweep(
     unknown = [name for name in asked if name not in sweeping.MACHINE_FIELDS]
     if unknown:
         known = ", ".join(sweeping.MACHINE_FIELDS)
-        raise ConfigError([f"a machine has no axis {unknown[0]!r}: choose {known}"])
+        raise ArgumentError(f"axes: a machine has no {unknown[0]!r}: choose {known}")
     values = {name: axis(name, chosen) for name, chosen in asked.items()}
     given, machine = given_model(model), given_machine("base", base)
     tables, areas = energy_costs(energy_table), area_costs(area_table)

@@ -75,7 +75,10 @@ def test_a_search_is_deterministic_and_exact() -> None:
         (lambda: codesign.machine("nobody"), "nobody"),
         (lambda: codesign.machine(scratchpad="64K"), "no 'scratchpad': choose"),
         (lambda: codesign.load_model("bert-tinny"), "bert-tiny"),
-        (lambda: codesign.sweep("bert-tiny", codesign.machine(), {"size": [1]}), "no axis 'size'"),
+        (
+            lambda: codesign.sweep("bert-tiny", codesign.machine(), {"size": [1]}),
+            "axes: a machine has no 'size': choose dim",
+        ),
         (lambda: codesign.joint_search(minimize=("edp",)), "two or more"),
         (lambda: codesign.price("bert-tiny", codesign.machine(), objective="speed"), "speed"),
         (

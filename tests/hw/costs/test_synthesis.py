@@ -115,7 +115,8 @@ def test_facts_are_of_the_preset() -> None:
     assert FACTS["parameters"] == simulator.parameters(PRESETS["edge"])
     config = PRESETS["edge"]
     parameter_copies = 2  # one for each read port
-    banks = config.scratchpad_banks + config.accumulator_banks + parameter_copies
+    attention = 2  # states, and alignments
+    banks = config.scratchpad_banks + config.accumulator_banks + parameter_copies + attention
     assert FACTS["memories"] == banks
 
 

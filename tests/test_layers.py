@@ -25,7 +25,7 @@ FLOORS = {
     "hw": ("", "platform", "machine", "views", "simulation", "costs"),
     "compiler": ("", "onnx", "recognition", "rewrite", "importer", "kernels", "kernels/attention",
                  "plan", "numerics", "placement", "program", "network"),
-    "models": ("zoo", "text", "quality", "supernet"),
+    "models": ("zoo", "text", "checkpoints", "quality", "supernet"),
     "search": ("terminal", "runs", "inputs", "space", "pricing", "joint", "checks", "report",
                "api", "commands", "generation", "training", "cli"),
 }  # fmt: skip
@@ -126,7 +126,7 @@ TESTED_IN = {
     "compiler.program.image": "compiler/network/test_random_graphs.py",
     "compiler.program.layout": "compiler/network/test_random_graphs.py",
     "compiler.network.rtl_backend": "search/commands/test_run.py",
-    "models.zoo.checkpoint_layouts": "models/zoo/test_checkpoint.py",
+    "models.checkpoints.layouts": "models/checkpoints/test_hugging_face.py",
     "models.zoo.onnx_builder": "models/zoo/test_export.py",
     "models.zoo.parameters": "models/zoo/test_families.py",
     "models.zoo.torch_layers": "models/supernet/test_elastic.py",

@@ -160,7 +160,7 @@ class HardwareConfig:
         if size <= 0 or size % granule:
             rows = f"{row_bytes}-byte rows"
             yield Violation(
-                f"{memory.size} is {size} but must be a positive multiple of "
+                f"{memory.size} is {size} but must be {'a positive' if memory.addressed else '0 or a'} multiple of "
                 f"{granule} ({rows if memory.banks is None else f'{banks} banks of {rows}'})",
                 memory.size,
             )

@@ -58,7 +58,7 @@ class ModelConfig(ABC):
 
     def lengthened(self, seq: int) -> Self:
         """The same for sequences of `seq`; raises ModelError without a sequence axis."""
-        raise ModelError(f"{self.name} takes its sequence length from the image: drop --seq")
+        raise ModelError(f"{self.name} has no sequence axis: drop --seq")
 
     def reshaped(self, shape: Mapping[str, Any]) -> Self:
         """The same with other sizes, as options of a command name them: numbers, or a tuple of them

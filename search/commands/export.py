@@ -60,8 +60,8 @@ def run_export_checkpoint(
     `source` is a folder as Hugging Face saves it, or a file of llama2.c; `tokenizer`, the latter's, is
     written as tokenizer.json beside the ONNX file. Raises ModelError, with nothing written.
     """
-    from codesign.models.zoo.checkpoint import load_checkpoint
-    from codesign.models.zoo.llama2c import load_llama2c
+    from codesign.models.checkpoints.hugging_face import load_checkpoint
+    from codesign.models.checkpoints.llama2c import load_llama2c
 
     config: Any
     config, weights = load_checkpoint(source) if source.is_dir() else load_llama2c(source)

@@ -115,8 +115,8 @@ def _ert(tables: str, version: str = "0.4") -> str:
     ("text", "words"),
     [
         (
-            _ert("[{name: a.l2, actions: []}, {name: noc, actions: []}]"),
-            "components l2, noc: rename",
+            _ert("[{name: a.dsp, actions: []}, {name: noc, actions: []}]"),
+            "components dsp, noc: rename",
         ),
         (_ert("[{name: mesh, actions: [{name: multiply, energy: 1}]}]"), "one of compute, idle"),
         (_ert("[{name: mesh, actions: [{name: compute, energy: -1}]}]"), "energy is -1 but"),

@@ -31,20 +31,24 @@ def test_memories_are_told_apart() -> None:
         assert len(set(values)) == len(values)
 
 
-def test_the_timing_model_counts_every_access_of_todays_machines() -> None:
-    assert EVENTS == TIMED_EVENTS
+def test_the_timing_model_counts_every_access_of_an_instruction() -> None:
+    addressed = {event for memory in COUNTED if memory.addressed for event in memory.events}
+    assert addressed <= set(TIMED_EVENTS)
+    assert EVENTS[: len(TIMED_EVENTS)] == TIMED_EVENTS
 
 
 @pytest.mark.parametrize("config", PRESETS.values(), ids=PRESETS)
 def test_macros_hold_what_a_memory_holds(config: HardwareConfig) -> None:
-    assert present(config) == MEMORIES
-    for memory, macros in zip(MEMORIES, sram.memories(config), strict=True):
+    assert set(present(config)) >= {memory for memory in MEMORIES if memory.addressed}
+    for memory, macros in zip(present(config), sram.memories(config), strict=True):
         assert macros.banks * macros.bank_bytes == memory.size_bytes(config)
         assert macros.row_bits == 8 * memory.word_bytes * config.dim
         assert macros.name == memory.name
 
 
-@pytest.mark.parametrize("memory", COUNTED, ids=lambda memory: memory.name)
+@pytest.mark.parametrize(
+    "memory", [m for m in COUNTED if m in present(IBERT)], ids=lambda memory: memory.name
+)
 def test_a_larger_memory_is_a_larger_macro_in_its_component_alone(memory: Memory) -> None:
     larger = replace(IBERT, **{memory.size: 2 * getattr(IBERT, memory.size)})
     before, after = (area.area_mm2(c).components for c in (IBERT, larger))

@@ -247,7 +247,7 @@ BAD_INPUT = {
     "sweep unknown.onnx": "NoSuchOperator 'strange'",
     "sweep symbolic.onnx": "'channels'",
     "sweep symbolic.onnx --bind channels=3 --bind chanels=3": "no dimension is called chanels",
-    "sweep vit-tiny --seq 12": "takes its sequence length from the image",
+    "sweep vit-tiny --seq 12": "has no sequence axis",
     "sweep --seq 0": "--seq",
     "sweep --bind seq": "NAME=VALUE",
     "sweep symbolic.onnx --bind channels=3 --bind channels=4": "given 3 and 4: give it once",

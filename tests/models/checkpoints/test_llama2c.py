@@ -13,8 +13,8 @@ from llama2c_files import SIZES, checkpoint, tokenizer
 from onnx_builder import run
 
 from codesign.hw.errors import ModelError
+from codesign.models.checkpoints.llama2c import load_llama2c
 from codesign.models.zoo.export import export
-from codesign.models.zoo.llama2c import load_llama2c
 from codesign.search.cli import app
 
 

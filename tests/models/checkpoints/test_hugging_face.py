@@ -24,8 +24,8 @@ from float_reference import gelu
 from safetensors.numpy import load_file, save_file
 
 from codesign.hw.errors import CodesignError
+from codesign.models.checkpoints.hugging_face import load_checkpoint
 from codesign.models.zoo.bert import BertConfig
-from codesign.models.zoo.checkpoint import load_checkpoint
 from codesign.search.cli import app
 
 Floats = np.ndarray[Any, Any]

@@ -1,7 +1,7 @@
 """A trained checkpoint folder as a model family: its configuration, and its weights by our names.
 
 The folder holds what Hugging Face's `save_pretrained` writes (config.json and model.safetensors) for
-an architecture of `checkpoint_layouts`; `export` takes both results. Needs the package safetensors.
+an architecture of `layouts`; `export` takes both results. Needs the package safetensors.
 """
 
 import json
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from codesign.hw.errors import ModelError, UnsupportedError
 from codesign.hw.platform.installation import install_command
-from codesign.models.zoo.checkpoint_layouts import LAYOUTS, Layout, LayoutFields
+from codesign.models.checkpoints.layouts import LAYOUTS, Layout, LayoutFields
 from codesign.models.zoo.model_config import ModelConfig
 from codesign.models.zoo.weights import parameter_shapes
 

@@ -1,0 +1,1 @@
+"""Trained models of others: Hugging Face folders, llama2.c files."""

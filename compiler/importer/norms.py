@@ -10,7 +10,7 @@ from codesign.compiler.importer.sums import add
 from codesign.compiler.onnx.shapes import Node, Origin, UnknownShape
 
 
-def norm(emitter: Emitter, node: Node) -> None:
+def standard_norm(emitter: Emitter, node: Node) -> None:
     """LayerNormalization and the RMS forms, over the axes from `axis` on."""
     x = node.inputs[0]
     if any(emitter.is_activation(name) for name in node.inputs[1:]):

@@ -39,9 +39,9 @@ from codesign.compiler.importer.matmul import (
 from codesign.compiler.importer.norms import (
     batch_norm,
     embed_norm,
-    norm,
     recognised_norm,
     skip_norm,
+    standard_norm,
 )
 from codesign.compiler.importer.sums import add, sum_
 from codesign.compiler.importer.views import expanded_column
@@ -313,7 +313,7 @@ _HANDLERS: dict[str, Handler] = {
     "GatherND": gather_elements,
     "Gemm": gemm,
     "LayerNorm": recognised_norm,
-    "LayerNormalization": norm,
+    "LayerNormalization": standard_norm,
     "MatMul": matmul,
     "MatMulIntegerToFloat": matmul,
     "MatMulNBits": matmul_nbits,
@@ -322,12 +322,12 @@ _HANDLERS: dict[str, Handler] = {
     "Pad": pad,
     "Pow": power,
     "RMSNorm": recognised_norm,
-    "RMSNormalization": norm,
+    "RMSNormalization": standard_norm,
     "Reshape": reshape,
     "Resize": resize,
     "ScatterElements": scatter,
     "ScatterND": scatter,
-    "SimplifiedLayerNormalization": norm,
+    "SimplifiedLayerNormalization": standard_norm,
     "SkipLayerNormalization": skip_norm,
     "SkipSimplifiedLayerNormalization": skip_norm,
     "Slice": part,

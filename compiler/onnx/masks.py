@@ -6,15 +6,15 @@ ALiBi). Constants are told apart by their values, or by their shape when those a
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
 from codesign.compiler.onnx.diagonals import diagonals
 from codesign.compiler.onnx.shapes import FLOAT, Node, Tensor
+from codesign.hw.machine.arithmetic import Bools
 
-Bools: TypeAlias = np.ndarray[Any, np.dtype[np.bool_]]
 _STRIP = 1 << 22  # elements of a mask that are looked at together
 _HIDDEN = 1e3  # a score lowered by this has no probability left; masks use 1e4, float's lowest, inf
 _SUMS = frozenset({"Add", "Sub", "Sum", "Where"})
